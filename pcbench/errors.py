@@ -1,0 +1,65 @@
+"""Every error a user can cause, and what the command line makes of it.
+
+    PcbenchError
+    ├── ConfigError                     a file, flag or argument says something impossible
+    ├── ShapeError (ValueError)         a tensor has the wrong shape, dtype or layout
+    ├── BackendUnavailable (RuntimeError)   this machine or build cannot run what was asked
+    ├── DataMissing (FileNotFoundError)     a model or a data file is not there
+    └── ParityError                     a kernel disagrees with the reference
+
+A message reads `<where>: <expected>, got <actual>; <what to do>` and has no final period.
+"""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+__all__ = [
+    "BackendUnavailable",
+    "ConfigError",
+    "DataMissing",
+    "ParityError",
+    "PcbenchError",
+    "ShapeError",
+    "unknown_name",
+]
+
+
+class PcbenchError(Exception):
+    """Base of all errors that are reported in one line."""
+
+
+class ConfigError(PcbenchError):
+    """A suite, flag or argument says something that cannot be run."""
+
+
+class ShapeError(PcbenchError, ValueError):
+    """A tensor has the wrong shape, dtype or layout."""
+
+
+class BackendUnavailable(PcbenchError, RuntimeError):
+    """A backend or device was asked for that cannot run here.
+
+    Args:
+        message: what was asked for, what is there and what to do.
+        reasons: backend → why it cannot run, for every backend that was considered.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
+
+
+class DataMissing(PcbenchError, FileNotFoundError):
+    """A model or a data file is not on this machine; the message says how to get it."""
+
+
+class ParityError(PcbenchError):
+    """A result disagrees with the float64 reference by more than its bound."""
+
+
+def unknown_name(where: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that is not among `known`, with the nearest one as a hint."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names) or 'none'}"
+    return ConfigError(f'{where}: unknown {what} "{name}"; {hint}')

@@ -1,0 +1,19 @@
+"""The ops in pure PyTorch: the truth every compiled kernel is held against, and the baseline it must beat.
+
+Letters, layouts and conventions are those of `pcbench.reference.attention`.
+"""
+
+from pcbench.reference.attention import calibrated_attention, cached_attention, merge_states, window_mass
+from pcbench.reference.chunks import chunk_select, chunk_topk, query_nll_update
+from pcbench.reference.selection import select_tokens
+
+__all__ = [
+    "cached_attention",
+    "calibrated_attention",
+    "chunk_select",
+    "chunk_topk",
+    "merge_states",
+    "query_nll_update",
+    "select_tokens",
+    "window_mass",
+]
