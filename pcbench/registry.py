@@ -1,28 +1,42 @@
-"""What exists by name: methods, tasks, suites and the places that implement them.
+"""What exists by name: methods, tasks, scorers, and the places that implement them.
 
-Entries are strings `module:attribute`, so that listing imports nothing.
+Entries are strings `module:attribute`, and tasks are TOML tables, so that listing imports nothing.
 """
 
+import tomllib
+from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
 from pcbench.errors import unknown_name
 
-__all__ = ["METHODS", "SCORERS", "TASKS", "load"]
+__all__ = ["GENERATORS", "METHODS", "SCORERS", "load", "task_tables"]
 
 METHODS = {
     "full": "pcbench.methods.full:Full",
     "parallel_comp": "pcbench.methods.parallel_comp:ParallelComp",
 }
 
-TASKS = {
-    "passkey": "pcbench.tasks.synthetic:passkey",
-    "passkey_prose": "pcbench.tasks.synthetic:passkey_prose",
-}
-
 SCORERS = {
     "needle": "pcbench.tasks.scorers.needle:needle",
 }
+
+# what builds the prompts of a task from its table
+GENERATORS = {
+    "noise": "pcbench.tasks.synthetic:noise",
+    "prose": "pcbench.tasks.synthetic:prose",
+}
+
+
+@cache
+def task_tables() -> dict[str, dict[str, Any]]:
+    """Task id → its table, from every file of pcbench/tasks/data."""
+    tables: dict[str, dict[str, Any]] = {}
+    for file in sorted(files("pcbench").joinpath("tasks/data").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".toml"):
+            tables |= tomllib.loads(file.read_text(encoding="utf-8"))
+    return tables
 
 
 def load(table: dict[str, str], what: str, name: str, where: str) -> Any:
@@ -30,7 +44,7 @@ def load(table: dict[str, str], what: str, name: str, where: str) -> Any:
 
     Args:
         table: one of the tables above.
-        what: the kind of thing, for the error message: "method", "task", …
+        what: the kind of thing, for the error message: "method", "scorer", …
         name: the registered name.
         where: who asks, for the error message.
 

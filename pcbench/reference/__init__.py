@@ -1,9 +1,10 @@
 """The ops in pure PyTorch: the truth every compiled kernel is held against, and the baseline it must beat.
 
-Letters, layouts and conventions are those of `pcbench.reference.attention`.
+Letters, layouts and conventions are those of `pcbench.reference.attention` and `pcbench.reference.cached`.
 """
 
-from pcbench.reference.attention import calibrated_attention, cached_attention, merge_states, window_mass
+from pcbench.reference.attention import calibrated_attention, merge_states
+from pcbench.reference.cached import cached_attention, window_mass
 from pcbench.reference.chunks import chunk_select, chunk_topk, query_nll_update
 from pcbench.reference.selection import select_tokens
 

@@ -1,10 +1,7 @@
-"""Attention over chunks and over a slotted cache, and the attention mass of keys, in plain PyTorch.
+"""Attention over chunks with the mass of keys, and the merge of partial attentions, in plain PyTorch.
 
 Letters: B batch rows (chunks of a micro-batch), H query heads, Hkv key/value heads, G = H / Hkv, Q query
-rows, S keys, D head dim, P slots a row reads, N slots in the store, W int32 words of eviction bits.
-
-KV rows. A layer's cache is `k_rows, v_rows` [T, D]; the segment of (slot n, kv-head h) is the
-`lengths[n, h]` rows from `starts[n, h]`. Keys carry their rotary embedding.
+rows, S keys, D head dim, P parts, W int32 words of eviction bits. Keys carry their rotary embedding.
 
 Everything is computed in float32 for 16- and 32-bit inputs and in float64 for float64 inputs.
 """
@@ -16,8 +13,9 @@ from torch import Tensor
 
 from pcbench.reference.bits import unpack_bits
 from pcbench.reference.checks import Arguments
+from pcbench.reference.settle import settle
 
-__all__ = ["calibrated_attention", "cached_attention", "merge_states", "window_mass"]
+__all__ = ["calibrated_attention", "merge_states"]
 
 # query rows scored at once: bounds the score matrix, keeps the matmuls large
 BLOCK_ROWS = 256
@@ -71,7 +69,7 @@ def calibrated_attention(
     """
     check_calibrated_attention(q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in)
     rows, keys = q.shape[2], k.shape[2]
-    wide = _wide(q.dtype)
+    wide = wide_dtype(q.dtype)
     if key_lengths is not None:
         # what lies beyond a length may be anything, and 0 × NaN is NaN
         v = v.masked_fill((torch.arange(keys, device=v.device) >= key_lengths[..., None])[..., None], 0.0)
@@ -79,120 +77,23 @@ def calibrated_attention(
     lse = torch.empty(q.shape[:3], dtype=wide, device=q.device)
     mass = torch.zeros((*q.shape[:2], keys if mass_rows else 0), dtype=wide, device=q.device)
     for start, stop, limit in _row_blocks(rows, keys, causal, query_lengths, key_lengths):
-        scores = _scores(q[:, :, start:stop], k[:, :, :limit], scale)
+        scores = scores_of(q[:, :, start:stop], k[:, :, :limit], scale)
         for hidden in _hidden(scores, start, rows, keys, causal, query_lengths, key_lengths, evicted):
             scores.masked_fill_(hidden, -torch.inf)
         total = scores.logsumexp(-1)
         if lse_in is not None:
             total = torch.logaddexp(total, lse_in[:, :, start:stop].to(wide))
-        p = scores.sub_(_or_zero(total)[..., None]).exp_()
-        block = _weighted_values(p, v[:, :, :limit])
+        p = scores.sub_(or_zero(total)[..., None]).exp_()
+        block = weighted_values(p, v[:, :, :limit])
         if out_in is not None and lse_in is not None:
             before = lse_in[:, :, start:stop].to(wide)
-            share = (before - _or_zero(total)).exp()[..., None]
+            share = (before - or_zero(total)).exp()[..., None]
             block += torch.where(before[..., None] > -torch.inf, share * out_in[:, :, start:stop].to(wide), 0.0)
         out[:, :, start:stop] = block
         lse[:, :, start:stop] = total
         if mass_rows:
             mass[:, :, :limit] += _last_rows(p, start, rows, mass_rows, query_lengths).sum(2)
     return out, lse, mass
-
-
-def cached_attention(
-    q: Tensor,
-    k_rows: Tensor,
-    v_rows: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
-    slots: Tensor,
-    *,
-    scale: float,
-    evicted: Tensor | None = None,
-    causal_last: bool,
-) -> tuple[Tensor, Tensor]:
-    """Attention of new tokens over the slots of a cache: the query stage (Q > 1) and decoding (Q = 1).
-
-    Every key of the listed slots is visible unless evicted. With `causal_last` the last listed slot
-    (the last entry of `slots[b]` that is not −1) holds the rows' own keys and is causal, bottom-right
-    aligned: row i sees its keys j ≤ i + length − Q. A row that sees nothing has out 0 and lse −inf.
-    The order of the other slots does not matter: positions are in the keys.
-
-    Args:
-        q: [B, H, Q, D] float.
-        k_rows: [T, D], dtype of q.
-        v_rows: [T, D], dtype of q.
-        starts: [N, Hkv] int32, first row of each segment.
-        lengths: [N, Hkv] int32, rows of each segment; 0 is allowed.
-        slots: [B, P] int32, slots each batch row reads; −1 is unused.
-        scale: multiplies the scores.
-        evicted: [N, Hkv, W] or [N, H, W] int32 bits over the rows of a segment.
-        causal_last: the last listed slot is causal.
-
-    Returns:
-        out [B, H, Q, D] in q's dtype, lse [B, H, Q] float32 (natural log).
-
-    Raises:
-        ShapeError: a shape, dtype or layout differs from the above, or H is not a multiple of Hkv.
-
-    Cost: reads every listed row once per kv-head: 2·D·itemsize bytes a row.
-    Source: split-key decoding after FlashDecoding (crfm.stanford.edu/2023/10/12/flashdecoding.html);
-        exact because softmax does not depend on the order of keys. Slots and bits are ours.
-    """
-    check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted)
-    segments = Segments(starts, lengths, slots, q.shape[1])
-    visible = segments.visible(q.shape[2], evicted, causal_last)  # [B, H, Q, P*L]
-    scores = _scores(q, segments.gather(k_rows), scale).masked_fill_(~visible, -torch.inf)
-    lse = scores.logsumexp(-1)
-    p = scores.sub_(_or_zero(lse)[..., None]).exp_()
-    return _weighted_values(p, segments.gather(v_rows)).to(q.dtype), lse
-
-
-def window_mass(
-    q_last: Tensor,
-    lse: Tensor,
-    k_rows: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
-    slots: Tensor,
-    *,
-    scale: float,
-    causal_last: bool,
-    longest: int,
-) -> Tensor:
-    """Attention each cached key receives from a window of rows, given their log-sum-exp.
-
-    mass[b, p, h, j] = Σ over the R rows of exp(score_ij − lse_i) for key j of slot slots[b, p]; 0 for
-    keys a row does not see, beyond a segment's length, of unused slots, and for rows with lse −inf.
-    With the lse of `cached_attention` over the same slots the mass of a row sums to 1.
-
-    Args:
-        q_last: [B, H, R, D] float; with `causal_last` the last rows of the call that lse came from.
-        lse: [B, H, R] float32.
-        k_rows: [T, D], dtype of q_last.
-        starts: [N, Hkv] int32.
-        lengths: [N, Hkv] int32.
-        slots: [B, P] int32, −1 unused.
-        scale: multiplies the scores.
-        causal_last: the last listed slot is causal, bottom-right aligned.
-        longest: L, keys reported per segment; segments are not longer.
-
-    Returns:
-        [B, P, H, L] float32.
-
-    Raises:
-        ShapeError: a shape, dtype or layout differs from the above, or H is not a multiple of Hkv.
-        ShapeError: `longest` is negative.
-
-    Cost: 2·B·H·R·P·L·D operations; reads every key once per kv-head.
-    Source: the observation window of SnapKV, arXiv:2404.14469; used for the attention calibration of
-        ParallelComp, arXiv:2502.14317v2. `longest` is an argument because reading it would wait for the device.
-    """
-    check_window_mass(q_last, lse, k_rows, starts, lengths, slots, longest)
-    segments = Segments(starts, lengths, slots, q_last.shape[1], longest)
-    visible = segments.visible(q_last.shape[2], None, causal_last) & (lse > -torch.inf)[..., None]
-    scores = _scores(q_last, segments.gather(k_rows), scale)
-    p = (scores - lse[..., None]).exp().masked_fill(~visible, 0.0)
-    return p.sum(2).unflatten(-1, (slots.shape[1], longest)).transpose(1, 2).contiguous()
 
 
 def merge_states(outs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,59 +116,12 @@ def merge_states(outs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
     Source: online softmax, Milakov and Gimelshein, arXiv:1805.02867.
     """
     check_merge_states(outs, lses)
+    settle()
     lse = lses.logsumexp(0)
-    weights = (lses - _or_zero(lse)).exp()
+    weights = (lses - or_zero(lse)).exp()
     # a part without keys may hold anything
     parts = outs.masked_fill((lses == -torch.inf)[..., None], 0.0)
     return (parts * weights[..., None]).sum(0), lse
-
-
-class Segments:
-    """The listed segments of a store as one padded axis of P·L keys.
-
-    Args:
-        starts, lengths: [N, Hkv] int32.
-        slots: [B, P] int32.
-        heads: H.
-        longest: L; None reads the longest listed segment, which waits for the device.
-    """
-
-    def __init__(self, starts: Tensor, lengths: Tensor, slots: Tensor, heads: int, longest: int | None = None) -> None:
-        used = slots >= 0
-        listed = slots.clamp_min(0).long()
-        self.heads, self.slots, self.used = heads, listed, used
-        self.group = heads // max(1, starts.shape[1])
-        # [B, Hkv, P]
-        self.lengths = torch.where(used[..., None], lengths[listed], 0).transpose(1, 2)
-        if longest is None:
-            longest = int(self.lengths.max()) if self.lengths.numel() else 0
-        self.longest = longest
-        row = torch.arange(longest, device=slots.device)
-        self.valid = row < self.lengths[..., None]  # [B, Hkv, P, L]
-        self.index = torch.where(self.valid, starts[listed].transpose(1, 2)[..., None] + row, 0)
-        place = torch.arange(slots.shape[1], device=slots.device)
-        self.is_last = place == torch.where(used, place, -1).amax(1, keepdim=True) if slots.shape[1] else used  # [B, P]
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """[T, D] → [B, Hkv, P·L, D]; zeros beyond a segment's length, where rows may hold anything."""
-        if not rows.shape[0]:
-            rows = rows.new_zeros((1, rows.shape[1]))
-        return rows[self.index].masked_fill_(~self.valid[..., None], 0.0).flatten(2, 3)
-
-    def visible(self, rows: int, evicted: Tensor | None, causal_last: bool) -> Tensor:
-        """[B, H, Q, P·L] bool."""
-        seen = self.valid.repeat_interleave(self.group, 1)  # [B, H, P, L]
-        if evicted is not None:
-            bits = unpack_bits(evicted[self.slots], self.longest)  # [B, P, Hkv|H, L]
-            seen = seen & ~bits.transpose(1, 2).repeat_interleave(self.heads // bits.shape[2], 1)
-        seen = seen[:, :, None].expand(-1, -1, rows, -1, -1)
-        if causal_last:
-            i = torch.arange(rows, device=seen.device)[:, None]
-            j = torch.arange(self.longest, device=seen.device)
-            own = self.lengths.repeat_interleave(self.group, 1)[..., None, None] - rows  # [B, H, P, 1, 1]
-            allowed = (j <= i + own) | ~self.is_last[:, None, :, None, None]  # [B, H, P, Q, L]
-            seen = seen & allowed.transpose(2, 3)
-        return seen.flatten(3)
 
 
 def _row_blocks(
@@ -291,11 +145,11 @@ def _row_blocks(
         yield start, stop, max(0, min(keys, stop + ahead))
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _or_zero(lse: Tensor) -> Tensor:
+def or_zero(lse: Tensor) -> Tensor:
     """A row that sees nothing has lse −inf; subtracting 0 instead leaves its weights at exp(−inf) = 0."""
     return torch.where(lse == -torch.inf, 0.0, lse)
 
@@ -338,16 +192,17 @@ def _last_rows(p: Tensor, start: int, rows: int, count: int, query_lengths: Tens
     return p * (i >= query_lengths[:, None] - count)[:, None, :, None]
 
 
-def _scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+def scores_of(q: Tensor, k: Tensor, scale: float) -> Tensor:
     """[B, H, Q, D] × [B, Hkv, S, D] → [B, H, Q, S]; the rows of a group share one matmul with their keys."""
     batch, heads, rows, dim = q.shape
     kv_heads = k.shape[1]
-    wide = _wide(q.dtype)
+    wide = wide_dtype(q.dtype)
+    settle()
     grouped = (q.to(wide) * scale).reshape(batch, kv_heads, heads // kv_heads * rows, dim)
     return (grouped @ k.to(wide).transpose(-1, -2)).view(batch, heads, rows, k.shape[2])
 
 
-def _weighted_values(p: Tensor, v: Tensor) -> Tensor:
+def weighted_values(p: Tensor, v: Tensor) -> Tensor:
     """[B, H, Q, S] × [B, Hkv, S, D] → [B, H, Q, D]."""
     batch, heads, rows, keys = p.shape
     kv_heads = v.shape[1]
@@ -379,46 +234,6 @@ def check_calibrated_attention(
     a.together(out_in=out_in, lse_in=lse_in)
     a.state("out_in", out_in, "B H Q D")
     a.state("lse_in", lse_in, "B H Q")
-
-
-def check_cached_attention(
-    q: Tensor,
-    k_rows: Tensor,
-    v_rows: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
-    slots: Tensor,
-    evicted: Tensor | None,
-) -> None:
-    a = Arguments("cached_attention")
-    a.floats("q", q, "B H Q D")
-    a.floats("k_rows", k_rows, "T D", like=q)
-    a.floats("v_rows", v_rows, "T D", like=q)
-    a.ints("starts", starts, "N Hkv")
-    a.ints("lengths", lengths, "N Hkv")
-    a.grouped()
-    a.ints("slots", slots, "B P")
-    a.one_of("evicted", evicted, ("N Hkv W", "N H W"), (torch.int32,))
-
-
-def check_window_mass(
-    q_last: Tensor,
-    lse: Tensor,
-    k_rows: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
-    slots: Tensor,
-    longest: int,
-) -> None:
-    a = Arguments("window_mass")
-    a.floats("q_last", q_last, "B H R D")
-    a.state("lse", lse, "B H R")
-    a.floats("k_rows", k_rows, "T D", like=q_last)
-    a.ints("starts", starts, "N Hkv")
-    a.ints("lengths", lengths, "N Hkv")
-    a.grouped()
-    a.ints("slots", slots, "B P")
-    a.number("longest", longest, lambda n: n >= 0, "≥ 0")
 
 
 def check_merge_states(outs: Tensor, lses: Tensor) -> None:

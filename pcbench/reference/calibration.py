@@ -1,11 +1,30 @@
-"""Attention calibration: keys that receive more than a threshold of the attention are evicted, by zone."""
+"""Attention calibration: keys that receive more than a threshold of the attention are evicted, by zone.
+
+Source: equation 8 and appendix C of ParallelComp, arXiv:2502.14317v2.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["ZONES", "keys_to_evict", "zone_mask"]
+from pcbench.types import KVRows, Ops
 
-ZONES = ("sink", "middle", "recent", "all")
+__all__ = ["bias_in_cache", "bias_in_chunks", "keys_to_evict", "zone_mask"]
+
+
+class Rule(Protocol):
+    """What a rule says of one layer."""
+
+    @property
+    def zone(self) -> str: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def width(self) -> int: ...
 
 
 def zone_mask(zone: str, position: Tensor, total: Tensor | int, width: int) -> Tensor:
@@ -20,8 +39,8 @@ def zone_mask(zone: str, position: Tensor, total: Tensor | int, width: int) -> T
     Returns:
         [...] bool. The three zones are a partition of the valid positions.
 
-    Source: zones of 100 keys, ParallelComp, arXiv:2502.14317v2, appendix C. In the released code the keys at
-        exactly 100 and n − 100 belong to no zone and short sequences have overlapping zones; here they partition.
+    Source: zones of 100 keys, appendix C. In the released code the keys at exactly 100 and n − 100 belong to
+        no zone and short sequences have overlapping zones; here they partition.
     """
     valid = (position >= 0) & (position < total)
     sink = position < width
@@ -44,7 +63,77 @@ def keys_to_evict(mass: Tensor, rows: int, threshold: float, zone: Tensor) -> Te
 
     Returns:
         [...] bool.
-
-    Source: equation 8 of ParallelComp, arXiv:2502.14317v2.
     """
     return (mass > threshold * rows) & zone
+
+
+def bias_in_chunks(
+    ops: Ops,
+    rules: Sequence[Rule],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float,
+    lengths: Tensor,
+    context_lengths: Tensor,
+    query_rows: int,
+) -> Tensor:
+    """Context keys that rules evict inside each chunk, from the last query rows of the chunk's own attention.
+
+    Args:
+        ops: the backend.
+        rules: those of the layer.
+        q: [M, H, T, D]; k, v: [M, Hkv, T, D] of rows [prefix, chunk, query].
+        scale: of the scores.
+        lengths: [M] int32, valid rows; context_lengths: [M] int32, of which context.
+        query_rows: rows after the context.
+
+    Returns:
+        [M, H, T] bool; zones are counted in the chunk's context.
+    """
+    kv_lengths = lengths[:, None].expand(-1, k.shape[1]).contiguous()
+    position = torch.arange(k.shape[2], device=k.device)
+    evicted = torch.zeros((*q.shape[:2], k.shape[2]), dtype=torch.bool, device=q.device)
+    for rule in rules:
+        rows = min(rule.rows, query_rows)
+        last = lengths[:, None].long() - rows + torch.arange(rows, device=q.device)
+        window = q.gather(2, last[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+        mass = ops.calibrated_attention(window, k, v, scale=scale, causal=True, key_lengths=kv_lengths, mass_rows=rows)[
+            2
+        ]
+        zone = zone_mask(rule.zone, position, context_lengths[:, None, None], rule.width)
+        evicted |= keys_to_evict(mass, rows, rule.threshold, zone)
+    return evicted
+
+
+def bias_in_cache(ops: Ops, rules: Sequence[Rule], q: Tensor, rows: KVRows, slots: Tensor, *, scale: float) -> Tensor:
+    """Cached keys that rules evict, from the last query rows over all listed slots; never the last slot's.
+
+    Args:
+        ops: the backend.
+        rules: those of the layer.
+        q: [1, H, Q, D], the query's rows.
+        rows: the layer's cache.
+        slots: [1, P] int32, all used; the last holds the query's own keys.
+        scale: of the scores.
+
+    Returns:
+        [P, H, L] bool; zones are counted over the listed slots one after another, the query's included.
+    """
+    listed = rows.lengths[slots[0].long()]  # [P, Hkv]
+    before = listed.cumsum(0) - listed
+    position = before[..., None] + torch.arange(rows.longest, device=q.device)  # [P, Hkv, L]
+    group = q.shape[1] // listed.shape[1]
+    evicted = torch.zeros((len(listed), q.shape[1], rows.longest), dtype=torch.bool, device=q.device)
+    for rule in rules:
+        window = q[:, :, -min(rule.rows, q.shape[2]) :]
+        where = (rows.starts, rows.lengths, slots)
+        _, lse = ops.cached_attention(window, rows.k_rows, rows.v_rows, *where, scale=scale, causal_last=True)
+        mass = ops.window_mass(window, lse, rows.k_rows, *where, scale=scale, causal_last=True, longest=rows.longest)[
+            0
+        ]  # [P, H, L]
+        zone = zone_mask(rule.zone, position, listed.sum(0)[:, None], rule.width)
+        evicted |= keys_to_evict(mass, window.shape[2], rule.threshold, zone.repeat_interleave(group, 1))
+    evicted[-1] = False
+    return evicted

@@ -58,7 +58,7 @@ class Arguments:
     def one_of(self, name: str, value: Tensor | None, shapes: tuple[str, ...], dtypes: tuple[torch.dtype, ...]) -> None:
         """`value` fits one of `shapes`; the first whose head letter has the right size is checked."""
         if value is None:
-            return
+            return None
         for shape in shapes:
             letters = shape.split()
             if value.dim() == len(letters) and value.shape[1] == self.sizes[letters[1]]:

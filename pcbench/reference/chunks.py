@@ -1,9 +1,12 @@
 """Chunks: how a context is cut, how a chunk is scored by the query's loss, and which chunks are kept."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from pcbench.reference.checks import Arguments
+from pcbench.reference.settle import settle
 
 __all__ = ["chunk_select", "chunk_topk", "query_nll_update", "split_chunks"]
 
@@ -25,7 +28,7 @@ def split_chunks(tokens: int, chunk_tokens: int) -> list[tuple[int, int]]:
     """
     chunks = max(1, -(-tokens // chunk_tokens))
     bounds = [tokens * i // chunks for i in range(chunks + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(pairwise(bounds))
 
 
 def query_nll_update(
@@ -62,6 +65,7 @@ def query_nll_update(
     check_query_nll_update(logits, targets, first_column, row_max, row_sum, row_target)
     if not logits.shape[1]:
         return
+    settle()
     tile = logits.to(row_max.dtype)
     largest = torch.maximum(row_max, tile.amax(1))
     shift = torch.where(largest == -torch.inf, 0.0, largest)

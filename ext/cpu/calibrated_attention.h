@@ -1,0 +1,222 @@
+// calibrated_attention: flash attention over a batch of chunks, and the mass of every key.
+//
+// A task owns 96 rows of one (b, hkv): rows are (position, head of the group), so a group's heads share their keys.
+// Keys are packed once per (b, hkv) into panels of 32, transposed, in float32; 16-bit values are widened beside them.
+// Scratch: 4·D·⌈S/32⌉·32 bytes a kv-head (twice that for 16-bit inputs), for as many kv-heads as fit 64 MiB, at
+// least one; a RowBlock a worker. Scores, weights and sums are float32. A row's keys are taken in blocks of 256 from
+// key 0 on, whatever the number of threads.
+// Equals pcbench.reference.calibrated_attention. Online softmax after FlashAttention, arXiv:2205.14135.
+#pragma once
+
+#include "cpu/column_mass.h"
+#include "cpu/row_block.h"
+#include "cpu/tasks.h"
+
+namespace pcbench::PCBENCH_ISA {
+
+template <int D, class T>
+class Calibrated {
+ public:
+  Calibrated(const CalibratedAttention& p, float* scratch)
+      : p_(p), group_(p.heads / p.kv_heads), panels_((p.keys + panel_keys - 1) / panel_keys), scratch_(scratch) {
+    row_blocks_ = (p.rows * group_ + block_rows - 1) / block_rows;
+    pairs_at_once_ = pairs_at_once(p);
+    packed_ = scratch + workers_floats();
+  }
+
+  static int64_t scratch_floats(const CalibratedAttention& p) {
+    return workers_floats() + pairs_at_once(p) * pair_floats(p);
+  }
+
+  void run() {
+    const int64_t pairs = p_.batch * p_.kv_heads;
+    for (int64_t first = 0; first < pairs; first += pairs_at_once_) {
+      int64_t count = smaller(pairs_at_once_, pairs - first);
+      pack(first, count);
+      attend(first, count);
+      if (p_.mass_rows) {
+        weigh(first, count);
+      }
+    }
+  }
+
+ private:
+  // Panels a task packs, and keys a task of the mass owns.
+  static constexpr int panels_at_once = block_keys / panel_keys;
+  static constexpr bool widen = sizeof(T) < sizeof(float);
+
+  static int64_t pair_floats(const CalibratedAttention& p) {
+    return (p.keys + panel_keys - 1) / panel_keys * panel_keys * D * (widen ? 2 : 1);
+  }
+
+  static int64_t pairs_at_once(const CalibratedAttention& p) {
+    constexpr int64_t budget = int64_t{1} << 24;
+    return smaller(p.batch * p.kv_heads, larger<int64_t>(1, budget / larger<int64_t>(1, pair_floats(p))));
+  }
+
+  static int64_t workers_floats() {
+    return task_workers() * static_cast<int64_t>((sizeof(RowBlock<D>) + 63) / 64 * 64 / sizeof(float));
+  }
+
+  RowBlock<D>& rows_of(int worker) const { return reinterpret_cast<RowBlock<D>*>(scratch_)[worker]; }
+
+  struct Pair {
+    int64_t b, h;  // batch row, kv-head
+    int64_t query_length, key_length;
+    const float* panels;
+    const float* v;
+    int64_t v_row;
+  };
+
+  Pair pair(int64_t first, int64_t offset) const {
+    Pair x;
+    x.b = (first + offset) / p_.kv_heads;
+    x.h = (first + offset) % p_.kv_heads;
+    x.query_length = p_.query_lengths.data ? p_.query_lengths.data[x.b * p_.query_lengths.strides[0]] : p_.rows;
+    x.key_length = p_.keys;
+    if (p_.key_lengths.data) {
+      x.key_length = p_.key_lengths.data[x.b * p_.key_lengths.strides[0] + x.h * p_.key_lengths.strides[1]];
+    }
+    x.query_length = smaller(p_.rows, larger<int64_t>(0, x.query_length));
+    x.key_length = smaller(p_.keys, larger<int64_t>(0, x.key_length));
+    x.panels = packed_ + offset * pair_floats(p_);
+    if constexpr (widen) {
+      x.v = x.panels + panels_ * panel_keys * D;
+      x.v_row = D;
+    } else {
+      x.v = at(p_.v, x.b, x.h);
+      x.v_row = p_.v.strides[2];
+    }
+    return x;
+  }
+
+  static const T* at(const Floats& x, int64_t b, int64_t h) {
+    return static_cast<const T*>(x.data) + b * x.strides[0] + h * x.strides[1];
+  }
+
+  void pack(int64_t first, int64_t count) {
+    const int64_t parts = (panels_ + panels_at_once - 1) / panels_at_once;
+    auto task = [&](int64_t index, int) {
+      Pair x = pair(first, index / parts);
+      int64_t from = index % parts * block_keys, to = smaller(x.key_length, from + block_keys);
+      const T* k = at(p_.k, x.b, x.h);
+      float* panels = const_cast<float*>(x.panels);
+      for (int64_t j = from; j < to; j += panel_keys) {
+        int keys = static_cast<int>(smaller<int64_t>(panel_keys, to - j));
+        pack_panel<D>(k + j * p_.k.strides[2], p_.k.strides[2], keys, panels + j * D);
+      }
+      if constexpr (widen) {
+        copy_rows<D>(at(p_.v, x.b, x.h) + from * p_.v.strides[2], p_.v.strides[2], to - from,
+                     const_cast<float*>(x.v) + from * D);
+      }
+    };
+    for_each_task(count * parts, task);
+  }
+
+  // Keys that row i sees, eviction aside.
+  int64_t limit(const Pair& x, int64_t i) const {
+    if (i >= x.query_length) {
+      return 0;
+    }
+    int64_t seen = p_.causal ? i + 1 + x.key_length - x.query_length : x.key_length;
+    return smaller(x.key_length, larger<int64_t>(0, seen));
+  }
+
+  const int32_t* bits(const Pair& x, int64_t head) const {
+    if (!p_.evicted.data) {
+      return nullptr;
+    }
+    int64_t h = p_.evicted_heads == p_.heads ? head : x.h;
+    return p_.evicted.data + x.b * p_.evicted.strides[0] + h * p_.evicted.strides[1];
+  }
+
+  // Rows [first, first + count) of the pair, in the order of RowBlock.
+  void load(RowBlock<D>& rows, const Pair& x, int64_t first, int count) const {
+    rows.reset(count);
+    rows.words = p_.words;
+    for (int r = 0; r < count; ++r) {
+      int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
+      rows.load_row(r, at(p_.q, x.b, head) + i * p_.q.strides[2], p_.scale);
+      rows.limits[r] = limit(x, i);
+      rows.evicted[r] = bits(x, head);
+    }
+  }
+
+  void attend(int64_t first, int64_t count) {
+    // the last rows see the most keys: they come first
+    auto task = [&](int64_t index, int worker) {
+      FlushDenormals guard;
+      Pair x = pair(first, index % count);
+      int64_t top = (row_blocks_ - 1 - index / count) * block_rows;
+      RowBlock<D>& rows = rows_of(worker);
+      load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
+      resume(rows, x, top);
+      int64_t most = 0;
+      for (int r = 0; r < rows.rows; ++r) {
+        most = larger(most, rows.limits[r]);
+      }
+      for (int64_t j = 0; j < most; j += block_keys) {
+        int keys = static_cast<int>(smaller<int64_t>(block_keys, most - j));
+        rows.attend({j, keys, x.panels + j * D, x.v + j * x.v_row, x.v_row});
+      }
+      finish(rows, x, top);
+    };
+    for_each_task(count * row_blocks_, task);
+  }
+
+  void resume(RowBlock<D>& rows, const Pair& x, int64_t first) const {
+    if (!p_.out_in.data) {
+      return;
+    }
+    const float* outs = static_cast<const float*>(p_.out_in.data);
+    const float* lses = static_cast<const float*>(p_.lse_in.data);
+    for (int r = 0; r < rows.rows; ++r) {
+      int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
+      rows.resume_row(
+          r, outs + x.b * p_.out_in.strides[0] + head * p_.out_in.strides[1] + i * p_.out_in.strides[2],
+          lses[x.b * p_.lse_in.strides[0] + head * p_.lse_in.strides[1] + i * p_.lse_in.strides[2]]);
+    }
+  }
+
+  void finish(const RowBlock<D>& rows, const Pair& x, int64_t first) const {
+    for (int r = 0; r < rows.rows; ++r) {
+      int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
+      int64_t place = (x.b * p_.heads + head) * p_.rows + i;
+      p_.lse[place] = rows.lse(r);
+      store_row<D>(rows, r, p_.out.data, place, p_.out_dtype);
+    }
+  }
+
+  // The mass of all keys, a task a block of them; keys beyond the length get 0.
+  void weigh(int64_t first, int64_t count) {
+    const int64_t parts = (p_.keys + block_keys - 1) / block_keys;
+    auto task = [&](int64_t index, int worker) {
+      FlushDenormals guard;
+      Pair x = pair(first, index / parts);
+      int64_t from = index % parts * block_keys;
+      int keys = static_cast<int>(smaller<int64_t>(block_keys, p_.keys - from));
+      ColumnMass mass{p_.mass + (x.b * p_.heads + x.h * group_) * p_.keys + from, p_.keys, group_, keys};
+      mass.clear();
+      int present = static_cast<int>(smaller<int64_t>(keys, x.key_length - from));
+      RowBlock<D>& rows = rows_of(worker);
+      int64_t top = larger<int64_t>(0, x.query_length - p_.mass_rows) * group_, end = x.query_length * group_;
+      for (; top < end && present > 0; top += block_rows) {
+        load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, end - top)));
+        for (int r = 0; r < rows.rows; ++r) {
+          int64_t i = (top + r) / group_, head = x.h * group_ + (top + r) % group_;
+          mass.set_row(rows, r, p_.lse[(x.b * p_.heads + head) * p_.rows + i]);
+        }
+        mass.add(rows, {from, present, x.panels + from * D, nullptr, 0}, top % group_);
+      }
+    };
+    for_each_task(count * parts, task);
+  }
+
+  const CalibratedAttention& p_;
+  const int64_t group_, panels_;
+  int64_t row_blocks_, pairs_at_once_;
+  float* scratch_;
+  float* packed_;
+};
+
+}  // namespace pcbench::PCBENCH_ISA

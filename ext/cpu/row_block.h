@@ -1,0 +1,191 @@
+// Online softmax of a block of query rows over blocks of keys.
+#pragma once
+
+#include "cpu/tile.h"
+#include "params.h"
+
+namespace pcbench::PCBENCH_ISA {
+
+constexpr int block_rows = 96;
+constexpr int block_keys = 256;
+constexpr float infinity = __builtin_inff();
+// scores are taken to base 2 by this very float, everywhere
+constexpr float log2_e = 1.44269504f;
+
+// Keys [first, first + keys) of the axis that RowBlock's limits count on.
+struct KeyBlock {
+  int64_t first;        // a multiple of panel_keys
+  int keys;             // 1 … block_keys
+  const float* panels;  // [⌈keys/32⌉, D, 32]
+  const float* v;       // [keys, D]
+  int64_t v_row;
+};
+
+// Rows are (position, head of the group), position first: the heads of a group share every key they read.
+template <int D>
+struct RowBlock {
+  alignas(64) float q[block_rows * D];  // times the scale; zero rows fill up the last tile
+  alignas(64) float out[block_rows * D];
+  alignas(64) float scores[tile_rows * block_keys];
+  float shift[block_rows];  // largest score so far times log2_e; −inf where nothing was seen
+  float sum[block_rows];    // of 2^(score·log2_e − shift)
+  int64_t limits[block_rows];
+  const int32_t* evicted[block_rows];  // bits of the row's head from key 0, may be null
+  int64_t words;                       // bits[words…] are 0
+  int rows;
+
+  int padded_rows() const { return (rows + tile_step - 1) / tile_step * tile_step; }
+
+  void reset(int count) {
+    rows = count;
+    for (int i = 0; i < padded_rows() * D; i += Vec::width) {
+      Vec::zero().store(out + i);
+    }
+    for (int i = 0; i < rows; ++i) {
+      shift[i] = -infinity;
+      sum[i] = 0.0f;
+      limits[i] = 0;
+      evicted[i] = nullptr;
+    }
+    for (int i = rows * D; i < padded_rows() * D; i += Vec::width) {
+      Vec::zero().store(q + i);
+    }
+  }
+
+  template <class T>
+  void load_row(int row, const T* from, float scale) {
+    for (int d = 0; d < D; d += Vec::width) {
+      (Vec::load(from + d) * Vec::all(scale)).store(q + row * D + d);
+    }
+  }
+
+  // The row goes on from an attention over other keys.
+  void resume_row(int row, const float* before, float lse) {
+    if (lse == -infinity) {
+      return;
+    }
+    shift[row] = lse * log2_e;
+    sum[row] = static_cast<float>(__builtin_exp2(static_cast<double>(lse) * log2_e - shift[row]));
+    for (int d = 0; d < D; d += Vec::width) {
+      (Vec::load(before + d) * Vec::all(sum[row])).store(out + row * D + d);
+    }
+  }
+
+  // 1 for every key of a panel that the row does not see.
+  uint32_t hidden(int row, int64_t first) const {
+    int64_t seen = limits[row] - first;
+    uint32_t bits = seen <= 0 ? ~0u : seen < panel_keys ? ~0u << seen : 0u;
+    if (evicted[row] && first / panel_keys < words) {
+      bits |= static_cast<uint32_t>(evicted[row][first / panel_keys]);
+    }
+    return bits;
+  }
+
+  // Keys of the block that any of the rows [top, top + count) sees.
+  int seen(const KeyBlock& block, int top, int count) const {
+    int64_t most = 0;
+    for (int i = top; i < smaller(top + count, rows); ++i) {
+      most = larger(most, limits[i]);
+    }
+    return static_cast<int>(smaller<int64_t>(block.keys, larger<int64_t>(0, most - block.first)));
+  }
+
+  // scores[i, j] of the rows [top, top + count) and the block's first `panels` panels; −inf where hidden.
+  void score(const KeyBlock& block, int top, int count, int panels) {
+    for (int p = 0; p < panels; ++p) {
+      for (int c = 0; c < panel_keys; c += tile_columns) {
+        multiply_rows<D, block_keys>(count, q + top * D, block.panels + p * D * panel_keys + c, panel_keys, D,
+                                     scores + p * panel_keys + c, nullptr);
+      }
+      for (int i = 0; i < smaller(count, rows - top); ++i) {
+        uint32_t bits = hidden(top + i, block.first + p * panel_keys);
+        if (bits) {
+          hide(scores + i * block_keys + p * panel_keys, bits);
+        }
+      }
+    }
+  }
+
+  static void hide(float* panel, uint32_t bits) {
+    for (int j = 0; j < panel_keys; j += Vec::width) {
+      replace(Vec::load(panel + j), bits >> j, -infinity).store(panel + j);
+    }
+  }
+
+  // Scores become weights 2^(score·log2_e − shift); keep[i] rescales what row i summed up before.
+  void weigh(int top, int count, int columns, float* keep) {
+    float safe[tile_rows], before[tile_rows];
+    for (int i = 0; i < count; ++i) {
+      before[i] = shift[top + i];
+      float peak = larger(before[i], peak_of(scores + i * block_keys, columns) * log2_e);
+      safe[i] = peak == -infinity ? 0.0f : peak;
+      keep[i] = before[i] - safe[i];
+      shift[top + i] = peak;
+    }
+    for (int i = 0; i < count; i += Vec::width) {
+      exp2(Vec::load(keep + i)).store(keep + i);
+    }
+    for (int i = 0; i < count; ++i) {
+      // the polynomial's 2^0 is one bit below 1, which many blocks would add up
+      keep[i] = shift[top + i] == before[i] ? 1.0f : keep[i];
+      sum[top + i] = sum[top + i] * keep[i] + weigh_row(scores + i * block_keys, columns, safe[i]);
+    }
+  }
+
+  static float peak_of(const float* row, int columns) {
+    Vec a = Vec::all(-infinity), b = a;
+    for (int j = 0; j < columns; j += 2 * Vec::width) {
+      a = max(a, Vec::load(row + j));
+      b = max(b, Vec::load(row + j + Vec::width));
+    }
+    return largest(max(a, b));
+  }
+
+  static float weigh_row(float* row, int columns, float shift) {
+    Vec total[2] = {Vec::zero(), Vec::zero()};
+    for (int j = 0; j < columns; j += 2 * Vec::width) {
+      for (int half = 0; half < 2; ++half) {
+        float* place = row + j + half * Vec::width;
+        Vec weight = exp2(fma(Vec::load(place), Vec::all(log2_e), Vec::all(-shift)));
+        weight.store(place);
+        total[half] = total[half] + weight;
+      }
+    }
+    return PCBENCH_ISA::sum(total[0] + total[1]);
+  }
+
+  void attend(const KeyBlock& block) {
+    for (int top = 0; top < rows; top += tile_rows) {
+      int count = smaller(tile_rows, padded_rows() - top);
+      int keys = seen(block, top, count);
+      if (!keys) {
+        continue;
+      }
+      int panels = (keys + panel_keys - 1) / panel_keys;
+      score(block, top, count, panels);
+      alignas(64) float keep[2 * Vec::width] = {};
+      weigh(top, smaller(count, rows - top), panels * panel_keys, keep);
+      for (int c = 0; c < D; c += tile_columns) {
+        multiply_rows<block_keys, D>(count, scores, block.v + c, block.v_row, keys, out + top * D + c, keep);
+      }
+    }
+  }
+
+  float lse(int row) const {
+    if (sum[row] == 0.0f) {
+      return -infinity;
+    }
+    double base = static_cast<double>(shift[row]) / log2_e;
+    return shift[row] == infinity ? infinity : static_cast<float>(base + __builtin_log(sum[row]));
+  }
+
+  // The row's output: its sums over its weight; 0 where nothing was seen.
+  void finish_row(int row, float* to) const {
+    Vec share = Vec::all(sum[row] == 0.0f ? 0.0f : 1.0f / sum[row]);
+    for (int d = 0; d < D; d += Vec::width) {
+      (Vec::load(out + row * D + d) * share).store(to + d);
+    }
+  }
+};
+
+}  // namespace pcbench::PCBENCH_ISA

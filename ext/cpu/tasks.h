@@ -1,0 +1,21 @@
+// Independent tasks on torch's threads, without a torch header.
+#pragma once
+
+#include <cstdint>
+
+namespace pcbench {
+
+// Runs task(context, index, worker) for every index in [0, count). Indices are handed out in ascending order to
+// whichever worker is free; a worker runs one task at a time and workers count from 0.
+void run_tasks(int64_t count, void (*task)(void* context, int64_t index, int worker), void* context);
+
+// Upper bound of the workers of a run_tasks call.
+int task_workers();
+
+template <class Task>
+[[gnu::always_inline]] inline void for_each_task(int64_t count, Task& task) {
+  run_tasks(
+      count, [](void* context, int64_t index, int worker) { (*static_cast<Task*>(context))(index, worker); }, &task);
+}
+
+}  // namespace pcbench

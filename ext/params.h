@@ -1,0 +1,93 @@
+// What a launch needs, in plain structs: no torch here. Strides are in elements; the last dimension is contiguous.
+//
+// Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W words of eviction bits,
+// N slots of a store, P slots a row reads, T rows of a store, L keys of the longest segment, R rows of a window.
+#pragma once
+
+#include <cstdint>
+
+namespace pcbench {
+
+enum class Float : int32_t { f32, bf16, f16 };
+
+// A tensor of a Float type: leading strides, outermost first.
+struct Floats {
+  void* data;
+  int64_t strides[3];
+};
+
+// A tensor of int32: leading strides, outermost first.
+struct Ints {
+  const int32_t* data;
+  int64_t strides[2];
+};
+
+struct CalibratedAttention {
+  int64_t batch, heads, kv_heads, rows, keys, dim;
+  Float dtype;
+  Floats q;            // [B, H, Q, D] of dtype
+  Floats k, v;         // [B, Hkv, S, D] of dtype
+  float scale;         // multiplies the scores
+  bool causal;         // bottom-right aligned
+  Ints query_lengths;  // [B], may be null
+  Ints key_lengths;    // [B, Hkv], may be null
+  Ints evicted;        // [B, Hkv|H, W], may be null
+  int64_t evicted_heads, words;
+  int64_t mass_rows;
+  Floats out_in;  // [B, H, Q, D] float32, may be null
+  Floats lse_in;  // [B, H, Q] float32, null as out_in
+  Floats out;     // [B, H, Q, D] of out_dtype, contiguous
+  Float out_dtype;
+  float* lse;   // [B, H, Q], contiguous
+  float* mass;  // [B, H, S], contiguous; null without mass_rows
+};
+
+// The segment of (slot n, kv-head h) is the lengths[n, h] rows from starts[n, h].
+struct KeyRows {
+  int64_t slots_in_store, kv_heads, dim, stored_rows;
+  Float dtype;
+  Floats k_rows, v_rows;  // [T, D] of dtype
+  Ints starts, lengths;   // [N, Hkv]
+  int64_t batch, listed;
+  Ints slots;  // [B, P], −1 unused
+  bool causal_last;
+};
+
+struct CachedAttention {
+  KeyRows keys;
+  int64_t heads, rows;
+  Floats q;  // [B, H, Q, D] of keys.dtype
+  float scale;
+  Ints evicted;  // [N, Hkv|H, W], may be null
+  int64_t evicted_heads, words;
+  Floats out;  // [B, H, Q, D] of keys.dtype, contiguous
+  float* lse;  // [B, H, Q], contiguous
+};
+
+struct WindowMass {
+  KeyRows keys;  // without v_rows
+  int64_t heads, rows, longest;
+  Floats q;    // [B, H, R, D] of keys.dtype
+  Floats lse;  // [B, H, R] float32
+  float scale;
+  float* mass;  // [B, P, H, L], contiguous
+};
+
+struct MergeStates {
+  int64_t parts, batch, heads, rows, dim;
+  Floats outs;  // [P, B, H, Q, D] float32
+  int64_t outs_row;
+  Floats lses;  // [P, B, H, Q] float32
+  float* out;   // [B, H, Q, D], contiguous
+  float* lse;   // [B, H, Q], contiguous
+};
+
+struct QueryNll {
+  int64_t rows, columns, first_column;
+  Float dtype;
+  Floats logits;  // [X, Vt] of dtype
+  Ints targets;   // [X]
+  float *row_max, *row_sum, *row_target;  // [X], changed
+};
+
+}  // namespace pcbench

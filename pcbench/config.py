@@ -1,0 +1,90 @@
+"""Strict tables: unknown keys are refused with the nearest name, values with where they stand."""
+
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from pcbench.errors import ConfigError, unknown_name
+
+__all__ = ["Table", "bundled", "parse_value", "validate"]
+
+
+class Table(BaseModel):
+    """A config table: frozen, without unknown keys, without silent conversions between kinds of values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+T = TypeVar("T", bound=Table)
+
+
+def validate(table: type[T], data: Mapping[str, Any], where: str) -> T:
+    """`data` as a `table`.
+
+    Args:
+        table: the class that says what may stand there.
+        data: parsed TOML or JSON.
+        where: file and key path, the head of the message.
+
+    Raises:
+        ConfigError: the first thing that is wrong, by its key path, with the nearest name of an unknown key.
+    """
+    try:
+        return table.model_validate(data)
+    except ValidationError as error:
+        # an unknown key explains a missing one, so it comes first
+        problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise _explain(table, problems[0], where) from None
+
+
+def _explain(table: type[BaseModel], problem: ErrorDetails, where: str) -> ConfigError:
+    path = where + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        parent, name = path.rsplit(".", 1)
+        return unknown_name(parent, "key", name, _fields_at(table, problem["loc"][:-1]))
+    if problem["type"] == "missing":
+        return ConfigError(f"{path}: a value is required, got none; add it")
+    expected = problem["msg"][0].lower() + problem["msg"][1:]
+    return ConfigError(f"{path}: {expected}, got {problem['input']!r}; see `pcbench list` and the suite's comments")
+
+
+def _fields_at(table: Any, path: tuple[int | str, ...]) -> list[str]:
+    """Names allowed at `path` inside `table`."""
+    for part in path:
+        options = _tables(table)
+        table = next((o.model_fields[part].annotation for o in options if part in o.model_fields), table)
+    return [name for option in _tables(table) for name in option.model_fields]
+
+
+def _tables(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    if get_origin(annotation) in (list, dict, tuple, Union, UnionType):
+        return [table for part in get_args(annotation) for table in _tables(part)]
+    return []
+
+
+def parse_value(text: str) -> Any:
+    """The value of a `--set key=value`: TOML where it parses (`[1, 2]`, `true`, `"x"`), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def bundled(folder: str) -> Path:
+    """A folder that ships with pcbench: `suites` or `templates`.
+
+    A checkout reads its own files, an installation the copy beside the package.
+    """
+    root = Path(__file__).resolve().parent.parent
+    checkout = root / {"suites": "suites", "templates": "reports/templates"}[folder]
+    if (root / "pyproject.toml").is_file() and checkout.is_dir():
+        return checkout
+    return Path(str(files("pcbench"))) / "_data" / folder

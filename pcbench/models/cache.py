@@ -1,0 +1,131 @@
+"""One request's keys and values in slots of equal capacity: a `KVStore` that transformers takes for a cache."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from pcbench.reference.bits import words
+from pcbench.types import KVRows, ModelSpec
+
+__all__ = ["SlotCache"]
+
+
+class SlotCache(Cache):  # type: ignore[misc]
+    """Slots × kv-heads segments of `capacity` rows in every layer, allocated once and never copied.
+
+    `update`, called by the model's attention layers, writes the new rows and returns only them: what a
+    row may see beyond its own forward is for the method's plan to say.
+
+    Args:
+        spec: the model.
+        slots: N.
+        capacity: rows of a segment.
+        evictions: keep bits for evicted keys.
+        dtype: of keys and values.
+        device: where they lie.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, slots: int, capacity: int, *, evictions: bool, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(layers=[])
+        self.capacity = capacity
+        shape = (spec.layers, slots, spec.kv_heads, capacity, spec.head_dim)
+        self.k = torch.empty(shape, dtype=dtype, device=device)
+        self.v = torch.empty(shape, dtype=dtype, device=device)
+        segments = torch.arange(slots * spec.kv_heads, dtype=torch.int32, device=device)
+        self.starts = (segments * capacity).view(slots, spec.kv_heads)
+        self.lengths = torch.zeros(shape[:3], dtype=torch.int32, device=device)
+        bits = (spec.layers, slots, spec.heads, words(capacity))
+        self.evicted = torch.zeros(bits, dtype=torch.int32, device=device) if evictions else None
+        self.heads = torch.arange(spec.kv_heads, device=device)
+
+    def begin(self, slots: Tensor, rows: Tensor | int | None = None) -> None:
+        """Empties `slots` [M] int32; forwards from now on write there.
+
+        Args:
+            slots: [M] int32 on the device.
+            rows: [M] int32 or one number: leading rows of the next forward to keep; None keeps every valid row.
+        """
+        self.slots, self.row_limit = slots.long(), rows
+        self.lengths[:, self.slots] = 0
+        if self.evicted is not None:
+            self.evicted[:, self.slots] = 0
+        self.empty = set(range(self.k.shape[0]))
+
+    def expect(self, lengths: Tensor) -> None:
+        """[M] int32 valid rows of the forward that comes next."""
+        self.valid = lengths
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Writes [M, Hkv, T, D] rows of one layer behind what its slots hold."""
+        if layer_idx in self.empty:
+            self.empty.discard(layer_idx)
+            self._write_first(layer_idx, key_states, value_states)
+        else:
+            self._append(layer_idx, key_states, value_states)
+        return key_states, value_states
+
+    def _write_first(self, layer: int, k: Tensor, v: Tensor) -> None:
+        rows = self.valid if self.row_limit is None else self.row_limit
+        if isinstance(rows, int) and rows == 0:
+            return
+        written = min(k.shape[2], self.capacity)
+        self.k[layer, self.slots, :, :written] = k[:, :, :written]
+        self.v[layer, self.slots, :, :written] = v[:, :, :written]
+        self.lengths[layer, self.slots] = rows if isinstance(rows, int) else rows[:, None]
+
+    def _append(self, layer: int, k: Tensor, v: Tensor) -> None:
+        held = self.lengths[layer, self.slots]  # [M, Hkv]
+        row = held[..., None] + torch.arange(k.shape[2], device=k.device)
+        place = (self.slots[:, None, None], self.heads[:, None], row)
+        self.k[layer][place] = k
+        self.v[layer][place] = v
+        self.lengths[layer, self.slots] = held + self.valid[:, None]
+
+    def select(self, layer: int, k: Tensor, v: Tensor, lengths: Tensor) -> None:
+        """Replaces what the slots hold in `layer`: k, v [M, Hkv, C, D] with C ≤ capacity, lengths [M, Hkv] int32."""
+        self.k[layer, self.slots, :, : k.shape[2]] = k
+        self.v[layer, self.slots, :, : v.shape[2]] = v
+        self.lengths[layer, self.slots] = lengths
+
+    def evict(self, layer: int, slots: Tensor, bits: Tensor) -> None:
+        """Hides keys: bits [M, H, W'] int32 are added to those of `slots` [M]; words beyond the capacity are cut."""
+        assert self.evicted is not None, "a store made with evictions"
+        width = self.evicted.shape[3]
+        fitted = torch.nn.functional.pad(bits, (0, max(0, width - bits.shape[2])))[..., :width]
+        self.evicted[layer, slots.long()] |= fitted
+
+    def held(self, slots: Tensor) -> float:
+        """Keys in `slots` [K], mean over layers and kv-heads; waits for the device."""
+        return float(self.lengths[:, slots.long()].double().mean((0, 2)).sum())
+
+    def rows(self, layer: int) -> KVRows:
+        """The layer as the ops read it."""
+        return KVRows(
+            k_rows=self.k[layer].flatten(0, 2),
+            v_rows=self.v[layer].flatten(0, 2),
+            starts=self.starts,
+            lengths=self.lengths[layer],
+            evicted=None if self.evicted is None else self.evicted[layer],
+            longest=self.capacity,
+        )
+
+    def nbytes(self) -> int:
+        """Bytes of keys, values, lengths and bits."""
+        held = (self.k, self.v, self.starts, self.lengths, self.evicted)
+        return sum(x.numel() * x.element_size() for x in held if x is not None)
+
+    # what the mask helpers of transformers ask of a cache; the plan needs no mask
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        return query_length, 0

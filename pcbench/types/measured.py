@@ -1,0 +1,174 @@
+"""What is measured (Cell) and what came out (Record, Sample)."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Cell", "DeviceKind", "Kind", "Record", "Sample", "Status", "digest"]
+
+SCHEMA = 1
+
+Kind = Literal["prefill", "throughput", "memory", "kernel", "accuracy", "perplexity"]
+Status = Literal["ok", "parity_failed", "unsupported", "out_of_memory", "timeout", "data_missing", "error"]
+DeviceKind = Literal["cpu", "cuda", "rocm"]
+
+
+IDENTITY = (
+    "suite",
+    "kind",
+    "model",
+    "method",
+    "method_config",
+    "backend",
+    "device",
+    "dtype",
+    "workload",
+    "context_tokens",
+    "seed",
+)
+
+
+def digest(value: object, length: int = 12) -> str:
+    """First `length` hex digits of the sha256 of `value` as canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model × method × backend × workload × length: the unit that becomes a record.
+
+    The first block is what the measurement *is* and makes the key; the second is how it is taken.
+    """
+
+    suite: str
+    kind: Kind
+    model: str
+    method: str
+    method_config: dict[str, Any]
+    backend: str
+    device: DeviceKind
+    dtype: str
+    workload: str
+    context_tokens: int
+    seed: int
+
+    task: str
+    repeats: int
+    timed: bool
+    prompts: int
+
+    @property
+    def key(self) -> str:
+        """Identity across machines and commits: 12 hex digits over the first block of fields."""
+        return digest({name: getattr(self, name) for name in IDENTITY})
+
+    @property
+    def group(self) -> str:
+        """The cells that share model, workload and length are measured interleaved in one process."""
+        return digest([self.suite, self.kind, self.model, self.dtype, self.workload, self.context_tokens, self.seed])
+
+    @property
+    def name(self) -> str:
+        """How a person reads it: `parallel_comp/cpu @ passkey 8192`."""
+        return f"{self.method}/{self.backend} @ {self.workload} {self.context_tokens}"
+
+
+@dataclass(kw_only=True)
+class Record:
+    """A cell's result row; null where a field does not apply. Field order is the column order of `records.csv`."""
+
+    schema: int = SCHEMA
+    run: str
+    suite: str
+    kind: Kind
+    group: str
+    cell: str
+    # what was measured
+    model: str
+    method: str
+    method_config: dict[str, Any] = field(default_factory=dict)
+    backend: str
+    device: DeviceKind
+    dtype: str
+    seed: int
+    workload: str
+    task: str | None = None
+    context_tokens: int | None = None
+    chunk_tokens: int | None = None
+    chunks: int | None = None
+    chunks_kept: int | None = None
+    kept_tokens: int | None = None
+    # how it ended
+    status: Status = "ok"
+    reason: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    # agreement with the float64 reference: the op with the largest error-to-bound ratio, and every op
+    parity_err: float | None = None
+    parity_bound: float | None = None
+    parity_ops: dict[str, dict[str, float]] | None = None
+    # time
+    ms_p10: float | None = None
+    ms_p50: float | None = None
+    ms_p90: float | None = None
+    repeats: int | None = None
+    samples_ms: list[float] | None = None
+    stages_ms: dict[str, float] | None = None
+    prefill_tokens_per_s: float | None = None
+    chunks_per_s: float | None = None
+    decode_ms_per_token: float | None = None
+    # memory
+    peak_bytes: int | None = None
+    kv_bytes: int | None = None
+    kv_bytes_predicted: int | None = None
+    # accuracy, 0…1
+    score: float | None = None
+    score_name: str | None = None
+    scorer: str | None = None
+    n_samples: int | None = None
+    score_ci_low: float | None = None
+    score_ci_high: float | None = None
+    key_chunk_kept: float | None = None
+    # two speed-ups, never mixed; filled only where parity passed
+    baseline: str | None = None
+    speedup_vs_full: float | None = None
+    speedup_vs_full_ci_low: float | None = None
+    speedup_vs_full_ci_high: float | None = None
+    speedup_vs_reference: float | None = None
+    speedup_vs_reference_ci_low: float | None = None
+    speedup_vs_reference_ci_high: float | None = None
+    # kernel rows
+    op: str | None = None
+    shape: str | None = None
+    tflops: float | None = None
+    gib_per_s: float | None = None
+    ceiling_ratio: float | None = None
+    # provenance
+    gpu: str | None = None
+    arch: str | None = None
+    torch: str | None = None
+    runtime: str | None = None
+    telemetry: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    started_at: str | None = None
+    repro_command: str | None = None
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """One prompt's result: a line of `samples.jsonl`."""
+
+    cell: str
+    task: str
+    id: str
+    prediction: str
+    answers: list[str]
+    score: float | None
+    scorer: str | None
+    prompt_sha256: str
+    kept_chunks: list[int] | None = None
+    chunk_scores: list[float] | None = None
+    key_chunk: int | None = None
+    prefill_ms: float | None = None

@@ -1,0 +1,216 @@
+"""What methods, models and the harness know of each other."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pcbench.types.measured import DeviceKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "AttentionPlan",
+    "KVRows",
+    "KVStore",
+    "Method",
+    "MethodConfig",
+    "ModelRunner",
+    "ModelSpec",
+    "Ops",
+    "Prefilled",
+    "Prompt",
+    "Stages",
+    "Tokenizer",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What methods need to know of a model, read from its config."""
+
+    name: str
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    vocab: int
+    parameters: int
+    trained_tokens: int
+    eos_ids: tuple[int, ...] = ()
+    bos_id: int | None = None
+
+    @property
+    def scale(self) -> float:
+        """Of the attention scores."""
+        return float(self.head_dim**-0.5)
+
+    def kv_bytes(self, tokens: int, itemsize: int) -> int:
+        """Bytes of the keys and values of `tokens` tokens in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * itemsize * tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A request as token ids on the device.
+
+    Args:
+        prefix: [A] int64; template and instruction before the context.
+        context: [N] int64.
+        query: [n] int64, n ≥ 1; the question and the template after it.
+        new_tokens: room reserved for the answer.
+    """
+
+    prefix: "Tensor"
+    context: "Tensor"
+    query: "Tensor"
+    new_tokens: int
+
+    @property
+    def context_tokens(self) -> int:
+        """Template + context + query + reserved new tokens."""
+        return self.prefix.numel() + self.context.numel() + self.query.numel() + self.new_tokens
+
+
+@dataclass(kw_only=True)
+class Prefilled:
+    """What a prefill leaves behind: the next token's logits and whatever decoding goes on from.
+
+    `kept_chunks` and `chunk_scores` stay on the device until somebody reads them.
+    """
+
+    logits: "Tensor"  # [1, V]
+    state: Any
+    kept_tokens: "Callable[[], float]"  # stored context keys, mean over layers and heads; reading it may wait
+    kv_bytes: int
+    kv_bytes_predicted: int
+    spans: list[tuple[int, int]] | None = None  # of each chunk in the context
+    kept_chunks: "Tensor | None" = None  # [K] int32, ascending
+    chunk_scores: "Tensor | None" = None  # [C] float32
+    warnings: list[str] = field(default_factory=list)
+
+
+class Stages(Protocol):
+    """Names the parts of a prefill while it runs."""
+
+    def __call__(self, name: str) -> AbstractContextManager[None]: ...
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, without special tokens; `start_ids` begin a prompt (the BOS where a model has one)."""
+
+    start_ids: list[int]
+
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class KVRows:
+    """One layer of a store as the ops read it (see `pcbench.reference.attention`)."""
+
+    k_rows: "Tensor"  # [T, D]
+    v_rows: "Tensor"  # [T, D]
+    starts: "Tensor"  # [N, Hkv] int32
+    lengths: "Tensor"  # [N, Hkv] int32
+    evicted: "Tensor | None"  # [N, H, W] int32
+    longest: int  # rows a segment can hold
+
+
+class KVStore(Protocol):
+    """One request's keys and values, all layers, in slots."""
+
+    def begin(self, slots: "Tensor", rows: "Tensor | int | None" = None) -> None:
+        """Empties `slots`; forwards from now on write there, each behind what the last one left.
+
+        Args:
+            slots: [M] int32 on the device.
+            rows: [M] int32 or one number: leading rows of the next forward to keep (0: none, `select` will);
+                None keeps every valid row.
+        """
+        ...
+
+    def expect(self, lengths: "Tensor") -> None:
+        """[M] int32 valid rows of the forward that comes next."""
+        ...
+
+    def select(self, layer: int, k: "Tensor", v: "Tensor", lengths: "Tensor") -> None:
+        """Replaces what the slots hold in `layer` by a selection: k, v [M, Hkv, C, D], lengths [M, Hkv] int32."""
+        ...
+
+    def evict(self, layer: int, slots: "Tensor", bits: "Tensor") -> None:
+        """Hides keys: bits [M, H, W] int32 are added to those of `slots` [M]."""
+        ...
+
+    def held(self, slots: "Tensor") -> float:
+        """Keys in `slots`, mean over layers and kv-heads; waits for the device."""
+        ...
+
+    def rows(self, layer: int) -> KVRows: ...
+    def nbytes(self) -> int: ...
+
+
+class Ops(Protocol):
+    """The ops of one backend, by the names in `pcbench.reference.__all__`."""
+
+    backend: str
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+class AttentionPlan(Protocol):
+    """A method's word per layer, called with post-RoPE q [M, H, T, D] and k, v [M, Hkv, T, D]; returns [M, H, T, D]."""
+
+    def __call__(self, layer: int, q: "Tensor", k: "Tensor", v: "Tensor", store: KVStore, ops: Ops) -> "Tensor": ...
+
+
+class ModelRunner(Protocol):
+    """A decoder seen by methods: forwards whose attention and cache the method decides."""
+
+    spec: ModelSpec
+
+    @property
+    def device(self) -> "Any": ...
+    @property
+    def dtype(self) -> "Any": ...
+    @property
+    def ops(self) -> Ops: ...
+    def new_store(self, slots: int, capacity: int, *, evictions: bool = False) -> KVStore: ...
+    def forward(
+        self, ids: "Tensor", positions: "Tensor", lengths: "Tensor", store: KVStore, plan: AttentionPlan
+    ) -> "Tensor":
+        """[M, T] ids and positions, [M] valid tokens → last hidden rows [M, T, E], final norm applied."""
+        ...
+
+    def lm_head(self) -> "Tensor":
+        """[V, E]."""
+        ...
+
+    def stock_forward(self, ids: "Tensor", cache: Any | None) -> "tuple[Tensor, Any]":
+        """The model's own SDPA forward: [1, T] ids → logits of the last row [1, V] and its cache."""
+        ...
+
+
+class MethodConfig(Protocol):
+    """A method's parameters."""
+
+    def resolve(self, spec: ModelSpec, device: DeviceKind) -> "MethodConfig":
+        """The same with every "auto", fraction and preset as numbers; what the record shows."""
+        ...
+
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]: ...
+
+
+class Method(Protocol):
+    """A way to turn a long prompt into the first answer token and the ones after it.
+
+    A class with `Config` (a `MethodConfig`) and `backends` (what it can compute with: "torch" for stock
+    code, "ops" for any backend of `pcbench.ops`), made from a resolved config and a runner.
+    """
+
+    def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled: ...
+    def step(self, prefilled: Prefilled, token: "Tensor") -> "Tensor":
+        """Takes one token [1] int64 into the state; logits of the next [1, V]."""
+        ...
