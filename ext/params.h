@@ -1,7 +1,8 @@
 // What a launch needs, in plain structs: no torch here. Strides are in elements; the last dimension is contiguous.
 //
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W words of eviction bits,
-// N slots of a store, P slots a row reads, T rows of a store, L keys of the longest segment, R rows of a window.
+// N slots of a store, P slots a row reads or parts of an attention, T rows of a store, L keys of the longest segment,
+// R rows of a window, X rows of logits, Vt columns of a vocabulary tile.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ enum class Float : int32_t { f32, bf16, f16 };
 // A tensor of a Float type: leading strides, outermost first.
 struct Floats {
   void* data;
-  int64_t strides[3];
+  int64_t strides[4];
 };
 
 // A tensor of int32: leading strides, outermost first.
@@ -36,7 +37,7 @@ struct CalibratedAttention {
   int64_t mass_rows;
   Floats out_in;  // [B, H, Q, D] float32, may be null
   Floats lse_in;  // [B, H, Q] float32, null as out_in
-  Floats out;     // [B, H, Q, D] of out_dtype, contiguous
+  void* out;      // [B, H, Q, D] of out_dtype, contiguous
   Float out_dtype;
   float* lse;   // [B, H, Q], contiguous
   float* mass;  // [B, H, S], contiguous; null without mass_rows
@@ -60,7 +61,7 @@ struct CachedAttention {
   float scale;
   Ints evicted;  // [N, Hkv|H, W], may be null
   int64_t evicted_heads, words;
-  Floats out;  // [B, H, Q, D] of keys.dtype, contiguous
+  void* out;  // [B, H, Q, D] of keys.dtype, contiguous
   float* lse;  // [B, H, Q], contiguous
 };
 
@@ -76,7 +77,6 @@ struct WindowMass {
 struct MergeStates {
   int64_t parts, batch, heads, rows, dim;
   Floats outs;  // [P, B, H, Q, D] float32
-  int64_t outs_row;
   Floats lses;  // [P, B, H, Q] float32
   float* out;   // [B, H, Q, D], contiguous
   float* lse;   // [B, H, Q], contiguous
@@ -87,7 +87,35 @@ struct QueryNll {
   Float dtype;
   Floats logits;  // [X, Vt] of dtype
   Ints targets;   // [X]
-  float *row_max, *row_sum, *row_target;  // [X], changed
+  float* row_max;     // [X], changed
+  float* row_sum;     // [X], changed
+  float* row_target;  // [X], changed
+};
+
+struct SelectTokens {
+  int64_t batch, kv_heads, group, keys, row_bytes, itemsize;
+  Floats mass;                 // [B, Hkv·group, S] float32
+  Floats k, v;                 // [B, Hkv, S, D] of any dtype
+  Ints budgets, key_lengths;   // [B, Hkv], may be null
+  const bool* protect;         // [B, S], may be null
+  int64_t protect_batch;       // stride
+  Ints evicted;                // [B, Hkv, W], may be null
+  int64_t capacity, pool, sink, recent;
+  void* k2;          // [B, Hkv, C, D], contiguous
+  void* v2;          // [B, Hkv, C, D], contiguous
+  int32_t* index;    // [B, Hkv, C], contiguous
+  int32_t* lengths;  // [B, Hkv], contiguous
+};
+
+struct ChunkTopk {
+  int64_t scored, kept;
+  const float* scores;       // [M]
+  const int32_t* chunk_ids;  // [M]
+  const int32_t* slots;      // [M]
+  float* best_scores;        // [K], changed
+  int32_t* best_ids;         // [K], changed
+  int32_t* best_slots;       // [K], changed
+  int32_t* freed;            // [M]
 };
 
 }  // namespace pcbench

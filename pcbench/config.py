@@ -1,7 +1,7 @@
 """Strict tables: unknown keys are refused with the nearest name, values with where they stand."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
@@ -44,14 +44,20 @@ def validate(table: type[T], data: Mapping[str, Any], where: str) -> T:
 
 
 def _explain(table: type[BaseModel], problem: ErrorDetails, where: str) -> ConfigError:
-    path = where + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
+    *parents, last = problem["loc"] or ("",)
     if problem["type"] == "extra_forbidden":
-        parent, name = path.rsplit(".", 1)
-        return unknown_name(parent, "key", name, _fields_at(table, problem["loc"][:-1]))
+        return unknown_name(_place(where, parents), "key", str(last), _fields_at(table, tuple(parents)))
+    path = _place(where, problem["loc"])
     if problem["type"] == "missing":
         return ConfigError(f"{path}: a value is required, got none; add it")
     expected = problem["msg"][0].lower() + problem["msg"][1:]
     return ConfigError(f"{path}: {expected}, got {problem['input']!r}; see `pcbench list` and the suite's comments")
+
+
+def _place(where: str, keys: Sequence[int | str]) -> str:
+    """`file: a.b[0]`, whether or not `where` already is inside the file."""
+    path = "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in keys)
+    return where + path if ": " in where or not path else f"{where}: {path.removeprefix('.')}"
 
 
 def _fields_at(table: Any, path: tuple[int | str, ...]) -> list[str]:

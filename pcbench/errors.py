@@ -5,7 +5,8 @@
     ├── ShapeError (ValueError)         a tensor has the wrong shape, dtype or layout
     ├── BackendUnavailable (RuntimeError)   this machine or build cannot run what was asked
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
-    └── ParityError                     a kernel disagrees with the reference
+    ├── ParityError                     a kernel disagrees with the reference
+    └── Interrupted                     Ctrl-C; what was finished is on the disk
 
 A message reads `<where>: <expected>, got <actual>; <what to do>` and has no final period.
 """
@@ -17,6 +18,7 @@ __all__ = [
     "BackendUnavailable",
     "ConfigError",
     "DataMissing",
+    "Interrupted",
     "ParityError",
     "PcbenchError",
     "ShapeError",
@@ -55,6 +57,10 @@ class DataMissing(PcbenchError, FileNotFoundError):
 
 class ParityError(PcbenchError):
     """A result disagrees with the float64 reference by more than its bound."""
+
+
+class Interrupted(PcbenchError):
+    """A run was stopped by the user; the message holds the command that goes on with it."""
 
 
 def unknown_name(where: str, what: str, name: str, known: Iterable[str]) -> ConfigError:

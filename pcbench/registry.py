@@ -1,8 +1,9 @@
-"""What exists by name: methods, tasks, scorers, and the places that implement them.
+"""What exists by name: methods, models, tasks, scorers, suites, ops, and the places that implement them.
 
-Entries are strings `module:attribute`, and tasks are TOML tables, so that listing imports nothing.
+Entries are strings `module:attribute` or TOML tables, so that listing imports nothing.
 """
 
+import ast
 import tomllib
 from functools import cache
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import Any
 
 from pcbench.errors import unknown_name
 
-__all__ = ["GENERATORS", "METHODS", "SCORERS", "load", "task_tables"]
+__all__ = ["GENERATORS", "METHODS", "SCORERS", "load", "model_tables", "op_summaries", "summaries", "task_tables"]
 
 METHODS = {
     "full": "pcbench.methods.full:Full",
@@ -39,6 +40,12 @@ def task_tables() -> dict[str, dict[str, Any]]:
     return tables
 
 
+@cache
+def model_tables() -> dict[str, dict[str, Any]]:
+    """Model name → its table, from pcbench/models/models.toml."""
+    return tomllib.loads(files("pcbench").joinpath("models/models.toml").read_text(encoding="utf-8"))
+
+
 def load(table: dict[str, str], what: str, name: str, where: str) -> Any:
     """The object registered as `name`.
 
@@ -55,3 +62,38 @@ def load(table: dict[str, str], what: str, name: str, where: str) -> Any:
         raise unknown_name(where, what, name, table)
     module, attribute = table[name].split(":")
     return getattr(import_module(module), attribute)
+
+
+def summaries(table: dict[str, str]) -> dict[str, str]:
+    """Name → first line of its module's docstring, read without importing it."""
+    return {name: _first_line(_source(entry.split(":")[0])) for name, entry in table.items()}
+
+
+def op_summaries() -> dict[str, str]:
+    """Op → first line of its reference's docstring, read without importing torch."""
+    found = {}
+    for file in sorted(files("pcbench").joinpath("reference").iterdir(), key=lambda f: f.name):
+        if not file.name.endswith(".py"):
+            continue
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                found[node.name] = _first_line(node)
+    names = _public_names(_source("pcbench.reference"))
+    return {name: found[name] for name in names}
+
+
+def _source(module: str) -> ast.Module:
+    path = files("pcbench").joinpath(*module.split(".")[1:])
+    file = path.joinpath("__init__.py") if path.is_dir() else path.parent.joinpath(f"{path.name}.py")  # type: ignore[attr-defined]
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _first_line(node: ast.Module | ast.FunctionDef) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _public_names(module: ast.Module) -> list[str]:
+    for node in module.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return [str(name) for name in ast.literal_eval(node.value)]
+    return []

@@ -13,7 +13,7 @@ from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.types import DeviceKind, Kind
 
-__all__ = ["CellTable", "Plan", "Suite", "Workload", "load_suite", "suite_names"]
+__all__ = ["CellTable", "Plan", "Suite", "Workload", "load_suite", "suite_names", "suite_summaries"]
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -106,6 +106,12 @@ class Suite:
 def suite_names() -> list[str]:
     """Names of the suites that ship with pcbench."""
     return sorted(path.stem for path in bundled("suites").glob("*.toml"))
+
+
+def suite_summaries() -> dict[str, str]:
+    """Name → the comment a suite's file begins with."""
+    texts = {name: (bundled("suites") / f"{name}.toml").read_text(encoding="utf-8") for name in suite_names()}
+    return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in texts.items()}
 
 
 def load_suite(
@@ -211,8 +217,11 @@ class _Merge:
         elif head == "cell" and len(rest) >= 2:
             self._set_cell(source, rest, value)
         else:
-            known = ("suite.KEY", "device.cpu.KEY", "device.gpu.KEY", "workload.NAME.KEY", "cell.METHOD.KEY")
-            raise unknown_name(f"{self.where}: {source}", "path", path, known)
+            self._known(source, head, ("suite", "device", "workload", "cell"))
+            raise ConfigError(
+                f"{self.where}: {source}: suite.KEY, device.cpu.KEY, workload.NAME.KEY or cell.METHOD.KEY, "
+                f'got "{path}"; give the whole path'
+            )
 
     def _set_cell(self, source: str, path: list[str], value: Any) -> None:
         method, *keys = path

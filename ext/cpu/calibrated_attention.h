@@ -174,7 +174,7 @@ class Calibrated {
       int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
       rows.resume_row(
           r, outs + x.b * p_.out_in.strides[0] + head * p_.out_in.strides[1] + i * p_.out_in.strides[2],
-          lses[x.b * p_.lse_in.strides[0] + head * p_.lse_in.strides[1] + i * p_.lse_in.strides[2]]);
+          lses[x.b * p_.lse_in.strides[0] + head * p_.lse_in.strides[1] + i]);
     }
   }
 
@@ -183,7 +183,7 @@ class Calibrated {
       int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
       int64_t place = (x.b * p_.heads + head) * p_.rows + i;
       p_.lse[place] = rows.lse(r);
-      store_row<D>(rows, r, p_.out.data, place, p_.out_dtype);
+      rows.store_row(r, p_.out, place, p_.out_dtype);
     }
   }
 

@@ -171,6 +171,24 @@ struct RowBlock {
     }
   }
 
+  // Adds a part of the row's attention: unnormalised output, its shift and its sum.
+  void merge_row(int row, const float* part, float part_shift, float part_sum) {
+    float peak = larger(shift[row], part_shift), safe = peak == -infinity ? 0.0f : peak;
+    Vec mine = share(shift[row], safe), its = share(part_shift, safe);
+    for (int d = 0; d < D; d += Vec::width) {
+      fma(its, Vec::load(part + d), mine * Vec::load(out + row * D + d)).store(out + row * D + d);
+    }
+    float sums[Vec::width];
+    fma(its, Vec::all(part_sum), mine * Vec::all(sum[row])).store(sums);
+    sum[row] = sums[0];
+    shift[row] = peak;
+  }
+
+  static Vec share(float shift, float safe) {
+    // the polynomial's 2^0 is one bit below 1, which many parts would add up
+    return shift == safe ? Vec::all(1.0f) : exp2(Vec::all(shift - safe));
+  }
+
   float lse(int row) const {
     if (sum[row] == 0.0f) {
       return -infinity;
@@ -184,6 +202,19 @@ struct RowBlock {
     Vec share = Vec::all(sum[row] == 0.0f ? 0.0f : 1.0f / sum[row]);
     for (int d = 0; d < D; d += Vec::width) {
       (Vec::load(out + row * D + d) * share).store(to + d);
+    }
+  }
+
+  // The row's output as row `place` of a contiguous [..., D] tensor.
+  void store_row(int row, void* to, int64_t place, Float dtype) const {
+    if (dtype == Float::f32) {
+      return finish_row(row, static_cast<float*>(to) + place * D);
+    }
+    float wide[D];
+    finish_row(row, wide);
+    uint16_t* narrow = static_cast<uint16_t*>(to) + place * D;
+    for (int d = 0; d < D; ++d) {
+      narrow[d] = to_bf16(wide[d]);
     }
   }
 };

@@ -30,12 +30,12 @@ template <int Rows, int AStride, int CStride>
   for (int i = 0; i < Rows; ++i) {
     sums[i][0] = sums[i][1] = Vec::zero();
   }
-#pragma GCC unroll 4
-  for (int64_t k = 0; k < depth; ++k) {
-    Vec left = Vec::load(b + k * b_stride), right = Vec::load(b + k * b_stride + width);
+#pragma GCC unroll 1
+  for (int64_t k = 0; k < depth; ++k, ++a, b += b_stride) {
+    Vec left = Vec::load(b), right = Vec::load(b + width);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
-      Vec x = Vec::all(a[i * AStride + k]);
+      Vec x = Vec::all(a[i * AStride]);
       sums[i][0] = fma(x, left, sums[i][0]);
       sums[i][1] = fma(x, right, sums[i][1]);
     }
@@ -82,6 +82,16 @@ inline void pack_panel(const T* k, int64_t row, int keys, float* to) {
       }
     }
   }
+}
+
+// Rounded to nearest even.
+inline uint16_t to_bf16(float x) {
+  if (x != x) {
+    return 0x7fc0;
+  }
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 // to[j, :] = from[j, :] in float32.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcbench.config import Table
-from pcbench.types import DeviceKind, ModelRunner, ModelSpec, Prefilled, Prompt, Stages
+from pcbench.types import Cost, DeviceKind, ModelRunner, ModelSpec, Prefilled, Prompt, Stages, causal_flops
 
 __all__ = ["Full"]
 
@@ -19,6 +19,9 @@ class Full:
 
         def resolve(self, spec: ModelSpec, device: DeviceKind) -> Self:
             return self
+
+        def cost(self, spec: ModelSpec, tokens: int) -> Cost:
+            return Cost(flops=causal_flops(spec, tokens), kv_tokens=tokens)
 
     backends = ("torch",)
 

@@ -19,6 +19,7 @@ from pcbench.reference.chunks import split_chunks
 from pcbench.reference.packing import ChunkBatch
 from pcbench.types import (
     AttentionPlan,
+    Cost,
     DeviceKind,
     KVStore,
     ModelRunner,
@@ -27,6 +28,7 @@ from pcbench.types import (
     Prefilled,
     Prompt,
     Stages,
+    causal_flops,
 )
 
 __all__ = ["ParallelComp"]
@@ -114,6 +116,15 @@ class Config(Table):
         if batch == "auto":
             batch = 1 if device == "cpu" else max(1, GPU_BATCH_TOKENS // chunk)
         return self.model_copy(update={"micro_batch": batch, "calibration": list(rules)})
+
+    def cost(self, spec: ModelSpec, tokens: int) -> Cost:
+        """Chunks as full forwards of their own; scoring and query stage are small beside them."""
+        spans = split_chunks(tokens, min(self.chunk_tokens or spec.trained_tokens, spec.trained_tokens))
+        longest = max(end - start for start, end in spans)
+        held = longest if self.evict is None else min(longest, self.evict.capacity)
+        batch = self.micro_batch if isinstance(self.micro_batch, int) else 1
+        slots = min(self.keep, len(spans)) + min(batch, len(spans))
+        return Cost(flops=sum(causal_flops(spec, b - a) for a, b in spans), kv_tokens=slots * held)
 
 
 def _paper_rules(layers: int) -> list[Rule]:

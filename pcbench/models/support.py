@@ -28,6 +28,7 @@ def read_spec(name: str, config: Any, parameters: int) -> ModelSpec:
         trained_tokens=config.max_position_embeddings,
         eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
         bos_id=config.bos_token_id,
+        trained=not name.startswith("random:"),
     )
 
 

@@ -25,7 +25,7 @@ def select_tokens(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Keeps the keys with the largest pooled mass of each kv-head and gathers them, in reading order.
 
-    The mass of the query heads of a group is summed, then max-pooled over `pool` neighbouring valid
+    The mass of the query heads of a group is summed in their order, then max-pooled over `pool` neighbouring valid
     keys. Protected keys come first, evicted ones are never kept, ties keep the lower index. NaN counts
     as −inf before pooling. A head with fewer candidates than its budget keeps them all.
 
@@ -58,7 +58,9 @@ def select_tokens(
     j = torch.arange(keys, device=k.device)
     limit = torch.full((batch, kv_heads), keys, device=k.device) if key_lengths is None else key_lengths.long()
     valid = j < limit[..., None]
-    score = mass.unflatten(1, (kv_heads, -1)).sum(2)
+    heads = mass.unflatten(1, (kv_heads, -1)).unbind(2)
+    # one by one: the order of additions is part of the rule, so that backends agree on ties
+    score = sum(heads[1:], start=heads[0])
     score = score.masked_fill(~valid | score.isnan(), -torch.inf)
     if pool > 1 and keys:
         score = torch.nn.functional.max_pool1d(score, pool, stride=1, padding=pool // 2)

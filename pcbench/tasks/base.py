@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pcbench.config import Table, validate
 from pcbench.errors import unknown_name
@@ -31,6 +32,16 @@ class Task(Table):
     instruction: str
     needle: str
     question: str
+
+    @property
+    def scorer_id(self) -> str:
+        """Name and version of the scorer, as every score shows it."""
+        return f"{self.scorer}@{scorer(self).version}"
+
+    @property
+    def score_name(self) -> str:
+        """What the scorer's number is."""
+        return str(scorer(self).score_name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +128,11 @@ def example(name: str, tokenizer: Tokenizer, *, context_tokens: int, new_tokens:
     return built
 
 
+def scorer(task: Task) -> Any:
+    """The task's `tasks.scorers.Scorer`."""
+    return load(SCORERS, "scorer", task.scorer, "task")
+
+
 def score(task: Task, prediction: str, answers: Sequence[str]) -> float:
     """0…1 by the task's scorer."""
-    scorer = load(SCORERS, "scorer", task.scorer, "task")
-    return float(scorer(prediction, answers))
+    return float(scorer(task)(prediction, answers))

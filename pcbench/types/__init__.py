@@ -3,6 +3,7 @@
 from pcbench.types.measured import Cell, DeviceKind, Kind, Record, Sample, Status, digest
 from pcbench.types.protocols import (
     AttentionPlan,
+    Cost,
     KVRows,
     KVStore,
     Method,
@@ -14,11 +15,13 @@ from pcbench.types.protocols import (
     Prompt,
     Stages,
     Tokenizer,
+    causal_flops,
 )
 
 __all__ = [
     "AttentionPlan",
     "Cell",
+    "Cost",
     "DeviceKind",
     "KVRows",
     "KVStore",
@@ -35,5 +38,6 @@ __all__ = [
     "Stages",
     "Status",
     "Tokenizer",
+    "causal_flops",
     "digest",
 ]

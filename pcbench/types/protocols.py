@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttentionPlan",
+    "Cost",
     "KVRows",
     "KVStore",
     "Method",
@@ -23,6 +24,7 @@ __all__ = [
     "Prompt",
     "Stages",
     "Tokenizer",
+    "causal_flops",
 ]
 
 
@@ -41,6 +43,7 @@ class ModelSpec:
     trained_tokens: int
     eos_ids: tuple[int, ...] = ()
     bos_id: int | None = None
+    trained: bool = True  # False: random weights, whose answers mean nothing
 
     @property
     def scale(self) -> float:
@@ -50,6 +53,19 @@ class ModelSpec:
     def kv_bytes(self, tokens: int, itemsize: int) -> int:
         """Bytes of the keys and values of `tokens` tokens in all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim * itemsize * tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a prefill takes, from formulas: operations and tokens whose keys and values are stored."""
+
+    flops: float
+    kv_tokens: int
+
+
+def causal_flops(spec: ModelSpec, tokens: int) -> float:
+    """Operations of one causal forward: 2 a parameter and token, 4·H·D a pair of token and earlier token."""
+    return 2.0 * spec.parameters * tokens + 2.0 * spec.layers * spec.heads * spec.head_dim * tokens**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +214,10 @@ class MethodConfig(Protocol):
 
     def resolve(self, spec: ModelSpec, device: DeviceKind) -> "MethodConfig":
         """The same with every "auto", fraction and preset as numbers; what the record shows."""
+        ...
+
+    def cost(self, spec: ModelSpec, tokens: int) -> Cost:
+        """Of a prompt of `tokens`; for plans, never for records."""
         ...
 
     def model_dump(self, *, mode: str = "python") -> dict[str, Any]: ...

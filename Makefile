@@ -1,0 +1,49 @@
+# make bench: a report from a fresh clone.  make test: everything CI checks.  make help lists the rest.
+PYTHON ?= python3
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt $(shell find ext build_backend -type f 2>/dev/null)
+export PCBENCH_GOLDEN ?= $(realpath ../shared/golden)
+export PCBENCH_DATA ?= $(realpath ../shared/data)
+
+.PHONY: bench test test-slow check-style benchmark benchmark-compare format clean help
+
+bench: $(VENV)/.pcbench           ## measure the prefill suite; the last line is the path of report.html
+	@$(BIN)/pcbench run --suite prefill --preset bench --device auto
+
+test: $(VENV)/.pcbench-test check-style  ## format, lint, types, imports, gates, the whole test suite
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/.pcbench-test  ## the tests marked slow
+	$(BIN)/python -m pytest -q -m slow
+
+check-style: $(VENV)/.pcbench-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh')
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+benchmark: $(VENV)/.pcbench-test  ## kernels against their baselines, as interleaved ratios
+	$(BIN)/python -m pytest tests/benchmarks -q
+
+benchmark-compare: $(VENV)/.pcbench-test  ## the same, held against tests/benchmarks/baseline.json
+	$(BIN)/python -m pytest tests/benchmarks -q --compare-baseline
+
+format: $(VENV)/.pcbench-test     ## rewrite files in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh')
+
+clean:                            ## remove what make made
+	rm -rf .venv build
+
+help:                             ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+
+$(VENV)/.pcbench: $(SOURCES)
+	PYTHON=$(PYTHON) tools/make_env.sh $(VENV)
+	@touch $@
+
+$(VENV)/.pcbench-test: $(SOURCES)
+	PYTHON=$(PYTHON) tools/make_env.sh $(VENV) test
+	@touch $(VENV)/.pcbench $@

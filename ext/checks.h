@@ -1,0 +1,126 @@
+// Argument checks of the compiled ops: what the Python wrappers check in words, once more for direct calls.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace pcbench {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Binds shape letters while the arguments of one call are checked.
+class Arguments {
+ public:
+  explicit Arguments(const char* op) : op_(op) {}
+
+  template <class Actual>
+  [[noreturn]] void fail(const std::string& expected, const Actual& actual) const {
+    std::ostringstream text;
+    text << op_ << ": " << expected << ", got " << actual << "; see help(pcbench.reference." << op_ << ")";
+    throw std::runtime_error(text.str());
+  }
+
+  // `x` is on the CPU and has the letters of `shape` ("B Hkv S D"), one of `dtypes` and a contiguous last dimension.
+  void tensor(const char* name, const Tensor& x, const char* shape, std::initializer_list<ScalarType> dtypes) {
+    if (!x.is_cpu()) {
+      fail(std::string(name) + " must be on the CPU", "another device");
+    }
+    std::istringstream letters(shape);
+    int64_t dim = 0;
+    for (std::string letter; letters >> letter; ++dim) {
+      bool fits = dim < x.dim() && sizes_.try_emplace(letter, x.size(dim)).first->second == x.size(dim);
+      if (!fits) {
+        fail(std::string(name) + " must be [" + shape + "]" + bound(letter), sizes_of(x));
+      }
+    }
+    if (dim != x.dim()) {
+      fail(std::string(name) + " must be [" + shape + "]", sizes_of(x));
+    }
+    if (std::find(dtypes.begin(), dtypes.end(), x.scalar_type()) == dtypes.end()) {
+      fail(std::string(name) + " must have a dtype that this op takes", torch::headeronly::toString(x.scalar_type()));
+    }
+    if (dim && x.size(dim - 1) > 1 && x.stride(dim - 1) != 1) {
+      fail(std::string(name) + " must have a contiguous last dimension", x.stride(dim - 1));
+    }
+  }
+
+  void floats(const char* name, const Tensor& x, const char* shape) {
+    tensor(name, x, shape, {ScalarType::Float, ScalarType::BFloat16});
+  }
+
+  void state(const char* name, const Tensor& x, const char* shape) { tensor(name, x, shape, {ScalarType::Float}); }
+
+  void ints(const char* name, const Tensor& x, const char* shape) { tensor(name, x, shape, {ScalarType::Int}); }
+
+  void ints(const char* name, const std::optional<Tensor>& x, const char* shape) {
+    if (x) {
+      ints(name, *x, shape);
+    }
+  }
+
+  void same_dtype(const char* name, const Tensor& x, const Tensor& like) const {
+    if (x.scalar_type() != like.scalar_type()) {
+      fail(std::string(name) + " must be " + torch::headeronly::toString(like.scalar_type()),
+           torch::headeronly::toString(x.scalar_type()));
+    }
+  }
+
+  // Head dims that kernels exist for.
+  void head_dim() const {
+    int64_t dim = size("D");
+    if (dim != 64 && dim != 96 && dim != 128) {
+      fail("head_dim must be 64, 96 or 128", dim);
+    }
+  }
+
+  // H is a multiple of Hkv.
+  void grouped() const {
+    if (size("Hkv") == 0 || size("H") % size("Hkv")) {
+      fail("H must be a multiple of Hkv = " + std::to_string(size("Hkv")), size("H"));
+    }
+  }
+
+  // Eviction bits: `lead` is the first letter; [lead, Hkv|H, W].
+  void evicted(const std::optional<Tensor>& x, const char* lead) {
+    if (x) {
+      bool shared = x->dim() == 3 && x->size(1) == size("Hkv");
+      ints("evicted", *x, (lead + std::string(shared ? " Hkv W" : " H W")).c_str());
+    }
+  }
+
+  void number(const char* name, bool fits, const char* expected, int64_t actual) const {
+    if (!fits) {
+      fail(std::string(name) + " must be " + expected, actual);
+    }
+  }
+
+  int64_t size(const char* letter) const { return sizes_.at(letter); }
+  void bind(const char* letter, int64_t size) { sizes_[letter] = size; }
+
+ private:
+  std::string bound(const std::string& letter) const {
+    auto found = sizes_.find(letter);
+    return found == sizes_.end() ? "" : " with " + letter + " = " + std::to_string(found->second);
+  }
+
+  static std::string sizes_of(const Tensor& x) {
+    std::string text = "[";
+    for (int64_t i = 0; i < x.dim(); ++i) {
+      text += (i ? ", " : "") + std::to_string(x.size(i));
+    }
+    return text + "]";
+  }
+
+  const char* op_;
+  std::map<std::string, int64_t> sizes_;
+};
+
+}  // namespace pcbench

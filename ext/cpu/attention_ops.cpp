@@ -1,0 +1,194 @@
+// The attention ops on the CPU: checks, outputs, and the launch.
+#include <torch/csrc/stable/library.h>
+
+#include "checks.h"
+#include "cpu/isa.h"
+#include "cpu/launch.h"
+
+namespace pcbench {
+namespace {
+
+using torch::stable::new_empty;
+
+void check_calibrated_attention(Arguments& a, const Tensor& q, const Tensor& k, const Tensor& v,
+                                const std::optional<Tensor>& query_lengths, const std::optional<Tensor>& key_lengths,
+                                const std::optional<Tensor>& evicted, int64_t mass_rows,
+                                const std::optional<Tensor>& out_in, const std::optional<Tensor>& lse_in) {
+  a.floats("q", q, "B H Q D");
+  a.floats("k", k, "B Hkv S D");
+  a.floats("v", v, "B Hkv S D");
+  a.same_dtype("k", k, q);
+  a.same_dtype("v", v, q);
+  a.grouped();
+  a.head_dim();
+  a.ints("query_lengths", query_lengths, "B");
+  a.ints("key_lengths", key_lengths, "B Hkv");
+  a.bind("W", (a.size("S") + 31) / 32);
+  a.evicted(evicted, "B");
+  a.number("mass_rows", mass_rows >= 0, ">= 0", mass_rows);
+  if (out_in.has_value() != lse_in.has_value()) {
+    a.fail("out_in and lse_in go together", out_in ? "no lse_in" : "no out_in");
+  }
+  if (out_in) {
+    a.state("out_in", *out_in, "B H Q D");
+    a.state("lse_in", *lse_in, "B H Q");
+  }
+}
+
+std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tensor v, double scale, bool causal,
+                                                        std::optional<Tensor> query_lengths,
+                                                        std::optional<Tensor> key_lengths,
+                                                        std::optional<Tensor> evicted, int64_t mass_rows,
+                                                        std::optional<Tensor> out_in, std::optional<Tensor> lse_in) {
+  Arguments a("calibrated_attention");
+  check_calibrated_attention(a, q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in);
+  const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), keys = a.size("S"), dim = a.size("D");
+  const ScalarType out_dtype = out_in ? ScalarType::Float : q.scalar_type();
+  Tensor out = new_empty(q, {batch, heads, rows, dim}, out_dtype);
+  Tensor lse = new_empty(q, {batch, heads, rows}, ScalarType::Float);
+  Tensor mass = new_empty(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
+  CalibratedAttention p{
+      .batch = batch,
+      .heads = heads,
+      .kv_heads = a.size("Hkv"),
+      .rows = rows,
+      .keys = keys,
+      .dim = dim,
+      .dtype = float_of(q),
+      .q = floats(q),
+      .k = floats(k),
+      .v = floats(v),
+      .scale = static_cast<float>(scale),
+      .causal = causal,
+      .query_lengths = ints(query_lengths),
+      .key_lengths = ints(key_lengths),
+      .evicted = ints(evicted),
+      .evicted_heads = evicted ? evicted->size(1) : 0,
+      .words = a.size("W"),
+      .mass_rows = mass_rows,
+      .out_in = floats(out_in),
+      .lse_in = floats(lse_in),
+      .out = out.mutable_data_ptr(),
+      .out_dtype = float_of(out),
+      .lse = data(lse),
+      .mass = data(mass),
+  };
+  const Kernels& run = kernels();
+  Tensor memory = scratch(q, run.calibrated_attention_scratch(p));
+  run.calibrated_attention(p, data(memory));
+  return {out, lse, mass};
+}
+
+KeyRows check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
+                       const Tensor& starts, const Tensor& lengths, const Tensor& slots, bool causal_last) {
+  a.floats("k_rows", k_rows, "T D");
+  a.same_dtype("k_rows", k_rows, q);
+  if (v_rows) {
+    a.floats("v_rows", *v_rows, "T D");
+    a.same_dtype("v_rows", *v_rows, q);
+  }
+  a.ints("starts", starts, "N Hkv");
+  a.ints("lengths", lengths, "N Hkv");
+  a.ints("slots", slots, "B P");
+  a.grouped();
+  a.head_dim();
+  return {
+      .slots_in_store = a.size("N"),
+      .kv_heads = a.size("Hkv"),
+      .dim = a.size("D"),
+      .stored_rows = a.size("T"),
+      .dtype = float_of(q),
+      .k_rows = floats(k_rows),
+      .v_rows = floats(v_rows),
+      .starts = ints(starts),
+      .lengths = ints(lengths),
+      .batch = a.size("B"),
+      .listed = a.size("P"),
+      .slots = ints(slots),
+      .causal_last = causal_last,
+  };
+}
+
+std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
+                                            Tensor slots, double scale, std::optional<Tensor> evicted,
+                                            bool causal_last) {
+  Arguments a("cached_attention");
+  a.floats("q", q, "B H Q D");
+  KeyRows keys = check_key_rows(a, q, k_rows, v_rows, starts, lengths, slots, causal_last);
+  a.evicted(evicted, "N");
+  const int64_t heads = a.size("H"), rows = a.size("Q");
+  Tensor out = new_empty(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
+  Tensor lse = new_empty(q, {keys.batch, heads, rows}, ScalarType::Float);
+  CachedAttention p{
+      .keys = keys,
+      .heads = heads,
+      .rows = rows,
+      .q = floats(q),
+      .scale = static_cast<float>(scale),
+      .evicted = ints(evicted),
+      .evicted_heads = evicted ? evicted->size(1) : 0,
+      .words = evicted ? evicted->size(2) : 0,
+      .out = out.mutable_data_ptr(),
+      .lse = data(lse),
+  };
+  const Kernels& run = kernels();
+  Tensor memory = scratch(q, run.cached_attention_scratch(p));
+  run.cached_attention(p, data(memory));
+  return {out, lse};
+}
+
+Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots,
+                   double scale, bool causal_last, int64_t longest) {
+  Arguments a("window_mass");
+  a.floats("q_last", q_last, "B H R D");
+  a.state("lse", lse, "B H R");
+  KeyRows keys = check_key_rows(a, q_last, k_rows, std::nullopt, starts, lengths, slots, causal_last);
+  a.number("longest", longest >= 0, ">= 0", longest);
+  Tensor mass = new_empty(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
+  WindowMass p{
+      .keys = keys,
+      .heads = a.size("H"),
+      .rows = a.size("R"),
+      .longest = longest,
+      .q = floats(q_last),
+      .lse = floats(lse),
+      .scale = static_cast<float>(scale),
+      .mass = data(mass),
+  };
+  const Kernels& run = kernels();
+  Tensor memory = scratch(q_last, run.window_mass_scratch(p));
+  run.window_mass(p, data(memory));
+  return mass;
+}
+
+std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
+  Arguments a("merge_states");
+  a.state("outs", outs, "P B H Q D");
+  a.state("lses", lses, "P B H Q");
+  const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), dim = a.size("D");
+  Tensor out = new_empty(outs, {batch, heads, rows, dim}, ScalarType::Float);
+  Tensor lse = new_empty(outs, {batch, heads, rows}, ScalarType::Float);
+  kernels().merge_states({
+      .parts = a.size("P"),
+      .batch = batch,
+      .heads = heads,
+      .rows = rows,
+      .dim = dim,
+      .outs = floats(outs),
+      .lses = floats(lses),
+      .out = data(out),
+      .lse = data(lse),
+  });
+  return {out, lse};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
+  m.impl("calibrated_attention", TORCH_BOX(&calibrated_attention));
+  m.impl("cached_attention", TORCH_BOX(&cached_attention));
+  m.impl("window_mass", TORCH_BOX(&window_mass));
+  m.impl("merge_states", TORCH_BOX(&merge_states));
+}
+
+}  // namespace pcbench

@@ -1,0 +1,154 @@
+// cached_attention: new tokens over the segments of a slotted cache, split over keys.
+//
+// A task owns 96 rows of one (b, hkv), rows being (position, head of the group), and one split of its keys: a span of
+// the listed segments laid end to end, each rounded up to 32 keys. It leaves (shift, sum, unnormalised output) behind;
+// a second pass merges the splits of a row in ascending order. The span depends on shapes and lengths only, so results
+// do not depend on the number of threads.
+// Scratch: 4·(D + 2) bytes a row and split, a Bench a worker. Scores, weights and sums are float32.
+// Equals pcbench.reference.cached_attention. Split keys after FlashDecoding.
+#pragma once
+
+#include "cpu/segments.h"
+#include "cpu/tasks.h"
+
+namespace pcbench::PCBENCH_ISA {
+
+// How the keys of a call are split.
+struct SplitPlan {
+  int64_t pairs, rows, row_blocks, span, splits;
+
+  explicit SplitPlan(const CachedAttention& p)
+      : pairs(p.keys.batch * p.keys.kv_heads), rows(p.rows * (p.heads / p.keys.kv_heads)) {
+    // tasks enough for many cores, spans long enough to be worth a merge
+    constexpr int64_t tasks = 64, shortest = 512;
+    row_blocks = (rows + block_rows - 1) / block_rows;
+    int64_t most = 0;
+    for (int64_t x = 0; x < pairs; ++x) {
+      most = larger(most, keys_of(p.keys, x / p.keys.kv_heads, x % p.keys.kv_heads));
+    }
+    int64_t wanted = (tasks + pairs * row_blocks - 1) / larger<int64_t>(1, pairs * row_blocks);
+    span = larger(shortest, (most / larger<int64_t>(1, wanted) + block_keys) / block_keys * block_keys);
+    splits = larger<int64_t>(1, (most + span - 1) / span);
+  }
+
+  static int64_t padded(int64_t length) { return (length + panel_keys - 1) / panel_keys * panel_keys; }
+
+  static int64_t keys_of(const KeyRows& keys, int64_t b, int64_t h) {
+    int64_t total = 0;
+    for (int64_t p = 0; p < keys.listed; ++p) {
+      total += padded(segment(keys, b, h, p, -1).length);
+    }
+    return total;
+  }
+};
+
+template <int D, class T>
+class Cached {
+ public:
+  Cached(const CachedAttention& p, float* scratch)
+      : p_(p), plan_(p), group_(p.heads / p.keys.kv_heads), scratch_(scratch), partials_(scratch + workers_floats()) {}
+
+  static int64_t scratch_floats(const CachedAttention& p) {
+    SplitPlan plan(p);
+    return workers_floats() + plan.pairs * plan.splits * plan.rows * row_floats;
+  }
+
+  void run() {
+    attend();
+    merge();
+  }
+
+ private:
+  static constexpr int row_floats = D + 2;
+
+  static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D>) / sizeof(float)); }
+
+  float* partial(int64_t pair, int64_t split, int64_t row) const {
+    return partials_ + ((pair * plan_.splits + split) * plan_.rows + row) * row_floats;
+  }
+
+  void attend() {
+    auto task = [&](int64_t index, int worker) {
+      FlushDenormals guard;
+      Bench<D>& bench = reinterpret_cast<Bench<D>*>(scratch_)[worker];
+      int64_t split = index % plan_.splits, pair = index / plan_.splits / plan_.row_blocks;
+      int64_t top = index / plan_.splits % plan_.row_blocks * block_rows;
+      load(bench.rows, pair, top, static_cast<int>(smaller<int64_t>(block_rows, plan_.rows - top)));
+      take(bench, pair, top, split * plan_.span, (split + 1) * plan_.span);
+      for (int r = 0; r < bench.rows.rows; ++r) {
+        float* to = partial(pair, split, top + r);
+        __builtin_memcpy(to, bench.rows.out + r * D, D * sizeof(float));
+        to[D] = bench.rows.shift[r];
+        to[D + 1] = bench.rows.sum[r];
+      }
+    };
+    for_each_task(plan_.pairs * plan_.row_blocks * plan_.splits, task);
+  }
+
+  void load(RowBlock<D>& rows, int64_t pair, int64_t top, int count) const {
+    const int64_t b = pair / p_.keys.kv_heads, h = pair % p_.keys.kv_heads;
+    rows.reset(count);
+    rows.words = p_.words;
+    for (int r = 0; r < count; ++r) {
+      int64_t i = (top + r) / group_, head = h * group_ + (top + r) % group_;
+      const T* q = static_cast<const T*>(p_.q.data);
+      rows.load_row(r, q + b * p_.q.strides[0] + head * p_.q.strides[1] + i * p_.q.strides[2], p_.scale);
+    }
+  }
+
+  // Attends to the keys [from, to) of the pair's segments laid end to end.
+  void take(Bench<D>& bench, int64_t pair, int64_t top, int64_t from, int64_t to) const {
+    const int64_t b = pair / p_.keys.kv_heads, h = pair % p_.keys.kv_heads, last = last_used(p_.keys, b);
+    int64_t origin = 0;
+    for (int64_t p = 0; p < p_.keys.listed && origin < to; ++p) {
+      Segment x = segment(p_.keys, b, h, p, last);
+      int64_t end = smaller(x.length, to - origin);
+      if (larger<int64_t>(0, from - origin) < end) {
+        see(bench.rows, x, h, top);
+      }
+      for (int64_t j = larger<int64_t>(0, from - origin); j < end; j += block_keys) {
+        int keys = static_cast<int>(smaller<int64_t>(block_keys, end - j));
+        bench.rows.attend(pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.wide));
+      }
+      origin += SplitPlan::padded(x.length);
+    }
+  }
+
+  // Limits and eviction bits of the rows for one segment.
+  void see(RowBlock<D>& rows, const Segment& x, int64_t h, int64_t top) const {
+    for (int r = 0; r < rows.rows; ++r) {
+      rows.limits[r] = visible(x, (top + r) / group_, p_.rows);
+      if (p_.evicted.data) {
+        int64_t head = p_.evicted_heads == p_.heads ? h * group_ + (top + r) % group_ : h;
+        rows.evicted[r] = p_.evicted.data + x.slot * p_.evicted.strides[0] + head * p_.evicted.strides[1];
+      }
+    }
+  }
+
+  void merge() {
+    auto task = [&](int64_t index, int worker) {
+      RowBlock<D>& rows = reinterpret_cast<Bench<D>*>(scratch_)[worker].rows;
+      int64_t pair = index / plan_.row_blocks, top = index % plan_.row_blocks * block_rows;
+      rows.reset(static_cast<int>(smaller<int64_t>(block_rows, plan_.rows - top)));
+      for (int r = 0; r < rows.rows; ++r) {
+        for (int64_t split = 0; split < plan_.splits; ++split) {
+          const float* part = partial(pair, split, top + r);
+          rows.merge_row(r, part, part[D], part[D + 1]);
+        }
+        int64_t b = pair / p_.keys.kv_heads, head = pair % p_.keys.kv_heads * group_ + (top + r) % group_;
+        int64_t place = (b * p_.heads + head) * p_.rows + (top + r) / group_;
+        p_.lse[place] = rows.lse(r);
+        rows.store_row(r, p_.out, place, p_.keys.dtype);
+      }
+    };
+    for_each_task(plan_.pairs * plan_.row_blocks, task);
+  }
+
+  const CachedAttention& p_;
+  const SplitPlan plan_;
+  const int64_t group_;
+  float* scratch_;
+  float* partials_;
+};
+
+}  // namespace pcbench::PCBENCH_ISA

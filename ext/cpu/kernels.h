@@ -1,0 +1,32 @@
+// The kernels that exist once for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "params.h"
+
+namespace pcbench {
+
+// `scratch` is 64-byte aligned and holds what the function of the same name before it asked for, in floats.
+struct Kernels {
+  int64_t (*calibrated_attention_scratch)(const CalibratedAttention&);
+  void (*calibrated_attention)(const CalibratedAttention&, float* scratch);
+  int64_t (*cached_attention_scratch)(const CachedAttention&);
+  void (*cached_attention)(const CachedAttention&, float* scratch);
+  int64_t (*window_mass_scratch)(const WindowMass&);
+  void (*window_mass)(const WindowMass&, float* scratch);
+  void (*merge_states)(const MergeStates&);
+  void (*query_nll_update)(const QueryNll&);
+};
+
+namespace portable {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+
+}  // namespace pcbench

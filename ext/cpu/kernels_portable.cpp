@@ -1,0 +1,5 @@
+#include "cpu/vec_portable.h"
+
+#define PCBENCH_ISA portable
+
+#include "cpu/kernels.inc"

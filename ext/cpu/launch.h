@@ -1,0 +1,45 @@
+// From torch's tensors to the plain structs of params.h.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+
+#include "params.h"
+
+namespace pcbench {
+
+using torch::stable::Tensor;
+
+inline Float float_of(const Tensor& x) {
+  return x.scalar_type() == torch::headeronly::ScalarType::BFloat16 ? Float::bf16 : Float::f32;
+}
+
+inline Floats floats(const Tensor& x) {
+  Floats view{const_cast<void*>(x.const_data_ptr()), {}};
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) {
+    view.strides[i] = x.stride(i);
+  }
+  return view;
+}
+
+inline Floats floats(const std::optional<Tensor>& x) { return x ? floats(*x) : Floats{nullptr, {}}; }
+
+inline Ints ints(const Tensor& x) {
+  Ints view{static_cast<const int32_t*>(x.const_data_ptr()), {1, 1}};
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) {
+    view.strides[i] = x.stride(i);
+  }
+  return view;
+}
+
+inline Ints ints(const std::optional<Tensor>& x) { return x ? ints(*x) : Ints{nullptr, {}}; }
+
+inline float* data(const Tensor& x) { return static_cast<float*>(x.mutable_data_ptr()); }
+
+inline Tensor scratch(const Tensor& like, int64_t floats) {
+  return torch::stable::new_empty(like, {floats}, torch::headeronly::ScalarType::Float);
+}
+
+}  // namespace pcbench

@@ -1,0 +1,71 @@
+// The segments of a slotted store that the rows of one (b, hkv) read.
+#pragma once
+
+#include "cpu/row_block.h"
+
+namespace pcbench::PCBENCH_ISA {
+
+// Segment of the slot listed at place p. An unused place, and whatever does not lie within the stored rows, is empty.
+struct Segment {
+  int64_t slot, start, length;
+  bool causal;
+};
+
+inline int64_t last_used(const KeyRows& keys, int64_t b) {
+  int64_t last = -1;
+  for (int64_t p = 0; p < keys.listed; ++p) {
+    if (keys.slots.data[b * keys.slots.strides[0] + p] >= 0) {
+      last = p;
+    }
+  }
+  return last;
+}
+
+inline Segment segment(const KeyRows& keys, int64_t b, int64_t h, int64_t p, int64_t last) {
+  int64_t slot = keys.slots.data[b * keys.slots.strides[0] + p];
+  if (slot < 0 || slot >= keys.slots_in_store) {
+    return {0, 0, 0, false};
+  }
+  int64_t start = keys.starts.data[slot * keys.starts.strides[0] + h];
+  int64_t length = keys.lengths.data[slot * keys.lengths.strides[0] + h];
+  bool inside = start >= 0 && length >= 0 && start + length <= keys.stored_rows;
+  return {slot, start, inside ? length : 0, keys.causal_last && p == last};
+}
+
+// Keys of a segment that row i of `rows` sees, eviction aside.
+inline int64_t visible(const Segment& x, int64_t i, int64_t rows) {
+  return x.causal ? smaller(x.length, larger<int64_t>(0, i + 1 + x.length - rows)) : x.length;
+}
+
+// Keys [first, first + keys) of a segment, packed into `panels` and, where v is wanted and is 16-bit, into `wide`.
+template <int D, class T>
+inline KeyBlock pack_block(const KeyRows& rows, const Segment& x, int64_t first, int keys, float* panels, float* wide) {
+  const T* k = static_cast<const T*>(rows.k_rows.data) + (x.start + first) * rows.k_rows.strides[0];
+  for (int j = 0; j < keys; j += panel_keys) {
+    pack_panel<D>(k + j * rows.k_rows.strides[0], rows.k_rows.strides[0], smaller(panel_keys, keys - j),
+                  panels + j * D);
+  }
+  KeyBlock block{first, keys, panels, nullptr, 0};
+  if (rows.v_rows.data) {
+    const T* v = static_cast<const T*>(rows.v_rows.data) + (x.start + first) * rows.v_rows.strides[0];
+    if constexpr (sizeof(T) == sizeof(float)) {
+      block.v = v;
+      block.v_row = rows.v_rows.strides[0];
+    } else {
+      copy_rows<D>(v, rows.v_rows.strides[0], keys, wide);
+      block.v = wide;
+      block.v_row = D;
+    }
+  }
+  return block;
+}
+
+// What a worker needs for a block of rows and a block of keys.
+template <int D>
+struct Bench {
+  RowBlock<D> rows;
+  alignas(64) float panels[block_keys * D];
+  alignas(64) float wide[block_keys * D];
+};
+
+}  // namespace pcbench::PCBENCH_ISA

@@ -1,0 +1,135 @@
+// The ops that score and select on the CPU: checks, outputs, and the launch.
+#include <torch/csrc/stable/library.h>
+
+#include "checks.h"
+#include "cpu/isa.h"
+#include "cpu/launch.h"
+#include "cpu/select.h"
+
+namespace pcbench {
+namespace {
+
+using torch::stable::new_empty;
+
+int32_t* int_data(const Tensor& x) { return static_cast<int32_t*>(x.mutable_data_ptr()); }
+
+void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tensor row_max, Tensor row_sum,
+                      Tensor row_target) {
+  Arguments a("query_nll_update");
+  a.floats("logits", logits, "X Vt");
+  a.ints("targets", targets, "X");
+  a.number("first_column", first_column >= 0, ">= 0", first_column);
+  a.state("row_max", row_max, "X");
+  a.state("row_sum", row_sum, "X");
+  a.state("row_target", row_target, "X");
+  if (a.size("Vt") == 0) {
+    return;
+  }
+  kernels().query_nll_update({
+      .rows = a.size("X"),
+      .columns = a.size("Vt"),
+      .first_column = first_column,
+      .dtype = float_of(logits),
+      .logits = floats(logits),
+      .targets = ints(targets),
+      .row_max = data(row_max),
+      .row_sum = data(row_sum),
+      .row_target = data(row_target),
+  });
+}
+
+Tensor chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor best_scores, Tensor best_ids,
+                  Tensor best_slots) {
+  Arguments a("chunk_topk");
+  a.state("scores", scores, "M");
+  a.ints("chunk_ids", chunk_ids, "M");
+  a.ints("slots", slots, "M");
+  a.state("best_scores", best_scores, "K");
+  a.ints("best_ids", best_ids, "K");
+  a.ints("best_slots", best_slots, "K");
+  Tensor freed = new_empty(slots, {a.size("M")}, ScalarType::Int);
+  plain::chunk_topk({
+      .scored = a.size("M"),
+      .kept = a.size("K"),
+      .scores = data(scores),
+      .chunk_ids = ints(chunk_ids).data,
+      .slots = ints(slots).data,
+      .best_scores = data(best_scores),
+      .best_ids = int_data(best_ids),
+      .best_slots = int_data(best_slots),
+      .freed = int_data(freed),
+  });
+  return freed;
+}
+
+void check_select_tokens(Arguments& a, const Tensor& mass, const Tensor& k, const Tensor& v, int64_t capacity,
+                         const std::optional<Tensor>& budgets, const std::optional<Tensor>& key_lengths, int64_t pool,
+                         int64_t sink, int64_t recent, const std::optional<Tensor>& protect,
+                         const std::optional<Tensor>& evicted) {
+  a.floats("k", k, "B Hkv S D");
+  a.floats("v", v, "B Hkv S D");
+  a.same_dtype("v", v, k);
+  a.state("mass", mass, "B H S");
+  a.grouped();
+  a.number("capacity", capacity >= 1 && capacity <= 8192, "in 1..8192", capacity);
+  a.number("pool", pool >= 1 && pool % 2 == 1, "odd and >= 1", pool);
+  a.number("sink", sink >= 0, ">= 0", sink);
+  a.number("recent", recent >= 0, ">= 0", recent);
+  a.ints("budgets", budgets, "B Hkv");
+  a.ints("key_lengths", key_lengths, "B Hkv");
+  if (protect) {
+    a.tensor("protect", *protect, "B S", {ScalarType::Bool});
+  }
+  a.bind("W", (a.size("S") + 31) / 32);
+  a.ints("evicted", evicted, "B Hkv W");
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, Tensor v, int64_t capacity,
+                                                         std::optional<Tensor> budgets,
+                                                         std::optional<Tensor> key_lengths, int64_t pool, int64_t sink,
+                                                         int64_t recent, std::optional<Tensor> protect,
+                                                         std::optional<Tensor> evicted) {
+  Arguments a("select_tokens");
+  check_select_tokens(a, mass, k, v, capacity, budgets, key_lengths, pool, sink, recent, protect, evicted);
+  const int64_t batch = a.size("B"), kv_heads = a.size("Hkv"), dim = a.size("D");
+  Tensor k2 = new_empty(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
+  Tensor v2 = new_empty(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
+  Tensor index = new_empty(k, {batch, kv_heads, capacity}, ScalarType::Int);
+  Tensor lengths = new_empty(k, {batch, kv_heads}, ScalarType::Int);
+  const int64_t itemsize = static_cast<int64_t>(k.element_size());
+  plain::select_tokens({
+      .batch = batch,
+      .kv_heads = kv_heads,
+      .group = a.size("H") / kv_heads,
+      .keys = a.size("S"),
+      .row_bytes = dim * itemsize,
+      .itemsize = itemsize,
+      .mass = floats(mass),
+      .k = floats(k),
+      .v = floats(v),
+      .budgets = ints(budgets),
+      .key_lengths = ints(key_lengths),
+      .protect = protect ? static_cast<const bool*>(protect->const_data_ptr()) : nullptr,
+      .protect_batch = protect ? protect->stride(0) : 0,
+      .evicted = ints(evicted),
+      .capacity = capacity,
+      .pool = pool,
+      .sink = sink,
+      .recent = recent,
+      .k2 = k2.mutable_data_ptr(),
+      .v2 = v2.mutable_data_ptr(),
+      .index = int_data(index),
+      .lengths = int_data(lengths),
+  });
+  return {k2, v2, index, lengths};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
+  m.impl("query_nll_update", TORCH_BOX(&query_nll_update));
+  m.impl("chunk_topk", TORCH_BOX(&chunk_topk));
+  m.impl("select_tokens", TORCH_BOX(&select_tokens));
+}
+
+}  // namespace pcbench

@@ -1,0 +1,46 @@
+// The ops of pcbench, defined here and nowhere else. Each equals the function of pcbench.reference of the same name.
+//
+// Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W = ⌈S/32⌉ words of eviction
+// bits, T rows of a store, N its slots, P slots a row reads or parts, R rows of a window, L keys reported per segment,
+// X rows of logits, Vt columns of a vocabulary tile, M scored chunks, K kept chunks, C capacity.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(pcbench, m) {
+  // q [B, H, Q, D], k and v [B, Hkv, S, D], query_lengths [B], key_lengths [B, Hkv], evicted [B, Hkv|H, W],
+  // out_in [B, H, Q, D], lse_in [B, H, Q] -> out [B, H, Q, D], lse [B, H, Q], mass [B, H, S] or [B, H, 0]
+  m.def(
+      "calibrated_attention(Tensor q, Tensor k, Tensor v, *, float scale, bool causal, Tensor? query_lengths=None, "
+      "Tensor? key_lengths=None, Tensor? evicted=None, int mass_rows=0, Tensor? out_in=None, Tensor? lse_in=None) "
+      "-> (Tensor out, Tensor lse, Tensor mass)");
+
+  // q [B, H, Q, D], k_rows and v_rows [T, D], starts and lengths [N, Hkv], slots [B, P], evicted [N, Hkv|H, W]
+  // -> out [B, H, Q, D], lse [B, H, Q]
+  m.def(
+      "cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths, Tensor slots, *, "
+      "float scale, Tensor? evicted=None, bool causal_last) -> (Tensor out, Tensor lse)");
+
+  // q_last [B, H, R, D], lse [B, H, R], k_rows [T, D], starts and lengths [N, Hkv], slots [B, P] -> [B, P, H, L]
+  m.def(
+      "window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, *, "
+      "float scale, bool causal_last, int longest) -> Tensor");
+
+  // outs [P, B, H, Q, D], lses [P, B, H, Q] -> out [B, H, Q, D], lse [B, H, Q]
+  m.def("merge_states(Tensor outs, Tensor lses) -> (Tensor out, Tensor lse)");
+
+  // logits [X, Vt], targets [X], row_max, row_sum and row_target [X]
+  m.def(
+      "query_nll_update(Tensor logits, Tensor targets, int first_column, Tensor(a!) row_max, Tensor(b!) row_sum, "
+      "Tensor(c!) row_target) -> ()");
+
+  // scores, chunk_ids and slots [M], best_scores, best_ids and best_slots [K] -> freed [M]
+  m.def(
+      "chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor(a!) best_scores, Tensor(b!) best_ids, "
+      "Tensor(c!) best_slots) -> Tensor");
+
+  // mass [B, H|Hkv, S], k and v [B, Hkv, S, D], budgets and key_lengths [B, Hkv], protect [B, S], evicted [B, Hkv, W]
+  // -> k2 and v2 [B, Hkv, C, D], index [B, Hkv, C], lengths [B, Hkv]
+  m.def(
+      "select_tokens(Tensor mass, Tensor k, Tensor v, *, int capacity, Tensor? budgets=None, "
+      "Tensor? key_lengths=None, int pool=7, int sink=0, int recent=0, Tensor? protect=None, Tensor? evicted=None) "
+      "-> (Tensor k2, Tensor v2, Tensor index, Tensor lengths)");
+}

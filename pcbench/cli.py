@@ -1,0 +1,188 @@
+"""The command line: argument parsing, exit codes and what is printed; everything else is below."""
+
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pcbench import registry
+from pcbench.errors import Interrupted, PcbenchError, unknown_name
+from pcbench.suites import suite_summaries
+
+__all__ = ["main"]
+
+EXIT_ERROR, EXIT_USAGE, EXIT_PARITY, EXIT_INTERRUPTED = 1, 2, 3, 130
+LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@app.callback()
+def settings(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Speed, memory and accuracy of training-free long-context methods, measured in one run."""
+    if traceback:
+        os.environ["PCBENCH_TRACEBACK"] = "1"
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Option(help="Name of a suite, or a .toml file.")],
+    preset: Annotated[str | None, typer.Option(help="A preset of the suite.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or rocm.")] = "auto",
+    model: Annotated[
+        str | None, typer.Option(help="A name of `pcbench list models`, a Hugging Face id or a path.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only these methods; repeatable.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value; repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts per cell at most.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="The run's folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Every group in a process of its own.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells with estimated time and memory.")] = False,
+) -> None:
+    """Measure a suite and write its report."""
+    from pcbench.harness.runner import Options, plan
+    from pcbench.harness.runner import run as measure
+    from pcbench.report import build
+
+    options = Options(suite, device, preset, model, method or [], set_ or [], limit, folder, resume, isolate)
+    if dry_run:
+        return _print_plan(plan(options))
+    run_folder, records = measure(options, err)
+    page = build([run_folder.path])
+    counts = Counter(record.status for record in records)
+    out.print(", ".join(f"{n} {status}" for status, n in counts.items()), markup=False)
+    out.print(str(page), markup=False)
+    raise typer.Exit(_exit_code(counts))
+
+
+def _exit_code(counts: Counter[Any]) -> int:
+    if counts["parity_failed"]:
+        return EXIT_PARITY
+    if counts["error"] or counts["timeout"]:
+        return EXIT_ERROR
+    return 0 if counts["ok"] else EXIT_USAGE
+
+
+def _print_plan(planned: Any) -> None:
+    from pcbench.harness.estimate import estimates
+
+    rows = list(estimates(planned))
+    table = Table("cell", "key", "passes", "about s", "weights MiB", "KV MiB", "")
+    for row in rows:
+        table.add_row(
+            row.cell,
+            row.key,
+            str(row.passes),
+            f"{row.seconds:.0f}",
+            f"{row.weights_bytes / 2**20:.0f}",
+            f"{row.kv_bytes / 2**20:.0f}",
+            row.why_not or "",
+        )
+    out.print(table)
+    minutes = sum(row.seconds for row in rows) / 60
+    out.print(
+        f"{len(rows)} cells on {planned.device}, about {minutes:.0f} minutes by a matmul probe; nothing was measured"
+    )
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str | None, typer.Argument(help=", ".join(LISTS))] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List suites, methods, models, tasks, scorers, ops."""
+    if what is not None and what not in LISTS:
+        raise unknown_name("list", "list", what, LISTS)
+    lists = {name: _entries(name) for name in LISTS if what in (None, name)}
+    if as_json:
+        out.print_json(json.dumps(lists if what is None else lists[what]))
+        return
+    for name, entries in lists.items():
+        table = Table(name, "", show_edge=False, box=None, pad_edge=False)
+        for entry, summary in entries.items():
+            table.add_row(entry, summary)
+        out.print(table)
+        out.print()
+
+
+def _entries(what: str) -> dict[str, str]:
+    """Name → one line about it; imports no torch."""
+    if what == "suites":
+        return suite_summaries()
+    if what in ("tasks", "models"):
+        tables = registry.task_tables() if what == "tasks" else registry.model_tables()
+        listed = {name: str(table["summary"]) for name, table in tables.items()}
+        other = {"ID or PATH": "a Hugging Face RoPE decoder in safetensors"} if what == "models" else {}
+        return listed | other
+    if what == "ops":
+        return registry.op_summaries()
+    return registry.summaries(registry.METHODS if what == "methods" else registry.SCORERS)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """What this machine and build can run, and why not, one line each."""
+    from pcbench.harness.doctor import diagnose
+
+    findings = diagnose()
+    if as_json:
+        out.print_json(json.dumps([asdict(f) for f in findings]))
+        return
+    for finding in findings:
+        out.print(f"{'yes' if finding.usable else 'no '} {finding.subject}: {finding.detail}", markup=False)
+
+
+@app.command()
+def check(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or rocm.")] = "auto",
+    op: Annotated[str | None, typer.Option(help="Only this op.")] = None,
+) -> None:
+    """Hold every op of the device's backend against the float64 reference."""
+    from pcbench.harness.checks import check_ops
+
+    failed = False
+    for verdict in check_ops(device, op):
+        failed = failed or verdict.ok is False
+        out.print(verdict.line(), markup=False)
+    raise typer.Exit(EXIT_PARITY if failed else 0)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    page: Annotated[Path | None, typer.Option("--out", help="The HTML file.")] = None,
+) -> None:
+    """Rebuild the HTML report from the records of one or more runs."""
+    from pcbench.report import build
+
+    out.print(str(build(runs, page)), markup=False)
+
+
+def main() -> None:
+    """Runs the command line; every error a user can cause is one line on stderr."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        err.print(f"pcbench: {error.format_message()}; see pcbench --help", markup=False)
+        code = EXIT_USAGE
+    except PcbenchError as error:
+        if os.environ.get("PCBENCH_TRACEBACK"):
+            err.print_exception()
+        err.print(str(error), markup=False)
+        code = EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_USAGE
+    sys.exit(code)

@@ -1,0 +1,77 @@
+"""Plans of a suite → cells whose method, config and backend are settled."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pcbench.config import validate
+from pcbench.errors import ConfigError, unknown_name
+from pcbench.ops import compiled_backend
+from pcbench.registry import METHODS, load
+from pcbench.suites import Plan, Suite
+from pcbench.types import Cell, DeviceKind, ModelSpec
+
+__all__ = ["Prepared", "prepare_cells"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cell with the class and the resolved config that will run it."""
+
+    cell: Cell
+    method: Any
+    config: Any
+    new_tokens: int
+
+
+def prepare_cells(suite: Suite, spec: ModelSpec, device: DeviceKind, limit: int | None = None) -> list[Prepared]:
+    """Every cell of a suite, in the order of measurement.
+
+    Args:
+        suite: the merged suite.
+        spec: its model.
+        device: resolves "auto".
+        limit: prompts per cell at most.
+
+    Raises:
+        ConfigError: a method's config or backend is wrong, by key path.
+    """
+    prepared = [_prepare(suite, plan, spec, device, limit) for plan in suite.plans()]
+    seen: dict[str, Prepared] = {}
+    for item in prepared:
+        if item.cell.key in seen:
+            raise ConfigError(f"{suite.where}: every cell once, got {item.cell.name} twice; remove one")
+        seen[item.cell.key] = item
+    return prepared
+
+
+def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limit: int | None) -> Prepared:
+    settings, workload, table = suite.settings, plan.workload, plan.table
+    method = load(METHODS, "method", table.method, f"{plan.where}.method")
+    config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device)
+    prompts = settings.repeats if workload.timed else workload.prompts or settings.repeats
+    prompts = min(prompts, limit) if limit else prompts
+    cell = Cell(
+        suite=suite.name,
+        kind=settings.kind,
+        model=settings.model,
+        method=table.method,
+        method_config=config.model_dump(mode="json"),
+        backend=_backend(plan, method.backends, device),
+        device=device,
+        dtype=settings.dtype,
+        workload=workload.name,
+        context_tokens=plan.context_tokens,
+        seed=settings.seed,
+        task=workload.task,
+        repeats=prompts if workload.timed else 0,
+        timed=workload.timed,
+        prompts=prompts,
+    )
+    return Prepared(cell, method, config, workload.new_tokens)
+
+
+def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:
+    known = ["reference", "cpu", "cuda", "hip", "auto"] if "ops" in backends else list(backends)
+    if plan.backend not in known:
+        raise unknown_name(f"{plan.where}.backend", f"backend of {plan.table.method}", plan.backend, known)
+    return compiled_backend(device) if plan.backend == "auto" else plan.backend

@@ -1,0 +1,1 @@
+"""`pcbench check`: every op of a device's backend against the float64 reference."""

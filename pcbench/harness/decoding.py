@@ -1,0 +1,31 @@
+"""Greedy decoding, the same loop for every method."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pcbench.types import Method, Prefilled
+
+__all__ = ["Answered", "decode"]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Token ids of the answer and milliseconds of each step after the first token."""
+
+    tokens: list[int]
+    step_ms: list[float]
+
+
+def decode(method: Method, prefilled: Prefilled, new_tokens: int, eos_ids: tuple[int, ...], device: Any) -> Answered:
+    """Takes the most likely token up to `new_tokens` times, or until an end-of-sequence token."""
+    tokens, times = [int(prefilled.logits.argmax(-1))], []
+    while len(tokens) < new_tokens and tokens[-1] not in eos_ids:
+        start = time.perf_counter()
+        logits = method.step(prefilled, torch.tensor(tokens[-1:], device=device))
+        # reading the token waits for the device
+        tokens.append(int(logits.argmax(-1)))
+        times.append((time.perf_counter() - start) * 1e3)
+    return Answered(tokens, times)

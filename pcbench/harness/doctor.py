@@ -1,0 +1,42 @@
+"""`pcbench doctor`: what this machine and build can run, and why not."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import get_args
+
+from pcbench import ops
+from pcbench.measure.devices import Build
+from pcbench.measure.environment import environment
+from pcbench.models import smollm2
+from pcbench.types import DeviceKind
+
+__all__ = ["Finding", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: a subject, whether it can be used, and what or why not."""
+
+    subject: str
+    usable: bool
+    detail: str
+
+
+def diagnose() -> list[Finding]:
+    """Machine, devices, backends, model and optional packages, one line each."""
+    build = Build.here()
+    findings = []
+    for kind in get_args(DeviceKind):
+        why = build.why_not(kind)
+        findings.append(Finding(f"device {kind}", why is None, why or "usable"))
+    here = environment("cpu")
+    findings.insert(0, Finding("machine", True, f"{here['cpu']}, {here['threads']} threads, {here['arch']}"))
+    findings.insert(1, Finding("torch", True, f"{here['torch']}, Python {here['python']}"))
+    for name in ("cpu", "cuda", "hip"):
+        why = ops.why_not(name)
+        findings.append(Finding(f"backend {name}", why is None, why or "kernels loaded"))
+    installed = smollm2.is_installed()
+    findings.append(Finding(f"model {smollm2.NAME}", installed, "installed" if installed else smollm2.INSTALL))
+    for package, use in (("pynvml", "telemetry on NVIDIA: pip install pcbench[telemetry]"),):
+        findings.append(Finding(f"package {package}", find_spec(package) is not None, use))
+    return findings

@@ -1,0 +1,41 @@
+"""`--isolate`: every group in a process of its own, whose end is a status and not the end of the run."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context
+
+import torch
+
+from pcbench.harness.cells import Prepared
+from pcbench.harness.group import Lane
+from pcbench.harness.session import Measured, Session, measure_group
+from pcbench.harness.summary import summarise
+from pcbench.measure.devices import torch_device
+from pcbench.measure.timing import StageClock
+
+__all__ = ["measure_in_child"]
+
+
+def measure_in_child(session: Session, cells: list[Prepared], repro: str, say: Callable[[str], None]) -> Measured:
+    """Measures one group in a child process; a child that is killed gives records with status error."""
+    say(f"{cells[0].cell.workload} {cells[0].cell.context_tokens} in a process of its own")
+    fresh = replace(session, loaded=None)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_measure, fresh, cells, repro, torch.get_num_threads()).result()
+        except BrokenProcessPool:
+            lanes = [Lane(prepared, StageClock(torch_device(prepared.cell.device))) for prepared in cells]
+            for lane in lanes:
+                lane.end("error", "the group's process was killed; see the system's log for out of memory")
+            return Measured(summarise(lanes, session.spec, session.shared, repro), [])
+
+
+def _measure(session: Session, cells: list[Prepared], repro: str, threads: int) -> Measured:
+    torch.set_num_threads(threads)
+    return measure_group(session, cells, repro, _silent)
+
+
+def _silent(_: str) -> None:
+    """A child has no progress line."""

@@ -1,0 +1,38 @@
+"""Joins tasks and models: the prompts of a cell."""
+
+from typing import Any
+
+import torch
+
+from pcbench.tasks import Example, example
+from pcbench.types import Prompt, Tokenizer
+
+__all__ = ["build_example", "device_prompt", "key_chunk"]
+
+
+def build_example(prepared: Any, tokenizer: Tokenizer, index: int) -> Example:
+    """Prompt `index` of a cell; all cells of a group get the same ones."""
+    cell = prepared.cell
+    return example(
+        cell.task,
+        tokenizer,
+        context_tokens=cell.context_tokens,
+        new_tokens=prepared.new_tokens,
+        seed=cell.seed,
+        index=index,
+    )
+
+
+def device_prompt(example: Example, device: torch.device) -> Prompt:
+    """An example's ids as tensors on the device."""
+    parts = (example.prefix, example.context, example.query)
+    tensors = [torch.tensor(ids, dtype=torch.int64, device=device) for ids in parts]
+    return Prompt(*tensors, new_tokens=example.new_tokens)
+
+
+def key_chunk(example: Example, spans: list[tuple[int, int]] | None) -> int | None:
+    """The chunk that holds the first token of the needle; None for a method without chunks."""
+    if spans is None:
+        return None
+    start = example.key_span[0]
+    return next((i for i, (a, b) in enumerate(spans) if a <= start < b), None)

@@ -1,0 +1,223 @@
+"""A run: the suite's groups one after another, each on disk before the next begins."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pcbench import ops
+from pcbench.errors import ConfigError, Interrupted
+from pcbench.harness.cells import Prepared, prepare_cells
+from pcbench.harness.isolation import measure_in_child
+from pcbench.harness.progress import Progress
+from pcbench.harness.session import Session, measure_group
+from pcbench.measure.devices import Build, resolve_device
+from pcbench.measure.environment import environment, provenance
+from pcbench.models import model_spec
+from pcbench.records import RunFolder
+from pcbench.suites import Suite, load_suite
+from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
+
+__all__ = ["Options", "Planned", "plan", "run"]
+
+# groups that ended so are measured again by --resume
+RETRIED = ("error", "timeout")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line of `pcbench run` says."""
+
+    suite: str
+    device: str = "auto"
+    preset: str | None = None
+    model: str | None = None
+    methods: Sequence[str] = ()
+    sets: Sequence[str] = ()
+    limit: int | None = None
+    out: Path | None = None
+    resume: bool = False
+    isolate: bool = False
+
+    def command(self, *extra: str) -> str:
+        """The command line that says the same, for copying."""
+        words = ["pcbench", "run", "--suite", self.suite]
+        for flag, value in (("--preset", self.preset), ("--device", self.device), ("--model", self.model)):
+            words += [flag, value] if value is not None else []
+        for method in self.methods:
+            words += ["--method", method]
+        for text in self.sets:
+            words += ["--set", text]
+        words += ["--limit", str(self.limit)] if self.limit else []
+        words += ["--isolate"] if self.isolate else []
+        return shlex.join([*words, *extra])
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that could begin."""
+
+    options: Options
+    suite: Suite
+    device: DeviceKind
+    spec: ModelSpec
+    cells: list[Prepared]
+
+    def groups(self) -> list[list[Prepared]]:
+        """Cells by group, in the order of measurement."""
+        groups: dict[str, list[Prepared]] = {}
+        for prepared in self.cells:
+            groups.setdefault(prepared.cell.group, []).append(prepared)
+        return list(groups.values())
+
+
+def plan(options: Options) -> Planned:
+    """Settles device, suite, model and cells without loading weights.
+
+    Raises:
+        PcbenchError: anything that would stop the whole run.
+    """
+    device = resolve_device(options.device, Build.here())
+    suite = load_suite(
+        options.suite,
+        device,
+        preset=options.preset,
+        sets=options.sets,
+        model=options.model,
+        methods=options.methods,
+    )
+    spec = model_spec(suite.settings.model)
+    return Planned(options, suite, device, spec, prepare_cells(suite, spec, device, options.limit))
+
+
+def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
+    """Measures what is not in the folder yet.
+
+    Args:
+        options: the command line.
+        console: for progress.
+
+    Returns:
+        The folder and all its records.
+
+    Raises:
+        PcbenchError: nothing could run.
+        Interrupted: Ctrl-C; what was finished is in the folder.
+    """
+    planned = plan(options)
+    folder, done = _open_folder(planned)
+    try:
+        _measure(planned, folder, done, console)
+    except KeyboardInterrupt:
+        command = options.command("--out", str(folder.path), "--resume")
+        raise Interrupted(f"run: interrupted, finished groups are in {folder.path}; go on with: {command}") from None
+    return folder, folder.records.read()
+
+
+def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Console) -> None:
+    finished = [r for r in folder.records.read() if r.group in done]
+    session = Session(planned.spec, _shared(planned, folder))
+    measure = measure_in_child if planned.options.isolate else measure_group
+    with Progress(len(planned.cells), len(finished), console) as progress:
+        for cells in planned.groups():
+            if cells[0].cell.group in done:
+                continue
+            repro = planned.options.command(*_narrowing(planned, cells[0]))
+            result = measure(session, cells, repro, progress.working)
+            folder.samples.append(result.samples)
+            folder.records.append(result.records)
+            folder.write_csv()
+            _log_errors(folder, result.traces)
+            for record in result.records:
+                progress.finished(describe(record))
+
+
+def describe(record: Record) -> str:
+    """One line a person reads when a cell is finished."""
+    head = f"{record.method}/{record.backend} @ {record.workload} {record.context_tokens}"
+    if record.status != "ok":
+        return f"{head}: {record.status}: {record.reason}"
+    parts = []
+    if record.ms_p50 is not None:
+        parts.append(f"{record.ms_p50 / 1e3:.2f} s")
+    if record.speedup_vs_full is not None:
+        parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
+    if record.speedup_vs_reference is not None:
+        parts.append(f"{record.speedup_vs_reference:.2f}x reference")
+    if record.score is not None:
+        parts.append(f"{record.score_name} {record.score * 100:.0f} % of {record.n_samples} ({record.scorer})")
+    return f"{head}: {', '.join(parts) or 'ok'}"
+
+
+def _shared(planned: Planned, folder: RunFolder) -> dict[str, Any]:
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {"run": folder.manifest["run"], "started_at": started, **provenance(planned.device)}
+
+
+def _narrowing(planned: Planned, prepared: Prepared) -> list[str]:
+    """Flags that leave one group of the suite."""
+    cell = prepared.cell
+    workload = next(w for w in planned.suite.workloads if w.name == cell.workload)
+    path = "suite" if workload.context_tokens is None else f"workload.{workload.name}"
+    return ["--set", f"{path}.context_tokens=[{cell.context_tokens}]"]
+
+
+def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
+    """The run's folder with its manifest, and the groups that are finished in it."""
+    options = planned.options
+    name = f"{planned.suite.name}_{planned.device}_{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = RunFolder(options.out or Path("reports") / "runs" / name)
+    keys = [prepared.cell.key for prepared in planned.cells]
+    held = (folder.path / "manifest.json").is_file()
+    if held and not options.resume:
+        raise ConfigError(f"--out: a new folder, got {folder.path} with a run in it; add --resume or choose another")
+    if options.resume and not held:
+        raise ConfigError(f"--resume: --out with the folder of an interrupted run, got {folder.path}; name it")
+    if not held:
+        folder.create()
+        folder.write_manifest(_manifest(planned, options.out.name if options.out else name, keys))
+        return folder, set()
+    if folder.manifest["cells"] != keys:
+        raise ConfigError(
+            f"--resume: the command that began {folder.path}, got one with other cells; see manifest.json"
+        )
+    done = _finished(planned, folder)
+    folder.keep_groups(done)
+    return folder, done
+
+
+def _finished(planned: Planned, folder: RunFolder) -> set[str]:
+    """Groups whose every cell has a record that need not be taken again."""
+    latest = {record.cell: record for record in folder.records.read()}
+    done = set()
+    for cells in planned.groups():
+        records = [latest.get(prepared.cell.key) for prepared in cells]
+        if all(record is not None and record.status not in RETRIED for record in records):
+            done.add(cells[0].cell.group)
+    return done
+
+
+def _manifest(planned: Planned, name: str, keys: list[str]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "run": name,
+        "suite": planned.suite.name,
+        "created_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": planned.options.command(),
+        "settings": planned.suite.settings.model_dump(mode="json"),
+        "model": asdict(planned.spec),
+        "environment": environment(planned.device),
+        "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip")},
+        "cells": keys,
+    }
+
+
+def _log_errors(folder: RunFolder, traces: dict[str, str]) -> None:
+    """errors.txt keeps the tracebacks whose one line is in the records."""
+    if traces:
+        with (folder.path / "errors.txt").open("a", encoding="utf-8") as file:
+            file.writelines(f"{cell}\n{trace}\n" for cell, trace in traces.items())

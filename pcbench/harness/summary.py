@@ -1,0 +1,137 @@
+"""Lanes of a group → records: percentiles, speed-ups, scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pcbench.harness.group import Lane
+from pcbench.statistics import percentile, ratio_interval, wilson_interval
+from pcbench.tasks import load_task
+from pcbench.types import ModelSpec, Record
+
+__all__ = ["summarise"]
+
+
+def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> list[Record]:
+    """One record a lane.
+
+    Args:
+        lanes: of one group, finished.
+        spec: their model.
+        shared: fields all records of the run carry: run, gpu, arch, torch, commit, …
+        repro: the command that measures this group again.
+    """
+    return [_record(lane, lanes, spec, shared, repro) for lane in lanes]
+
+
+def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> Record:
+    cell = lane.prepared.cell
+    record = Record(
+        suite=cell.suite,
+        kind=cell.kind,
+        group=cell.group,
+        cell=cell.key,
+        model=cell.model,
+        method=cell.method,
+        method_config=cell.method_config,
+        backend=cell.backend,
+        device=cell.device,
+        dtype=cell.dtype,
+        seed=cell.seed,
+        workload=cell.workload,
+        task=f"{cell.task}@{load_task(cell.task, 'task').version}",
+        context_tokens=cell.context_tokens,
+        chunk_tokens=lane.chunk_tokens,
+        chunks=lane.chunks,
+        kept_tokens=lane.kept_tokens,
+        status=lane.status,
+        reason=lane.reason,
+        warnings=lane.warnings,
+        parity_ops=lane.parity,
+        peak_bytes=lane.peak.bytes,
+        kv_bytes=lane.kv_bytes,
+        kv_bytes_predicted=lane.kv_bytes_predicted,
+        repro_command=repro,
+        **shared,
+    )
+    if lane.parity:
+        worst = max(lane.parity.values(), key=lambda found: found["err"] / found["bound"])
+        record.parity_err, record.parity_bound = worst["err"], worst["bound"]
+    if lane.status == "ok":
+        _add_times(record, lane)
+        _add_speedups(record, lane, lanes, spec)
+        _add_scores(record, lane, spec)
+    return record
+
+
+def _add_times(record: Record, lane: Lane) -> None:
+    times = lane.samples_ms
+    if not times:
+        return
+    record.samples_ms, record.repeats = times, len(times)
+    record.ms_p10, record.ms_p50, record.ms_p90 = (percentile(times, q) for q in (10, 50, 90))
+    record.stages_ms = lane.clock.median_ms()
+    cell = lane.prepared.cell
+    record.prefill_tokens_per_s = (cell.context_tokens - lane.prepared.new_tokens) / record.ms_p50 * 1e3
+    if lane.chunks:
+        record.chunks_per_s = lane.chunks / record.ms_p50 * 1e3
+    if lane.step_ms:
+        record.decode_ms_per_token = percentile(lane.step_ms, 50)
+
+
+def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec) -> None:
+    """Only for lanes whose parity passed: the others have ended before they were timed."""
+    cell = lane.prepared.cell
+    stock = [x for x in lanes if x.prepared.cell.backend == "torch" and _comparable(x, lane)]
+    if stock and cell.backend != "torch":
+        fastest = min(stock, key=lambda x: percentile(x.samples_ms, 50))
+        base = fastest.prepared.cell
+        record.baseline = f"{base.method}/torch/sdpa-{_sdpa_backend(spec, cell.device, cell.dtype)}"
+        ratio = ratio_interval(fastest.samples_ms, lane.samples_ms)
+        record.speedup_vs_full, record.speedup_vs_full_ci_low, record.speedup_vs_full_ci_high = ratio
+    same = [
+        x
+        for x in lanes
+        if x.prepared.cell.backend == "reference"
+        and (x.prepared.cell.method, x.prepared.cell.method_config) == (cell.method, cell.method_config)
+        and _comparable(x, lane)
+    ]
+    if same and cell.backend not in ("reference", "torch"):
+        ratio = ratio_interval(same[0].samples_ms, lane.samples_ms)
+        record.speedup_vs_reference, record.speedup_vs_reference_ci_low, record.speedup_vs_reference_ci_high = ratio
+
+
+def _comparable(other: Lane, lane: Lane) -> bool:
+    return other.status == "ok" and bool(lane.samples_ms) and len(other.samples_ms) == len(lane.samples_ms)
+
+
+def _add_scores(record: Record, lane: Lane, spec: ModelSpec) -> None:
+    kept = [s for s in lane.samples if s.kept_chunks is not None]
+    if kept:
+        record.chunks_kept = len(kept[0].kept_chunks or ())
+        record.key_chunk_kept = _mean([float(s.key_chunk in (s.kept_chunks or ())) for s in kept])
+    scores = [s.score for s in lane.samples if s.score is not None]
+    if not scores:
+        if not spec.trained:
+            record.warnings.append("random weights: not scored")
+        return
+    task = load_task(lane.prepared.cell.task, "task")
+    record.score, record.n_samples = _mean(scores), len(scores)
+    record.score_name, record.scorer = task.score_name, task.scorer_id
+    record.score_ci_low, record.score_ci_high = wilson_interval(sum(scores), len(scores))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _sdpa_backend(spec: ModelSpec, device: str, dtype: str) -> str:
+    """The kernel that torch's SDPA chooses for the model's heads: flash, efficient, cudnn, math."""
+    where = torch.device("cpu" if device == "cpu" else "cuda")
+    q = torch.zeros(1, spec.heads, 128, spec.head_dim, device=where, dtype=getattr(torch, dtype))
+    k = torch.zeros(1, spec.kv_heads, 128, spec.head_dim, device=where, dtype=getattr(torch, dtype))
+    grouped = spec.heads != spec.kv_heads
+    choice = torch._fused_sdp_choice(q, k, k, is_causal=True, enable_gqa=grouped)
+    name = torch.nn.attention.SDPBackend(choice).name
+    return name.removesuffix("_ATTENTION").lower()

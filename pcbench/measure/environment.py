@@ -1,0 +1,112 @@
+"""What a number was measured on: hardware, builds, commit."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from pcbench.measure.devices import torch_device
+from pcbench.types import DeviceKind
+
+__all__ = ["environment", "provenance"]
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def provenance(device: DeviceKind) -> dict[str, Any]:
+    """The fields every record carries: gpu, arch, torch, runtime, telemetry, commit, dirty."""
+    source = commit()
+    return {
+        "gpu": None if device == "cpu" else torch.cuda.get_device_name(torch_device(device)),
+        "arch": _architecture(device),
+        "torch": torch.__version__,
+        "runtime": {"cpu": _cpu_runtime(), "cuda": f"CUDA {torch.version.cuda}", "rocm": f"ROCm {torch.version.hip}"}[
+            device
+        ],
+        "telemetry": "none",
+        "commit": source["commit"],
+        "dirty": source["dirty"],
+    }
+
+
+def environment(device: DeviceKind) -> dict[str, Any]:
+    """The manifest's part about the machine."""
+    packages = ("torch", "transformers", "numpy", "pcbench")
+    return {
+        **provenance(device),
+        "device": device,
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "commit_source": commit()["from"],
+        "sources_sha256": _sources_sha256(),
+    }
+
+
+@cache
+def commit() -> dict[str, Any]:
+    """Commit and dirty flag, from git, else from PCBENCH_COMMIT / PCBENCH_DIRTY.
+
+    Without git, PCBENCH_SOURCES may hold the `sources_sha256` of the commit: other sources count as dirty.
+    """
+    root = PACKAGE.parent
+    if (root / ".git").exists():
+        head = _git(root, "rev-parse", "HEAD")
+        if head is not None:
+            changed = _git(root, "status", "--porcelain")
+            return {"commit": head, "dirty": changed != "", "from": "git"}
+    named = os.environ.get("PCBENCH_COMMIT")
+    if named:
+        expected = os.environ.get("PCBENCH_SOURCES")
+        changed_sources = expected is not None and expected != _sources_sha256()
+        dirty = os.environ.get("PCBENCH_DIRTY", "true").lower() != "false" or changed_sources
+        return {"commit": named, "dirty": dirty, "from": "environment"}
+    return {"commit": None, "dirty": None, "from": "none"}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def _sources_sha256() -> str:
+    """Of the package's Python files, by path."""
+    total = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        total.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def _architecture(device: DeviceKind) -> str:
+    if device == "cpu":
+        return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    properties = torch.cuda.get_device_properties(torch_device(device))
+    return properties.gcnArchName if device == "rocm" else f"sm_{properties.major}{properties.minor}"
+
+
+def _cpu_runtime() -> str:
+    return f"{torch.get_num_threads()} threads"
+
+
+@cache
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

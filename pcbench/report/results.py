@@ -1,0 +1,194 @@
+"""The records of a report as entries: named, placed in a series and a panel, and split into usable and not."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pcbench.report.runs import Run
+from pcbench.report.wording import Estimate
+from pcbench.types import Record
+
+__all__ = ["Entry", "Results", "Series", "error_ratio"]
+
+# where these differ inside a run, the series' name says so
+NAMED_WITHIN_RUN = ("suite", "device", "dtype", "seed")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of every figure; `index` fixes its colour and marker in the whole report."""
+
+    index: int
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One record in its run.
+
+    Args:
+        run: the run's name in this report.
+        record: as measured.
+        series: method, backend and whatever else tells it from its neighbours.
+        panel: workload, with model and kind where the report has several.
+        parameters: the method's parameters that differ inside this report.
+        choices: prompts behind `key_chunk_kept`.
+    """
+
+    run: str
+    record: Record
+    series: Series
+    panel: str
+    parameters: str
+    choices: int | None
+
+    @property
+    def name(self) -> str:
+        """How text refers to it."""
+        tokens = self.record.context_tokens
+        return f"{self.series.label} @ {self.panel}" + ("" if tokens is None else f" {tokens:,}")
+
+    @property
+    def parity_ratio(self) -> float | None:
+        """Error over bound of the op that uses most of its bound; up to 1 is a pass."""
+        if self.record.parity_err is None or self.record.parity_bound is None:
+            return None
+        return error_ratio(self.record.parity_err, self.record.parity_bound)
+
+    @property
+    def checked(self) -> bool:
+        """Whether its numbers may be shown as speeds: stock torch code, or parity within its bound."""
+        if self.record.backend == "torch":
+            return True
+        ratio = self.parity_ratio
+        return ratio is not None and ratio <= 1
+
+    @property
+    def usable(self) -> bool:
+        return self.record.status == "ok" and self.checked
+
+    @property
+    def timed(self) -> bool:
+        return self.usable and self.record.ms_p50 is not None
+
+    @property
+    def noise(self) -> float | None:
+        """(p90 − p10) / p50."""
+        r = self.record
+        if not self.timed or r.ms_p10 is None or r.ms_p90 is None or not r.ms_p50:
+            return None
+        return (r.ms_p90 - r.ms_p10) / r.ms_p50
+
+    @property
+    def vs_full(self) -> Estimate | None:
+        r = self.record
+        return self._estimate(r.speedup_vs_full, r.speedup_vs_full_ci_low, r.speedup_vs_full_ci_high)
+
+    @property
+    def vs_reference(self) -> Estimate | None:
+        r = self.record
+        return self._estimate(r.speedup_vs_reference, r.speedup_vs_reference_ci_low, r.speedup_vs_reference_ci_high)
+
+    @property
+    def score(self) -> Estimate | None:
+        """0…1; None where the scorer is not known."""
+        r = self.record
+        return self._estimate(r.score if r.scorer else None, r.score_ci_low, r.score_ci_high)
+
+    def _estimate(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
+        return None if value is None or not self.usable else Estimate(value, low, high)
+
+
+def error_ratio(err: float, bound: float) -> float:
+    """An exact result needs no room: 0 of bound 0 is 0."""
+    if bound > 0:
+        return err / bound
+    return 0.0 if err == 0 else float("inf")
+
+
+class Results:
+    """Every record of the runs as an entry, ordered by run, panel, length and series.
+
+    Args:
+        runs: at least one.
+    """
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        self.entries = sorted(self._entries(), key=self._place)
+
+    def of(self, run: Run) -> list[Entry]:
+        return [entry for entry in self.entries if entry.run == run.name]
+
+    def stock_of(self, entry: Entry) -> Entry | None:
+        """The stock torch entry of the same group that an entry is compared with; its named baseline first."""
+        group = (entry.run, entry.record.group)
+        stock = [
+            e for e in self.entries if (e.run, e.record.group) == group and e.record.backend == "torch" and e.usable
+        ]
+        named = (entry.record.baseline or "").split("/")[0]
+        return next((e for e in stock if e.record.method == named), stock[0] if stock else None)
+
+    def varies(self, name: str) -> bool:
+        """Whether a record field has more than one value in the report."""
+        return len({_key(getattr(record, name)) for run in self.runs for record in run.records}) > 1
+
+    @cached_property
+    def _panels(self) -> list[str]:
+        return list(dict.fromkeys(self._panel(record) for run in self.runs for record in run.records))
+
+    @cached_property
+    def _varying_parameters(self) -> dict[str, list[str]]:
+        """Method → dotted names of parameters with more than one value."""
+        values: dict[str, dict[str, set[str]]] = {}
+        for run in self.runs:
+            for record in run.records:
+                for path, value in _flat(record.method_config):
+                    values.setdefault(record.method, {}).setdefault(path, set()).add(_key(value))
+        return {method: [p for p, seen in paths.items() if len(seen) > 1] for method, paths in values.items()}
+
+    def _entries(self) -> Iterator[Entry]:
+        series: dict[str, Series] = {}
+        for run in self.runs:
+            within = [n for n in NAMED_WITHIN_RUN if len({getattr(r, n) for r in run.records}) > 1]
+            for record in run.records:
+                label = self._label(record, run, within)
+                placed = series.setdefault(label, Series(len(series), label))
+                choices = run.choices.get(record.cell)
+                yield Entry(run.name, record, placed, self._panel(record), self._parameters(record), choices)
+
+    def _label(self, record: Record, run: Run, within: list[str]) -> str:
+        parts = [f"{record.method}/{record.backend}", self._parameters(record)]
+        parts += [f"{name}={getattr(record, name)}" for name in within]
+        head = " ".join(part for part in parts if part)
+        return head if len(self.runs) == 1 else f"{head} · {run.name}"
+
+    def _panel(self, record: Record) -> str:
+        names = [record.op or record.workload]
+        names += [getattr(record, name) for name in ("model", "kind") if self.varies(name)]
+        return " · ".join(names)
+
+    def _parameters(self, record: Record) -> str:
+        varying = self._varying_parameters.get(record.method, [])
+        values = dict(_flat(record.method_config))
+        return " ".join(f"{path}={_key(values[path])}" for path in varying if path in values)
+
+    @cached_property
+    def _place(self) -> Callable[[Entry], tuple[int, int, int, int]]:
+        runs = {run.name: i for i, run in enumerate(self.runs)}
+        panels = {panel: i for i, panel in enumerate(self._panels)}
+        return lambda e: (runs[e.run], panels[e.panel], e.record.context_tokens or 0, e.series.index)
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _key(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

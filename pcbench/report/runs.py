@@ -1,0 +1,145 @@
+"""What a report is made from: manifests and records, from run folders or out of a report that holds them."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.records import RunFolder, read_records
+from pcbench.types import Record
+
+__all__ = ["DATA_ID", "Run", "embeddable", "read_runs"]
+
+DATA_ID = "pcbench-data"
+FORMAT = 1
+
+DEFAULTS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Record)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the report sees it.
+
+    Args:
+        name: unique in a report.
+        manifest: manifest.json.
+        records: in the order they were finished.
+        choices: cell → prompts of which it is known whether the needle's chunk was kept.
+    """
+
+    name: str
+    manifest: dict[str, Any]
+    records: list[Record]
+    choices: dict[str, int]
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs of folders and of reports, in the order given; equal names are numbered.
+
+    Args:
+        paths: run folders, or report files written by `build`.
+
+    Raises:
+        DataMissing: a folder without a manifest, a file without a report's data, or nothing given.
+        ConfigError: the data of a file or a folder is not what pcbench writes.
+    """
+    if not paths:
+        raise DataMissing("report: a run's folder, got none; give the folder of --out")
+    found = [run for path in paths for run in (_from_report(path) if path.is_file() else [_from_folder(path)])]
+    names = _unique([str(run.manifest.get("run", "run")) for run in found])
+    return [Run(name, run.manifest, run.records, run.choices) for name, run in zip(names, found, strict=True)]
+
+
+def embeddable(runs: Iterable[Run]) -> dict[str, Any]:
+    """The runs as plain data from which `read_runs` makes them again.
+
+    Fields that all records of a run share stand once, null fields not at all.
+    """
+    return {"format": FORMAT, "runs": [_packed(run) for run in runs]}
+
+
+def _packed(run: Run) -> dict[str, Any]:
+    rows = [asdict(record) for record in run.records]
+    shared = {k: v for k, v in rows[0].items() if all(row[k] == v for row in rows)} if len(rows) > 1 else {}
+    kept = [{k: v for k, v in row.items() if k not in shared and v != DEFAULTS[k]} for row in rows]
+    return {"manifest": run.manifest, "shared": shared, "records": kept, "choices": run.choices}
+
+
+def _from_folder(path: Path) -> Run:
+    folder = RunFolder(path)
+    manifest = folder.manifest
+    choices: dict[str, int] = {}
+    for sample in folder.samples.read():
+        if sample.kept_chunks is not None:
+            choices[sample.cell] = choices.get(sample.cell, 0) + 1
+    return Run("", manifest, read_records(path), choices)
+
+
+def _from_report(path: Path) -> list[Run]:
+    finder = _DataFinder()
+    finder.feed(path.read_text(encoding="utf-8"))
+    finder.close()
+    if not finder.found:
+        raise DataMissing(f"{path}: a report written by pcbench, got a file without its data; give the run's folder")
+    data = json.loads(finder.text)
+    if data.get("format") != FORMAT:
+        raise ConfigError(f"{path}: embedded data of format {FORMAT}, got {data.get('format')}; rebuild from the folder")
+    return [
+        Run(
+            "",
+            run["manifest"],
+            [_record(run["shared"] | row, f"{path}: record {i}") for i, row in enumerate(run["records"], 1)],
+            run["choices"],
+        )
+        for run in data["runs"]
+    ]
+
+
+def _record(data: dict[str, Any], where: str) -> Record:
+    for name in data:
+        if name not in DEFAULTS:
+            raise unknown_name(where, "field", name, DEFAULTS)
+    try:
+        return _RECORD.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{where}: {first['msg']}, got {first['input']!r}; was the file edited?") from None
+
+
+_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def _unique(names: list[str]) -> list[str]:
+    """The second "a" becomes "a (2)"."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique
+
+
+class _DataFinder(HTMLParser):
+    """The text of the script element that holds a report's data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = self.inside = False
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "script" and ("id", DATA_ID) in attrs:
+            self.found = self.inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script":
+            self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.text += data

@@ -1,0 +1,113 @@
+import csv
+import json
+from dataclasses import fields
+
+import pytest
+
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.records import JSONL_ONLY, RunFolder, read_records
+from pcbench.types import Cell, Record, Sample
+
+
+def record(cell="c1", **changes):
+    needed = dict(run="r", suite="s", kind="prefill", group="g1", cell=cell, model="m", method="full")
+    needed |= dict(backend="torch", device="cpu", dtype="float32", seed=0, workload="w")
+    return Record(**(needed | changes))
+
+
+def sample(cell="c1"):
+    return Sample(
+        cell=cell, task="t", id="i", prediction="p", answers=["a"], score=1.0, scorer="needle@1", prompt_sha256="0"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = RunFolder(tmp_path / "run")
+    made.create()
+    return made
+
+
+def test_records_survive_the_disk(folder):
+    rows = [record(ms_p50=1.5, samples_ms=[1.0, 2.0], parity_ops={"x": {"err": 0.0, "bound": 1.0}}), record("c2")]
+    folder.records.append(rows)
+    assert folder.records.read() == rows
+
+
+def test_read_ignores_a_line_that_was_cut_off(folder):
+    folder.records.append([record(), record("c2")])
+    text = folder.records.path.read_text()
+    folder.records.path.write_text(text[:-20])
+    assert [r.cell for r in folder.records.read()] == ["c1"]
+
+
+def test_read_refuses_an_unknown_field_by_name(folder):
+    folder.records.append([record()])
+    data = json.loads(folder.records.path.read_text()) | {"ms_p5": 1}
+    folder.records.path.write_text(json.dumps(data) + "\n")
+    with pytest.raises(ConfigError, match=r'records.jsonl:1: unknown field "ms_p5"; did you mean "ms_p50"'):
+        folder.records.read()
+
+
+def test_read_refuses_a_wrong_type_and_a_broken_line(folder):
+    folder.records.append([record()])
+    data = json.loads(folder.records.path.read_text()) | {"status": "fine"}
+    folder.records.path.write_text(json.dumps(data) + "\n")
+    with pytest.raises(ConfigError, match=r"records.jsonl:1: status"):
+        folder.records.read()
+    folder.records.path.write_text("{nonsense\n")
+    with pytest.raises(ConfigError, match=r"records.jsonl:1: a JSON object"):
+        folder.records.read()
+
+
+def test_read_records_takes_the_last_line_of_a_cell(folder):
+    folder.records.append([record(ms_p50=1.0), record("c2"), record(ms_p50=2.0)])
+    assert [(r.cell, r.ms_p50) for r in read_records(folder.path)] == [("c1", 2.0), ("c2", None)]
+
+
+def test_keep_groups_drops_records_and_samples_of_the_others(folder):
+    folder.records.append([record("c1", group="g1"), record("c2", group="g2")])
+    folder.samples.append([sample("c1"), sample("c2"), sample("c3")])
+    folder.keep_groups({"g2"})
+    assert [r.cell for r in folder.records.read()] == ["c2"]
+    assert [s.cell for s in folder.samples.read()] == ["c2"]
+
+
+def test_csv_holds_every_field_but_the_long_ones(folder):
+    folder.records.append([record(warnings=["a, b"], method_config={"keep": 1}, samples_ms=[1.0])])
+    folder.write_csv()
+    with (folder.path / "records.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [f.name for f in fields(Record) if f.name not in JSONL_ONLY]
+    assert json.loads(rows[0]["warnings"]) == ["a, b"]
+    assert json.loads(rows[0]["method_config"]) == {"keep": 1}
+    assert rows[0]["ms_p50"] == ""
+
+
+def test_records_never_hold_nan(folder):
+    with pytest.raises(ValueError, match="Out of range float"):
+        folder.records.append([record(ms_p50=float("nan"))])
+    assert folder.records.read() == []
+
+
+def test_manifest_of_another_folder_is_missing(tmp_path):
+    with pytest.raises(DataMissing, match=r"manifest.json"):
+        _ = RunFolder(tmp_path).manifest
+
+
+def cell(**changes):
+    needed = dict(suite="s", kind="prefill", model="m", method="full", method_config={"keep": 1}, backend="torch")
+    needed |= dict(device="cpu", dtype="float32", workload="w", context_tokens=8, seed=0, task="t")
+    return Cell(**(needed | dict(repeats=5, timed=True, prompts=5) | changes))
+
+
+def test_cell_key_depends_on_what_is_measured_not_on_how_often():
+    assert cell().key == cell(repeats=9, prompts=9, timed=False).key
+    changes = [{"context_tokens": 9}, {"seed": 1}, {"dtype": "bfloat16"}, {"method_config": {"keep": 2}}]
+    assert len({cell(**change).key for change in [{}, *changes]}) == 5
+    assert len(cell().key) == 12
+
+
+def test_cells_of_one_model_workload_and_length_share_a_group():
+    assert cell(method="a", backend="cpu", method_config={}).group == cell().group
+    assert cell(context_tokens=9).group != cell().group

@@ -1,0 +1,69 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pcbench
+from pcbench import registry
+from pcbench.errors import ConfigError
+
+PACKAGE = Path(pcbench.__file__).parent
+
+
+def modules(table):
+    return {entry.split(":")[0] for entry in table.values()}
+
+
+@pytest.mark.parametrize(
+    ("table", "folder"), [(registry.METHODS, "methods"), (registry.SCORERS, "tasks/scorers")], ids=["methods", "scorers"]
+)
+def test_table_and_folder_name_the_same_modules(table, folder):
+    dotted = "pcbench." + folder.replace("/", ".")
+    files = {f"{dotted}.{path.stem}" for path in (PACKAGE / folder).glob("*.py") if path.stem != "__init__"}
+    assert modules(table) == files
+
+
+@pytest.mark.parametrize("table", [registry.METHODS, registry.SCORERS, registry.GENERATORS], ids=["m", "s", "g"])
+def test_every_entry_loads(table):
+    for name in table:
+        assert registry.load(table, "entry", name, "test") is not None
+
+
+def test_load_names_the_nearest():
+    with pytest.raises(ConfigError, match='here: unknown method "parallel_cmp"; did you mean "parallel_comp"'):
+        registry.load(registry.METHODS, "method", "parallel_cmp", "here")
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+def test_only_its_own_file_and_the_registry_name_a_method(method):
+    own = registry.METHODS[method].split(":")[0].rsplit(".", 1)[1]
+    # answers.py: the default of pcbench.answer
+    allowed = {f"{own}.py", "registry.py", "answers.py"}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name in allowed:
+            continue
+        strings = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+        assert method not in strings, f"{path} holds the name {method}"
+
+
+def test_summaries_are_there_for_everything():
+    for summaries in (
+        registry.summaries(registry.METHODS),
+        registry.summaries(registry.SCORERS),
+        registry.op_summaries(),
+    ):
+        assert all(summaries.values())
+
+
+def test_op_summaries_are_the_reference_ops():
+    from pcbench import reference
+
+    assert list(registry.op_summaries()) == list(reference.__all__)
+
+
+@pytest.mark.parametrize("module", ["pcbench", "pcbench.cli", "pcbench.report", "pcbench.tasks.scorers.needle"])
+def test_importing_what_lists_and_reports_imports_no_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

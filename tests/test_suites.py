@@ -1,0 +1,129 @@
+import pytest
+
+from pcbench.errors import ConfigError, DataMissing, PcbenchError
+from pcbench.suites import load_suite, suite_names, suite_summaries
+
+SUITE = """
+[suite]
+kind = "prefill"
+repeats = 5
+context_tokens = [64, 128]
+[device.cpu]
+model = "random:tiny"
+dtype = "float32"
+[device.gpu]
+model = "random:llama-3-8b"
+dtype = "bfloat16"
+context_tokens = [4096]
+[[workload]]
+name = "passkey"
+task = "passkey"
+[[cell]]
+method = "full"
+backend = "torch"
+[[cell]]
+method = "parallel_comp"
+backend = ["auto", "reference"]
+reference_up_to = 64
+[cell.config]
+keep = 1
+[preset.small]
+repeats = 2
+workload.passkey.new_tokens = 4
+cell.parallel_comp.keep = 2
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE)
+    return str(path)
+
+
+def test_load_suite_merges_the_device_over_the_suite(suite_file):
+    cpu, gpu = load_suite(suite_file, "cpu").settings, load_suite(suite_file, "rocm").settings
+    assert (cpu.model, cpu.dtype, cpu.context_tokens) == ("random:tiny", "float32", [64, 128])
+    assert (gpu.model, gpu.dtype, gpu.context_tokens) == ("random:llama-3-8b", "bfloat16", [4096])
+
+
+def test_load_suite_merges_preset_then_set_then_model(suite_file):
+    suite = load_suite(
+        suite_file,
+        "cpu",
+        preset="small",
+        sets=["suite.repeats=7", "cell.parallel_comp.evict.capacity=9", "device.gpu.dtype=float16"],
+        model="other",
+    )
+    assert (suite.settings.repeats, suite.settings.model, suite.settings.dtype) == (7, "other", "float32")
+    assert suite.workloads[0].new_tokens == 4
+    assert suite.cells[1].config == {"keep": 2, "evict": {"capacity": 9}}
+
+
+def test_plans_stop_the_reference_at_its_length(suite_file):
+    plans = [(p.context_tokens, p.table.method, p.backend) for p in load_suite(suite_file, "cpu").plans()]
+    assert plans == [
+        (64, "full", "torch"),
+        (64, "parallel_comp", "auto"),
+        (64, "parallel_comp", "reference"),
+        (128, "full", "torch"),
+        (128, "parallel_comp", "auto"),
+    ]
+
+
+def test_load_suite_keeps_only_the_named_methods(suite_file):
+    assert [c.method for c in load_suite(suite_file, "cpu", methods=["full"]).cells] == ["full"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preset": "smal"}, 'mine.toml: --preset: unknown preset "smal"; did you mean "small"?'),
+        ({"sets": ["suite.repeat=1"]}, 'mine.toml: --set suite.repeat: unknown name "repeat"; did you mean "repeats"?'),
+        ({"sets": ["suite.context_tokens=[-4]"]}, "mine.toml: suite.context_tokens[0]: input should be greater than 0"),
+        ({"sets": ["cell.paralel_comp.keep=1"]}, "mine.toml: --set cell.paralel_comp.keep: unknown name"),
+        ({"sets": ["workload.passkey.tsk=1"]}, 'mine.toml: --set workload.passkey.tsk: unknown name "tsk"; did you'),
+        ({"sets": ["suit.repeats=1"]}, 'mine.toml: --set suit.repeats: unknown name "suit"; did you mean "suite"?'),
+        ({"sets": ["suite=1"]}, 'mine.toml: --set suite: suite.KEY, device.cpu.KEY'),
+        ({"sets": ["repeats"]}, '--set: key.path=value, got "repeats"'),
+        ({"sets": ["workload.passkey.task=pass"]}, 'mine.toml: workload[0].task: unknown task "pass"; did you mean'),
+        ({"methods": ["ful"]}, '--method: unknown method "ful"; did you mean "full"?'),
+    ],
+)
+def test_load_suite_says_what_is_wrong_and_what_is_near(suite_file, change, message):
+    with pytest.raises(ConfigError) as caught:
+        load_suite(suite_file, "cpu", **change)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('method = "full"', 'method = "fulll"', 'mine.toml: cell[0].method: unknown method "fulll"; did you mean "full"?'),
+        ("repeats = 5", "repeets = 5", 'mine.toml: suite: unknown key "repeets"; did you mean "repeats"?'),
+        ("[[workload]]", "[[workloads]]", 'mine.toml: unknown key "workloads"; did you mean "workload"?'),
+        ('dtype = "float32"', 'dtipe = "float32"', 'mine.toml: device.cpu: unknown key "dtipe"; did you mean "dtype"?'),
+        ("[suite]", "[suite", "mine.toml: a TOML file, got an error"),
+    ],
+)
+def test_load_suite_finds_errors_in_the_file(suite_file, tmp_path, old, new, message):
+    (tmp_path / "mine.toml").write_text(SUITE.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_suite(suite_file, "cpu")
+    assert str(caught.value).startswith(message)
+
+
+def test_load_suite_names_a_missing_file_and_a_near_suite():
+    with pytest.raises(DataMissing, match="there is no such file"):
+        load_suite("nowhere.toml", "cpu")
+    with pytest.raises(PcbenchError, match='did you mean "prefill"'):
+        load_suite("prefil", "cpu")
+
+
+@pytest.mark.parametrize("name", suite_names())
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_bundled_suites_load_with_all_presets(name, device):
+    suite = load_suite(name, device)
+    assert list(suite.plans())
+    assert suite_summaries()[name]

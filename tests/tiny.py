@@ -1,0 +1,61 @@
+"""Tiny models with random weights and prompts for them."""
+
+from contextlib import nullcontext
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from pcbench import ops
+from pcbench.models.runner import HFRunner
+from pcbench.models.support import check_supported, read_spec
+from pcbench.models.tokens import ByteTokenizer
+from pcbench.types import Prompt
+
+FAMILIES = ("llama", "qwen2", "mistral", "gemma")
+
+
+def make_runner(family="llama", backend="reference", trained_tokens=512, **changes):
+    """A two-layer model with random weights, wide enough for attention to have something to choose from."""
+    settings = dict(
+        num_hidden_layers=2,
+        hidden_size=96,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        intermediate_size=128,
+        vocab_size=300,
+        max_position_embeddings=trained_tokens,
+        sliding_window=None,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    config = AutoConfig.for_model(family, **(settings | changes))
+    check_supported(family, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
+    parameters = sum(p.numel() for p in model.parameters())
+    return HFRunner(model, read_spec(family, config, parameters), ByteTokenizer(), ops.backend(backend))
+
+
+def make_prompt(prefix=3, context=40, query=7, new_tokens=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    parts = [torch.randint(0, 300, (n,), generator=generator) for n in (prefix, context, query)]
+    return Prompt(*parts, new_tokens=new_tokens)
+
+
+def no_stages(_name):
+    return nullcontext()
+
+
+@torch.inference_mode()
+def continued(method, prompt, steps=3):
+    """Prefill and a few greedy steps: the state after the prefill, logits [1 + steps, V], tokens."""
+    prefilled = method.prefill(prompt, no_stages)
+    logits, tokens = [prefilled.logits], []
+    for _ in range(steps):
+        tokens.append(int(logits[-1].argmax()))
+        logits.append(method.step(prefilled, torch.tensor(tokens[-1:])))
+    return prefilled, torch.cat(logits), tokens
