@@ -21,7 +21,7 @@ std::vector<std::string> split(const std::string& list) {
 std::vector<std::string> cpu_features() {
   std::vector<std::string> features;
 #if defined(__x86_64__)
-#define PCBENCH_FEATURE(name)        \
+#define PCBENCH_FEATURE(name)         \
   if (__builtin_cpu_supports(name)) { \
     features.push_back(name);         \
   }

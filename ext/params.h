@@ -61,7 +61,7 @@ struct CachedAttention {
   float scale;
   Ints evicted;  // [N, Hkv|H, W], may be null
   int64_t evicted_heads, words;
-  void* out;  // [B, H, Q, D] of keys.dtype, contiguous
+  void* out;   // [B, H, Q, D] of keys.dtype, contiguous
   float* lse;  // [B, H, Q], contiguous
 };
 
@@ -85,8 +85,8 @@ struct MergeStates {
 struct QueryNll {
   int64_t rows, columns, first_column;
   Float dtype;
-  Floats logits;  // [X, Vt] of dtype
-  Ints targets;   // [X]
+  Floats logits;      // [X, Vt] of dtype
+  Ints targets;       // [X]
   float* row_max;     // [X], changed
   float* row_sum;     // [X], changed
   float* row_target;  // [X], changed
@@ -94,12 +94,12 @@ struct QueryNll {
 
 struct SelectTokens {
   int64_t batch, kv_heads, group, keys, row_bytes, itemsize;
-  Floats mass;                 // [B, Hkv·group, S] float32
-  Floats k, v;                 // [B, Hkv, S, D] of any dtype
-  Ints budgets, key_lengths;   // [B, Hkv], may be null
-  const bool* protect;         // [B, S], may be null
-  int64_t protect_batch;       // stride
-  Ints evicted;                // [B, Hkv, W], may be null
+  Floats mass;                // [B, Hkv·group, S] float32
+  Floats k, v;                // [B, Hkv, S, D] of any dtype
+  Ints budgets, key_lengths;  // [B, Hkv], may be null
+  const bool* protect;        // [B, S], may be null
+  int64_t protect_batch;      // stride
+  Ints evicted;               // [B, Hkv, W], may be null
   int64_t capacity, pool, sink, recent;
   void* k2;          // [B, Hkv, C, D], contiguous
   void* v2;          // [B, Hkv, C, D], contiguous

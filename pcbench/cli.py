@@ -171,10 +171,14 @@ def report(
     out.print(str(build(runs, page)), markup=False)
 
 
-def main() -> None:
-    """Runs the command line; every error a user can cause is one line on stderr."""
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; every error a user can cause is one line on stderr.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+    """
     try:
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except click.exceptions.Abort:
         code = EXIT_INTERRUPTED
     except click.ClickException as error:

@@ -97,11 +97,17 @@ class RunFolder:
 
         Raises:
             DataMissing: the folder holds none.
+            ConfigError: it is no JSON object.
         """
         path = self.path / "manifest.json"
         if not path.is_file():
             raise DataMissing(f"{self.path}: a run's folder with manifest.json, got none; give the folder of --out")
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}: a JSON object, got an error: {error}; was the file edited?") from None
+        if not isinstance(loaded, dict):
+            raise ConfigError(f"{path}: a JSON object, got {type(loaded).__name__}; was the file edited?")
         return loaded
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

@@ -95,6 +95,13 @@ def test_manifest_of_another_folder_is_missing(tmp_path):
         _ = RunFolder(tmp_path).manifest
 
 
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_manifest_is_an_error_in_words(folder, text):
+    (folder.path / "manifest.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"manifest.json: a JSON object, got"):
+        _ = folder.manifest
+
+
 def cell(**changes):
     needed = dict(suite="s", kind="prefill", model="m", method="full", method_config={"keep": 1}, backend="torch")
     needed |= dict(device="cpu", dtype="float32", workload="w", context_tokens=8, seed=0, task="t")

@@ -1,15 +1,19 @@
 """Tiny models with random weights and prompts for them."""
 
+import os
+import signal
 from contextlib import nullcontext
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pcbench import ops
+from pcbench.config import Table
+from pcbench.errors import ConfigError
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer
-from pcbench.types import Prompt
+from pcbench.types import Cost, Prompt
 
 FAMILIES = ("llama", "qwen2", "mistral", "gemma")
 
@@ -59,3 +63,33 @@ def continued(method, prompt, steps=3):
         tokens.append(int(logits[-1].argmax()))
         logits.append(method.step(prefilled, torch.tensor(tokens[-1:])))
     return prefilled, torch.cat(logits), tokens
+
+
+class Broken:
+    """A method for tests of the harness; `how` names what goes wrong in its prefill."""
+
+    class Config(Table):
+        how: str
+
+        def resolve(self, spec, device):
+            return self
+
+        def cost(self, spec, tokens):
+            return Cost(flops=1.0, kv_tokens=tokens)
+
+    backends = ("ops",)
+
+    def __init__(self, config, runner):
+        self.how = config.how
+
+    def prefill(self, prompt, stages):
+        if self.how == "memory":
+            return torch.empty(1 << 50, dtype=torch.uint8)
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "refuses":
+            raise ConfigError("broken: a method that works, got this one; choose another")
+        raise RuntimeError("something that nobody expected\nwith a second line")
+
+    def step(self, prefilled, token):
+        raise AssertionError("never prefilled")

@@ -137,8 +137,8 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
   return {out, lse};
 }
 
-Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots,
-                   double scale, bool causal_last, int64_t longest) {
+Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, double scale,
+                   bool causal_last, int64_t longest) {
   Arguments a("window_mass");
   a.floats("q_last", q_last, "B H R D");
   a.state("lse", lse, "B H R");

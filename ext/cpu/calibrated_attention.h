@@ -172,9 +172,8 @@ class Calibrated {
     const float* lses = static_cast<const float*>(p_.lse_in.data);
     for (int r = 0; r < rows.rows; ++r) {
       int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
-      rows.resume_row(
-          r, outs + x.b * p_.out_in.strides[0] + head * p_.out_in.strides[1] + i * p_.out_in.strides[2],
-          lses[x.b * p_.lse_in.strides[0] + head * p_.lse_in.strides[1] + i]);
+      rows.resume_row(r, outs + x.b * p_.out_in.strides[0] + head * p_.out_in.strides[1] + i * p_.out_in.strides[2],
+                      lses[x.b * p_.lse_in.strides[0] + head * p_.lse_in.strides[1] + i]);
     }
   }
 

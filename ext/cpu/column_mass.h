@@ -35,8 +35,7 @@ struct ColumnMass {
       int seen = rows.seen(block, top, count);
       rows.score(block, top, count, (seen + panel_keys - 1) / panel_keys);
       for (int i = 0; i < smaller(count, rows.rows - top); ++i) {
-        add_row(rows.scores + i * block_keys, rows.shift[top + i], seen,
-                mass + (first_head + top + i) % group * head);
+        add_row(rows.scores + i * block_keys, rows.shift[top + i], seen, mass + (first_head + top + i) % group * head);
       }
     }
   }

@@ -24,7 +24,9 @@ inline Floats floats(const Tensor& x) {
   return view;
 }
 
-inline Floats floats(const std::optional<Tensor>& x) { return x ? floats(*x) : Floats{nullptr, {}}; }
+inline Floats floats(const std::optional<Tensor>& x) {
+  return x ? floats(*x) : Floats{nullptr, {}};
+}
 
 inline Ints ints(const Tensor& x) {
   Ints view{static_cast<const int32_t*>(x.const_data_ptr()), {1, 1}};
@@ -34,9 +36,13 @@ inline Ints ints(const Tensor& x) {
   return view;
 }
 
-inline Ints ints(const std::optional<Tensor>& x) { return x ? ints(*x) : Ints{nullptr, {}}; }
+inline Ints ints(const std::optional<Tensor>& x) {
+  return x ? ints(*x) : Ints{nullptr, {}};
+}
 
-inline float* data(const Tensor& x) { return static_cast<float*>(x.mutable_data_ptr()); }
+inline float* data(const Tensor& x) {
+  return static_cast<float*>(x.mutable_data_ptr());
+}
 
 inline Tensor scratch(const Tensor& like, int64_t floats) {
   return torch::stable::new_empty(like, {floats}, torch::headeronly::ScalarType::Float);

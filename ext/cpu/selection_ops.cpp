@@ -11,7 +11,9 @@ namespace {
 
 using torch::stable::new_empty;
 
-int32_t* int_data(const Tensor& x) { return static_cast<int32_t*>(x.mutable_data_ptr()); }
+int32_t* int_data(const Tensor& x) {
+  return static_cast<int32_t*>(x.mutable_data_ptr());
+}
 
 void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tensor row_max, Tensor row_sum,
                       Tensor row_target) {

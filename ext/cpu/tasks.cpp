@@ -18,6 +18,8 @@ void run_tasks(int64_t count, void (*task)(void* context, int64_t index, int wor
   });
 }
 
-int task_workers() { return static_cast<int>(torch::stable::get_num_threads()); }
+int task_workers() {
+  return static_cast<int>(torch::stable::get_num_threads());
+}
 
 }  // namespace pcbench

@@ -29,15 +29,23 @@ struct Vec {
 };
 
 // a·b + c, rounded once.
-inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+}
 
 // The larger lane; b where either is NaN.
-inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec max(Vec a, Vec b) {
+  return {_mm512_max_ps(a.v, b.v)};
+}
 
-inline float sum(Vec a) { return _mm512_reduce_add_ps(a.v); }
+inline float sum(Vec a) {
+  return _mm512_reduce_add_ps(a.v);
+}
 
 // The largest lane; a NaN may be lost.
-inline float largest(Vec a) { return _mm512_reduce_max_ps(a.v); }
+inline float largest(Vec a) {
+  return _mm512_reduce_max_ps(a.v);
+}
 
 #include "cpu/exp2_fraction.inc"
 

@@ -34,12 +34,18 @@ struct Vec {
 };
 
 // a·b + c, rounded once or twice.
-inline Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return {a.v * b.v + c.v};
+}
 
 // The larger lane; b where either is NaN.
-inline Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+inline Vec max(Vec a, Vec b) {
+  return {a.v > b.v ? a.v : b.v};
+}
 
-inline float sum(Vec a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+inline float sum(Vec a) {
+  return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
+}
 
 // The largest lane; a NaN may be lost.
 inline float largest(Vec a) {

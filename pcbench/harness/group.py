@@ -103,7 +103,7 @@ class Group:
                 with torch.inference_mode():
                     lane.method.prefill(prompt, StageClock(self.device))  # type: ignore[union-attr]
             return
-        watched = WatchedRunner(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
+        watched = WatchedRunner.of(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
         method = lane.prepared.method(lane.prepared.config, watched)
         with torch.inference_mode():
             prefilled = method.prefill(prompt, StageClock(self.device))

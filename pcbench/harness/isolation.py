@@ -4,11 +4,11 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import get_context
 
 import torch
 
 from pcbench.harness.cells import Prepared
+from pcbench.harness.children import children
 from pcbench.harness.group import Lane
 from pcbench.harness.session import Measured, Session, measure_group
 from pcbench.harness.summary import summarise
@@ -22,7 +22,7 @@ def measure_in_child(session: Session, cells: list[Prepared], repro: str, say: C
     """Measures one group in a child process; a child that is killed gives records with status error."""
     say(f"{cells[0].cell.workload} {cells[0].cell.context_tokens} in a process of its own")
     fresh = replace(session, loaded=None)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=children()) as pool:
         try:
             return pool.submit(_measure, fresh, cells, repro, torch.get_num_threads()).result()
         except BrokenProcessPool:

@@ -2,13 +2,18 @@
 
 import traceback
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
+from pcbench import ops
+from pcbench.harness.children import children
 from pcbench.harness.prompts import build_example, device_prompt
 from pcbench.measure.devices import torch_device
 from pcbench.measure.memory import peak_bytes
+from pcbench.measure.timing import StageClock
+from pcbench.models import load_runner
 
 __all__ = ["Peak", "peak_of"]
 
@@ -23,7 +28,7 @@ class Peak:
 
 def peak_of(prepared: Any, threads: int) -> Peak:
     """Runs the cell's first prompt in a child and reports its peak."""
-    context = get_context("spawn")
+    context = children()
     receive, send = context.Pipe(duplex=False)
     child = context.Process(target=_measure, args=(prepared, threads, send), daemon=True)
     child.start()
@@ -38,12 +43,6 @@ def peak_of(prepared: Any, threads: int) -> Peak:
 
 
 def _measure(prepared: Any, threads: int, send: Connection) -> None:
-    import torch
-
-    from pcbench import ops
-    from pcbench.measure.timing import StageClock
-    from pcbench.models import load_runner
-
     try:
         torch.set_num_threads(threads)
         cell = prepared.cell

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from pcbench.harness.group import Lane
+from pcbench.measure.parity import Comparison, worst
 from pcbench.statistics import percentile, ratio_interval, wilson_interval
 from pcbench.tasks import load_task
 from pcbench.types import ModelSpec, Record
@@ -56,8 +57,8 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         **shared,
     )
     if lane.parity:
-        worst = max(lane.parity.values(), key=lambda found: found["err"] / found["bound"])
-        record.parity_err, record.parity_bound = worst["err"], worst["bound"]
+        last = worst({op: Comparison(**found) for op, found in lane.parity.items()})
+        record.parity_err, record.parity_bound = last.err, last.bound
     if lane.status == "ok":
         _add_times(record, lane)
         _add_speedups(record, lane, lanes, spec)

@@ -124,16 +124,22 @@ class Results:
 
     def stock_of(self, entry: Entry) -> Entry | None:
         """The stock torch entry of the same group that an entry is compared with; its named baseline first."""
-        group = (entry.run, entry.record.group)
-        stock = [
-            e for e in self.entries if (e.run, e.record.group) == group and e.record.backend == "torch" and e.usable
-        ]
+        stock = self._stock.get((entry.run, entry.record.group), [])
         named = (entry.record.baseline or "").split("/")[0]
         return next((e for e in stock if e.record.method == named), stock[0] if stock else None)
 
     def varies(self, name: str) -> bool:
         """Whether a record field has more than one value in the report."""
         return len({_key(getattr(record, name)) for run in self.runs for record in run.records}) > 1
+
+    @cached_property
+    def _stock(self) -> dict[tuple[str, str], list[Entry]]:
+        """(run, group) → usable entries of stock torch code."""
+        found: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.entries:
+            if entry.record.backend == "torch" and entry.usable:
+                found.setdefault((entry.run, entry.record.group), []).append(entry)
+        return found
 
     @cached_property
     def _panels(self) -> list[str]:

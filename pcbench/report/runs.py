@@ -64,9 +64,9 @@ def embeddable(runs: Iterable[Run]) -> dict[str, Any]:
 
 
 def _packed(run: Run) -> dict[str, Any]:
-    rows = [asdict(record) for record in run.records]
-    shared = {k: v for k, v in rows[0].items() if all(row[k] == v for row in rows)} if len(rows) > 1 else {}
-    kept = [{k: v for k, v in row.items() if k not in shared and v != DEFAULTS[k]} for row in rows]
+    rows = [{k: v for k, v in asdict(record).items() if v != DEFAULTS[k]} for record in run.records]
+    shared = {k: v for k, v in rows[0].items() if all(k in row and row[k] == v for row in rows)} if rows else {}
+    kept = [{k: v for k, v in row.items() if k not in shared} for row in rows]
     return {"manifest": run.manifest, "shared": shared, "records": kept, "choices": run.choices}
 
 
@@ -88,7 +88,9 @@ def _from_report(path: Path) -> list[Run]:
         raise DataMissing(f"{path}: a report written by pcbench, got a file without its data; give the run's folder")
     data = json.loads(finder.text)
     if data.get("format") != FORMAT:
-        raise ConfigError(f"{path}: embedded data of format {FORMAT}, got {data.get('format')}; rebuild from the folder")
+        raise ConfigError(
+            f"{path}: embedded data of format {FORMAT}, got {data.get('format')}; rebuild from the folder"
+        )
     return [
         Run(
             "",

@@ -3,9 +3,23 @@
 import math
 from typing import NamedTuple
 
-__all__ = ["Estimate", "claim", "compact", "interval", "milliseconds", "number", "percent", "signed", "spread"]
+from pcbench.statistics import MIN_PAIRS
 
-NEEDS_REPEATS = "interval needs 5 repeats"
+__all__ = [
+    "Estimate",
+    "claim",
+    "compact",
+    "counted",
+    "interval",
+    "milliseconds",
+    "number",
+    "percent",
+    "scientific",
+    "signed",
+    "spread",
+]
+
+NEEDS_REPEATS = f"interval needs {MIN_PAIRS} repeats"
 NO_DIFFERENCE = "no significant difference"
 
 
@@ -17,8 +31,8 @@ class Estimate(NamedTuple):
     high: float | None
 
 
-def number(value: float | None, factor: float = 1.0) -> str:
-    """Four significant digits; whole numbers in full: `5,213` `37.42` `0.3120` `3.1e-07`."""
+def number(value: float | None, factor: float = 1.0, *, digits: int = 4) -> str:
+    """So many significant digits; whole numbers in full: `5,213` `37.42` `0.3120` `3.10e-07`."""
     if value is None:
         return ""
     if isinstance(value, int) and factor == 1.0:
@@ -31,7 +45,17 @@ def number(value: float | None, factor: float = 1.0) -> str:
     magnitude = math.floor(math.log10(abs(scaled)))
     if magnitude < -3:
         return f"{scaled:.2e}"
-    return f"{scaled:,.{max(0, 3 - magnitude)}f}"
+    return f"{scaled:,.{max(0, digits - 1 - magnitude)}f}"
+
+
+def scientific(value: float) -> str:
+    """Three significant digits and the power, for errors and bounds."""
+    return f"{value:.2e}" if value else "0"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 cell`, `2 cells`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def percent(share: float | None) -> str:

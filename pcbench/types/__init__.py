@@ -1,6 +1,6 @@
 """What all floors share: plain data and protocols. Importing this package imports no torch."""
 
-from pcbench.types.measured import Cell, DeviceKind, Kind, Record, Sample, Status, digest
+from pcbench.types.measured import SCHEMA, Cell, DeviceKind, Kind, Record, Sample, Status, digest
 from pcbench.types.protocols import (
     AttentionPlan,
     Cost,
@@ -19,6 +19,7 @@ from pcbench.types.protocols import (
 )
 
 __all__ = [
+    "SCHEMA",
     "AttentionPlan",
     "Cell",
     "Cost",

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Cell", "DeviceKind", "Kind", "Record", "Sample", "Status", "digest"]
+__all__ = ["SCHEMA", "Cell", "DeviceKind", "Kind", "Record", "Sample", "Status", "digest"]
 
 SCHEMA = 1
 

@@ -1,0 +1,109 @@
+"""How far results are from the truth: pure comparisons of tensors.
+
+An infinity or a NaN must be where the truth has it, with the same sign; anything else is an infinite error.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcbench.measure.tolerances import LSE, MASS, MASS_SHARE, OUT_FLOOR
+
+__all__ = ["Comparison", "compare_exact", "compare_lse", "compare_mass", "compare_out", "row_error", "worst"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An error, in the unit of its bound, and the largest error that passes."""
+
+    err: float
+    bound: float
+
+    @property
+    def ok(self) -> bool:
+        """A NaN error does not pass."""
+        return self.err <= self.bound
+
+    @property
+    def ratio(self) -> float:
+        """Error over bound; 0 where both are 0."""
+        if self.err == 0:
+            return 0.0
+        return self.err / self.bound if self.bound else float("inf")
+
+
+def compare_out(out: Tensor, truth: Tensor, own: Tensor, dtype: torch.dtype) -> Comparison:
+    """Outputs of attention, by the row that is furthest off.
+
+    Args:
+        out: [..., D].
+        truth: [..., D] float64.
+        own: [..., D], the reference on the same inputs in their dtype.
+        dtype: of the inputs.
+    """
+    return Comparison(row_error(out, truth), max(OUT_FLOOR[dtype], 2 * row_error(own, truth)))
+
+
+def row_error(out: Tensor, truth: Tensor) -> float:
+    """Largest norm of a row's error over the norm of that row of the truth; rows are the last dimension."""
+    if out.shape != truth.shape or not _same_specials(out, truth):
+        return float("inf")
+    if not truth.numel():
+        return 0.0
+    off = _finite(out - truth).norm(dim=-1)
+    size = _finite(truth).norm(dim=-1)
+    return float(torch.where(off == 0, 0.0, off / size).max())
+
+
+def compare_lse(lse: Tensor, truth: Tensor, dtype: torch.dtype) -> Comparison:
+    """Log-sum-exps, by the largest difference in nats; `dtype` is that of the inputs."""
+    bound = LSE[dtype]
+    if lse.shape != truth.shape or not _same_specials(lse, truth):
+        return Comparison(float("inf"), bound)
+    return Comparison(_largest(lse.double() - truth.double()), bound)
+
+
+def compare_mass(mass: Tensor, truth: Tensor, rows: int) -> Comparison:
+    """Masses of keys: the key that is furthest off, or the sum of a head's keys.
+
+    Args:
+        mass: [..., S], summed over `rows` rows.
+        truth: [..., S] float64.
+        rows: rows whose attention was summed.
+    """
+    if mass.shape != truth.shape or not _same_specials(mass, truth):
+        return Comparison(float("inf"), MASS)
+    if not truth.numel() or not rows:
+        return Comparison(_largest(mass), MASS)
+    off, wanted = mass.double() - truth.double(), truth.double()
+    keys = _largest(off / (wanted + MASS_SHARE * rows / truth.shape[-1]))
+    return Comparison(max(keys, _largest(_finite(off).sum(-1)) / rows), MASS)
+
+
+def compare_exact(result: Tensor, truth: Tensor) -> Comparison:
+    """Results that are equal bit for bit, by the number of elements that are not; a NaN equals a NaN."""
+    if result.shape != truth.shape or result.dtype != truth.dtype:
+        return Comparison(float("inf"), 0.0)
+    same = result == truth
+    if result.is_floating_point():
+        same |= result.isnan() & truth.isnan()
+    return Comparison(float((~same).sum()), 0.0)
+
+
+def worst(comparisons: dict[str, Comparison]) -> Comparison:
+    """The comparison with the largest error-to-bound ratio; NaN counts as the largest."""
+    return max(comparisons.values(), key=lambda c: c.ratio if c.ratio == c.ratio else float("inf"))
+
+
+def _same_specials(x: Tensor, truth: Tensor) -> bool:
+    """NaN and infinities are at the same places."""
+    return all(bool(torch.equal(f(x), f(truth))) for f in (torch.isnan, torch.isposinf, torch.isneginf))
+
+
+def _finite(x: Tensor) -> Tensor:
+    return x.double().nan_to_num(0.0, 0.0, 0.0)
+
+
+def _largest(x: Tensor) -> float:
+    return float(_finite(x).abs().max()) if x.numel() else 0.0

@@ -1,0 +1,188 @@
+"""Parity on a cell's own tensors: a runner whose ops are held against the float64 reference while a method uses them."""
+
+import inspect
+import math
+import random
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from pcbench import reference
+from pcbench.measure.cases import CHANGED, compare, run
+from pcbench.measure.parity import Comparison, worst
+from pcbench.types import AttentionPlan, KVStore, Ops
+
+__all__ = ["Watch", "WatchedRunner"]
+
+# calls of an op in a layer that are always checked; later ones are checked with this chance
+FIRST_CALLS, LATER_SHARE = 2, 0.25
+
+# axes of inputs and results: B batch row, H query heads, K kv-head, X either by its size, - all
+AXES = {
+    "calibrated_attention": {
+        **dict.fromkeys(("q", "out_in", "lse_in", "out", "lse", "mass"), "BH"),
+        **dict.fromkeys(("k", "v", "key_lengths"), "BK"),
+        "query_lengths": "B",
+        "evicted": "BX",
+    },
+    "cached_attention": {
+        **dict.fromkeys(("q", "out", "lse"), "BH"),
+        **dict.fromkeys(("starts", "lengths"), "-K"),
+        "slots": "B",
+        "evicted": "-X",
+    },
+    "window_mass": {
+        **dict.fromkeys(("q_last", "lse"), "BH"),
+        **dict.fromkeys(("starts", "lengths"), "-K"),
+        "slots": "B",
+        "mass": "B-H",
+    },
+    "select_tokens": {
+        **dict.fromkeys(("k", "v", "budgets", "key_lengths", "evicted", "k2", "v2", "index"), "BK"),
+        "lengths": "BK",
+        "mass": "BX",
+        "protect": "B",
+    },
+}
+# an argument with all kv-heads, and one with all batch rows
+HEADS = {"calibrated_attention": "k", "cached_attention": "starts", "window_mass": "starts", "select_tokens": "k"}
+ROWS = {"calibrated_attention": "q", "cached_attention": "q", "window_mass": "q_last", "select_tokens": "k"}
+
+
+@dataclass
+class Watch:
+    """Ops that compute as `ops` does and check a seeded sample of what they compute.
+
+    Checked are the first, the middle and the last layer and everything outside of layers. For ops with
+    heads, a call is checked on one (batch row, kv-head), all of its query rows.
+
+    Args:
+        ops: the backend under test.
+        layers: of the model.
+        seed: of the sample.
+    """
+
+    ops: Ops
+    layers: int
+    seed: int
+    layer: int | None = None
+    found: dict[str, Comparison] = field(default_factory=dict)
+    calls: dict[tuple[str, int | None], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+
+    @property
+    def backend(self) -> str:
+        return self.ops.backend
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in reference.__all__:
+            raise AttributeError(name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            return self._call(name, args, kwargs)
+
+        return watched
+
+    def worst(self) -> dict[str, dict[str, float]]:
+        """Op → error and bound of its largest error-to-bound ratio.
+
+        JSON has no infinity: a result with a wrong shape, NaN or infinity has the largest float for an error.
+        """
+        return {op: {"err": _finite(c.err), "bound": c.bound} for op, c in self.found.items()}
+
+    def _call(self, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        bound = inspect.signature(getattr(reference, op)).bind(*args, **kwargs).arguments
+        if not self._chosen(op):
+            return getattr(self.ops, op)(**bound)
+        before = {name: bound[name].clone() for name in CHANGED.get(op, ())}
+        results = getattr(self.ops, op)(**bound)
+        got = run(_Replay(op, results, bound), op, bound | before)
+        inputs, got = self._sample(op, bound | before, got)
+        comparison = worst(compare(op, inputs, got))
+        self.found[op] = worst({"now": comparison, "before": self.found.get(op, comparison)})
+        return results
+
+    def _chosen(self, op: str) -> bool:
+        if self.layer not in (None, 0, self.layers // 2, self.layers - 1):
+            return False
+        count = self.calls[op, self.layer] = self.calls.get((op, self.layer), 0) + 1
+        return count <= FIRST_CALLS or self.random.random() < LATER_SHARE
+
+    def _sample(self, op: str, inputs: dict[str, Any], got: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """One batch row and kv-head of every argument and result."""
+        if op not in AXES:
+            return inputs, got
+        kv_heads, rows = inputs[HEADS[op]].shape[1], inputs[ROWS[op]].shape[0]
+        row, head = self.random.randrange(rows), self.random.randrange(kv_heads)
+
+        def cut(name: str, value: Any) -> Any:
+            if not isinstance(value, Tensor) or name not in AXES[op]:
+                return value
+            for axis, letter in enumerate(AXES[op][name]):
+                if letter == "B":
+                    value = value.narrow(axis, row, 1)
+                elif letter != "-":
+                    group = value.shape[axis] // kv_heads
+                    value = value.narrow(axis, head * group, group)
+            return value
+
+        return {n: cut(n, v) for n, v in inputs.items()}, {n: cut(n, v) for n, v in got.items()}
+
+
+def _finite(err: float) -> float:
+    return err if math.isfinite(err) else sys.float_info.max
+
+
+@dataclass
+class _Replay:
+    """Stands in for a backend whose call has been made, so that `run` names its results."""
+
+    op: str
+    results: Any
+    changed: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**inputs: Any) -> Any:
+            for changed in CHANGED.get(self.op, ()):
+                inputs[changed].copy_(self.changed[changed])
+            return self.results
+
+        return call
+
+
+@dataclass(frozen=True)
+class WatchedRunner:
+    """A runner that tells its watch which layer the plan is asked for.
+
+    Args:
+        runner: what really runs; its ops are watched.
+        seed: of the sample.
+    """
+
+    runner: Any
+    watch: Watch
+
+    @classmethod
+    def of(cls, runner: Any, seed: int) -> "WatchedRunner":
+        watch = Watch(runner.ops, runner.spec.layers, seed)
+        return cls(replace(runner, ops=watch), watch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.runner, name)
+
+    def forward(self, ids: Tensor, positions: Tensor, lengths: Tensor, store: KVStore, plan: AttentionPlan) -> Tensor:
+        """The runner's forward with the layer known to the watch."""
+
+        def told(layer: int, q: Tensor, k: Tensor, v: Tensor, store: KVStore, ops: Ops) -> Tensor:
+            self.watch.layer = layer
+            try:
+                return plan(layer, q, k, v, store, ops)
+            finally:
+                self.watch.layer = None
+
+        hidden: Tensor = self.runner.forward(ids, positions, lengths, store, told)
+        return hidden

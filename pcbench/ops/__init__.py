@@ -1,0 +1,39 @@
+"""The ops, compiled: each call runs on the backend of its tensors' device, or fails and says why.
+
+The functions have the names, signatures, errors and results of `pcbench.reference`; their docstrings are there.
+"""
+
+import sys
+
+from pcbench.ops.attention import cached_attention, calibrated_attention, merge_states, window_mass
+from pcbench.ops.backends import BackendOps, compiled_backend, make_backend
+from pcbench.ops.chunks import chunk_select, chunk_topk, query_nll_update
+from pcbench.ops.libraries import why_not
+from pcbench.ops.selection import select_tokens
+
+__all__ = [
+    "backend",
+    "cached_attention",
+    "calibrated_attention",
+    "chunk_select",
+    "chunk_topk",
+    "compiled_backend",
+    "merge_states",
+    "query_nll_update",
+    "select_tokens",
+    "why_not",
+    "window_mass",
+]
+
+
+def backend(name: str) -> BackendOps:
+    """The ops of one backend as an object.
+
+    Args:
+        name: reference, cpu, cuda or hip.
+
+    Raises:
+        ConfigError: there is no such backend.
+        BackendUnavailable: this machine or build cannot run it; the message is `why_not`'s.
+    """
+    return make_backend(name, sys.modules[__name__])

@@ -1,0 +1,93 @@
+"""Compiled attention; the documentation is in `pcbench.reference`."""
+
+import torch
+from torch import Tensor
+
+from pcbench.ops.backends import require
+from pcbench.reference.attention import check_calibrated_attention, check_merge_states
+from pcbench.reference.cached import check_cached_attention, check_window_mass
+
+__all__ = ["cached_attention", "calibrated_attention", "merge_states", "window_mass"]
+
+
+def calibrated_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float,
+    causal: bool,
+    query_lengths: Tensor | None = None,
+    key_lengths: Tensor | None = None,
+    evicted: Tensor | None = None,
+    mass_rows: int = 0,
+    out_in: Tensor | None = None,
+    lse_in: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compiled `pcbench.reference.calibrated_attention`."""
+    check_calibrated_attention(q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in)
+    require("calibrated_attention", q, k, v, out_in, lse_in, head_dim=q.shape[3])
+    out, lse, mass = torch.ops.pcbench.calibrated_attention(
+        q,
+        k,
+        v,
+        scale=scale,
+        causal=causal,
+        query_lengths=query_lengths,
+        key_lengths=key_lengths,
+        evicted=evicted,
+        mass_rows=mass_rows,
+        out_in=out_in,
+        lse_in=lse_in,
+    )
+    return out, lse, mass
+
+
+def cached_attention(
+    q: Tensor,
+    k_rows: Tensor,
+    v_rows: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    slots: Tensor,
+    *,
+    scale: float,
+    evicted: Tensor | None = None,
+    causal_last: bool,
+) -> tuple[Tensor, Tensor]:
+    """Compiled `pcbench.reference.cached_attention`."""
+    check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted)
+    require("cached_attention", q, k_rows, v_rows, head_dim=q.shape[3])
+    out, lse = torch.ops.pcbench.cached_attention(
+        q, k_rows, v_rows, starts, lengths, slots, scale=scale, evicted=evicted, causal_last=causal_last
+    )
+    return out, lse
+
+
+def window_mass(
+    q_last: Tensor,
+    lse: Tensor,
+    k_rows: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    slots: Tensor,
+    *,
+    scale: float,
+    causal_last: bool,
+    longest: int,
+) -> Tensor:
+    """Compiled `pcbench.reference.window_mass`."""
+    check_window_mass(q_last, lse, k_rows, starts, lengths, slots, longest)
+    require("window_mass", q_last, lse, k_rows, head_dim=q_last.shape[3])
+    mass: Tensor = torch.ops.pcbench.window_mass(
+        q_last, lse, k_rows, starts, lengths, slots, scale=scale, causal_last=causal_last, longest=longest
+    )
+    return mass
+
+
+def merge_states(outs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
+    """Compiled `pcbench.reference.merge_states`."""
+    check_merge_states(outs, lses)
+    require("merge_states", outs, lses)
+    out, lse = torch.ops.pcbench.merge_states(outs, lses)
+    return out, lse

@@ -1,0 +1,43 @@
+"""The instruction set that the CPU kernels run on: the best one of this CPU, or what PCBENCH_CPU_ISA named."""
+
+import ctypes
+from importlib import import_module
+
+from pcbench.errors import BackendUnavailable, unknown_name
+from pcbench.ops.libraries import load
+
+__all__ = ["cpu_isa", "cpu_isas", "use_cpu_isa"]
+
+
+def cpu_isa() -> str:
+    """The name of the instruction set in use."""
+    library = _library()
+    library.pcbench_cpu_isa.restype = ctypes.c_char_p
+    name: bytes | None = library.pcbench_cpu_isa()
+    return name.decode() if name else "none"
+
+
+def cpu_isas() -> list[str]:
+    """Instruction sets that the CPU kernels of this build can run on here, best first."""
+    current = cpu_isa()
+    built = reversed(import_module("pcbench._build_info").cpu_isas)
+    present = [isa for isa in built if _library().pcbench_cpu_use_isa(isa.encode())]
+    _library().pcbench_cpu_use_isa(current.encode())
+    return present
+
+
+def use_cpu_isa(name: str) -> None:
+    """Chooses the instruction set of the CPU kernels for this process.
+
+    Raises:
+        ConfigError: this CPU or build has no such instruction set.
+    """
+    if not _library().pcbench_cpu_use_isa(name.encode()):
+        raise unknown_name("ops", "instruction set", name, cpu_isas())
+
+
+def _library() -> ctypes.CDLL:
+    library = load("cpu")
+    if isinstance(library, str):
+        raise BackendUnavailable(library, {"cpu": library})
+    return library

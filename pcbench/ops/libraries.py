@@ -1,0 +1,90 @@
+"""Loads the compiled libraries and says why a backend cannot run.
+
+Nothing is loaded on import. A library is loaded once; a failed load is remembered with its reason.
+"""
+
+import ctypes
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from pcbench import reference
+from pcbench.errors import unknown_name
+from pcbench.ops.fakes import register
+
+__all__ = ["COMPILED", "HEAD_DIMS", "load", "why_not"]
+
+COMPILED = ("cpu", "cuda", "hip")
+HEAD_DIMS = (64, 96, 128)
+DTYPES = {
+    "cpu": (torch.float32, torch.bfloat16),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
+    "hip": (torch.float32, torch.bfloat16, torch.float16),
+}
+# ops with an instantiation per head dim; the others take any
+FIXED_HEAD_DIM = ("cached_attention", "calibrated_attention", "window_mass")
+
+
+def why_not(
+    backend: str, op: str | None = None, *, head_dim: int | None = None, dtype: torch.dtype | None = None
+) -> str | None:
+    """Why a backend cannot run, in one line; None where it can.
+
+    Args:
+        backend: reference, cpu, cuda or hip.
+        op: one of `pcbench.ops.__all__`; None asks for the backend as a whole.
+        head_dim: D of the call; None leaves it open.
+        dtype: of the call's inputs; None leaves it open.
+
+    Raises:
+        ConfigError: `backend` or `op` is unknown.
+    """
+    if op is not None and op not in reference.__all__:
+        raise unknown_name("ops", "op", op, reference.__all__)
+    if backend == "reference":
+        return None
+    if backend not in COMPILED:
+        raise unknown_name("ops", "backend", backend, ("reference", *COMPILED))
+    library = load(backend)
+    if isinstance(library, str):
+        return library
+    return _no_isa(backend, library) or _not_covered(backend, op, head_dim, dtype)
+
+
+@cache
+def load(backend: str) -> ctypes.CDLL | str:
+    """The loaded library of a compiled backend, or why there is none."""
+    try:
+        info = import_module("pcbench._build_info")
+    except ImportError as error:
+        return f"the extension is not built ({error}); run `pip install .`"
+    if backend not in info.backends:
+        return f"this build has no {backend} kernels (built for {info.built_for})"
+    path = Path(str(info.__file__)).parent / f"libpcbench_{backend}.so"
+    try:
+        # the ops register themselves while the library loads
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        return f"library {path}: {error}"
+    register()
+    return library
+
+
+def _no_isa(backend: str, library: ctypes.CDLL) -> str | None:
+    if backend != "cpu":
+        return None
+    library.pcbench_cpu_isa_error.restype = ctypes.c_char_p
+    error: bytes | None = library.pcbench_cpu_isa_error()
+    return None if error is None else error.decode()
+
+
+def _not_covered(backend: str, op: str | None, head_dim: int | None, dtype: torch.dtype | None) -> str | None:
+    what = f"{op} on {backend}" if op else f"{backend} attention"
+    if head_dim is not None and head_dim not in HEAD_DIMS and (op is None or op in FIXED_HEAD_DIM):
+        return f"{what} needs head_dim 64, 96 or 128, got {head_dim}"
+    if dtype is not None and dtype not in DTYPES[backend]:
+        names = [str(d).removeprefix("torch.") for d in (*DTYPES[backend], dtype)]
+        return f"{what} needs {', '.join(names[:-2])} or {names[-2]}, got {names[-1]}"
+    return None

@@ -1,0 +1,65 @@
+"""Runs → one HTML file that opens from disk with the network off."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+
+from pcbench.config import bundled
+from pcbench.records import write_whole
+from pcbench.report.headline import verdicts
+from pcbench.report.results import Results
+from pcbench.report.runs import DATA_ID, Run, embeddable, read_runs
+from pcbench.report.sections import sections
+from pcbench.report.trust import trust
+
+__all__ = ["build", "render"]
+
+SCRIPT = "report.js"
+
+
+def build(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes the report of one or more runs.
+
+    Args:
+        folders: run folders; a report written earlier stands for the runs in it.
+        out: the file; None is `report.html` in the first folder, or the first report itself.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        DataMissing: a folder without a manifest, or a file that is no report.
+        ConfigError: records that pcbench did not write.
+    """
+    runs = read_runs(folders)
+    if out is None:
+        out = folders[0] if folders[0].is_file() else folders[0] / "report.html"
+    write_whole(out, render(runs))
+    return out
+
+
+def render(runs: list[Run]) -> str:
+    """The page; equal runs give equal text."""
+    folder = bundled("templates")
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    results = Results(runs)
+    script = (folder / SCRIPT).read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        verdicts=verdicts(results),
+        trust=trust(results),
+        sections=sections(results),
+        data_id=DATA_ID,
+        data=htmlsafe_json_dumps(embeddable(runs), ensure_ascii=False, separators=(",", ":")),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )

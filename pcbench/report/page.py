@@ -1,0 +1,129 @@
+"""The parts a page is made of; the templates know these and nothing of records."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from pcbench.report.plots import Point, Scale, against_length
+from pcbench.report.results import Entry, Series
+from pcbench.report.svg import glyph
+from pcbench.report.tables import Table
+
+__all__ = ["Block", "Legend", "Picture", "Section", "by_panel", "length_block"]
+
+# more cannot be told apart; tables hold everything
+MAX_SERIES = 12
+MAX_PANELS = 6
+SUMMARISED = 6
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its title and what it shows in words."""
+
+    title: str
+    svg: Markup
+    summary: str
+
+
+@dataclass(frozen=True)
+class Legend:
+    glyph: Markup
+    label: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Figures with their legend, notes and table."""
+
+    title: str = ""
+    pictures: Sequence[Picture] = ()
+    legend: Sequence[Legend] = ()
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the page.
+
+    Args:
+        id: anchor.
+        title: heading, also in the contents.
+        lead: how to read what follows.
+        blocks: in order.
+    """
+
+    id: str
+    title: str
+    lead: str
+    blocks: list[Block] = field(default_factory=list)
+
+
+def by_panel(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Entries by panel, in order."""
+    panels: dict[str, list[Entry]] = {}
+    for entry in entries:
+        panels.setdefault(entry.panel, []).append(entry)
+    return panels
+
+
+def length_block(
+    name: str,
+    entries: Sequence[Entry],
+    point: Callable[[Entry], Point],
+    say: Callable[[Entry], str],
+    scale: Scale,
+    ylabel: str,
+    *,
+    title: str = "",
+    notes: Sequence[str] = (),
+    expected: Callable[[Entry], Point | None] = lambda entry: None,
+) -> Block:
+    """Values against context length, a figure a panel.
+
+    Args:
+        name: unique in the page.
+        entries: what belongs in the figures; those without a length stay out.
+        point: an entry's place.
+        say: an entry's value in words.
+        scale: of the y axis.
+        ylabel: with the unit.
+        title: of the block.
+        notes: said above the figures, before what is left out of them.
+        expected: a predicted value, where there is one.
+    """
+    placed = [e for e in entries if e.record.context_tokens is not None]
+    panels = {panel: rows for panel, rows in by_panel(placed).items() if any(point(e).value is not None for e in rows)}
+    pictures, drawn_series, most = [], set[Series](), 0
+    for i, (panel, rows) in enumerate(list(panels.items())[:MAX_PANELS]):
+        series = list(dict.fromkeys(e.series for e in rows))
+        most = max(most, len(series))
+        drawn_series.update(series[:MAX_SERIES])
+        drawn = [e for e in rows if e.series in series[:MAX_SERIES]]
+        lines = [p for p in (expected(e) for e in drawn) if p is not None]
+        spoken = f"{ylabel} against context length, {panel}"
+        svg = against_length(f"{name}-{i}", spoken, [point(e) for e in drawn], scale, ylabel, expected=lines)
+        pictures.append(Picture(panel, svg, _summary(rows, lambda e: point(e).value is not None, say)))
+    left_out = []
+    if most > MAX_SERIES:
+        left_out.append(f"The first {MAX_SERIES} of up to {most} series are drawn; the table holds all.")
+    if len(panels) > MAX_PANELS:
+        left_out.append(f"{MAX_PANELS} of {len(panels)} panels are drawn; the table holds all.")
+    legend = [Legend(glyph(s), s.label) for s in sorted(drawn_series, key=lambda s: s.index)]
+    return Block(title, pictures, legend, [*notes, *left_out])
+
+
+def _summary(entries: Sequence[Entry], has_value: Callable[[Entry], bool], say: Callable[[Entry], str]) -> str:
+    """What the longest length with values shows, and what became of longer ones."""
+    longest = max(e.record.context_tokens or 0 for e in entries if has_value(e))
+    lengths = sorted({e.record.context_tokens or 0 for e in entries})
+    return " ".join(_sentence(tokens, entries, say) for tokens in lengths if tokens >= longest)
+
+
+def _sentence(tokens: int, entries: Sequence[Entry], say: Callable[[Entry], str]) -> str:
+    at = [e for e in entries if e.record.context_tokens == tokens]
+    parts = [f"{e.series.label} {say(e)}" for e in at[:SUMMARISED]]
+    more = f"; {len(at) - SUMMARISED} more in the table" if len(at) > SUMMARISED else ""
+    return f"At {tokens:,} tokens: {'; '.join(parts)}{more}."

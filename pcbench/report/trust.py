@@ -1,0 +1,165 @@
+"""Can these numbers be trusted? What a careful reader would ask first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from pcbench.report.results import Entry, Results
+from pcbench.report.tables import Column, Table, identity, table
+from pcbench.report.wording import counted, number, percent
+from pcbench.statistics import MIN_PAIRS
+
+__all__ = ["Finding", "Trust", "trust"]
+
+Level = Literal["good", "note", "bad"]
+SAME_IN_A_RUN = ("commit", "dirty", "gpu", "arch", "torch", "runtime")
+NAMED_CELLS = 3
+# noise beyond which a median of few repeats says little
+RESTLESS = 0.25
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Level
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Findings, the cells that did not end well, and the warnings of all cells."""
+
+    findings: list[Finding]
+    failures: Table | None
+    warnings: Table | None
+
+
+def trust(results: Results) -> Trust:
+    """What speaks for and against the report's numbers."""
+    makers = (_parity, _withheld, _coverage, _repeats, _noise, _commits, _mixed, _telemetry)
+    findings = [finding for make in makers for finding in make(results)]
+    failed = [e for e in results.entries if e.record.status != "ok"]
+    failures = None
+    if failed:
+        columns = [*identity(results, status=True), Column("reason", lambda e: e.record.reason or "none given", "text")]
+        failures = table("Cells that are not ok", columns, failed)
+    return Trust(findings, failures, _warnings(results))
+
+
+def _parity(results: Results) -> Iterator[Finding]:
+    failed = [e for e in results.entries if e.record.status == "parity_failed"]
+    checked = [e for e in results.entries if e.usable and e.record.backend != "torch"]
+    if failed:
+        text = f"{counted(len(failed), 'cell')} failed against the float64 reference, without speeds: {_names(failed)}."
+        yield Finding("bad", "parity", text)
+    if checked:
+        worst = max(checked, key=lambda e: e.parity_ratio or 0.0)
+        text = f"{counted(len(checked), 'cell')} held against the float64 reference on their own tensors passed; "
+        yield Finding(
+            "good", "parity", text + f"the worst op uses {number(worst.parity_ratio)} of its bound ({worst.name})."
+        )
+    if not checked and not failed:
+        yield Finding("note", "parity", "No cell was held against the reference.")
+
+
+def _withheld(results: Results) -> Iterator[Finding]:
+    unchecked = [e for e in results.entries if e.record.status == "ok" and not e.checked]
+    if unchecked:
+        text = f"{counted(len(unchecked), 'cell')} ended ok without a parity within its bound, numbers not shown: "
+        yield Finding("bad", "withheld", text + _names(unchecked) + ".")
+    unnamed = [e for e in results.entries if e.usable and e.record.score is not None and not e.record.scorer]
+    if unnamed:
+        yield Finding(
+            "bad", "withheld", f"{counted(len(unnamed), 'score')} without a scorer, not shown: {_names(unnamed)}."
+        )
+
+
+def _coverage(results: Results) -> Iterator[Finding]:
+    for run in results.runs:
+        planned, there = len(run.manifest.get("cells", run.records)), len(run.records)
+        if there < planned:
+            text = f"{there:,} of {planned:,} planned cells have a record{_in(results, run.name)}: "
+            text += "the run was interrupted or goes on."
+            yield Finding("bad", "coverage", text)
+
+
+def _repeats(results: Results) -> Iterator[Finding]:
+    repeats = [e.record.repeats or 0 for e in results.entries if e.timed]
+    if not repeats:
+        yield Finding("note", "repeats", "No cell has times.")
+        return
+    low, high = min(repeats), max(repeats)
+    count = f"{low}" if low == high else f"{low} to {high}"
+    if low < MIN_PAIRS:
+        text = f"Repeats a timed cell: {count}. Under {MIN_PAIRS} there are no intervals, and no difference is claimed."
+        yield Finding("note", "repeats", text)
+    else:
+        yield Finding("good", "repeats", f"Repeats a timed cell: {count}, interleaved.")
+
+
+def _noise(results: Results) -> Iterator[Finding]:
+    noisy = [(e.noise, e) for e in results.entries if e.noise is not None]
+    if not noisy:
+        return
+    noise, worst = max(noisy, key=lambda pair: pair[0])
+    restless = sum(n > RESTLESS for n, _ in noisy)
+    text = f"(p90−p10)/p50 is {percent(median(n for n, _ in noisy))} % in the median cell "
+    text += f"and {percent(noise)} % in the noisiest ({worst.name}); each cell's stands in the table of times."
+    if restless:
+        text += f" Above {percent(RESTLESS)} % in {counted(restless, 'cell')}: something else used the machine?"
+    yield Finding("bad" if restless else "note", "noise", text)
+
+
+def _commits(results: Results) -> Iterator[Finding]:
+    for run in results.runs:
+        for commit, dirty in dict.fromkeys((r.commit, r.dirty) for r in run.records):
+            where = _in(results, run.name)
+            if commit is None:
+                yield Finding("note", "commit", f"The records name no commit{where}: the code cannot be found again.")
+            elif dirty:
+                yield Finding(
+                    "note", "commit", f"{commit[:12]} with uncommitted changes{where}: the code was not exactly this."
+                )
+            else:
+                text = f"{commit[:12]}, {'no uncommitted changes' if dirty is False else 'changes unknown'}{where}."
+                yield Finding("good" if dirty is False else "note", "commit", text)
+
+
+def _mixed(results: Results) -> Iterator[Finding]:
+    for run in results.runs:
+        mixed = [name for name in SAME_IN_A_RUN if len({getattr(r, name) for r in run.records}) > 1]
+        if mixed:
+            yield Finding("bad", "mixed", f"Records of one run differ in {', '.join(mixed)}{_in(results, run.name)}.")
+    if len(results.runs) > 1:
+        differing = [name for name in SAME_IN_A_RUN if results.varies(name)]
+        text = (
+            f"The runs differ in {', '.join(differing)}" if differing else "The runs share commit, hardware and torch"
+        )
+        yield Finding("note", "runs", f"{text}; speed-ups are within a run only.")
+
+
+def _telemetry(results: Results) -> Iterator[Finding]:
+    if any(r.telemetry in (None, "none") for run in results.runs for r in run.records):
+        yield Finding("note", "telemetry", "Clocks, temperature and other users of the device were not watched.")
+
+
+def _warnings(results: Results) -> Table | None:
+    """Each warning once, with the cells that gave it."""
+    found: dict[str, list[Entry]] = {}
+    for entry in results.entries:
+        for warning in entry.record.warnings:
+            found.setdefault(warning, []).append(entry)
+    if not found:
+        return None
+    rows = [[warning, number(len(entries)), _names(entries)] for warning, entries in found.items()]
+    return Table("Warnings", [("warning", "text"), ("cells", "number"), ("for example", "text")], rows)
+
+
+def _names(entries: list[Entry]) -> str:
+    more = len(entries) - NAMED_CELLS
+    return "; ".join(e.name for e in entries[:NAMED_CELLS]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _in(results: Results, run: str) -> str:
+    return f" ({run})" if len(results.runs) > 1 else ""

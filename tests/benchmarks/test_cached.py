@@ -1,0 +1,34 @@
+"""Attention over a slotted cache against the reference."""
+
+import pytest
+import torch
+
+from pcbench import ops, reference
+
+
+def store(slots, rows, dim=64, kv_heads=3):
+    """A uniform pool: segment (n, h) starts at (n·Hkv + h)·rows."""
+    k_rows, v_rows = (torch.randn(slots * kv_heads * rows, dim) for _ in range(2))
+    starts = (torch.arange(slots * kv_heads, dtype=torch.int32) * rows).view(slots, kv_heads)
+    lengths = torch.full_like(starts, rows)
+    return k_rows, v_rows, starts, lengths, torch.arange(slots, dtype=torch.int32)[None]
+
+
+@pytest.mark.parametrize("rows", [1, 40], ids=["decode", "query"])
+@pytest.mark.parametrize("slots", [1, 4])
+def test_cached_attention(race, rows, slots):
+    cache = store(slots, 2068)
+    q = torch.randn(1, 9, rows, 64)
+    calls = (
+        lambda floor=floor: floor.cached_attention(q, *cache, scale=0.125, causal_last=True)
+        for floor in (ops, reference)
+    )
+    race(*calls)
+
+
+def test_window_mass(race):
+    k_rows, v_rows, *where = store(4, 2068)
+    q = torch.randn(1, 9, 8, 64)
+    _, lse = reference.cached_attention(q, k_rows, v_rows, *where, scale=0.125, causal_last=True)
+    options = {"scale": 0.125, "causal_last": True, "longest": 2068}
+    race(*(lambda floor=floor: floor.window_mass(q, lse, k_rows, *where, **options) for floor in (ops, reference)))

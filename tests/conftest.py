@@ -1,0 +1,33 @@
+"""What every test may use: the devices that run ops here, and memory that is never accidentally zero."""
+
+import pytest
+import torch
+
+from pcbench import ops
+
+# device → compiled backend
+DEVICES = {"cpu": "cpu"}
+if torch.cuda.is_available():
+    DEVICES["cuda"] = "hip" if torch.version.hip else "cuda"
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """A device of this machine whose compiled backend can run."""
+    reason = ops.why_not(DEVICES[request.param])
+    if reason and request.param != "cpu":
+        pytest.skip(reason)
+    assert reason is None
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def poisoned():
+    """Uninitialised memory, of compiled ops too, is NaN or the largest integer: an unwritten result shows."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    assert torch.ops.aten.new_empty(torch.zeros(1), [9]).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.utils.deterministic.fill_uninitialized_memory = before[1]

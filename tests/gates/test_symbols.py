@@ -1,0 +1,65 @@
+"""What the op libraries ask of torch at load time, and what their kernels share with each other."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pcbench import _build_info
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = [Path(_build_info.__file__).parent / f"libpcbench_{backend}.so" for backend in _build_info.backends]
+TOOL = ROOT / "tools/stable_symbols.py"
+
+needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm (binutils)")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("stable_symbols", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if module.compiler() is None:
+        pytest.skip("needs a C++ compiler")
+    return module
+
+
+def nm(*options):
+    return subprocess.run(["nm", *map(str, options)], capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def listed():
+    lines = (ROOT / "ext/stable_symbols_2_10.txt").read_text().splitlines()
+    return lines[0], lines[1:]
+
+
+@needs_nm
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
+def test_library_asks_torch_for_stable_functions_only(library):
+    # versioned symbols are those of the C and C++ run time
+    wanted = {line.split()[-1] for line in nm("-D", "--undefined-only", library) if "@" not in line}
+    wanted -= {"__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
+    assert any("torch_library" in name for name in wanted)
+    assert sorted(wanted - set(listed()[1])) == []
+
+
+def test_list_is_what_the_headers_declare(tool):
+    first, names = listed()
+    if first != tool.header():
+        pytest.skip(f"the list is made from other headers: {first}")
+    assert names == tool.declared(tool.compiler())
+
+
+@needs_nm
+@pytest.mark.parametrize("isa", [isa for isa in _build_info.cpu_isas if isa != "portable"])
+def test_kernels_of_an_instruction_set_share_no_code(isa, tool, tmp_path):
+    # a weak function is merged by the linker: another instruction set might run this one's copy
+    flags = re.search(rf"set\(flags_{isa} ([^)]*)\)", (ROOT / "ext/CMakeLists.txt").read_text())[1].split()
+    source, object_file = ROOT / f"ext/cpu/kernels_{isa}.cpp", tmp_path / "kernels.o"
+    options = ["-std=c++20", "-O3", "-DNDEBUG", "-fPIC", "-fno-math-errno", "-w", f"-I{ROOT / 'ext'}", *flags]
+    subprocess.run([tool.compiler(), *options, "-c", source, "-o", object_file], check=True)
+    shared = [line for line in nm("-C", object_file) if " W " in line]
+    assert [line for line in shared if f"pcbench::{isa}::" not in line] == []

@@ -1,0 +1,43 @@
+import shutil
+
+import pytest
+from harness_suite import SUITE
+from rich.console import Console
+
+from pcbench.harness.runner import Options, run
+from pcbench.records import RunFolder
+
+
+@pytest.fixture
+def suite_file(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture
+def options(suite_file, tmp_path):
+    return lambda **changes: Options(**(dict(suite=str(suite_file), device="cpu", out=tmp_path / "run") | changes))
+
+
+@pytest.fixture(scope="session")
+def console():
+    with open("/dev/null", "w") as nowhere:
+        yield Console(file=nowhere)
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory, console):
+    """The whole suite, measured once."""
+    place = tmp_path_factory.mktemp("finished")
+    path = place / "small.toml"
+    path.write_text(SUITE)
+    folder, _ = run(Options(suite=str(path), device="cpu", out=place / "run"), console)
+    return folder
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """A finished run in `options().out`, to be read or changed."""
+    shutil.copytree(finished_once.path, tmp_path / "run")
+    return RunFolder(tmp_path / "run")

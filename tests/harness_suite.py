@@ -1,0 +1,36 @@
+"""A suite that runs in seconds."""
+
+SUITE = """
+# A suite for tests.
+[suite]
+kind = "prefill"
+repeats = 2
+context_tokens = [300, 600]
+[device.cpu]
+model = "random:tiny"
+dtype = "float32"
+[device.gpu]
+model = "random:tiny"
+dtype = "float32"
+[[workload]]
+name = "passkey"
+task = "passkey"
+new_tokens = 4
+[[workload]]
+name = "prose"
+task = "passkey_prose"
+timed = false
+prompts = 2
+context_tokens = [400]
+new_tokens = 4
+[[cell]]
+method = "full"
+backend = "torch"
+[[cell]]
+method = "parallel_comp"
+backend = ["auto", "reference"]
+reference_up_to = 400
+[cell.config]
+chunk_tokens = 128
+keep = 1
+"""

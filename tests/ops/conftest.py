@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from pcbench.ops.isa import cpu_isa, cpu_isas, use_cpu_isa
+
+ISAS = ("avx512", "avx2", "portable")
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients(poisoned):
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    """Runs a test once for each instruction set that this CPU has."""
+    if request.param not in cpu_isas():
+        pytest.skip(f"this CPU or build has no {request.param}")
+    before = cpu_isa()
+    use_cpu_isa(request.param)
+    yield request.param
+    use_cpu_isa(before)

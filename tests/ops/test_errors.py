@@ -1,0 +1,150 @@
+"""What is refused, and in which words."""
+
+import pytest
+import torch
+
+from pcbench import ops, reference
+from pcbench.errors import BackendUnavailable, ShapeError
+
+
+def draw(*shape, dtype=torch.float32):
+    return torch.randn(shape).to(dtype)
+
+
+def ints(*values):
+    return torch.tensor(values, dtype=torch.int32)
+
+
+def attention(**changes):
+    q, k = draw(1, 4, 5, 64), draw(1, 2, 9, 64)
+    return {"q": q, "k": k, "v": k, "scale": 0.1, "causal": True} | changes
+
+
+def cached(**changes):
+    one = {"starts": ints([0, 8]), "lengths": ints([8, 8]), "slots": ints([0])}
+    rows = draw(16, 64)
+    return one | {"q": draw(1, 4, 1, 64), "k_rows": rows, "v_rows": rows, "scale": 0.1, "causal_last": True} | changes
+
+
+def window(**changes):
+    return {k: v for k, v in cached().items() if k not in ("q", "v_rows")} | {
+        "q_last": draw(1, 4, 2, 64),
+        "lse": draw(1, 4, 2),
+        "longest": 8,
+        **changes,
+    }
+
+
+def nll(**changes):
+    state = {name: draw(3) for name in ("row_max", "row_sum", "row_target")}
+    return {"logits": draw(3, 8), "targets": ints(1, 2, 3), "first_column": 0} | state | changes
+
+
+def topk(**changes):
+    best = {"best_scores": draw(2), "best_ids": ints(0, 1), "best_slots": ints(0, 1)}
+    return {"scores": draw(2), "chunk_ids": ints(2, 3), "slots": ints(2, 3)} | best | changes
+
+
+def select(**changes):
+    k = draw(1, 2, 40, 64)
+    return {"mass": draw(1, 4, 40), "k": k, "v": k, "capacity": 8} | changes
+
+
+# op, arguments, what the message says
+WRONG = [
+    ("calibrated_attention", attention(q=draw(4, 5, 64)), "q must be"),
+    ("calibrated_attention", attention(k=draw(1, 2, 8, 64)), "v must be"),
+    ("calibrated_attention", attention(q=draw(1, 3, 5, 64)), "H must be a multiple of Hkv = 2, got 3"),
+    ("calibrated_attention", attention(v=draw(1, 2, 9, 64, dtype=torch.bfloat16)), "v must be"),
+    ("calibrated_attention", attention(q=draw(1, 4, 5, 128)[..., ::2]), "q must have a contiguous last dimension"),
+    ("calibrated_attention", attention(mass_rows=-1), "mass_rows must be"),
+    ("calibrated_attention", attention(lse_in=draw(1, 4, 5)), "out_in and lse_in go together"),
+    ("calibrated_attention", attention(evicted=ints([[0], [0], [0]])), "evicted must be"),
+    ("calibrated_attention", attention(key_lengths=torch.tensor([[1, 2]])), "key_lengths must"),
+    ("cached_attention", cached(slots=ints(0)), "slots must be"),
+    ("cached_attention", cached(lengths=ints([8, 8], [1, 1])), "lengths must be"),
+    ("cached_attention", cached(v_rows=draw(15, 64)), "v_rows must be"),
+    ("window_mass", window(longest=-1), "longest must be"),
+    ("window_mass", window(lse=draw(1, 4, 3)), "lse must be"),
+    ("merge_states", {"outs": draw(2, 1, 1, 3, 64), "lses": draw(2, 1, 1, 4)}, "lses must be"),
+    ("query_nll_update", nll(first_column=-1), "first_column must be"),
+    ("query_nll_update", nll(row_sum=draw(2)), "row_sum must be"),
+    ("chunk_topk", topk(best_ids=ints(0)), "best_ids must be"),
+    ("chunk_topk", topk(slots=torch.tensor([2, 3])), "slots must"),
+    ("select_tokens", select(capacity=0), "capacity must be"),
+    ("select_tokens", select(pool=4), "pool must be odd"),
+    ("select_tokens", select(recent=-1), "recent must be"),
+    ("select_tokens", select(protect=torch.zeros(1, 39, dtype=torch.bool)), "protect must be"),
+]
+
+
+@pytest.mark.parametrize(("op", "arguments", "words"), WRONG, ids=[f"{op}-{words}" for op, _, words in WRONG])
+def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments, words):
+    with pytest.raises(ShapeError, match=words) as expected:
+        getattr(reference, op)(**arguments)
+    with pytest.raises(ShapeError) as found:
+        getattr(ops, op)(**arguments)
+    assert str(found.value) == str(expected.value)
+    assert ops.why_not("cpu") is None
+    with pytest.raises(RuntimeError, match=f"{op}: {words.split(',')[0]}"):
+        getattr(torch.ops.pcbench, op)(**arguments)
+
+
+MODEL_TENSORS = ("q", "k", "v", "q_last", "k_rows", "v_rows", "logits")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=["float16", "float64"])
+@pytest.mark.parametrize(
+    ("op", "arguments"),
+    [
+        ("calibrated_attention", attention()),
+        ("cached_attention", cached()),
+        ("window_mass", window()),
+        ("query_nll_update", nll()),
+        ("select_tokens", select()),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_dtype_without_a_kernel_is_refused_by_name(op, arguments, dtype):
+    arguments = arguments | {name: arguments[name].to(dtype) for name in MODEL_TENSORS if name in arguments}
+    getattr(reference, op)(**arguments)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(BackendUnavailable, match=f"{op} on cpu needs float32 or bfloat16, got {name}"):
+        getattr(ops, op)(**arguments)
+    with pytest.raises(RuntimeError, match="must have a dtype that this op takes"):
+        getattr(torch.ops.pcbench, op)(**arguments)
+
+
+def test_float64_state_is_refused_by_name():
+    arguments = nll()
+    arguments |= {name: arguments[name].double() for name in ("row_max", "row_sum", "row_target")}
+    with pytest.raises(BackendUnavailable, match="query_nll_update on cpu needs float32 or bfloat16, got float64"):
+        ops.query_nll_update(**arguments)
+
+
+def test_head_dim_without_a_kernel_is_refused_by_name():
+    q = draw(1, 2, 3, 80)
+    with pytest.raises(BackendUnavailable, match="calibrated_attention on cpu needs head_dim 64, 96 or 128, got 80"):
+        ops.calibrated_attention(q, q, q, scale=0.1, causal=True)
+    with pytest.raises(RuntimeError, match="head_dim must be 64, 96 or 128, got 80"):
+        torch.ops.pcbench.calibrated_attention(q, q, q, scale=0.1, causal=True)
+
+
+def test_capacity_beyond_the_kernels_is_refused():
+    with pytest.raises(ShapeError, match=r"select_tokens: capacity must be in 1\.\.8192, got 8193"):
+        ops.select_tokens(**select(capacity=8193))
+
+
+def test_tensor_of_another_backend_is_refused():
+    with pytest.raises(BackendUnavailable, match="merge_states: the cpu backend takes cpu tensors, got a meta tensor"):
+        ops.backend("cpu").merge_states(*(x.to("meta") for x in (draw(2, 1, 1, 3, 64), draw(2, 1, 1, 3))))
+    with pytest.raises(BackendUnavailable, match="kernels for cpu, cuda and hip tensors, got a meta tensor"):
+        ops.merge_states(*(x.to("meta") for x in (draw(2, 1, 1, 3, 64), draw(2, 1, 1, 3))))
+
+
+def test_segments_outside_the_store_are_empty():
+    arguments = cached(starts=ints([0, 12]), lengths=ints([8, 8]))
+    out, lse = ops.cached_attention(**arguments)
+    assert lse[0, :2].isfinite().all()
+    assert lse[0, 2:].isneginf().all()
+    assert not out[0, 2:].any()

@@ -1,0 +1,177 @@
+"""The page in a browser with the network off: no errors, sorting, filtering, phone width, dark, without scripts."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report.made_runs import HOSTILE, endings, record, suite_records, write_run
+
+from pcbench.report import build
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--dump-dom"),
+    *("--no-first-run", "--disable-sync", "--disable-component-update", "--disable-background-networking"),
+    *("--disable-quic", "--proxy-server=127.0.0.1:9", "--host-resolver-rules=MAP * ~NOTFOUND"),
+    *("--enable-logging=stderr", "--v=0"),
+)
+
+
+def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
+    """The document after loading, and the console's lines."""
+    profile = page.parent / "profile"
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def probe(page: Path, script: str, *flags: str) -> Any:
+    """What an expression gives inside a copy of the page."""
+    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
+    copy = page.with_name("probe.html")
+    ending = f'<pre id="probe"></pre><script>document.querySelector("#probe").textContent = JSON.stringify({script})'
+    copy.write_text(text.replace("</body>", ending + "</script></body>"), encoding="utf-8")
+    document, console = browse(copy, *flags)
+    assert console == []
+    return json.loads(html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', document, re.DOTALL)[1]))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    records = suite_records(model=HOSTILE, warnings=[HOSTILE]) + endings(model=HOSTILE)
+    records.append(record(model=HOSTILE, workload="w" * 300, method="m" * 200))
+    return build([write_run(tmp_path_factory.mktemp("browser") / "run", records)])
+
+
+def test_console_sees_errors(tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text("<!DOCTYPE html><script>missing()</script>")
+    assert "missing is not defined" in browse(bad)[1][0]
+
+
+def test_page_opens_without_a_console_message(page):
+    document, console = browse(page)
+    assert console == []
+    assert "<button" in document
+    assert "<h1>pcbench report</h1>" in document
+
+
+SORT = """(() => {
+  const table = [...document.querySelectorAll("table")].find((t) => t.caption.textContent === "All cells");
+  const headings = [...table.tHead.rows[0].cells];
+  const at = headings.findIndex((h) => h.textContent === TITLE);
+  const column = () => [...table.tBodies[0].rows].map((row) => row.cells[at].textContent);
+  const found = [column()];
+  for (let i = 0; i < 2; i++) { headings[at].querySelector("button").click(); found.push(column()); }
+  return [...found, headings[at].getAttribute("aria-sort")];
+})()"""
+
+
+def test_headings_sort_numbers_with_missing_ones_last(page):
+    before, up, down, state = probe(page, SORT.replace("TITLE", '"p50 (ms)"'))
+
+    def numbers(texts: list[str]) -> list[float]:
+        return [float(text.replace(",", "")) for text in texts if text]
+
+    assert numbers(before) != sorted(numbers(before))
+    assert numbers(up) == sorted(numbers(before))
+    assert numbers(down) == sorted(numbers(before), reverse=True)
+    gaps = before.count("")
+    assert gaps > 0
+    assert up[-gaps:] == down[-gaps:] == [""] * gaps
+    assert state == "descending"
+
+
+def test_headings_sort_text(page):
+    before, up, down, _ = probe(page, SORT.replace("TITLE", '"status"'))
+    assert up == sorted(before)
+    assert down == sorted(before, reverse=True)
+
+
+FILTER = """(() => {
+  const table = [...document.querySelectorAll("table")].find((t) => t.caption.textContent === "All cells");
+  const field = table.parentNode.previousElementSibling;
+  field.querySelector("input").value = "8,192 full/torch";
+  field.querySelector("input").dispatchEvent(new Event("input"));
+  const shown = [...table.tBodies[0].rows].filter((row) => !row.hidden);
+  return [shown.length, field.querySelector("[role=status]").textContent];
+})()"""
+
+
+def test_filter_keeps_rows_that_hold_every_word(page):
+    assert probe(page, FILTER) == [1, f"1 of {len(suite_records()) + len(endings()) + 1} rows"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_is_no_wider_than_the_window(page, width):
+    # a window has a least width, a frame has none
+    inner = html.escape(re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")))
+    outer = page.with_name(f"frame{width}.html")
+    script = """onload = () => {
+      const root = document.querySelector("iframe").contentDocument.documentElement;
+      document.body.append(`[${root.clientWidth}, ${root.scrollWidth}]`);
+    }"""
+    frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{inner}"></iframe>'
+    outer.write_text(f"<!DOCTYPE html><body>{frame}<script>{script}</script>", encoding="utf-8")
+    document, _ = browse(outer)
+    assert json.loads(re.search(r"\[\d+, \d+\](?=</body>)", document)[0]) == [width, width]
+
+
+def test_columns_of_text_are_left_aligned(page):
+    script = """[...document.querySelectorAll("table")].every((table) => [...table.tBodies[0].rows].every((row) =>
+      [...row.cells].every((cell, i) =>
+        (getComputedStyle(cell).textAlign === "left") === table.tHead.rows[0].cells[i].classList.contains("t"))))"""
+    assert probe(page, script) is True
+
+
+def test_page_follows_the_dark_scheme(page):
+    script = "['backgroundColor', 'color'].map((name) => getComputedStyle(document.body)[name])"
+    light = probe(page, script, "--blink-settings=preferredColorScheme=1")
+    dark = probe(page, script, "--blink-settings=preferredColorScheme=0")
+    brightness = [[sum(map(int, re.findall(r"\d+", text)[:3])) for text in colours] for colours in (light, dark)]
+    assert brightness[0][0] > 700 > 100 > brightness[0][1]
+    assert brightness[1][0] < 100 < 600 < brightness[1][1]
+
+
+def test_page_is_whole_without_scripts(page):
+    copy = page.with_name("no_scripts.html")
+    copy.write_text(re.sub(r"'sha256-[^']*'", "'none'", page.read_text(encoding="utf-8")), encoding="utf-8")
+    document, console = browse(copy)
+    assert "script-src" in console[0]
+    assert "<button" not in document
+    assert "hidden" not in re.sub(r"<(style|script).*?</\1>|aria-hidden", "", document, flags=re.DOTALL)
+    for text in ("Can these numbers be trusted?", "All cells", "1.75×", "Definitions"):
+        assert text in document
+
+
+def test_text_meets_contrast(page):
+    script = """(() => {
+      const channel = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+      const light = (rgb) => rgb.match(/\\d+/g).slice(0, 3).map((x, i) => channel(+x) * [0.2126, 0.7152, 0.0722][i])
+        .reduce((a, b) => a + b);
+      const style = getComputedStyle(document.documentElement);
+      const shown = (name) => {
+        const probe = document.createElement("i");
+        probe.style.color = style.getPropertyValue(name);
+        document.body.append(probe);
+        return light(getComputedStyle(probe).color);
+      };
+      const ratio = (a, b) => {
+        const [x, y] = [shown(a), shown(b)].sort((x, y) => y - x);
+        return (x + 0.05) / (y + 0.05);
+      };
+      const names = ["--ink", "--dim", "--link", "--good", "--bad"];
+      const text = names.flatMap((name) => [ratio(name, "--paper"), ratio(name, "--panel")]);
+      return [Math.min(...text), Math.min(...[0, 1, 2, 3, 4, 5, 6].map((i) => ratio("--s" + i, "--paper")))];
+    })()"""
+    for scheme in (0, 1):
+        text, lines = probe(page, script, f"--blink-settings=preferredColorScheme={scheme}")
+        assert text >= 4.5
+        assert lines >= 3

@@ -1,0 +1,104 @@
+"""The verdict strip says what the records hold and claims what the intervals allow."""
+
+import pytest
+from report.made_runs import FULL, endings, record, stock, suite_records, write_run
+
+from pcbench.report.headline import score_difference, verdicts
+from pcbench.report.results import Results
+from pcbench.report.runs import read_runs
+from pcbench.report.wording import Estimate
+
+
+@pytest.fixture
+def verdict(tmp_path):
+    def make(*records):
+        (found,) = verdicts(Results(read_runs([write_run(tmp_path / "run", records)])))
+        return found
+
+    return make
+
+
+def faster(low: float | None, high: float | None, **changes):
+    return record(**FULL, speedup_vs_full=1.2, speedup_vs_full_ci_low=low, speedup_vs_full_ci_high=high, **changes)
+
+
+def test_verdict_is_about_the_longest_length_with_a_speedup(verdict):
+    found = verdict(*suite_records(), *endings())
+    speed, memory, score = found.headlines
+    assert speed.title == "Speed-up over full attention at 8,192 tokens"
+    assert speed.value == "1.75×"
+    assert speed.reading == "faster"
+    assert speed.interval == "95 % interval 1.66 to 1.85×"
+    assert "parallel_comp/cpu @ passkey 8,192, against full/torch/sdpa-flash" in speed.detail
+    assert memory.value == "0.273×"
+    assert memory.interval == "one pass each, no interval"
+    assert score.value == "0.0 points"
+    assert score.reading == "no significant difference"
+    assert "needle@1" in score.detail
+    assert found.notes == [
+        "Longer cells, up to 16,384 tokens, have no number beside full attention's: "
+        "1 error, 1 out_of_memory, 1 parity_failed, 1 unsupported."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "reading", "interval"),
+    [
+        (1.1, 1.3, "faster", "95 % interval 1.10 to 1.30×"),
+        (0.9, 1.3, "no significant difference", "95 % interval 0.900 to 1.30×"),
+        (None, None, "interval needs 5 repeats", "interval needs 5 repeats"),
+    ],
+)
+def test_verdict_claims_what_the_interval_allows(verdict, low, high, reading, interval):
+    found = verdict(stock(), faster(low, high))
+    assert (found.headlines[0].reading, found.headlines[0].interval) == (reading, interval)
+
+
+def test_verdict_says_when_it_shows_the_best_of_several(verdict):
+    found = verdict(stock(), faster(1.1, 1.3), faster(1.1, 1.3, method_config={"keep": 2}))
+    assert found.headlines[0].detail.endswith("the best of 2 at this length")
+
+
+def test_verdict_without_parity_has_no_speed(verdict):
+    found = verdict(stock(), faster(1.1, 1.3, parity_err=None, parity_bound=None, parity_ops=None))
+    assert found.headlines == []
+    assert found.notes[0].startswith("No headline number")
+
+
+def test_verdict_of_scored_cells_has_only_the_score(verdict):
+    untimed = {"ms_p10": None, "ms_p50": None, "ms_p90": None, "repeats": None, "peak_bytes": None}
+    better = {"score": 1.0, "score_ci_low": 0.98, "score_ci_high": 1.0}
+    worse = {"score": 0.5, "score_ci_low": 0.45, "score_ci_high": 0.55}
+    (found,) = verdict(stock(**untimed, **better), record(**untimed, **worse)).headlines
+    assert (found.value, found.reading) == ("−50.0 points", "lower")
+
+
+def test_verdict_compares_no_scores_of_different_scorers(verdict):
+    found = verdict(stock(scorer="needle@2"), faster(1.1, 1.3))
+    assert [headline.evidence for headline in found.headlines] == ["speedup", "memory"]
+
+
+def test_verdict_counts_cells_by_status(verdict):
+    found = verdict(*suite_records(), *endings())
+    assert dict(found.statuses) == {"ok": 9, "parity_failed": 1, "error": 1, "out_of_memory": 1, "unsupported": 1}
+
+
+def test_verdict_names_suite_model_device_and_date(verdict):
+    facts = verdict(*suite_records()).facts
+    assert facts["suite"] == "prefill"
+    assert facts["model"] == "smollm2-135m"
+    assert facts["hardware"].startswith("Example CPU")
+    assert facts["date"] == "2026-03-01 10:00:00+0000"
+
+
+def test_score_difference_is_newcombes_interval():
+    # Newcombe 1998, example (a): 56/70 and 48/80 give 0.2000 [0.0524, 0.3339]
+    a, b = Estimate(0.8, 0.6918, 0.8770), Estimate(0.6, 0.4904, 0.7004)
+    found = score_difference(a, b)
+    assert found.value == pytest.approx(0.2)
+    assert found.low == pytest.approx(0.0524, abs=2e-4)
+    assert found.high == pytest.approx(0.3339, abs=2e-4)
+
+
+def test_score_difference_without_intervals_has_none():
+    assert score_difference(Estimate(1, None, None), Estimate(0, 0, 0.4)) == Estimate(1, None, None)

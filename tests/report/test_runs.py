@@ -1,0 +1,62 @@
+"""Reading runs from folders and from reports."""
+
+import pytest
+from report.made_runs import endings, record, stock, suite_records, write_run
+
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.records import read_records
+from pcbench.report import build
+from pcbench.report.runs import embeddable, read_runs
+
+
+def test_read_runs_counts_the_prompts_behind_a_choice(tmp_path):
+    kept, full = record(), stock()
+    (run,) = read_runs([write_run(tmp_path / "a", [kept, full])])
+    assert run.choices == {kept.cell: 5}
+
+
+def test_read_runs_keeps_every_field_through_a_report(tmp_path):
+    folder = write_run(tmp_path / "a", suite_records() + endings())
+    (run,) = read_runs([build([folder])])
+    assert run.records == read_records(folder)
+
+
+def test_read_runs_refuses_nothing():
+    with pytest.raises(DataMissing, match="got none"):
+        read_runs([])
+
+
+def test_read_runs_refuses_a_file_that_is_no_report(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text("<p>pcbench-data</p>")
+    with pytest.raises(DataMissing, match="without its data"):
+        read_runs([path])
+
+
+def test_read_runs_refuses_another_format(tmp_path):
+    path = build([write_run(tmp_path / "a", [record()])])
+    path.write_text(path.read_text().replace('{"format":1', '{"format":2'))
+    with pytest.raises(ConfigError, match="format 1, got 2"):
+        read_runs([path])
+
+
+def test_read_runs_names_an_unknown_field(tmp_path):
+    path = build([write_run(tmp_path / "a", [record()])])
+    path.write_text(path.read_text().replace('"ms_p50":', '"ms_p55":'))
+    with pytest.raises(ConfigError, match='unknown field "ms_p55"; did you mean "ms_p50"'):
+        read_runs([path])
+
+
+def test_read_runs_names_a_wrong_value(tmp_path):
+    path = build([write_run(tmp_path / "a", [record()])])
+    path.write_text(path.read_text().replace('"ms_p50":21893.25', '"ms_p50":"quick"'))
+    with pytest.raises(ConfigError, match="got 'quick'"):
+        read_runs([path])
+
+
+def test_embeddable_writes_shared_fields_once(tmp_path):
+    runs = read_runs([write_run(tmp_path / "a", suite_records())])
+    (packed,) = embeddable(runs)["runs"]
+    assert packed["shared"]["model"] == "smollm2-135m"
+    assert all("model" not in row for row in packed["records"])
+    assert None not in [value for row in packed["records"] for value in row.values()]

@@ -1,0 +1,139 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pcbench import registry
+from pcbench.records import RunFolder
+
+
+def pcbench(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "pcbench", *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def refused(*arguments):
+    """Exit code 2 and one line on stderr."""
+    done = pcbench(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    return done.stderr.strip()
+
+
+def test_list_names_everything():
+    listed = json.loads(pcbench("list", "--json").stdout)
+    assert listed["methods"].keys() == registry.METHODS.keys()
+    assert listed["ops"].keys() == registry.op_summaries().keys()
+    assert "prefill" in listed["suites"]
+    assert json.loads(pcbench("list", "tasks", "--json").stdout).keys() == registry.task_tables().keys()
+
+
+def test_doctor_says_why_not_on_one_line_each():
+    lines = pcbench("doctor").stdout.splitlines()
+    assert all(line.startswith(("yes ", "no  ")) for line in lines)
+    findings = json.loads(pcbench("doctor", "--json").stdout)
+    assert [f["subject"] for f in findings] == [line[4:].split(":")[0] for line in lines]
+
+
+@pytest.mark.parametrize("device", ["cuda", "rocm"])
+def test_a_device_that_is_not_there_is_one_line_and_exit_2(device):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    message = refused("run", "--suite", "prefill", "--device", device)
+    assert message.startswith(f"--device: {device} needs a ")
+    assert message.endswith("available here: cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--suite", "prefil"], '--suite: unknown suite "prefil"; did you mean "prefill"?'),
+        (["--suite", "prefill", "--device", "gpu"], "--device: unknown device"),
+        (["--suite", "prefill", "--preset", "bnech"], 'suites/prefill.toml: --preset: unknown preset "bnech"'),
+        (["--suite", "prefill", "--method", "parallel-comp"], '--method: unknown method "parallel-comp"; did you mean'),
+        (["--suite", "prefill", "--set", "suite.context_tokens=[-1]"], "suites/prefill.toml: suite.context_tokens[0]:"),
+        (["--suite", "prefill", "--set", "cell.parallel_comp.kepp=1"], "suites/prefill.toml: cell[1].config: unknown"),
+        (["--suite", "prefill", "--model", "random:tinny"], '--model: unknown model "random:tinny"; did you mean'),
+        (["--suite", "prefill", "--model", "/no/where"], "--model: a known name, a Hugging Face id or a path, got"),
+        (["--suite", "prefill", "--limit", "0"], "pcbench: Invalid value for '--limit'"),
+        (["--sweet", "prefill"], "pcbench: No such option: --sweet"),
+        ([], "pcbench: Missing option '--suite'"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_2(arguments, message, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert refused("run", *arguments).startswith(message)
+
+
+def test_traceback_shows_the_rest():
+    done = pcbench("--traceback", "run", "--suite", "prefil")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_dry_run_prints_the_cells_and_measures_nothing(suite_file, tmp_path):
+    done = pcbench("run", "--suite", suite_file, "--device", "cpu", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "8 cells on cpu" in done.stdout
+    assert not (tmp_path / "reports").exists()
+
+
+def test_run_ends_with_the_path_of_its_report(suite_file, tmp_path):
+    arguments = ["run", "--suite", suite_file, "--device", "cpu", "--limit", 1, "--out", tmp_path / "run"]
+    done = pcbench(*arguments)
+    assert done.returncode == 0, done.stderr
+    *_, counts, page = done.stdout.splitlines()
+    assert counts == "8 ok"
+    assert page == str(tmp_path / "run" / "report.html")
+    again = pcbench("report", tmp_path / "run", "--out", tmp_path / "again.html")
+    assert again.stdout.strip() == str(tmp_path / "again.html")
+    assert pcbench(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_resumes_without_losing_or_repeating(suite_file, tmp_path, sent):
+    arguments = ["run", "--suite", str(suite_file), "--device", "cpu", "--out", str(tmp_path / "run")]
+    child = subprocess.Popen([sys.executable, "-m", "pcbench", *arguments], stderr=subprocess.PIPE, text=True)
+    folder = RunFolder(tmp_path / "run")
+    deadline = time.monotonic() + 120
+    while not (folder.records.path.exists() and folder.records.read()):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.05)
+    os.kill(child.pid, sent)
+    _, errors = child.communicate(timeout=60)
+    before = folder.records.read()
+    assert len(before) < 8
+    if sent == signal.SIGINT:
+        assert child.returncode == 130
+        assert errors.strip().splitlines()[-1].endswith("--resume")
+    done = pcbench(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    after = folder.records.read()
+    assert after[: len(before)] == before
+    assert [r.cell for r in after] == folder.manifest["cells"]
+
+
+@pytest.fixture
+def suite_file(tmp_path):
+    from harness_suite import SUITE
+
+    path = tmp_path / "small.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_check_is_green_here():
+    done = pcbench("check", "--device", "cpu")
+    assert done.returncode == 0, done.stdout
+    assert "FAIL" not in done.stdout
+    assert "ok   calibrated_attention float32 on cpu" in done.stdout
+    assert "-    calibrated_attention float16 on cpu: " in done.stdout
