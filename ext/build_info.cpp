@@ -44,13 +44,14 @@ std::vector<std::string> cpu_features() {
 
 PYBIND11_MODULE(_build_info, m) {
   m.doc() = "What this build was made with and for.";
-  m.attr("built_for") = PCBENCH_BUILT_FOR;
   m.attr("backends") = std::vector<std::string>{"cpu"};
   m.attr("cpu_isas") = split(PCBENCH_CPU_ISAS);
   m.attr("compilers") = std::map<std::string, std::string>{{"cxx", PCBENCH_CXX_COMPILER}};
   m.attr("flags") = std::map<std::string, std::string>{{"cxx", PCBENCH_CXX_FLAGS}};
   m.attr("arch_lists") = std::map<std::string, std::vector<std::string>>{{"cuda", {}}, {"hip", {}}};
   m.attr("torch_version") = PCBENCH_TORCH;
+  // cpu, cuda or hip: what that torch is for
+  m.attr("torch_flavour") = PCBENCH_TORCH_FLAVOUR;
   m.attr("torch_target") = PCBENCH_TORCH_TARGET;
   // kernel -> registers, spills, shared bytes of device kernels
   m.attr("kernel_resources") = pybind11::dict();

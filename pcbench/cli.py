@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +20,9 @@ __all__ = ["main"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PARITY, EXIT_INTERRUPTED = 1, 2, 3, 130
 LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
+
+# what typer raises for arguments it cannot use; the module it lives in differs between versions
+UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 out = Console(soft_wrap=True, highlight=False)
@@ -179,10 +181,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         code = app(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         code = EXIT_INTERRUPTED
-    except click.ClickException as error:
-        err.print(f"pcbench: {error.format_message()}; see pcbench --help", markup=False)
+    except UsageError as error:
+        err.print(f"pcbench: {error.format_message()}; see pcbench --help", markup=False)  # type: ignore[attr-defined]
         code = EXIT_USAGE
     except PcbenchError as error:
         if os.environ.get("PCBENCH_TRACEBACK"):

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from pcbench import registry
+from pcbench.cli import main
 from pcbench.records import RunFolder
 
 
@@ -17,13 +18,20 @@ def pcbench(*arguments, **options):
     )
 
 
-def refused(*arguments):
-    """Exit code 2 and one line on stderr."""
-    done = pcbench(*arguments)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    return done.stderr.strip()
+@pytest.fixture
+def refused(capsys):
+    """Runs arguments that exit with 2 and one line on stderr; returns that line."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        printed = capsys.readouterr()
+        assert ended.value.code == 2, printed.err
+        assert printed.out == ""
+        assert len(printed.err.strip().splitlines()) == 1, printed.err
+        return printed.err.strip()
+
+    return run
 
 
 def test_list_names_everything():
@@ -42,7 +50,7 @@ def test_doctor_says_why_not_on_one_line_each():
 
 
 @pytest.mark.parametrize("device", ["cuda", "rocm"])
-def test_a_device_that_is_not_there_is_one_line_and_exit_2(device):
+def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
     import torch
 
     if torch.cuda.is_available():
@@ -68,9 +76,15 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device):
         ([], "pcbench: Missing option '--suite'"),
     ],
 )
-def test_wrong_arguments_are_one_line_and_exit_2(arguments, message, monkeypatch):
+def test_wrong_arguments_are_one_line_and_exit_2(arguments, message, refused, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert refused("run", *arguments).startswith(message)
+
+
+def test_a_refusal_is_the_exit_code_of_the_process():
+    done = pcbench("run", "--suite", "prefil")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith('--suite: unknown suite "prefil"')
 
 
 def test_traceback_shows_the_rest():

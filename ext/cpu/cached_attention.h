@@ -1,9 +1,9 @@
 // cached_attention: new tokens over the segments of a slotted cache, split over keys.
 //
-// A task owns 96 rows of one (b, hkv), rows being (position, head of the group), and one split of its keys: a span of
-// the listed segments laid end to end, each rounded up to 32 keys. It leaves (shift, sum, unnormalised output) behind;
-// a second pass merges the splits of a row in ascending order. The span depends on shapes and lengths only, so results
-// do not depend on the number of threads.
+// A task owns block_rows rows of one (b, hkv), rows being (position, head of the group), and one split of its keys: a
+// span of the listed segments laid end to end, each rounded up to 32 keys. It leaves (shift, sum, unnormalised output)
+// behind; whichever task of those rows ends last merges their splits in ascending order. The span depends on shapes and
+// lengths only, so results do not depend on the number of threads.
 // Scratch: 4·(D + 2) bytes a row and split, a Bench a worker. Scores, weights and sums are float32.
 // Equals pcbench.reference.cached_attention. Split keys after FlashDecoding.
 #pragma once
@@ -46,16 +46,32 @@ template <int D, class T>
 class Cached {
  public:
   Cached(const CachedAttention& p, float* scratch)
-      : p_(p), plan_(p), group_(p.heads / p.keys.kv_heads), scratch_(scratch), partials_(scratch + workers_floats()) {}
+      : p_(p),
+        plan_(p),
+        group_(p.heads / p.keys.kv_heads),
+        scratch_(scratch),
+        partials_(scratch + workers_floats()),
+        attended_(reinterpret_cast<int32_t*>(partials_ + partial_floats(plan_))) {}
 
   static int64_t scratch_floats(const CachedAttention& p) {
     SplitPlan plan(p);
-    return workers_floats() + plan.pairs * plan.splits * plan.rows * row_floats;
+    return workers_floats() + partial_floats(plan) + plan.pairs * plan.row_blocks;
   }
 
   void run() {
-    attend();
-    merge();
+    for (int64_t i = 0; i < plan_.pairs * plan_.row_blocks; ++i) {
+      attended_[i] = 0;
+    }
+    auto task = [&](int64_t index, int worker) {
+      FlushDenormals guard;
+      Bench<D>& bench = reinterpret_cast<Bench<D>*>(scratch_)[worker];
+      int64_t split = index % plan_.splits, block = index / plan_.splits;
+      attend(bench, block, split);
+      if (count_finished(&attended_[block]) == plan_.splits) {
+        merge(bench.rows, block);
+      }
+    };
+    for_each_task(plan_.pairs * plan_.row_blocks * plan_.splits, task);
   }
 
  private:
@@ -63,26 +79,25 @@ class Cached {
 
   static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D>) / sizeof(float)); }
 
+  static int64_t partial_floats(const SplitPlan& plan) { return plan.pairs * plan.splits * plan.rows * row_floats; }
+
   float* partial(int64_t pair, int64_t split, int64_t row) const {
     return partials_ + ((pair * plan_.splits + split) * plan_.rows + row) * row_floats;
   }
 
-  void attend() {
-    auto task = [&](int64_t index, int worker) {
-      FlushDenormals guard;
-      Bench<D>& bench = reinterpret_cast<Bench<D>*>(scratch_)[worker];
-      int64_t split = index % plan_.splits, pair = index / plan_.splits / plan_.row_blocks;
-      int64_t top = index / plan_.splits % plan_.row_blocks * block_rows;
-      load(bench.rows, pair, top, static_cast<int>(smaller<int64_t>(block_rows, plan_.rows - top)));
-      take(bench, pair, top, split * plan_.span, (split + 1) * plan_.span);
-      for (int r = 0; r < bench.rows.rows; ++r) {
-        float* to = partial(pair, split, top + r);
-        __builtin_memcpy(to, bench.rows.out + r * D, D * sizeof(float));
-        to[D] = bench.rows.shift[r];
-        to[D + 1] = bench.rows.sum[r];
-      }
-    };
-    for_each_task(plan_.pairs * plan_.row_blocks * plan_.splits, task);
+  int rows_from(int64_t top) const { return static_cast<int>(smaller<int64_t>(block_rows, plan_.rows - top)); }
+
+  // One split of the keys for one block of rows; blocks count over the pairs.
+  void attend(Bench<D>& bench, int64_t block, int64_t split) const {
+    int64_t pair = block / plan_.row_blocks, top = block % plan_.row_blocks * block_rows;
+    load(bench.rows, pair, top, rows_from(top));
+    take(bench, pair, top, split * plan_.span, (split + 1) * plan_.span);
+    for (int r = 0; r < bench.rows.rows; ++r) {
+      float* to = partial(pair, split, top + r);
+      __builtin_memcpy(to, bench.rows.out + r * D, D * sizeof(float));
+      to[D] = bench.rows.shift[r];
+      to[D + 1] = bench.rows.sum[r];
+    }
   }
 
   void load(RowBlock<D>& rows, int64_t pair, int64_t top, int count) const {
@@ -125,30 +140,27 @@ class Cached {
     }
   }
 
-  void merge() {
-    auto task = [&](int64_t index, int worker) {
-      RowBlock<D>& rows = reinterpret_cast<Bench<D>*>(scratch_)[worker].rows;
-      int64_t pair = index / plan_.row_blocks, top = index % plan_.row_blocks * block_rows;
-      rows.reset(static_cast<int>(smaller<int64_t>(block_rows, plan_.rows - top)));
-      for (int r = 0; r < rows.rows; ++r) {
-        for (int64_t split = 0; split < plan_.splits; ++split) {
-          const float* part = partial(pair, split, top + r);
-          rows.merge_row(r, part, part[D], part[D + 1]);
-        }
-        int64_t b = pair / p_.keys.kv_heads, head = pair % p_.keys.kv_heads * group_ + (top + r) % group_;
-        int64_t place = (b * p_.heads + head) * p_.rows + (top + r) / group_;
-        p_.lse[place] = rows.lse(r);
-        rows.store_row(r, p_.out, place, p_.keys.dtype);
+  void merge(RowBlock<D>& rows, int64_t block) const {
+    int64_t pair = block / plan_.row_blocks, top = block % plan_.row_blocks * block_rows;
+    rows.reset(rows_from(top));
+    for (int r = 0; r < rows.rows; ++r) {
+      for (int64_t split = 0; split < plan_.splits; ++split) {
+        const float* part = partial(pair, split, top + r);
+        rows.merge_row(r, part, part[D], part[D + 1]);
       }
-    };
-    for_each_task(plan_.pairs * plan_.row_blocks, task);
+      int64_t b = pair / p_.keys.kv_heads, head = pair % p_.keys.kv_heads * group_ + (top + r) % group_;
+      int64_t place = (b * p_.heads + head) * p_.rows + (top + r) / group_;
+      p_.lse[place] = rows.lse(r);
+      rows.store_row(r, p_.out, place, p_.keys.dtype);
+    }
   }
 
   const CachedAttention& p_;
   const SplitPlan plan_;
   const int64_t group_;
-  float* scratch_;
-  float* partials_;
+  float* const scratch_;
+  float* const partials_;
+  int32_t* const attended_;
 };
 
 }  // namespace pcbench::PCBENCH_ISA

@@ -1,10 +1,10 @@
 // calibrated_attention: flash attention over a batch of chunks, and the mass of every key.
 //
-// A task owns 96 rows of one (b, hkv): rows are (position, head of the group), so a group's heads share their keys.
-// Keys are packed once per (b, hkv) into panels of 32, transposed, in float32; 16-bit values are widened beside them.
-// Scratch: 4·D·⌈S/32⌉·32 bytes a kv-head (twice that for 16-bit inputs), for as many kv-heads as fit 64 MiB, at
-// least one; a RowBlock a worker. Scores, weights and sums are float32. A row's keys are taken in blocks of 256 from
-// key 0 on, whatever the number of threads.
+// A task owns block_rows rows of one (b, hkv): rows are (position, head of the group), so a group's heads share their
+// keys. Keys are packed once per (b, hkv) into panels of 32, transposed, in float32; 16-bit values are widened beside
+// them. Scratch: 4·D·⌈S/32⌉·32 bytes a kv-head (twice that for 16-bit inputs), for as many kv-heads as fit 64 MiB, at
+// least one; a RowBlock a worker. Scores, weights and sums are float32. A row takes its keys in blocks of block_keys
+// from key 0 on, whatever the number of threads.
 // Equals pcbench.reference.calibrated_attention. Online softmax after FlashAttention, arXiv:2205.14135.
 #pragma once
 
@@ -18,32 +18,34 @@ template <int D, class T>
 class Calibrated {
  public:
   Calibrated(const CalibratedAttention& p, float* scratch)
-      : p_(p), group_(p.heads / p.kv_heads), panels_((p.keys + panel_keys - 1) / panel_keys), scratch_(scratch) {
-    row_blocks_ = (p.rows * group_ + block_rows - 1) / block_rows;
-    pairs_at_once_ = pairs_at_once(p);
-    packed_ = scratch + workers_floats();
-  }
+      : p_(p),
+        group_(p.heads / p.kv_heads),
+        panels_((p.keys + panel_keys - 1) / panel_keys),
+        key_blocks_((p.keys + block_keys - 1) / block_keys),
+        row_blocks_((p.rows * group_ + block_rows - 1) / block_rows),
+        pairs_at_once_(pairs_at_once(p)),
+        scratch_(scratch),
+        packed_(scratch + workers_floats()),
+        progress_(reinterpret_cast<Progress*>(packed_ + pairs_at_once_ * pair_floats(p))) {}
 
   static int64_t scratch_floats(const CalibratedAttention& p) {
-    return workers_floats() + pairs_at_once(p) * pair_floats(p);
+    return workers_floats() + pairs_at_once(p) * (pair_floats(p) + sizeof(Progress) / sizeof(float));
   }
 
   void run() {
     const int64_t pairs = p_.batch * p_.kv_heads;
     for (int64_t first = 0; first < pairs; first += pairs_at_once_) {
-      int64_t count = smaller(pairs_at_once_, pairs - first);
-      pack(first, count);
-      attend(first, count);
-      if (p_.mass_rows) {
-        weigh(first, count);
-      }
+      run(first, smaller(pairs_at_once_, pairs - first));
     }
   }
 
  private:
-  // Panels a task packs, and keys a task of the mass owns.
-  static constexpr int panels_at_once = block_keys / panel_keys;
   static constexpr bool widen = sizeof(T) < sizeof(float);
+
+  // Tasks of a pair that have finished.
+  struct Progress {
+    int32_t packed, attended;
+  };
 
   static int64_t pair_floats(const CalibratedAttention& p) {
     return (p.keys + panel_keys - 1) / panel_keys * panel_keys * D * (widen ? 2 : 1);
@@ -94,23 +96,44 @@ class Calibrated {
     return static_cast<const T*>(x.data) + b * x.strides[0] + h * x.strides[1];
   }
 
-  void pack(int64_t first, int64_t count) {
-    const int64_t parts = (panels_ + panels_at_once - 1) / panels_at_once;
-    auto task = [&](int64_t index, int) {
-      Pair x = pair(first, index / parts);
-      int64_t from = index % parts * block_keys, to = smaller(x.key_length, from + block_keys);
-      const T* k = at(p_.k, x.b, x.h);
-      float* panels = const_cast<float*>(x.panels);
-      for (int64_t j = from; j < to; j += panel_keys) {
-        int keys = static_cast<int>(smaller<int64_t>(panel_keys, to - j));
-        pack_panel<D>(k + j * p_.k.strides[2], p_.k.strides[2], keys, panels + j * D);
-      }
-      if constexpr (widen) {
-        copy_rows<D>(at(p_.v, x.b, x.h) + from * p_.v.strides[2], p_.v.strides[2], to - from,
-                     const_cast<float*>(x.v) + from * D);
+  // All tasks of the pairs [first, first + count) in one go: packing, then the rows that see the most keys, the mass
+  // last. What a task needs has a lower index.
+  void run(int64_t first, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      progress_[i] = {0, 0};
+    }
+    const int64_t packs = count * key_blocks_, attends = count * row_blocks_;
+    auto task = [&](int64_t index, int worker) {
+      FlushDenormals guard;
+      Progress& progress = progress_[index % count];
+      Pair x = pair(first, index % count);
+      if (index < packs) {
+        pack(x, index / count);
+        count_finished(&progress.packed);
+      } else if (index < packs + attends) {
+        wait_for(&progress.packed, key_blocks_);
+        attend(x, row_blocks_ - 1 - (index - packs) / count, rows_of(worker));
+        count_finished(&progress.attended);
+      } else {
+        wait_for(&progress.attended, row_blocks_);
+        weigh(x, (index - packs - attends) / count, rows_of(worker));
       }
     };
-    for_each_task(count * parts, task);
+    for_each_task(packs + attends + (p_.mass_rows ? packs : 0), task);
+  }
+
+  void pack(const Pair& x, int64_t block) const {
+    int64_t from = block * block_keys, to = smaller(x.key_length, from + block_keys);
+    const T* k = at(p_.k, x.b, x.h);
+    float* panels = const_cast<float*>(x.panels);
+    for (int64_t j = from; j < to; j += panel_keys) {
+      int keys = static_cast<int>(smaller<int64_t>(panel_keys, to - j));
+      pack_panel<D>(k + j * p_.k.strides[2], p_.k.strides[2], keys, panels + j * D);
+    }
+    if constexpr (widen) {
+      copy_rows<D>(at(p_.v, x.b, x.h) + from * p_.v.strides[2], p_.v.strides[2], to - from,
+                   const_cast<float*>(x.v) + from * D);
+    }
   }
 
   // Keys that row i sees, eviction aside.
@@ -142,26 +165,19 @@ class Calibrated {
     }
   }
 
-  void attend(int64_t first, int64_t count) {
-    // the last rows see the most keys: they come first
-    auto task = [&](int64_t index, int worker) {
-      FlushDenormals guard;
-      Pair x = pair(first, index % count);
-      int64_t top = (row_blocks_ - 1 - index / count) * block_rows;
-      RowBlock<D>& rows = rows_of(worker);
-      load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
-      resume(rows, x, top);
-      int64_t most = 0;
-      for (int r = 0; r < rows.rows; ++r) {
-        most = larger(most, rows.limits[r]);
-      }
-      for (int64_t j = 0; j < most; j += block_keys) {
-        int keys = static_cast<int>(smaller<int64_t>(block_keys, most - j));
-        rows.attend({j, keys, x.panels + j * D, x.v + j * x.v_row, x.v_row});
-      }
-      finish(rows, x, top);
-    };
-    for_each_task(count * row_blocks_, task);
+  void attend(const Pair& x, int64_t block, RowBlock<D>& rows) const {
+    int64_t top = block * block_rows;
+    load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
+    resume(rows, x, top);
+    int64_t most = 0;
+    for (int r = 0; r < rows.rows; ++r) {
+      most = larger(most, rows.limits[r]);
+    }
+    for (int64_t j = 0; j < most; j += block_keys) {
+      int keys = static_cast<int>(smaller<int64_t>(block_keys, most - j));
+      rows.attend({j, keys, x.panels + j * D, x.v + j * x.v_row, x.v_row});
+    }
+    finish(rows, x, top);
   }
 
   void resume(RowBlock<D>& rows, const Pair& x, int64_t first) const {
@@ -186,36 +202,29 @@ class Calibrated {
     }
   }
 
-  // The mass of all keys, a task a block of them; keys beyond the length get 0.
-  void weigh(int64_t first, int64_t count) {
-    const int64_t parts = (p_.keys + block_keys - 1) / block_keys;
-    auto task = [&](int64_t index, int worker) {
-      FlushDenormals guard;
-      Pair x = pair(first, index / parts);
-      int64_t from = index % parts * block_keys;
-      int keys = static_cast<int>(smaller<int64_t>(block_keys, p_.keys - from));
-      ColumnMass mass{p_.mass + (x.b * p_.heads + x.h * group_) * p_.keys + from, p_.keys, group_, keys};
-      mass.clear();
-      int present = static_cast<int>(smaller<int64_t>(keys, x.key_length - from));
-      RowBlock<D>& rows = rows_of(worker);
-      int64_t top = larger<int64_t>(0, x.query_length - p_.mass_rows) * group_, end = x.query_length * group_;
-      for (; top < end && present > 0; top += block_rows) {
-        load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, end - top)));
-        for (int r = 0; r < rows.rows; ++r) {
-          int64_t i = (top + r) / group_, head = x.h * group_ + (top + r) % group_;
-          mass.set_row(rows, r, p_.lse[(x.b * p_.heads + head) * p_.rows + i]);
-        }
-        mass.add(rows, {from, present, x.panels + from * D, nullptr, 0}, top % group_);
+  // The mass of a block of keys; keys beyond the length get 0.
+  void weigh(const Pair& x, int64_t block, RowBlock<D>& rows) const {
+    int64_t from = block * block_keys;
+    int keys = static_cast<int>(smaller<int64_t>(block_keys, p_.keys - from));
+    ColumnMass mass{p_.mass + (x.b * p_.heads + x.h * group_) * p_.keys + from, p_.keys, group_, keys};
+    mass.clear();
+    int present = static_cast<int>(smaller<int64_t>(keys, x.key_length - from));
+    int64_t top = larger<int64_t>(0, x.query_length - p_.mass_rows) * group_, end = x.query_length * group_;
+    for (; top < end && present > 0; top += block_rows) {
+      load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, end - top)));
+      for (int r = 0; r < rows.rows; ++r) {
+        int64_t i = (top + r) / group_, head = x.h * group_ + (top + r) % group_;
+        mass.set_row(rows, r, p_.lse[(x.b * p_.heads + head) * p_.rows + i]);
       }
-    };
-    for_each_task(count * parts, task);
+      mass.add(rows, {from, present, x.panels + from * D, nullptr, 0}, top % group_);
+    }
   }
 
   const CalibratedAttention& p_;
-  const int64_t group_, panels_;
-  int64_t row_blocks_, pairs_at_once_;
-  float* scratch_;
-  float* packed_;
+  const int64_t group_, panels_, key_blocks_, row_blocks_, pairs_at_once_;
+  float* const scratch_;
+  float* const packed_;
+  Progress* const progress_;
 };
 
 }  // namespace pcbench::PCBENCH_ISA

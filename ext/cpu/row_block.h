@@ -6,8 +6,6 @@
 
 namespace pcbench::PCBENCH_ISA {
 
-constexpr int block_rows = 96;
-constexpr int block_keys = 256;
 constexpr float infinity = __builtin_inff();
 // scores are taken to base 2 by this very float, everywhere
 constexpr float log2_e = 1.44269504f;

@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <atomic>
+#include <thread>
 
 namespace pcbench {
 
@@ -20,6 +21,12 @@ void run_tasks(int64_t count, void (*task)(void* context, int64_t index, int wor
 
 int task_workers() {
   return static_cast<int>(torch::stable::get_num_threads());
+}
+
+void wait_for(const int32_t* finished, int64_t count) {
+  while (__atomic_load_n(finished, __ATOMIC_ACQUIRE) < count) {
+    std::this_thread::yield();
+  }
 }
 
 }  // namespace pcbench

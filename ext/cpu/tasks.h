@@ -18,4 +18,12 @@ template <class Task>
       count, [](void* context, int64_t index, int worker) { (*static_cast<Task*>(context))(index, worker); }, &task);
 }
 
+// Counts a finished task; returns how many have finished. What they wrote is visible to whoever sees the count.
+inline int32_t count_finished(int32_t* finished) {
+  return __atomic_add_fetch(finished, 1, __ATOMIC_ACQ_REL);
+}
+
+// A task may wait for tasks with lower indices of the same call.
+void wait_for(const int32_t* finished, int64_t count);
+
 }  // namespace pcbench

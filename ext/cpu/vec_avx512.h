@@ -7,6 +7,10 @@
 
 namespace pcbench::avx512 {
 
+// query rows and keys that are worked on together: they stay in a level-2 cache of 1 MiB
+constexpr int block_rows = 192;
+constexpr int block_keys = 512;
+
 // rows of the register tile, two vectors wide: 24 of 32 registers accumulate
 constexpr int tile_rows = 12;
 

@@ -1,8 +1,8 @@
 // window_mass: attention that each cached key receives from a window of rows.
 //
-// A task owns 256 keys of one listed segment for the heads of one kv-head, so each sum has one writer; rows are added
-// in ascending order. Scratch: a Bench a worker. Scores and sums are float32.
-// Equals pcbench.reference.window_mass. The observation window is SnapKV's, arXiv:2404.14469.
+// A task owns block_keys keys of one listed segment for the heads of one kv-head, so each sum has one writer; rows are
+// added in ascending order. Scratch: a Bench a worker. Scores and sums are float32. Equals
+// pcbench.reference.window_mass. The observation window is SnapKV's, arXiv:2404.14469.
 #pragma once
 
 #include "cpu/column_mass.h"

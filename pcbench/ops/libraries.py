@@ -61,7 +61,7 @@ def load(backend: str) -> ctypes.CDLL | str:
     except ImportError as error:
         return f"the extension is not built ({error}); run `pip install .`"
     if backend not in info.backends:
-        return f"this build has no {backend} kernels (built for {info.built_for})"
+        return f"this build has no {backend} kernels (built for {', '.join(info.backends)})"
     path = Path(str(info.__file__)).parent / f"libpcbench_{backend}.so"
     try:
         # the ops register themselves while the library loads

@@ -42,8 +42,9 @@ def test_why_not_says_what_is_missing():
     assert ops.why_not("cpu", head_dim=80) == "cpu attention needs head_dim 64, 96 or 128, got 80"
     found = ops.why_not("cpu", "merge_states", dtype=torch.float16)
     assert found == "merge_states on cpu needs float32 or bfloat16, got float16"
+    built = ", ".join(_build_info.backends)
     for backend in {"cuda", "hip"} - set(_build_info.backends):
-        assert ops.why_not(backend) == f"this build has no {backend} kernels (built for {_build_info.built_for})"
+        assert ops.why_not(backend) == f"this build has no {backend} kernels (built for {built})"
 
 
 def test_why_not_knows_its_names():
@@ -56,7 +57,7 @@ def test_why_not_knows_its_names():
 def test_failed_load_is_explained_and_remembered(monkeypatch, tmp_path):
     broken = tmp_path / "libpcbench_cuda.so"
     broken.write_bytes(b"no library" * 99)
-    info = SimpleNamespace(backends=["cuda"], built_for="cuda", __file__=str(tmp_path / "_build_info.so"))
+    info = SimpleNamespace(backends=["cuda"], __file__=str(tmp_path / "_build_info.so"))
     monkeypatch.setattr(libraries, "import_module", lambda name: info)
     monkeypatch.setattr(libraries, "load", cache(libraries.load.__wrapped__))
     first = ops.libraries.why_not("cuda")
@@ -103,6 +104,7 @@ def test_use_cpu_isa_refuses_what_is_not_there():
 
 def test_build_info_is_complete():
     assert _build_info.torch_target == "2.10"
+    assert _build_info.torch_flavour in ("cpu", "cuda", "hip")
     assert set(_build_info.cpu_isas) >= {"portable"}
     assert isinstance(_build_info.cpu_features(), list)
     assert _build_info.kernel_resources == {}
