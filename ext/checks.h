@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <map>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace pcbench {
 
@@ -28,16 +30,17 @@ class Arguments {
     throw std::runtime_error(text.str());
   }
 
-  // `x` is on the CPU and has the letters of `shape` ("B Hkv S D"), one of `dtypes` and a contiguous last dimension.
+  // `x` is on the CPU and has the letters of `shape` ("B Hkv S D", a literal), one of `dtypes` and a contiguous last
+  // dimension.
   void tensor(const char* name, const Tensor& x, const char* shape, std::initializer_list<ScalarType> dtypes) {
     if (!x.is_cpu()) {
       fail(std::string(name) + " must be on the CPU", "another device");
     }
-    std::istringstream letters(shape);
     int64_t dim = 0;
-    for (std::string letter; letters >> letter; ++dim) {
-      bool fits = dim < x.dim() && sizes_.try_emplace(letter, x.size(dim)).first->second == x.size(dim);
-      if (!fits) {
+    for (std::string_view rest = shape; !rest.empty(); ++dim) {
+      std::string_view letter = rest.substr(0, rest.find(' '));
+      rest.remove_prefix(std::min(rest.size(), letter.size() + 1));
+      if (dim >= x.dim() || bind(letter, x.size(dim)) != x.size(dim)) {
         fail(std::string(name) + " must be [" + shape + "]" + bound(letter), sizes_of(x));
       }
     }
@@ -88,11 +91,10 @@ class Arguments {
     }
   }
 
-  // Eviction bits: `lead` is the first letter; [lead, Hkv|H, W].
-  void evicted(const std::optional<Tensor>& x, const char* lead) {
+  // Eviction bits by kv-head or by query head: `shared` and `own` are the two shapes.
+  void evicted(const std::optional<Tensor>& x, const char* shared, const char* own) {
     if (x) {
-      bool shared = x->dim() == 3 && x->size(1) == size("Hkv");
-      ints("evicted", *x, (lead + std::string(shared ? " Hkv W" : " H W")).c_str());
+      ints("evicted", *x, x->dim() == 3 && x->size(1) == size("Hkv") ? shared : own);
     }
   }
 
@@ -102,13 +104,35 @@ class Arguments {
     }
   }
 
-  int64_t size(const char* letter) const { return sizes_.at(letter); }
-  void bind(const char* letter, int64_t size) { sizes_[letter] = size; }
+  // The size that a letter is bound to.
+  int64_t size(std::string_view letter) const {
+    auto found = find(letter);
+    if (found == sizes_.end()) {
+      throw std::logic_error(std::string(letter) + " is not bound");
+    }
+    return found->second;
+  }
+
+  // Binds a letter that is not bound yet; returns the size it is bound to.
+  int64_t bind(std::string_view letter, int64_t size) {
+    auto found = find(letter);
+    if (found != sizes_.end()) {
+      return found->second;
+    }
+    sizes_.emplace_back(letter, size);
+    return size;
+  }
 
  private:
-  std::string bound(const std::string& letter) const {
-    auto found = sizes_.find(letter);
-    return found == sizes_.end() ? "" : " with " + letter + " = " + std::to_string(found->second);
+  using Sizes = std::vector<std::pair<std::string_view, int64_t>>;
+
+  Sizes::const_iterator find(std::string_view letter) const {
+    return std::find_if(sizes_.begin(), sizes_.end(), [&](const auto& entry) { return entry.first == letter; });
+  }
+
+  std::string bound(std::string_view letter) const {
+    auto found = find(letter);
+    return found == sizes_.end() ? "" : " with " + std::string(letter) + " = " + std::to_string(found->second);
   }
 
   static std::string sizes_of(const Tensor& x) {
@@ -120,7 +144,7 @@ class Arguments {
   }
 
   const char* op_;
-  std::map<std::string, int64_t> sizes_;
+  Sizes sizes_;
 };
 
 }  // namespace pcbench

@@ -30,7 +30,7 @@ class Lines(Generic[T]):
     """
 
     def __init__(self, path: Path, kind: type[T]) -> None:
-        self.path, self.kind = path, kind
+        self.path = path
         self.names = {f.name for f in fields(kind)}
         self.adapter: TypeAdapter[T] = TypeAdapter(kind)
 

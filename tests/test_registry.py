@@ -17,7 +17,9 @@ def modules(table):
 
 
 @pytest.mark.parametrize(
-    ("table", "folder"), [(registry.METHODS, "methods"), (registry.SCORERS, "tasks/scorers")], ids=["methods", "scorers"]
+    ("table", "folder"),
+    [(registry.METHODS, "methods"), (registry.SCORERS, "tasks/scorers")],
+    ids=["methods", "scorers"],
 )
 def test_table_and_folder_name_the_same_modules(table, folder):
     dotted = "pcbench." + folder.replace("/", ".")

@@ -84,7 +84,7 @@ def test_load_suite_keeps_only_the_named_methods(suite_file):
         ({"sets": ["cell.paralel_comp.keep=1"]}, "mine.toml: --set cell.paralel_comp.keep: unknown name"),
         ({"sets": ["workload.passkey.tsk=1"]}, 'mine.toml: --set workload.passkey.tsk: unknown name "tsk"; did you'),
         ({"sets": ["suit.repeats=1"]}, 'mine.toml: --set suit.repeats: unknown name "suit"; did you mean "suite"?'),
-        ({"sets": ["suite=1"]}, 'mine.toml: --set suite: suite.KEY, device.cpu.KEY'),
+        ({"sets": ["suite=1"]}, "mine.toml: --set suite: suite.KEY, device.cpu.KEY"),
         ({"sets": ["repeats"]}, '--set: key.path=value, got "repeats"'),
         ({"sets": ["workload.passkey.task=pass"]}, 'mine.toml: workload[0].task: unknown task "pass"; did you mean'),
         ({"methods": ["ful"]}, '--method: unknown method "ful"; did you mean "full"?'),
@@ -100,7 +100,11 @@ def test_load_suite_says_what_is_wrong_and_what_is_near(suite_file, change, mess
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('method = "full"', 'method = "fulll"', 'mine.toml: cell[0].method: unknown method "fulll"; did you mean "full"?'),
+        (
+            'method = "full"',
+            'method = "fulll"',
+            'mine.toml: cell[0].method: unknown method "fulll"; did you mean "full"?',
+        ),
         ("repeats = 5", "repeets = 5", 'mine.toml: suite: unknown key "repeets"; did you mean "repeats"?'),
         ("[[workload]]", "[[workloads]]", 'mine.toml: unknown key "workloads"; did you mean "workload"?'),
         ('dtype = "float32"', 'dtipe = "float32"', 'mine.toml: device.cpu: unknown key "dtipe"; did you mean "dtype"?'),

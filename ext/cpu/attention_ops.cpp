@@ -24,7 +24,7 @@ void check_calibrated_attention(Arguments& a, const Tensor& q, const Tensor& k, 
   a.ints("query_lengths", query_lengths, "B");
   a.ints("key_lengths", key_lengths, "B Hkv");
   a.bind("W", (a.size("S") + 31) / 32);
-  a.evicted(evicted, "B");
+  a.evicted(evicted, "B Hkv W", "B H W");
   a.number("mass_rows", mass_rows >= 0, ">= 0", mass_rows);
   if (out_in.has_value() != lse_in.has_value()) {
     a.fail("out_in and lse_in go together", out_in ? "no lse_in" : "no out_in");
@@ -115,7 +115,7 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
   Arguments a("cached_attention");
   a.floats("q", q, "B H Q D");
   KeyRows keys = check_key_rows(a, q, k_rows, v_rows, starts, lengths, slots, causal_last);
-  a.evicted(evicted, "N");
+  a.evicted(evicted, "N Hkv W", "N H W");
   const int64_t heads = a.size("H"), rows = a.size("Q");
   Tensor out = new_empty(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
   Tensor lse = new_empty(q, {keys.batch, heads, rows}, ScalarType::Float);

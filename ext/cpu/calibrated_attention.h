@@ -56,9 +56,7 @@ class Calibrated {
     return smaller(p.batch * p.kv_heads, larger<int64_t>(1, budget / larger<int64_t>(1, pair_floats(p))));
   }
 
-  static int64_t workers_floats() {
-    return task_workers() * static_cast<int64_t>((sizeof(RowBlock<D>) + 63) / 64 * 64 / sizeof(float));
-  }
+  static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(RowBlock<D>) / sizeof(float)); }
 
   RowBlock<D>& rows_of(int worker) const { return reinterpret_cast<RowBlock<D>*>(scratch_)[worker]; }
 

@@ -30,7 +30,7 @@ template <int Rows, int AStride, int CStride>
   for (int i = 0; i < Rows; ++i) {
     sums[i][0] = sums[i][1] = Vec::zero();
   }
-#pragma GCC unroll 1
+#pragma GCC unroll 4
   for (int64_t k = 0; k < depth; ++k, ++a, b += b_stride) {
     Vec left = Vec::load(b), right = Vec::load(b + width);
 #pragma GCC unroll 16

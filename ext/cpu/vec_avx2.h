@@ -8,7 +8,7 @@
 namespace pcbench::avx2 {
 
 // query rows and keys that are worked on together: they stay in a level-2 cache of 512 KiB
-constexpr int block_rows = 96;
+constexpr int block_rows = 192;
 constexpr int block_keys = 256;
 
 // rows of the register tile, two vectors wide: 12 of 16 registers accumulate

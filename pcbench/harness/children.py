@@ -1,4 +1,4 @@
-"""Child processes that start in a moment: forked from a server that has imported what they need and done nothing else."""
+"""Child processes that start in a moment: forked from a server that has only imported what they need."""
 
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext

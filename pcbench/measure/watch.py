@@ -1,4 +1,4 @@
-"""Parity on a cell's own tensors: a runner whose ops are held against the float64 reference while a method uses them."""
+"""Parity on a cell's own tensors: a runner whose ops are held against the float64 reference."""
 
 import inspect
 import math

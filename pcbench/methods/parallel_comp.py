@@ -142,10 +142,6 @@ class Layout:
     capacity: int
     warnings: list[str]
 
-    @property
-    def chunks(self) -> int:
-        return len(self.spans)
-
 
 class ParallelComp:
     """Chunked prefill with a store of keep + micro_batch slots that never grows."""
@@ -202,7 +198,7 @@ class ParallelComp:
         )
         free = torch.arange(layout.keep, slots, dtype=torch.int32, device=device)
         scores = []
-        for first in range(0, layout.chunks, layout.batch):
+        for first in range(0, len(layout.spans), layout.batch):
             batch = ChunkBatch.of(prompt, layout.spans[first : first + layout.batch], first, layout.batch)
             with stages("chunks"):
                 hidden = self._prefill_chunks(batch, store, free)
@@ -218,7 +214,7 @@ class ParallelComp:
             state=state,
             spans=layout.spans,
             kept_chunks=best[1],
-            chunk_scores=torch.cat(scores)[: layout.chunks],
+            chunk_scores=torch.cat(scores)[: len(layout.spans)],
             kept_tokens=lambda: store.held(best[2]),
             kv_bytes=store.nbytes(),
             kv_bytes_predicted=runner.spec.kv_bytes(slots * layout.capacity, runner.dtype.itemsize),
@@ -294,23 +290,17 @@ class ChunkPlan:
             lengths = {"lengths": batch.lengths, "context_lengths": batch.context_lengths}
             hidden = bias_in_chunks(ops, rules, q, k, v, scale=scale, query_rows=batch.query_rows, **lengths)
         if evict is not None:
-            hidden = self._select(layer, evict, mass, k, v, hidden, store, ops)
+            hidden = self._select(layer, mass, k, v, hidden, store, ops)
         if hidden is not None:
             store.evict(layer, self.slots, pack_bits(hidden))
         return out
 
     def _select(
-        self,
-        layer: int,
-        evict: Eviction,
-        mass: Tensor,
-        k: Tensor,
-        v: Tensor,
-        hidden: Tensor | None,
-        store: KVStore,
-        ops: Ops,
+        self, layer: int, mass: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, store: KVStore, ops: Ops
     ) -> Tensor | None:
         """Stores the selected keys; bits of evicted ones follow them to their new rows."""
+        evict = self.config.evict
+        assert evict is not None, "a config that evicts tokens"
         contexts = self.batch.context_lengths[:, None].expand(-1, k.shape[1]).contiguous()
         protect = None if self.spec.bos_id is None else self.batch.ids == self.spec.bos_id
         dropped = None

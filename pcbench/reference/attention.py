@@ -146,6 +146,7 @@ def _row_blocks(
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What inputs of `dtype` are computed in."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -178,9 +179,10 @@ def _hidden(
     if causal and query_lengths is None and key_lengths is None:
         yield j > i[:, None] + (keys - rows)
     elif causal:
-        queries = rows if query_lengths is None else query_lengths[:, None]
-        offset = (keys if key_lengths is None else key_lengths) - queries  # [B, Hkv] or [B, 1]
-        offset = torch.as_tensor(offset).repeat_interleave(heads // offset.shape[1], 1)
+        offset = torch.zeros((1, 1), dtype=torch.int32, device=scores.device)
+        offset = offset + (keys if key_lengths is None else key_lengths)
+        offset = offset - (rows if query_lengths is None else query_lengths[:, None])  # [B, Hkv] or [B, 1]
+        offset = offset.repeat_interleave(heads // offset.shape[1], 1)
         yield j > i[:, None] + offset[:, :, None, None]
 
 

@@ -111,7 +111,8 @@ def window_mass(
     visible = segments.visible(q_last.shape[2], None, causal_last) & (lse > -torch.inf)[..., None]
     scores = scores_of(q_last, segments.gather(k_rows), scale)
     p = (scores - lse[..., None]).exp().masked_fill(~visible, 0.0)
-    return p.sum(2).unflatten(-1, (slots.shape[1], longest)).transpose(1, 2).contiguous()
+    mass: Tensor = p.sum(2).unflatten(-1, (slots.shape[1], longest))
+    return mass.transpose(1, 2).contiguous()
 
 
 class Segments:

@@ -29,6 +29,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Legend:
+    """A mark of a figure and what it stands for."""
+
     glyph: Markup
     label: str
 

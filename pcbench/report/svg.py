@@ -47,10 +47,12 @@ STYLE = {
 
 
 def colour(series: Series) -> str:
+    """The series' colour: a CSS variable that light and dark set."""
     return SERIES[series.index % len(SERIES)]
 
 
 def marker(series: Series) -> str:
+    """The series' marker, so that colour is never the only difference."""
     return MARKERS[series.index % len(MARKERS)]
 
 

@@ -21,6 +21,8 @@ RESTLESS = 0.25
 
 @dataclass(frozen=True)
 class Finding:
+    """One thing a reader should know before believing the numbers."""
+
     level: Level
     topic: str
     text: str

@@ -21,7 +21,10 @@ def test_run_leaves_one_ok_record_a_cell(finished):
         *(("passkey", n, "full", "torch") for n in (300, 600)),
         *(("passkey", n, "parallel_comp", "cpu") for n in (300, 600)),
         ("passkey", 300, "parallel_comp", "reference"),
-        *(("prose", 400, m, b) for m, b in [("full", "torch"), ("parallel_comp", "cpu"), ("parallel_comp", "reference")]),
+        *(
+            ("prose", 400, m, b)
+            for m, b in [("full", "torch"), ("parallel_comp", "cpu"), ("parallel_comp", "reference")]
+        ),
     }
     assert {(r.status, r.reason) for r in records.values()} == {("ok", None)}
     assert len({r.cell for r in records.values()}) == len(records)
@@ -287,7 +290,7 @@ def test_plan_checks_methods_and_backends_before_anything_runs(options, sets, me
 
 
 def test_resolved_configs_are_in_the_record(options, console):
-    folder, records = run(options(limit=1, sets=['cell.parallel_comp.calibration="paper"']), console)
+    _, records = run(options(limit=1, sets=['cell.parallel_comp.calibration="paper"']), console)
     config = next(r for r in records if r.backend == "cpu").method_config
     assert config["micro_batch"] == 1
     assert [(rule["zone"], rule["layers"]) for rule in config["calibration"]] == RULES_OF_TWO_LAYERS

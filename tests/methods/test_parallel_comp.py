@@ -135,7 +135,9 @@ def test_the_store_holds_keep_plus_batch_slots_for_any_length():
     runner = make_runner()
     sizes = set()
     for context in (100, 400, 900):
-        prefilled = method(runner, chunk_tokens=50, keep=2, micro_batch=2).prefill(make_prompt(context=context), no_stages)
+        prefilled = method(runner, chunk_tokens=50, keep=2, micro_batch=2).prefill(
+            make_prompt(context=context), no_stages
+        )
         assert prefilled.state.store.k.shape[1] == 4
         sizes.add(prefilled.kv_bytes)
         assert abs(prefilled.kv_bytes - prefilled.kv_bytes_predicted) < 0.01 * prefilled.kv_bytes

@@ -11,6 +11,7 @@ __all__ = ["accuracy"]
 
 
 def accuracy(results: Results) -> Section | None:
+    """One block a scorer, and one about kept chunks; None without either."""
     blocks = [*_scores(results), *_choices(results)]
     if not blocks:
         return None

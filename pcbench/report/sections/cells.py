@@ -14,6 +14,7 @@ MIB = 1 / (1 << 20)
 
 
 def cells(results: Results) -> Section | None:
+    """One row a cell; None without records."""
     if not results.entries:
         return None
     columns = [

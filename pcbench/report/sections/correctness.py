@@ -9,6 +9,7 @@ __all__ = ["correctness"]
 
 
 def correctness(results: Results) -> Section | None:
+    """One row a cell and op; None when no op was checked."""
     checked = [e for e in results.entries if e.record.parity_ops]
     if not checked:
         return None

@@ -12,6 +12,7 @@ MIB = 1 / (1 << 20)
 
 
 def memory(results: Results) -> Section | None:
+    """Peak and KV blocks; None without either."""
     blocks = [block for block in (_peak(results), _kv(results)) if block is not None]
     if not blocks:
         return None

@@ -18,6 +18,7 @@ COUNTED = "cells"
 
 
 def provenance(results: Results) -> Section | None:
+    """Commands, environment and settings of every run."""
     columns = [
         *identity(results, status=True),
         Column("command that measures it again", lambda e: e.record.repro_command or "", "code"),

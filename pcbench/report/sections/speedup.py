@@ -13,6 +13,7 @@ __all__ = ["speedup"]
 
 
 def speedup(results: Results) -> Section | None:
+    """A block a baseline, and one against the reference; None without either."""
     baselines = sorted({e.record.baseline for e in results.entries if e.vs_full and e.record.baseline})
     blocks = [
         _block(

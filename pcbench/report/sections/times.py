@@ -12,6 +12,7 @@ ABOVE = "A hollow marker above the frame is a cell that ended without a time; th
 
 
 def times(results: Results) -> Section | None:
+    """Prefill times with p10–p90; None when nothing was timed."""
     timed = {e.panel for e in results.entries if e.timed}
     if not timed:
         return None

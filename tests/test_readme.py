@@ -1,0 +1,66 @@
+"""Every command of the README parses, every `run` block runs, generated tables are what the program prints."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pcbench import registry
+from pcbench.suites import suite_summaries
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"<!-- (run|dry-run|shown) -->\n```\w*\n(.*?)```", re.S)
+TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", re.S)
+
+
+def commands(kind):
+    found = []
+    for tag, text in BLOCK.findall(README):
+        if tag == kind:
+            found += [line for line in text.splitlines() if line and not line.startswith("#")]
+    return found
+
+
+def test_every_code_block_is_tagged():
+    assert len(BLOCK.findall(README)) == README.count("```") // 2
+
+
+def targets():
+    return re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("command", [*commands("run"), *commands("dry-run")])
+def test_make_targets_exist_and_other_commands_run(command):
+    words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        assert [w for w in words[1:] if "=" not in w and w not in targets()] == []
+        return
+    assert words[0] == "pcbench"
+    extra = ["--dry-run"] if command in commands("dry-run") else []
+    done = subprocess.run([sys.executable, "-m", *words, *extra], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def rows(entries):
+    return "".join(f"| `{name}` | {summary} |\n" for name, summary in entries.items())
+
+
+@pytest.mark.parametrize("name", [name for name, _ in TABLE.findall(README)])
+def test_generated_tables_are_what_pcbench_list_prints(name):
+    tables = {
+        "suites": suite_summaries(),
+        "methods": registry.summaries(registry.METHODS),
+        "models": {n: t["summary"] for n, t in registry.model_tables().items()},
+        "ops": registry.op_summaries(),
+    }
+    text = dict(TABLE.findall(README))[name]
+    assert text == f"\n| {name[:-1]} | |\n|---|---|\n{rows(tables[name])}\n"
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
