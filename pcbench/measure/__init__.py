@@ -1,0 +1,1 @@
+"""What a number is worth: clocks, memory, environment, devices, parity."""

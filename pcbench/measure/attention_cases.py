@@ -100,6 +100,7 @@ CALIBRATED: dict[str, Make] = {
     ),
     "sliced": partial(_calibrated, batch=2, heads=4, kv_heads=2, rows=100, keys=100, sliced=True),
     "large scores": partial(_calibrated, rows=100, keys=100, sharp=8.0),
+    "very large scores": partial(_calibrated, rows=100, keys=100, sharp=32.0),
     "a NaN in a query": partial(_special, where="q", value=torch.nan),
     "a NaN in a key": partial(_special, where="k", value=torch.nan),
     "an infinity in a key": partial(_special, where="k", value=torch.inf),

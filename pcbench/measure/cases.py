@@ -110,7 +110,7 @@ def _attention(inputs: dict[str, Any], got: Results, truth: Results, own: Result
     dtype = inputs["q"].dtype if "q" in inputs else torch.float32
     found = {
         "out": compare_out(got["out"], truth["out"], own["out"], dtype),
-        "lse": compare_lse(got["lse"], truth["lse"], dtype),
+        "lse": compare_lse(got["lse"], truth["lse"], own["lse"], dtype),
     }
     if "mass" in got:
         found["mass"] = compare_mass(got["mass"], truth["mass"], min(inputs["mass_rows"], inputs["q"].shape[2]))
@@ -124,11 +124,11 @@ def _window(inputs: dict[str, Any], got: Results, truth: Results, own: Results) 
 
 
 def _nll(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:
-    lse, wanted = (x["row_max"] + x["row_sum"].log() for x in (got, truth))
+    lse, wanted, mine = (x["row_max"] + x["row_sum"].log() for x in (got, truth, own))
     return {
         "row_max": compare_exact(got["row_max"], own["row_max"]),
         "row_target": compare_exact(got["row_target"], own["row_target"]),
-        "lse": compare_lse(lse, wanted, torch.float32),
+        "lse": compare_lse(lse, wanted, mine, torch.float32),
     }
 
 
@@ -136,7 +136,7 @@ def _chunk_select(inputs: dict[str, Any], got: Results, truth: Results, own: Res
     # the scores are made on the device: the selection must follow from them
     again = run(reference, "chunk_topk", {k: v for k, v in inputs.items() if k in _TOPK} | {"scores": got["scores"]})
     exact = {name: compare_exact(got[name], again[name]) for name in ("freed", "best_ids", "best_slots", "best_scores")}
-    return {"scores": compare_lse(got["scores"], truth["scores"], torch.float32)} | exact
+    return {"scores": compare_lse(got["scores"], truth["scores"], own["scores"], torch.float32)} | exact
 
 
 def _exact(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:

@@ -3,12 +3,13 @@
 An infinity or a NaN must be where the truth has it, with the same sign; anything else is an infinite error.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pcbench.measure.tolerances import LSE, MASS, MASS_SHARE, OUT_FLOOR
+from pcbench.measure.tolerances import LSE_FLOOR, MASS, MASS_SHARE, OUT_FLOOR
 
 __all__ = ["Comparison", "compare_exact", "compare_lse", "compare_mass", "compare_out", "row_error", "worst"]
 
@@ -42,7 +43,7 @@ def compare_out(out: Tensor, truth: Tensor, own: Tensor, dtype: torch.dtype) -> 
         own: [..., D], the reference on the same inputs in their dtype.
         dtype: of the inputs.
     """
-    return Comparison(row_error(out, truth), max(OUT_FLOOR[dtype], 2 * row_error(own, truth)))
+    return Comparison(row_error(out, truth), _bound(OUT_FLOOR[dtype], row_error(own, truth)))
 
 
 def row_error(out: Tensor, truth: Tensor) -> float:
@@ -56,12 +57,22 @@ def row_error(out: Tensor, truth: Tensor) -> float:
     return float(torch.where(off == 0, 0.0, off / size).max())
 
 
-def compare_lse(lse: Tensor, truth: Tensor, dtype: torch.dtype) -> Comparison:
-    """Log-sum-exps, by the largest difference in nats; `dtype` is that of the inputs."""
-    bound = LSE[dtype]
+def compare_lse(lse: Tensor, truth: Tensor, own: Tensor, dtype: torch.dtype) -> Comparison:
+    """Log-sum-exps, by the largest difference in nats.
+
+    Args:
+        lse: [...].
+        truth: [...] float64.
+        own: [...], the reference on the same inputs in their dtype.
+        dtype: of the inputs.
+    """
+    return Comparison(_furthest(lse, truth), _bound(LSE_FLOOR[dtype], _furthest(own, truth)))
+
+
+def _furthest(lse: Tensor, truth: Tensor) -> float:
     if lse.shape != truth.shape or not _same_specials(lse, truth):
-        return Comparison(float("inf"), bound)
-    return Comparison(_largest(lse.double() - truth.double()), bound)
+        return float("inf")
+    return _largest(lse.double() - truth.double())
 
 
 def compare_mass(mass: Tensor, truth: Tensor, rows: int) -> Comparison:
@@ -94,6 +105,11 @@ def compare_exact(result: Tensor, truth: Tensor) -> Comparison:
 def worst(comparisons: dict[str, Comparison]) -> Comparison:
     """The comparison with the largest error-to-bound ratio; NaN counts as the largest."""
     return max(comparisons.values(), key=lambda c: c.ratio if c.ratio == c.ratio else float("inf"))
+
+
+def _bound(floor: float, own: float) -> float:
+    """Twice the reference's own error; a reference that is wrong itself excuses nothing."""
+    return max(floor, 2 * own) if math.isfinite(own) else floor
 
 
 def _same_specials(x: Tensor, truth: Tensor) -> bool:

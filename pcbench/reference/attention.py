@@ -41,6 +41,7 @@ def calibrated_attention(
     j ≤ i + key_lengths − query_lengths). Rows from query_lengths on see nothing. A row that sees
     nothing has out 0 and lse −inf. mass[b, h, j] is the sum over the last `mass_rows` valid rows of
     exp(score_ij − lse_i) under the returned lse: with an incoming state it covers this call's keys only.
+    What lies beyond key_lengths may hold anything; within them k and v are finite.
 
     Args:
         q: [B, H, Q, D] float.

@@ -65,13 +65,13 @@ def test_specials_are_compared_as_masks(special):
     truth[3, 5] = special
     out = truth.float()
     assert compare_out(out, truth, out, F32).ok
-    assert compare_lse(out, truth, F32).ok
+    assert compare_lse(out, truth, out, F32).ok
     for wrong in (0.0, math.nan, math.inf, -math.inf):
         if wrong == special or wrong != wrong != special != special:
             continue
         out[3, 5] = wrong
         assert not compare_out(out, truth, truth, F32).ok
-        assert not compare_lse(out, truth, F32).ok
+        assert not compare_lse(out, truth, truth, F32).ok
 
 
 def test_row_error_of_a_row_that_is_zero():
@@ -87,10 +87,23 @@ def test_row_error_of_nothing():
 
 def test_compare_lse_is_absolute():
     truth = truth_rows(100) * 30
-    assert compare_lse(truth + 0.9e-5, truth, F32).ok
-    assert not compare_lse(truth + 1.1e-5, truth, F32).ok
-    assert compare_lse(truth + 0.9e-3, truth, torch.bfloat16).ok
-    assert not compare_lse(truth[:99], truth, F32).ok
+    assert compare_lse(truth + 0.9e-5, truth, truth, F32).ok
+    assert not compare_lse(truth + 1.1e-5, truth, truth, F32).ok
+    assert compare_lse(truth + 0.9e-3, truth, truth, torch.bfloat16).ok
+    assert not compare_lse(truth[:99], truth, truth, F32).ok
+
+
+def test_compare_lse_allows_twice_the_references_own_error():
+    truth = truth_rows(100) * 30
+    assert compare_lse(truth + 3.9e-5, truth, truth + 2e-5, F32).ok
+    assert not compare_lse(truth + 4.1e-5, truth, truth + 2e-5, F32).ok
+
+
+def test_a_reference_that_is_wrong_itself_excuses_nothing():
+    truth = truth_rows(100)
+    nowhere = torch.full_like(truth, torch.nan)
+    assert not compare_lse(nowhere, truth, nowhere, F32).ok
+    assert not compare_out(nowhere, truth, nowhere, F32).ok
 
 
 def sink_mass(keys=4096, rows=8):
