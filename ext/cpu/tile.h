@@ -30,15 +30,35 @@ template <int Rows, int AStride, int CStride>
   for (int i = 0; i < Rows; ++i) {
     sums[i][0] = sums[i][1] = Vec::zero();
   }
+  auto multiply = [&](int64_t count, Vec (&to)[Rows][2]) {
 #pragma GCC unroll 4
-  for (int64_t k = 0; k < depth; ++k, ++a, b += b_stride) {
-    Vec left = Vec::load(b), right = Vec::load(b + width);
+    for (int64_t k = 0; k < count; ++k, ++a, b += b_stride) {
+      Vec left = Vec::load(b), right = Vec::load(b + width);
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-      Vec x = Vec::all(a[i * AStride]);
-      sums[i][0] = fma(x, left, sums[i][0]);
-      sums[i][1] = fma(x, right, sums[i][1]);
+      for (int i = 0; i < Rows; ++i) {
+        Vec x = Vec::all(a[i * AStride]);
+        to[i][0] = fma(x, left, to[i][0]);
+        to[i][1] = fma(x, right, to[i][1]);
+      }
     }
+  };
+  if constexpr (Rows == tile_step) {
+    // it has registers to spare: sums of short stretches round less than one long sum
+    constexpr int64_t stretch = 16;
+    for (; depth > 0; depth -= stretch) {
+      Vec part[Rows][2];
+      for (int i = 0; i < Rows; ++i) {
+        part[i][0] = part[i][1] = Vec::zero();
+      }
+      multiply(smaller(depth, stretch), part);
+#pragma GCC unroll 16
+      for (int i = 0; i < Rows; ++i) {
+        sums[i][0] = sums[i][0] + part[i][0];
+        sums[i][1] = sums[i][1] + part[i][1];
+      }
+    }
+  } else {
+    multiply(depth, sums);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {

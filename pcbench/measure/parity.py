@@ -33,6 +33,11 @@ class Comparison:
             return 0.0
         return self.err / self.bound if self.bound else float("inf")
 
+    def joined(self, other: "Comparison") -> "Comparison":
+        """One comparison of two samples; a NaN error stays."""
+        err = self.err if self.err != self.err else max(other.err, self.err)
+        return Comparison(err, max(self.bound, other.bound))
+
 
 def compare_out(out: Tensor, truth: Tensor, own: Tensor, dtype: torch.dtype) -> Comparison:
     """Outputs of attention, by the row that is furthest off.

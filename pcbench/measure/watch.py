@@ -68,7 +68,7 @@ class Watch:
     layers: int
     seed: int
     layer: int | None = None
-    found: dict[str, Comparison] = field(default_factory=dict)
+    found: dict[str, dict[str, Comparison]] = field(default_factory=dict)
     calls: dict[tuple[str, int | None], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,11 +88,14 @@ class Watch:
         return watched
 
     def worst(self) -> dict[str, dict[str, float]]:
-        """Op → error and bound of its largest error-to-bound ratio.
+        """Op → error and bound of the result with the largest error-to-bound ratio, over all checked calls.
 
+        The checked calls are one sample: a result's largest error is held against the bound that the reference's
+        largest error in that sample gives. The few rows of a single call would make the bound a matter of luck.
         JSON has no infinity: a result with a wrong shape, NaN or infinity has the largest float for an error.
         """
-        return {op: {"err": _finite(c.err), "bound": c.bound} for op, c in self.found.items()}
+        found = {op: worst(results) for op, results in self.found.items()}
+        return {op: {"err": _finite(c.err), "bound": c.bound} for op, c in found.items()}
 
     def _call(self, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         bound = inspect.signature(getattr(reference, op)).bind(*args, **kwargs).arguments
@@ -102,8 +105,9 @@ class Watch:
         results = getattr(self.ops, op)(**bound)
         got = run(_Replay(op, results, bound), op, bound | before)
         inputs, got = self._sample(op, bound | before, got)
-        comparison = worst(compare(op, inputs, got))
-        self.found[op] = worst({"now": comparison, "before": self.found.get(op, comparison)})
+        sample = self.found.setdefault(op, {})
+        for result, now in compare(op, inputs, got).items():
+            sample[result] = now.joined(sample.get(result, now))
         return results
 
     def _chosen(self, op: str) -> bool:
