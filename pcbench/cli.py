@@ -25,7 +25,8 @@ LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
 UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-out = Console(soft_wrap=True, highlight=False)
+# a table in a file or a pipe is not squeezed into 80 columns
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

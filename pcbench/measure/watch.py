@@ -19,6 +19,9 @@ __all__ = ["Watch", "WatchedRunner"]
 # calls of an op in a layer that are always checked; later ones are checked with this chance
 FIRST_CALLS, LATER_SHARE = 2, 0.25
 
+# query rows of a call that is cheap enough to be checked whole
+FEW_ROWS = 64
+
 # axes of inputs and results: B batch row, H query heads, K kv-head, X either by its size, - all
 AXES = {
     "calibrated_attention": {
@@ -56,7 +59,7 @@ class Watch:
     """Ops that compute as `ops` does and check a seeded sample of what they compute.
 
     Checked are the first, the middle and the last layer and everything outside of layers. For ops with
-    heads, a call is checked on one (batch row, kv-head), all of its query rows.
+    heads, a call of more than 64 query rows is checked on one (batch row, kv-head), all of its query rows.
 
     Args:
         ops: the backend under test.
@@ -117,8 +120,8 @@ class Watch:
         return count <= FIRST_CALLS or self.random.random() < LATER_SHARE
 
     def _sample(self, op: str, inputs: dict[str, Any], got: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """One batch row and kv-head of every argument and result."""
-        if op not in AXES:
+        """One batch row and kv-head of every argument and result, or all of a call of few query rows."""
+        if op not in AXES or inputs[ROWS[op]].shape[2] <= FEW_ROWS:
             return inputs, got
         kv_heads, rows = inputs[HEADS[op]].shape[1], inputs[ROWS[op]].shape[0]
         row, head = self.random.randrange(rows), self.random.randrange(kv_heads)

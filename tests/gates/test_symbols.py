@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = [Path(_build_info.__file__).parent / f"libpcbench_{backend}.so" for backend in _build_info.backends]
 TOOL = ROOT / "tools/stable_symbols.py"
 
-needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm (binutils)")
+pytestmark = [pytest.mark.needs("nm"), pytest.mark.needs("c++", "g++", "clang++")]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +21,6 @@ def tool():
     spec = importlib.util.spec_from_file_location("stable_symbols", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if module.compiler() is None:
-        pytest.skip("needs a C++ compiler")
     return module
 
 
@@ -36,7 +33,6 @@ def listed():
     return lines[0], lines[1:]
 
 
-@needs_nm
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
 def test_library_asks_torch_for_stable_functions_only(library):
     # versioned symbols are those of the C and C++ run time
@@ -53,7 +49,6 @@ def test_list_is_what_the_headers_declare(tool):
     assert names == tool.declared(tool.compiler())
 
 
-@needs_nm
 @pytest.mark.parametrize("isa", [isa for isa in _build_info.cpu_isas if isa != "portable"])
 def test_kernels_of_an_instruction_set_share_no_code(isa, tool, tmp_path):
     # a weak function is merged by the linker: another instruction set might run this one's copy
