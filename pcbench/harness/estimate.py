@@ -13,7 +13,9 @@ from pcbench.measure.devices import torch_device
 __all__ = ["Estimate", "estimates"]
 
 # a model's forward reaches about this share of a large matmul's rate
-FORWARD_SHARE = 0.4
+FORWARD_SHARE = 0.6
+# a probe shorter than this meets a processor that is not yet at its rate
+PROBE_S = 0.5
 # warm-up with parity, and the pass of its own process that peak memory is read from
 UNTIMED_PASSES = 2
 # starting a process and loading a model into it
@@ -63,14 +65,13 @@ def estimates(planned: Planned) -> Iterator[Estimate]:
 
 
 def _matmul_flops_per_s(planned: Planned) -> float:
-    """Best of a few square matmuls in the run's dtype."""
+    """Best of half a second of square matmuls in the run's dtype."""
     settings = planned.suite.settings
     device = torch_device(planned.device)
     n = 1024 if device.type == "cpu" else 8192
     a = torch.zeros(n, n, device=device, dtype=getattr(torch, settings.dtype))
-    best = 0.0
-    for _ in range(4):
-        start = time.perf_counter()
+    best, end = 0.0, time.perf_counter() + PROBE_S
+    while (start := time.perf_counter()) < end:
         (a @ a)[0, 0].item()
         best = max(best, 2 * n**3 / (time.perf_counter() - start))
     return best
