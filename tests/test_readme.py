@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pcbench import registry
+from pcbench.records import read_records
 from pcbench.suites import suite_summaries
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,36 @@ def test_make_targets_exist_and_other_commands_run(command):
 
 def rows(entries):
     return "".join(f"| `{name}` | {summary} |\n" for name, summary in entries.items())
+
+
+def result_rows(folder):
+    """The timed cells of an example run, as the README shows them."""
+    for r in read_records(ROOT / "reports/examples" / folder):
+        if r.ms_p50 is None:
+            continue
+        speedup = "–"
+        if r.speedup_vs_full is not None:
+            low, high = r.speedup_vs_full_ci_low, r.speedup_vs_full_ci_high
+            speedup = f"{r.speedup_vs_full:.2f} [{low:.2f}, {high:.2f}]"
+        cells = (
+            f"{r.context_tokens}",
+            f"`{r.method}/{r.backend}`",
+            f"{r.ms_p50 / 1000:.2f}",
+            speedup,
+            f"{r.peak_bytes / 2**20:.0f}",
+            f"{r.kv_bytes / 2**20:.0f}",
+            f"{round(r.score * r.n_samples)}/{r.n_samples}",
+        )
+        yield f"| {' | '.join(cells)} |\n"
+
+
+RESULTS = re.compile(r"<!-- results: (\w+) -->\n(.*?)<!-- end -->", re.S)
+HEAD = "| tokens | cell | prefill s | times faster than `full` | peak MiB | KV MiB | answered |\n|---|---|---|---|---|---|---|\n"
+
+
+@pytest.mark.parametrize(("folder", "text"), RESULTS.findall(README))
+def test_results_are_those_of_the_example_run(folder, text):
+    assert text == f"\n{HEAD}{''.join(result_rows(folder))}\n"
 
 
 @pytest.mark.parametrize("name", [name for name, _ in TABLE.findall(README)])

@@ -1,8 +1,9 @@
 """Kernels against baselines in the same process: interleaved pairs, ratios, and a record to hold them against.
 
 A ratio is the baseline's time over the op's: 2 is twice as fast. Absolute times are printed and never judged.
-`--compare-baseline` fails where the whole interval of a ratio lies under TOLERATED of the recorded one; an instruction
-set and number of threads without a record is recorded.
+`--compare-baseline` fails where the whole interval of a ratio lies under TOLERATED of the recorded one, twice in a row:
+a neighbour's burst of work is shorter than two races. An instruction set and number of threads without a record is
+recorded.
 """
 
 import json
@@ -48,22 +49,29 @@ def race(benchmark, request):
     """Times an op and its baseline in turns and keeps the ratio of the medians with its interval."""
 
     def run(op, baseline, pairs=PAIRS):
-        counts = [repeats(op), repeats(baseline)]
-        samples = [], []
-        for i in range(pairs):
-            # the side that goes first changes
-            for side in (0, 1) if i % 2 else (1, 0):
-                samples[side].append(sample((op, baseline)[side], counts[side]))
-        ratio, low, high = ratio_interval(samples[1], samples[0])
-        found = {"ratio": ratio, "ratio_low": low, "ratio_high": high, "pairs": pairs, "key": key()}
+        name = request.node.name
+        wanted = recorded().get(key(), {}).get(name, 0.0) if request.config.getoption("--compare-baseline") else 0.0
+        found = interleaved(op, baseline, pairs)
+        if found["ratio_high"] < TOLERATED * wanted:
+            found = interleaved(op, baseline, pairs)
+        measured[name] = found
         benchmark.extra_info.update(found)
-        measured[request.node.name] = found
-        benchmark.pedantic(op, rounds=3, iterations=counts[0])
-        if request.config.getoption("--compare-baseline"):
-            wanted = recorded().get(key(), {}).get(request.node.name)
-            assert wanted is None or high >= TOLERATED * wanted, f"ratio {low:.2f}–{high:.2f}, recorded {wanted:.2f}"
+        benchmark.pedantic(op, rounds=3, iterations=repeats(op))
+        assert found["ratio_high"] >= TOLERATED * wanted, f"{found}, recorded {wanted:.2f}"
 
     return run
+
+
+def interleaved(op, baseline, pairs):
+    """The ratio of the medians of so many pairs."""
+    counts = [repeats(op), repeats(baseline)]
+    samples = [], []
+    for i in range(pairs):
+        # the side that goes first changes
+        for side in (0, 1) if i % 2 else (1, 0):
+            samples[side].append(sample((op, baseline)[side], counts[side]))
+    ratio, low, high = ratio_interval(samples[1], samples[0])
+    return {"ratio": ratio, "ratio_low": low, "ratio_high": high, "pairs": pairs, "key": key()}
 
 
 def sample(function, count):

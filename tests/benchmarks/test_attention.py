@@ -50,7 +50,8 @@ def test_calibrated_attention_with_evicted_keys(race):
     q, k, v = (draw(1, 8, 1024, 64) for _ in range(3))
     bits = torch.randint(-(2**31), 2**31 - 1, (1, 8, 32), dtype=torch.int64).int()
     seen = torch.ones(1024, 1024, dtype=torch.bool).tril() & ~unpack_bits(bits, 1024)[:, :, None]
+    mask = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)
     race(
         lambda: ops.calibrated_attention(q, k, v, scale=0.125, causal=True, evicted=bits),
-        lambda: scaled_dot_product_attention(q, k, v, attn_mask=seen),
+        lambda: scaled_dot_product_attention(q, k, v, attn_mask=mask),
     )
