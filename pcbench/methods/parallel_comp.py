@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcbench.config import Table
 from pcbench.errors import ConfigError
-from pcbench.reference.bits import pack_bits
+from pcbench.reference.bits import pack_bits, words
 from pcbench.reference.calibration import bias_in_cache, bias_in_chunks
 from pcbench.reference.chunks import split_chunks
 from pcbench.reference.packing import ChunkBatch
@@ -180,8 +180,8 @@ class ParallelComp:
             spans=spans,
             keep=min(config.keep, len(spans)),
             batch=min(config.micro_batch, len(spans)),
-            # a slot freed by the chunks becomes the query's
-            capacity=max(kept_rows, query + prompt.new_tokens),
+            # a slot freed by the chunks becomes the query's; whole words of eviction bits
+            capacity=32 * words(max(kept_rows, query + prompt.new_tokens)),
             warnings=warnings,
         )
 
