@@ -27,10 +27,11 @@ torch_flavour() {
 
 # whether pip's own configuration offers a wheel of the tested version without an index
 local_wheel() {
-    local folder
+    local folder found=0
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' RETURN
-    "$venv/bin/python" -m pip download -q --no-index --no-deps -d "$folder" torch==2.13.0 2>/dev/null
+    "$venv/bin/python" -m pip download -q --no-index --no-deps -d "$folder" torch==2.13.0 2>/dev/null || found=$?
+    rm -rf "$folder"
+    return "$found"
 }
 
 if ! "$venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; then
