@@ -12,7 +12,17 @@ from typing import Any
 
 from pcbench.errors import unknown_name
 
-__all__ = ["GENERATORS", "METHODS", "SCORERS", "load", "model_tables", "op_summaries", "summaries", "task_tables"]
+__all__ = [
+    "GENERATORS",
+    "METHODS",
+    "SCORERS",
+    "load",
+    "model_tables",
+    "op_summaries",
+    "scorer_summaries",
+    "summaries",
+    "task_tables",
+]
 
 METHODS = {
     "full": "pcbench.methods.full:Full",
@@ -20,13 +30,33 @@ METHODS = {
 }
 
 SCORERS = {
+    "longbench-official+indel": "pcbench.tasks.scorers.longbench:indel",
+    "longbench-official+difflib": "pcbench.tasks.scorers.longbench:difflib",
+    "infinitebench-2024-06": "pcbench.tasks.scorers.infinitebench:june",
+    "infinitebench-2024-06+gpt4": "pcbench.tasks.scorers.infinitebench:june_gpt4",
+    "infinitebench-2024-08": "pcbench.tasks.scorers.infinitebench:august",
+    "ruler": "pcbench.tasks.scorers.ruler:ruler",
+    "gsm8k": "pcbench.tasks.scorers.gsm8k:gsm8k",
     "needle": "pcbench.tasks.scorers.needle:needle",
+    # these explain other people's numbers
+    "longbench-official+indel-unrounded": "pcbench.tasks.scorers.longbench:indel_unrounded",
+    "kvpress": "pcbench.tasks.scorers.kvpress:kvpress",
+    "lm-eval-v6": "pcbench.tasks.scorers.lm_eval:v6",
+    "uncomp": "pcbench.tasks.scorers.uncomp:uncomp",
 }
 
 # what builds the prompts of a task from its table
 GENERATORS = {
     "noise": "pcbench.tasks.synthetic:noise",
     "prose": "pcbench.tasks.synthetic:prose",
+    "needles": "pcbench.tasks.synthetic:needles",
+    "pairs": "pcbench.tasks.puzzles:pairs",
+    "extremes": "pcbench.tasks.puzzles:extremes",
+    "calculation": "pcbench.tasks.puzzles:calculation",
+    "program": "pcbench.tasks.puzzles:program",
+    "variables": "pcbench.tasks.tracing:variables",
+    "common_words": "pcbench.tasks.tracing:common_words",
+    "frequent_words": "pcbench.tasks.tracing:frequent_words",
 }
 
 
@@ -67,6 +97,11 @@ def load(table: dict[str, str], what: str, name: str, where: str) -> Any:
 def summaries(table: dict[str, str]) -> dict[str, str]:
     """Name → first line of its module's docstring, read without importing it."""
     return {name: _first_line(_source(entry.split(":")[0])) for name, entry in table.items()}
+
+
+def scorer_summaries() -> dict[str, str]:
+    """Scorer id → one line about it; several share a module, so the modules are imported; none imports torch."""
+    return {name: str(load(SCORERS, "scorer", name, "registry").summary) for name in SCORERS}
 
 
 def op_summaries() -> dict[str, str]:

@@ -87,6 +87,7 @@ def test_generated_tables_are_what_pcbench_list_prints(name):
         "methods": registry.summaries(registry.METHODS),
         "models": {n: t["summary"] for n, t in registry.model_tables().items()},
         "ops": registry.op_summaries(),
+        "scorers": registry.scorer_summaries(),
     }
     text = dict(TABLE.findall(README))[name]
     assert text == f"\n| {name[:-1]} | |\n|---|---|\n{rows(tables[name])}\n"

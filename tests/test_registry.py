@@ -53,7 +53,7 @@ def test_only_its_own_file_and_the_registry_name_a_method(method):
 def test_summaries_are_there_for_everything():
     for summaries in (
         registry.summaries(registry.METHODS),
-        registry.summaries(registry.SCORERS),
+        registry.scorer_summaries(),
         registry.op_summaries(),
     ):
         assert all(summaries.values())
@@ -65,7 +65,7 @@ def test_op_summaries_are_the_reference_ops():
     assert list(registry.op_summaries()) == list(reference.__all__)
 
 
-@pytest.mark.parametrize("module", ["pcbench", "pcbench.cli", "pcbench.report", "pcbench.tasks.scorers.needle"])
+@pytest.mark.parametrize("module", ["pcbench", "pcbench.cli", "pcbench.report", "pcbench.tasks.scorecard"])
 def test_importing_what_lists_and_reports_imports_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pcbench.statistics import percentile, ratio_interval, wilson_interval
+from pcbench.statistics import mcnemar, mean_intervals, percentile, ratio_interval, wilson_interval
 
 
 def test_percentile_is_linear_between_samples():
@@ -44,3 +44,46 @@ def test_ratio_interval_is_seeded():
 )
 def test_wilson_interval_equals_published_values(successes, n, low, high):
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_mean_intervals_weigh_groups_alike_whatever_their_size():
+    whole, each = mean_intervals({"small": [1.0, 1.0], "large": [0.0] * 50, "other": [9.0]}, ["small", "large"])
+    assert whole == (0.5, 0.5, 0.5)
+    assert each["other"] == (9.0, 9.0, 9.0)
+    assert mean_intervals({"a": [1.0]}, []) == (None, {"a": (1.0, 1.0, 1.0)})
+
+
+def test_mean_intervals_are_seeded():
+    groups = {"a": np.random.default_rng(2).normal(size=30).tolist()}
+    assert mean_intervals(groups, ["a"]) == mean_intervals(groups, ["a"])
+    assert mean_intervals(groups, ["a"]) != mean_intervals(groups, ["a"], seed=1)
+
+
+def test_mean_intervals_cover_the_true_mean_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(100):
+        groups = {name: rng.normal(3, 1 + i, 40).tolist() for i, name in enumerate("abc")}
+        (_, low, high), _ = mean_intervals(groups, list("abc"), seed)
+        hits += low <= 3 <= high
+    assert hits >= 88
+
+
+def test_mean_intervals_agree_with_the_normal_one_for_many_values():
+    values = np.random.default_rng(1).normal(size=400)
+    (mean, low, high), _ = mean_intervals({"a": values.tolist()}, ["a"])
+    half = 1.96 * values.std() / 20
+    assert (mean - low, high - mean) == pytest.approx((half, half), rel=0.05)
+
+
+def test_mcnemar_equals_the_binomial_tail():
+    # 1 against 9 prompts: 2 * (1 + 10) / 1024
+    a, b = [1] * 9 + [0] + [1] * 30, [0] * 9 + [1] + [1] * 30
+    assert mcnemar(a, b) == mcnemar(b, a) == pytest.approx(22 / 1024)
+    assert mcnemar([0, 1], [1, 0]) == mcnemar([1, 1], [1, 1]) == 1.0
+
+
+@pytest.mark.parametrize(("a", "b"), [([1], [1, 0]), ([0.5], [1])])
+def test_mcnemar_refuses_what_is_not_right_or_wrong(a, b):
+    with pytest.raises(ValueError, match="mcnemar: two equally long lists of 0 and 1"):
+        mcnemar(a, b)

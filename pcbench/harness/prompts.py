@@ -31,8 +31,8 @@ def device_prompt(example: Example, device: torch.device) -> Prompt:
 
 
 def key_chunk(example: Example, spans: list[tuple[int, int]] | None) -> int | None:
-    """The chunk that holds the first token of the needle; None for a method without chunks."""
-    if spans is None:
+    """The chunk that holds the first token of the needle; None without chunks or without a needle."""
+    if spans is None or example.key_span is None:
         return None
     start = example.key_span[0]
     return next((i for i, (a, b) in enumerate(spans) if a <= start < b), None)

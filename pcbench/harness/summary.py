@@ -111,6 +111,7 @@ def _add_scores(record: Record, lane: Lane, spec: ModelSpec) -> None:
     kept = [s for s in lane.samples if s.kept_chunks is not None]
     if kept:
         record.chunks_kept = len(kept[0].kept_chunks or ())
+    if any(s.key_chunk is not None for s in kept):
         record.key_chunk_kept = _mean([float(s.key_chunk in (s.kept_chunks or ())) for s in kept])
     scores = [s.score for s in lane.samples if s.score is not None]
     if not scores:

@@ -7,6 +7,7 @@ from typing import Any
 from pcbench.config import Table, validate
 from pcbench.errors import unknown_name
 from pcbench.registry import GENERATORS, SCORERS, load, task_tables
+from pcbench.tasks.scorers import EVERY, Metric, Scorer
 from pcbench.types import Tokenizer, digest
 
 __all__ = ["Example", "Request", "Task", "example", "load_task", "score"]
@@ -19,29 +20,33 @@ class Task(Table):
         summary: one line for `pcbench list tasks`.
         version: raised by every change that can move a score.
         generator: what builds the context, a name of `registry.GENERATORS`.
-        scorer: a name of `registry.SCORERS`.
+        scorer: a name of `registry.SCORERS`; dataset: whose rules of that scorer, where it has several.
         instruction: text before the context.
-        needle: a line put into the context, with `{key}`.
-        question: text after the context, up to where the answer starts.
+        needle: a line put into the context, with `{key}`, and with `{name}` where several keys have names.
+        question: text after the context, up to where the answer starts; generators fill in their own `{…}`.
+        key, key_name: kinds of `keys.KEYS`.
     """
 
     summary: str
     version: int
     generator: str
     scorer: str
+    dataset: str = EVERY
     instruction: str
-    needle: str
+    needle: str = ""
     question: str
+    key: str = "five digits"
+    key_name: str = ""
 
     @property
     def scorer_id(self) -> str:
         """Name and version of the scorer, as every score shows it."""
-        return f"{self.scorer}@{scorer(self).version}"
+        return f"{self.scorer}@{_scorer(self).version}"
 
     @property
     def score_name(self) -> str:
         """What the scorer's number is."""
-        return str(scorer(self).score_name)
+        return _metric(self).name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +56,8 @@ class Example:
     Args:
         id: `task@version/tokens/seed/index`.
         prefix: ids before the context; query: ids after it.
-        answers: texts of which a right prediction contains one.
-        key_span: (start, end) of the needle in the context's tokens.
+        answers: what the scorer compares the prediction with.
+        key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
     """
 
     id: str
@@ -61,7 +66,7 @@ class Example:
     context: tuple[int, ...]
     query: tuple[int, ...]
     answers: tuple[str, ...]
-    key_span: tuple[int, int]
+    key_span: tuple[int, int] | None
     new_tokens: int
 
     @property
@@ -128,11 +133,22 @@ def example(name: str, tokenizer: Tokenizer, *, context_tokens: int, new_tokens:
     return built
 
 
-def scorer(task: Task) -> Any:
-    """The task's `tasks.scorers.Scorer`."""
-    return load(SCORERS, "scorer", task.scorer, "task")
+def score(task: Task, prediction: str, answers: Sequence[Any], classes: Sequence[str] = ()) -> float:
+    """0…1 by the task's scorer.
+
+    Raises:
+        ConfigError: the scorer has no rule for the task's dataset.
+    """
+    return _metric(task)(prediction, answers, classes)
 
 
-def score(task: Task, prediction: str, answers: Sequence[str]) -> float:
-    """0…1 by the task's scorer."""
-    return float(scorer(task)(prediction, answers))
+def _scorer(task: Task) -> Scorer:
+    found: Scorer = load(SCORERS, "scorer", task.scorer, "task")
+    return found
+
+
+def _metric(task: Task) -> Metric:
+    found = _scorer(task).metric(task.dataset)
+    if found is None:
+        raise unknown_name("task", f"dataset of {task.scorer}", task.dataset, _scorer(task).metrics)
+    return found

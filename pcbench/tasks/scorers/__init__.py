@@ -1,24 +1,74 @@
-"""Scorers: pure functions prediction × answers → 0…1, each with a version and a source. No torch."""
+"""Scorers: pure functions prediction × answers → 0…1, each with an id, a version and a source. No torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
-__all__ = ["Scorer"]
+__all__ = ["EVERY", "Metric", "Scorer", "best"]
+
+# the key of `Scorer.metrics` that serves every dataset
+EVERY = "*"
+
+Answers = Sequence[Any]
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """A scoring function with what must stand beside its numbers.
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How the predictions of one dataset are scored.
 
     Args:
-        function: prediction, answers → 0…1.
-        version: raised by every change that can move a score.
-        score_name: what the number is.
+        name: what the number is.
+        function: prediction, answers → 0…1; with `by_class` the class names follow.
+        by_class: a record must name its classes.
+        least_answers: how many answers a record must have.
+        package: what the function imports beyond a plain install; extra: the extra that brings it.
     """
 
-    function: Callable[[str, Sequence[str]], float]
-    version: int
-    score_name: str
+    name: str
+    function: Callable[..., float]
+    by_class: bool = False
+    least_answers: int = 1
+    package: str = ""
+    extra: str = ""
 
-    def __call__(self, prediction: str, answers: Sequence[str]) -> float:
-        return self.function(prediction, answers)
+    def __call__(self, prediction: str, answers: Answers, classes: Sequence[str] = ()) -> float:
+        return self.function(prediction, answers, classes) if self.by_class else self.function(prediction, answers)
+
+    def why_not(self) -> str:
+        """Why the metric cannot run here; empty where it can."""
+        if not self.package or find_spec(self.package):
+            return ""
+        return f"needs {self.package}; pip install 'pcbench[{self.extra}]'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Metrics of one protocol, with what must stand beside their numbers.
+
+    Args:
+        id: the name of `registry.SCORERS`.
+        version: raised by every change that can move a score.
+        summary: one line for `pcbench list scorers`.
+        source: where the rules are from.
+        metrics: dataset → its metric; `EVERY` serves any dataset.
+    """
+
+    id: str
+    version: int
+    summary: str
+    source: str
+    metrics: Mapping[str, Metric]
+
+    def metric(self, dataset: str) -> Metric | None:
+        """The metric of a dataset, None where the protocol has none."""
+        return self.metrics.get(dataset, self.metrics.get(EVERY))
+
+
+def best(function: Callable[[str, str], float]) -> Callable[[str, Answers], float]:
+    """The same for several answers: the highest counts."""
+
+    def highest(prediction: str, answers: Answers) -> float:
+        return max((function(prediction, str(answer)) for answer in answers), default=0.0)
+
+    return highest

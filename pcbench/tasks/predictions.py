@@ -1,0 +1,119 @@
+"""Stored predictions: one JSON object a line, read strictly, every bad line named."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pcbench.errors import DataMissing
+from pcbench.tasks.benchmarks import Benchmark
+
+__all__ = ["Folder", "Prediction", "SkippedLine", "read_folder"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One line; `line` is 1-based and stays what it was when other lines are skipped."""
+
+    line: int
+    text: str
+    answers: tuple[Any, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SkippedLine:
+    """A line that could not be scored, and why."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass
+class Folder:
+    """The predictions of a folder.
+
+    Args:
+        datasets: name → its predictions, in the benchmark's order.
+        skipped: name of a file's dataset → why it was left out.
+        skipped_lines: lines that are not predictions.
+    """
+
+    path: Path
+    datasets: dict[str, list[Prediction]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    skipped_lines: list[SkippedLine] = field(default_factory=list)
+
+
+def read_folder(path: Path, name: str, benchmark: Benchmark) -> Folder:
+    """All prediction files of a folder.
+
+    Args:
+        path: a folder.
+        name: the benchmark's, for messages.
+        benchmark: what the files are called and what stands in them.
+
+    Raises:
+        DataMissing: there is no such folder, or no line of it is a prediction of the benchmark.
+    """
+    layout = f"{benchmark.prefix}<dataset>.jsonl"
+    if not path.is_dir():
+        raise DataMissing(f"{path}: a folder with {layout} files, got none; give the folder of stored predictions")
+    folder = Folder(path)
+    known = {benchmark.file(dataset): dataset for dataset in benchmark.datasets}
+    found = {file.name for file in path.glob("*.jsonl")}
+    for other in sorted(found - set(known)):
+        folder.skipped[other.removesuffix(".jsonl").removeprefix(benchmark.prefix)] = f"not a dataset of {name}"
+    for file in (file for file in known if file in found):
+        _read_file(path / file, known[file], benchmark, folder)
+    if not folder.datasets:
+        raise DataMissing(
+            f"{path}: {layout} files of {name}, got {len(found)} .jsonl files without a line of one; see --benchmark"
+        )
+    return folder
+
+
+def _read_file(path: Path, dataset: str, benchmark: Benchmark, folder: Folder) -> None:
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    predictions = []
+    for number, line in enumerate(lines if lines != [b""] else [], start=1):
+        try:
+            predictions.append(_parsed(number, line, benchmark))
+        except ValueError as error:
+            folder.skipped_lines.append(SkippedLine(path.name, number, str(error)))
+    if predictions:
+        folder.datasets[dataset] = predictions
+    else:
+        folder.skipped[dataset] = "no line is a prediction" if lines != [b""] else "the file is empty"
+
+
+def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"a JSON object, got {_kind(record)}")
+    text = _first(record, benchmark.predictions)
+    if not isinstance(text, str):
+        raise ValueError(f"{benchmark.predictions[0]}: a string, got {_kind(text)}")
+    answers = _first(record, benchmark.answers)
+    answers = answers if isinstance(answers, list) else [answers]
+    if not all(isinstance(answer, str | int | float) for answer in answers):
+        raise ValueError(f"{benchmark.answers[0]}: strings or numbers, got {_kind(_first(record, benchmark.answers))}")
+    classes = record.get("all_classes") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"all_classes: a list of strings or null, got {_kind(classes)}")
+    return Prediction(number, text, tuple(answers), tuple(classes))
+
+
+def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((record[key] for key in keys if key in record), None)
+
+
+def _kind(value: Any) -> str:
+    """A JSON value's type in JSON's words."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "nothing")

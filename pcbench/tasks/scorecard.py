@@ -1,0 +1,180 @@
+"""Scores of stored predictions, and whether two folders of them differ."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.registry import SCORERS, load
+from pcbench.statistics import mean_intervals
+from pcbench.tasks.benchmarks import BENCHMARKS, Benchmark
+from pcbench.tasks.predictions import Folder, Prediction, SkippedLine, read_folder
+from pcbench.tasks.scorers import Metric, Scorer
+
+__all__ = ["scorecards"]
+
+# (dataset, metric function) → line → 0…1, and line → why it has no score
+Known = dict[tuple[str, Callable[..., float]], tuple[dict[int, float], dict[int, str]]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A folder under one scorer.
+
+    Args:
+        values: dataset → line → 0…1.
+        skipped: dataset → why it has no score.
+        skipped_lines: lines without a score.
+    """
+
+    folder: Folder
+    values: dict[str, dict[int, float]]
+    skipped: dict[str, str]
+    skipped_lines: list[SkippedLine]
+
+
+def scorecards(
+    path: Path, benchmark: str, scorer: str | None = None, against: Path | None = None
+) -> list[dict[str, Any]]:
+    """Scores every prediction file of a folder.
+
+    Args:
+        path: the folder.
+        benchmark: a name of `BENCHMARKS`.
+        scorer: a scorer's id, "all" for every one that has rules for the benchmark, None for the benchmark's own.
+        against: a folder whose scores are subtracted, line by line.
+
+    Returns:
+        One JSON-ready card a scorer; scores and differences × 100, two decimals.
+
+    Raises:
+        ConfigError: there is no such benchmark or scorer.
+        DataMissing: nothing could be scored, or the folders share nothing.
+    """
+    if benchmark not in BENCHMARKS:
+        raise unknown_name("--benchmark", "benchmark", benchmark, BENCHMARKS)
+    layout = BENCHMARKS[benchmark]
+    chosen = _chosen(benchmark, layout, scorer)
+    scored = _scored(read_folder(path, benchmark, layout), layout, chosen)
+    if not any(one.values for one in scored):
+        first = next(iter(scored[0].skipped.items()))
+        raise DataMissing(f"{path}: a dataset that {chosen[0].id} can score, got none; {first[0]}: {first[1]}")
+    cards = [_card(benchmark, layout, each, one) for each, one in zip(chosen, scored, strict=True)]
+    if against is not None:
+        others = _scored(read_folder(against, benchmark, layout), layout, chosen)
+        for card, one, other in zip(cards, scored, others, strict=True):
+            card["difference"] = _difference(layout, one, other)
+        if not any(card["difference"]["datasets"] for card in cards):
+            raise DataMissing(f"--against: a dataset that {path} has too, with the same answers, got none in {against}")
+    return cards
+
+
+def _chosen(benchmark: str, layout: Benchmark, scorer: str | None) -> list[Scorer]:
+    every: list[Scorer] = [load(SCORERS, "scorer", name, "--scorer") for name in SCORERS]
+    serving = [one for one in every if not set(layout.datasets).isdisjoint(one.metrics)]
+    if scorer == "all":
+        return serving
+    asked: Scorer = load(SCORERS, "scorer", layout.scorer if scorer is None else scorer, "--scorer")
+    if asked not in serving:
+        known = ", ".join(sorted(one.id for one in serving))
+        raise ConfigError(f"--scorer: one with rules for {benchmark}, got {scorer}; known: {known}")
+    return [asked]
+
+
+def _scored(folder: Folder, layout: Benchmark, scorers: Sequence[Scorer]) -> list[Scored]:
+    """The folder under every scorer; a metric that scorers share runs once."""
+    known: Known = {}
+    return [_scored_by(scorer, folder, layout, known) for scorer in scorers]
+
+
+def _scored_by(scorer: Scorer, folder: Folder, layout: Benchmark, known: Known) -> Scored:
+    done = Scored(folder, {}, dict(folder.skipped), list(folder.skipped_lines))
+    for dataset, predictions in folder.datasets.items():
+        metric = scorer.metric(dataset)
+        reason = f"{scorer.id} has no rule for it" if metric is None else metric.why_not()
+        if metric is None or reason:
+            done.skipped[dataset] = reason
+            continue
+        key = dataset, metric.function
+        if key not in known:
+            known[key] = _line_scores(metric, predictions)
+        values, refused = known[key]
+        done.skipped_lines.extend(SkippedLine(layout.file(dataset), line, why) for line, why in refused.items())
+        if values:
+            done.values[dataset] = values
+        else:
+            done.skipped[dataset] = "no line could be scored"
+    return done
+
+
+def _line_scores(metric: Metric, predictions: Sequence[Prediction]) -> tuple[dict[int, float], dict[int, str]]:
+    values, refused = {}, {}
+    for one in predictions:
+        if len(one.answers) < metric.least_answers:
+            refused[one.line] = f"at least {metric.least_answers} answers, got {len(one.answers)}"
+        elif metric.by_class and not one.classes:
+            refused[one.line] = "all_classes: the names of the classes, got none"
+        else:
+            try:
+                values[one.line] = metric(one.text, one.answers, one.classes)
+            except ValueError as error:
+                refused[one.line] = f"answers that fit {metric.name}, got {one.answers[0]!r}: {error}"
+    return values, refused
+
+
+def _card(benchmark: str, layout: Benchmark, scorer: Scorer, scored: Scored) -> dict[str, Any]:
+    means = {dataset: 100 * fmean(values.values()) for dataset, values in scored.values.items()}
+    averaged = [dataset for dataset in layout.averaged if dataset in means]
+    return {
+        "benchmark": benchmark,
+        "scorer": scorer.id,
+        "scorer_version": scorer.version,
+        "datasets": {dataset: round(mean, 2) for dataset, mean in means.items()},
+        "average": round(fmean(means[dataset] for dataset in averaged), 2) if averaged else None,
+        "average_over": averaged,
+        "n": {dataset: len(values) for dataset, values in scored.values.items()},
+        "skipped": scored.skipped,
+        "skipped_lines": [asdict(line) for line in scored.skipped_lines],
+    }
+
+
+def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]:
+    """One minus the other over the lines that both have scored."""
+    pairs: dict[str, list[float]] = {}
+    skipped = {name: "only in the other folder" for name in other.values if name not in one.values}
+    for dataset, values in one.values.items():
+        against = other.values.get(dataset)
+        line = _first_unequal(one.folder, other.folder, dataset)
+        if against is None:
+            skipped[dataset] = other.skipped.get(dataset, "not in the other folder")
+        elif line is not None:
+            skipped[dataset] = f"the answers of line {line} differ"
+        elif shared := sorted(values.keys() & against.keys()):
+            pairs[dataset] = [100 * (values[line] - against[line]) for line in shared]
+        else:
+            skipped[dataset] = "no line that both have"
+    averaged = [dataset for dataset in layout.averaged if dataset in pairs]
+    whole, each = mean_intervals(pairs, averaged)
+    return {
+        **_rounded("average", whole),
+        "average_over": averaged,
+        "datasets": {dataset: _rounded("difference", each[dataset]) for dataset in pairs},
+        "n": {dataset: len(values) for dataset, values in pairs.items()},
+        "skipped": skipped,
+        "skipped_lines": [asdict(line) for line in other.skipped_lines],
+    }
+
+
+def _first_unequal(one: Folder, other: Folder, dataset: str) -> int | None:
+    against = {prediction.line: prediction.answers for prediction in other.datasets.get(dataset, [])}
+    return next((p.line for p in one.datasets[dataset] if against.get(p.line, p.answers) != p.answers), None)
+
+
+def _rounded(name: str, interval: tuple[float, float, float] | None) -> Mapping[str, float | None]:
+    mean, low, high = interval or (None, None, None)
+    # + 0.0: no minus in front of 0
+    return {
+        key: None if x is None else round(x, 2) + 0.0 for key, x in ((name, mean), ("ci_low", low), ("ci_high", high))
+    }

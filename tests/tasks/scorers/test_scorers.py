@@ -1,0 +1,90 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pcbench.registry import SCORERS, load, scorer_summaries
+from pcbench.tasks.benchmarks import BENCHMARKS
+from pcbench.tasks.scorers import EVERY, Metric
+
+ALL = {name: load(SCORERS, "scorer", name, "test") for name in SCORERS}
+PIECES = ["12", "7", "aB", "B", "the ", "Paragraph 12", "#### ", "answer is: ", " ", ".", "\n", "中", "#", ""]
+
+
+def test_every_scorer_has_its_registered_id_a_version_and_a_source():
+    assert {name: scorer.id for name, scorer in ALL.items()} == {name: name for name in SCORERS}
+    assert all(scorer.version >= 1 and scorer.source and scorer.summary for scorer in ALL.values())
+    assert scorer_summaries().keys() == SCORERS.keys()
+
+
+def test_default_scorers_have_a_rule_for_every_dataset():
+    for benchmark in BENCHMARKS.values():
+        assert set(benchmark.datasets) == set(ALL[benchmark.scorer].metrics)
+        assert set(benchmark.averaged) <= set(benchmark.datasets)
+
+
+def test_no_scorer_has_a_rule_for_an_unknown_dataset():
+    known = {dataset for benchmark in BENCHMARKS.values() for dataset in benchmark.datasets} | {EVERY, "qa_1", "qa_2"}
+    assert {dataset for scorer in ALL.values() for dataset in scorer.metrics} <= known
+
+
+@settings(max_examples=60, deadline=None)
+@given(prediction=st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_every_metric_stays_within_0_and_1_and_gives_nothing_for_nothing(prediction):
+    for scorer in ALL.values():
+        for dataset, metric in scorer.metrics.items():
+            if not metric.why_not():
+                assert 0.0 <= metric(prediction, ["12", "B"], ["B", "aB"]) <= 1.0, (scorer.id, dataset)
+                assert metric("", ["12", "B"], ["B", "aB"]) == 0.0, (scorer.id, dataset)
+
+
+def test_why_not_names_the_package_and_the_extra():
+    absent = Metric(name="x", function=len, package="no_such_package", extra="zh")
+    assert absent.why_not() == "needs no_such_package; pip install 'pcbench[zh]'"
+    assert Metric(name="x", function=len, package="json", extra="zh").why_not() == ""
+
+
+def test_best_counts_the_best_answer():
+    metric = ALL["longbench-official+indel"].metric("hotpotqa")
+    assert metric("Paris", ["Rome", "Paris", "it is Paris"]) == 1.0
+    assert metric("Paris", []) == 0.0
+
+
+def test_triviaqa_is_scored_by_its_first_line_only():
+    scorer = ALL["longbench-official+indel"]
+    assert scorer.metric("triviaqa")("\nParis\nQuestion: more", ["Paris"]) == 1.0
+    assert scorer.metric("hotpotqa")("\nParis\nQuestion: more", ["Paris"]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("dataset", "prediction", "value"),
+    [("niah_multivalue", "The numbers are ABC and 12", 2 / 3), ("qa_1", "only 12", 1.0), ("qa_1", "none", 0.0)],
+)
+def test_ruler_counts_references_and_one_is_enough_in_questions(dataset, prediction, value):
+    assert ALL["ruler"].metric(dataset)(prediction, ["abc", "12", "x9"]) == pytest.approx(value)
+
+
+def test_ruler_never_finds_an_empty_reference():
+    assert ALL["ruler"].metric("vt")("anything", ["", "any"]) == 0.5
+    assert ALL["ruler"].metric("qa_2")("anything", [""]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "value"),
+    [
+        ("so 6 + 12 = 18", "text <<6+12=18>>18\n#### 18", 1.0),
+        ("#### 18 dollars, not 20", "#### 18", 1.0),
+        ("The answer is $1,234.00.", "#### 1,234", 1.0),
+        ("-3", "#### 3", 0.0),
+        ("18 of 20", "#### 18", 0.0),
+        ("no number", "#### 18", 0.0),
+        ("", "#### 18", 0.0),
+    ],
+)
+def test_gsm8k_compares_final_numbers(prediction, answer, value):
+    assert ALL["gsm8k"].metric("gsm8k")(prediction, [answer]) == value
+
+
+def test_uncomp_takes_labels_apart():
+    dia, qa = (ALL["uncomp"].metric(name) for name in ("longdialogue_qa_eng", "longbook_qa_eng"))
+    assert (dia("ACE", ["ACE"]), dia("a man", ["ACE"])) == (0.0, 1.0)
+    assert (qa("paris", ["paris"]), qa("p", ["paris"])) == (0.0, 1.0)
