@@ -72,7 +72,10 @@ def result_rows(folder):
 
 
 RESULTS = re.compile(r"<!-- results: (\w+) -->\n(.*?)<!-- end -->", re.S)
-HEAD = "| tokens | cell | prefill s | times faster than `full` | peak MiB | KV MiB | answered |\n|---|---|---|---|---|---|---|\n"
+HEAD = (
+    "| tokens | cell | prefill s | times faster than `full` | peak MiB | KV MiB | answered |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
 
 
 @pytest.mark.parametrize(("folder", "text"), RESULTS.findall(README))

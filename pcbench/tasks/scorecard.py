@@ -8,7 +8,7 @@ from typing import Any
 
 from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.registry import SCORERS, load
-from pcbench.statistics import mean_intervals
+from pcbench.statistics import mcnemar, mean_intervals
 from pcbench.tasks.benchmarks import BENCHMARKS, Benchmark
 from pcbench.tasks.predictions import Folder, Prediction, SkippedLine, read_folder
 from pcbench.tasks.scorers import Metric, Scorer
@@ -143,6 +143,7 @@ def _card(benchmark: str, layout: Benchmark, scorer: Scorer, scored: Scored) -> 
 def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]:
     """One minus the other over the lines that both have scored."""
     pairs: dict[str, list[float]] = {}
+    tests: dict[str, dict[str, float]] = {}
     skipped = {name: "only in the other folder" for name in other.values if name not in one.values}
     for dataset, values in one.values.items():
         against = other.values.get(dataset)
@@ -152,7 +153,10 @@ def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]
         elif line is not None:
             skipped[dataset] = f"the answers of line {line} differ"
         elif shared := sorted(values.keys() & against.keys()):
-            pairs[dataset] = [100 * (values[line] - against[line]) for line in shared]
+            mine, theirs = ([scores[line] for line in shared] for scores in (values, against))
+            pairs[dataset] = [100 * (a - b) for a, b in zip(mine, theirs, strict=True)]
+            if {*mine, *theirs} <= {0, 1}:
+                tests[dataset] = {"mcnemar_p": round(mcnemar(mine, theirs), 4)}
         else:
             skipped[dataset] = "no line that both have"
     averaged = [dataset for dataset in layout.averaged if dataset in pairs]
@@ -160,7 +164,7 @@ def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]
     return {
         **_rounded("average", whole),
         "average_over": averaged,
-        "datasets": {dataset: _rounded("difference", each[dataset]) for dataset in pairs},
+        "datasets": {dataset: {**_rounded("difference", each[dataset]), **tests.get(dataset, {})} for dataset in pairs},
         "n": {dataset: len(values) for dataset, values in pairs.items()},
         "skipped": skipped,
         "skipped_lines": [asdict(line) for line in other.skipped_lines],

@@ -111,6 +111,17 @@ def test_the_difference_pairs_lines_by_number(tmp_path):
     assert card["skipped_lines"][0]["line"] == 2
 
 
+def test_the_difference_tests_datasets_that_are_right_or_wrong(tmp_path):
+    right, wrong, half = ("x", "x"), ("", "x"), ("x y y", "x")
+    one = store(tmp_path / "a", qasper=[right] * 6, hotpotqa=[right] * 5 + [half])
+    other = store(tmp_path / "b", qasper=[wrong] * 5 + [right], hotpotqa=[wrong] * 6)
+    (card,) = scorecards(one, "longbench", against=other)
+    datasets = card["difference"]["datasets"]
+    # five prompts apart, all for one side: 2 / 2⁵
+    assert datasets["qasper"]["mcnemar_p"] == 0.0625
+    assert "mcnemar_p" not in datasets["hotpotqa"]
+
+
 def test_the_difference_of_a_folder_with_itself_is_zero_and_changes_sign_when_turned_round(tmp_path):
     one = store(tmp_path / "a", qasper=[("x", "x"), ("y", "x")] * 20, lcc=[("ab", "ab"), ("c", "ab")] * 20)
     other = store(tmp_path / "b", qasper=[("x", "x")] * 40, lcc=[("ab", "ab")] * 40)
