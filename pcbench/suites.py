@@ -19,7 +19,7 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class Settings(Table):
-    """`[suite]` with the device's table merged over it."""
+    """`[suite]` with the device's table merged over it; `workloads` names those to measure, None all."""
 
     kind: Kind
     model: str
@@ -27,6 +27,7 @@ class Settings(Table):
     context_tokens: Annotated[list[Count], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)] = 0
     repeats: Count = 5
+    workloads: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class Workload(Table):
@@ -36,7 +37,7 @@ class Workload(Table):
     task: str
     timed: bool = True
     prompts: Count | None = None
-    context_tokens: list[Count] | None = None
+    context_tokens: Annotated[list[Count], Field(min_length=1)] | None = None
     new_tokens: Count = 12
 
 
@@ -44,7 +45,7 @@ class CellTable(Table):
     """`[[cell]]`: a method on its backends."""
 
     method: str
-    backend: str | list[str] = "auto"
+    backend: str | Annotated[list[str], Field(min_length=1)] = "auto"
     reference_up_to: Count | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -215,7 +216,7 @@ class _Merge:
                 if table.get("name") == rest[0]:
                     table[rest[1]] = value
         elif head == "cell" and len(rest) >= 2:
-            self._set_cell(source, rest, value)
+            self._set_cell(f"{self.where}: {source}", rest, value)
         else:
             self._known(source, head, ("suite", "device", "workload", "cell"))
             raise ConfigError(
@@ -225,7 +226,8 @@ class _Merge:
 
     def _set_cell(self, source: str, path: list[str], value: Any) -> None:
         method, *keys = path
-        self._known(source, method, [c.get("method", "") for c in self.cells])
+        if method not in (names := [c.get("method", "") for c in self.cells]):
+            raise unknown_name(source, "name", method, names)
         if keys[0] == "config":
             keys = keys[1:]
         for table in self.cells:
@@ -237,7 +239,12 @@ class _Merge:
             # a key of the method's own config: checked by its class
             inner = table["config"] = dict(table.get("config", {}))
             for key in keys[:-1]:
-                inner[key] = dict(inner.get(key) or {})
+                value_before = inner.get(key) or {}
+                if not isinstance(value_before, dict):
+                    raise ConfigError(
+                        f"{source}: {key} must be a table, got {value_before!r}; set {method}.{key} itself"
+                    )
+                inner[key] = dict(value_before)
                 inner = inner[key]
             inner[keys[-1]] = value
 
@@ -249,7 +256,15 @@ class _Merge:
         settings = validate(Settings, self.settings, f"{self.where}: suite")
         workloads = [validate(Workload, w, f"{self.where}: workload[{i}]") for i, w in enumerate(self.workloads)]
         cells = [validate(CellTable, c, f"{self.where}: cell[{i}]") for i, c in enumerate(self.cells)]
+        for name in settings.workloads or ():
+            if name not in (names := [w.name for w in workloads]):
+                raise unknown_name(f"{self.where}: suite.workloads", "workload", name, names)
         for i, workload in enumerate(workloads):
+            if workload.timed and workload.prompts is not None:
+                raise ConfigError(
+                    f"{self.where}: workload[{i}].prompts: only where timed = false, got {workload.prompts}; "
+                    "a timed workload takes a prompt a repeat, set suite.repeats"
+                )
             if workload.task not in task_tables():
                 raise unknown_name(f"{self.where}: workload[{i}].task", "task", workload.task, task_tables())
         for i, cell in enumerate(cells):
@@ -264,4 +279,10 @@ class _Merge:
                 f"{self.where}: --method of the suite ({', '.join(dict.fromkeys(c.method for c in cells))}), "
                 f"got {', '.join(methods)}; choose one of them or another suite"
             )
-        return Suite(name, self.where, settings, workloads, kept)
+        chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
+        suite = Suite(name, self.where, settings, chosen, kept)
+        if not any(suite.plans()):
+            raise ConfigError(
+                f"{self.where}: at least one cell, got none; raise reference_up_to or shorten the context"
+            )
+        return suite

@@ -30,6 +30,10 @@ def test_every_code_block_is_tagged():
     assert len(BLOCK.findall(README)) == README.count("```") // 2
 
 
+def test_nothing_is_left_to_fill_in():
+    assert re.findall(r"@\w+@", README) == []
+
+
 def targets():
     return re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 

@@ -1,5 +1,8 @@
+import tomllib
+
 import pytest
 
+from pcbench.config import bundled
 from pcbench.errors import ConfigError, DataMissing, PcbenchError
 from pcbench.suites import load_suite, suite_names, suite_summaries
 
@@ -87,6 +90,18 @@ def test_load_suite_keeps_only_the_named_methods(suite_file):
         ({"sets": ["suite=1"]}, "mine.toml: --set suite: suite.KEY, device.cpu.KEY"),
         ({"sets": ["repeats"]}, '--set: key.path=value, got "repeats"'),
         ({"sets": ["workload.passkey.task=pass"]}, 'mine.toml: workload[0].task: unknown task "pass"; did you mean'),
+        ({"sets": ["cell.parallel_comp.keep.x=1"]}, "mine.toml: --set cell.parallel_comp.keep.x: keep must be a table"),
+        ({"sets": ["cell.parallel_comp.backend=[]"]}, "mine.toml: cell[1].backend"),
+        ({"sets": ["workload.passkey.context_tokens=[]"]}, "mine.toml: workload[0].context_tokens"),
+        ({"sets": ["workload.passkey.prompts=4"]}, "mine.toml: workload[0].prompts: only where timed = false, got 4"),
+        ({"sets": ['suite.workloads=["paskey"]']}, 'mine.toml: suite.workloads: unknown workload "paskey"; did you'),
+        (
+            {
+                "sets": ["cell.parallel_comp.backend=reference", "suite.context_tokens=[128]"],
+                "methods": ["parallel_comp"],
+            },
+            "mine.toml: at least one cell, got none; raise reference_up_to",
+        ),
         ({"methods": ["ful"]}, '--method: unknown method "ful"; did you mean "full"?'),
     ],
 )
@@ -128,6 +143,7 @@ def test_load_suite_names_a_missing_file_and_a_near_suite():
 @pytest.mark.parametrize("name", suite_names())
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_bundled_suites_load_with_all_presets(name, device):
-    suite = load_suite(name, device)
-    assert list(suite.plans())
+    presets = tomllib.loads((bundled("suites") / f"{name}.toml").read_text(encoding="utf-8"))["preset"]
+    for preset in (None, *presets):
+        assert list(load_suite(name, device, preset=preset).plans())
     assert suite_summaries()[name]

@@ -17,11 +17,11 @@ torch_flavour() {
     elif [ -e /dev/kfd ] || command -v rocminfo >/dev/null; then
         echo torch --index-url https://download.pytorch.org/whl/rocm7.0
     elif command -v nvidia-smi >/dev/null; then
-        echo torch
+        echo torch==2.13.0
     elif local_wheel; then
         echo torch==2.13.0
     else
-        echo torch --index-url https://download.pytorch.org/whl/cpu
+        echo torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
     fi
 }
 

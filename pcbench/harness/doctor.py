@@ -1,7 +1,6 @@
 """`pcbench doctor`: what this machine and build can run, and why not."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import get_args
 
 from pcbench import ops
@@ -37,6 +36,4 @@ def diagnose() -> list[Finding]:
         findings.append(Finding(f"backend {name}", why is None, why or "kernels loaded"))
     installed = smollm2.is_installed()
     findings.append(Finding(f"model {smollm2.NAME}", installed, "installed" if installed else smollm2.INSTALL))
-    for package, use in (("pynvml", "telemetry on NVIDIA: pip install pcbench[telemetry]"),):
-        findings.append(Finding(f"package {package}", find_spec(package) is not None, use))
     return findings

@@ -1,6 +1,7 @@
 """The cells that share model, workload and length, measured interleaved in one process."""
 
 import gc
+import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,14 @@ from pcbench.harness.cells import Prepared
 from pcbench.harness.decoding import decode
 from pcbench.harness.peak import Peak, peak_of
 from pcbench.harness.prompts import build_example, device_prompt, key_chunk
+from pcbench.measure.devices import torch_device
 from pcbench.measure.timing import StageClock, timed
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example, load_task, score
 from pcbench.types import Method, Sample, Status
 
-__all__ = ["Group", "Lane"]
+__all__ = ["Group", "Lane", "is_out_of_memory"]
 
 # tokens decoded in the parity pass, so that decoding is checked too
 PARITY_STEPS = 2
@@ -47,6 +49,13 @@ class Lane:
     kv_bytes_predicted: int | None = None
     peak: Peak = field(default_factory=lambda: Peak(None))
 
+    @classmethod
+    def ended(cls, prepared: Prepared, status: Status, reason: str) -> "Lane":
+        """A cell that never began."""
+        lane = cls(prepared, StageClock(torch_device(prepared.cell.device)))
+        lane.end(status, reason)
+        return lane
+
     def end(self, status: Status, reason: str) -> None:
         """No more passes for this cell."""
         self.status, self.reason = status, reason
@@ -71,7 +80,12 @@ class Group:
     def measure(self) -> list[Lane]:
         """Every lane with its passes done, or the reason why not."""
         first = self.lanes[0].prepared
-        examples = [build_example(first, self.runner.tokenizer, i) for i in range(first.cell.prompts)]
+        try:
+            examples = [build_example(first, self.runner.tokenizer, i) for i in range(first.cell.prompts)]
+        except ConfigError as error:
+            for lane in self.lanes:
+                lane.end("unsupported", str(error))
+            return self.lanes
         for lane in self.lanes:
             self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
             self._guarded(lane, lambda lane=lane: self._first_pass(lane, examples[0]))  # type: ignore[misc]
@@ -141,7 +155,7 @@ class Group:
                 scorer=task.scorer_id if trained else None,
                 prompt_sha256=example.sha256,
                 kept_chunks=None if kept is None else kept.tolist(),
-                chunk_scores=None if prefilled.chunk_scores is None else prefilled.chunk_scores.tolist(),
+                chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
                 key_chunk=key_chunk(example, prefilled.spans),
                 prefill_ms=ms if cell.timed else None,
             )
@@ -163,7 +177,7 @@ class Group:
             lane.end("unsupported", str(error))
         except Exception as error:  # becomes the cell's status
             lane.trace = traceback.format_exc()
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 lane.end("out_of_memory", str(error).splitlines()[0])
             else:
                 lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
@@ -173,6 +187,11 @@ class Group:
                 torch.cuda.empty_cache()
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _finite(values: list[float]) -> list[float | None]:
+    """JSON has no NaN and no infinity."""
+    return [x if math.isfinite(x) else None for x in values]
+
+
+def is_out_of_memory(error: Exception) -> bool:
     """torch raises its own class on a GPU and a plain RuntimeError on a CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -12,8 +12,6 @@ from pcbench.harness.children import children
 from pcbench.harness.group import Lane
 from pcbench.harness.session import Measured, Session, measure_group
 from pcbench.harness.summary import summarise
-from pcbench.measure.devices import torch_device
-from pcbench.measure.timing import StageClock
 
 __all__ = ["measure_in_child"]
 
@@ -26,9 +24,8 @@ def measure_in_child(session: Session, cells: list[Prepared], repro: str, say: C
         try:
             return pool.submit(_measure, fresh, cells, repro, torch.get_num_threads()).result()
         except BrokenProcessPool:
-            lanes = [Lane(prepared, StageClock(torch_device(prepared.cell.device))) for prepared in cells]
-            for lane in lanes:
-                lane.end("error", "the group's process was killed; see the system's log for out of memory")
+            reason = "the group's process was killed; see the system's log for out of memory"
+            lanes = [Lane.ended(prepared, "error", reason) for prepared in cells]
             return Measured(summarise(lanes, session.spec, session.shared, repro), [])
 
 

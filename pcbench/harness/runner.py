@@ -163,7 +163,7 @@ def _narrowing(planned: Planned, prepared: Prepared) -> list[str]:
     cell = prepared.cell
     workload = next(w for w in planned.suite.workloads if w.name == cell.workload)
     path = "suite" if workload.context_tokens is None else f"workload.{workload.name}"
-    return ["--set", f"{path}.context_tokens=[{cell.context_tokens}]"]
+    return ["--set", f'suite.workloads=["{workload.name}"]', "--set", f"{path}.context_tokens=[{cell.context_tokens}]"]
 
 
 def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
@@ -171,7 +171,6 @@ def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
     options = planned.options
     name = f"{planned.suite.name}_{planned.device}_{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(options.out or Path("reports") / "runs" / name)
-    keys = [prepared.cell.key for prepared in planned.cells]
     held = (folder.path / "manifest.json").is_file()
     if held and not options.resume:
         raise ConfigError(f"--out: a new folder, got {folder.path} with a run in it; add --resume or choose another")
@@ -179,12 +178,13 @@ def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
         raise ConfigError(f"--resume: --out with the folder of an interrupted run, got {folder.path}; name it")
     if not held:
         folder.create()
-        folder.write_manifest(_manifest(planned, options.out.name if options.out else name, keys))
+        folder.write_manifest(_manifest(planned, options.out.name if options.out else name))
         return folder, set()
-    if folder.manifest["cells"] != keys:
-        raise ConfigError(
-            f"--resume: the command that began {folder.path}, got one with other cells; see manifest.json"
-        )
+    for what, now in _planned(planned).items():
+        if folder.manifest[what] != now:
+            raise ConfigError(
+                f"--resume: the command that began {folder.path}, got one with other {what}; see manifest.json"
+            )
     done = _finished(planned, folder)
     folder.keep_groups(done)
     return folder, done
@@ -201,7 +201,16 @@ def _finished(planned: Planned, folder: RunFolder) -> set[str]:
     return done
 
 
-def _manifest(planned: Planned, name: str, keys: list[str]) -> dict[str, Any]:
+def _planned(planned: Planned) -> dict[str, list[Any]]:
+    """What a run that goes on must share with the one that began."""
+    return {
+        "cells": [prepared.cell.key for prepared in planned.cells],
+        "prompts": [prepared.cell.prompts for prepared in planned.cells],
+        "new_tokens": [prepared.new_tokens for prepared in planned.cells],
+    }
+
+
+def _manifest(planned: Planned, name: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "run": name,
@@ -212,7 +221,7 @@ def _manifest(planned: Planned, name: str, keys: list[str]) -> dict[str, Any]:
         "model": asdict(planned.spec),
         "environment": environment(planned.device),
         "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip")},
-        "cells": keys,
+        **_planned(planned),
     }
 
 

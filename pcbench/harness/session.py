@@ -8,7 +8,7 @@ import torch
 
 from pcbench import ops
 from pcbench.harness.cells import Prepared
-from pcbench.harness.group import Group
+from pcbench.harness.group import Group, Lane, is_out_of_memory
 from pcbench.harness.summary import summarise
 from pcbench.measure.devices import torch_device
 from pcbench.models import load_runner
@@ -47,10 +47,14 @@ class Session:
 def measure_group(session: Session, cells: list[Prepared], repro: str, say: Callable[[str], None]) -> Measured:
     """Measures one group in this process."""
     say("loading the model")
-    runner = session.runner(cells[0])
-    lanes = Group(cells, runner, say).measure()
+    try:
+        lanes = Group(cells, session.runner(cells[0]), say).measure()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        lanes = [Lane.ended(prepared, "out_of_memory", str(error).splitlines()[0]) for prepared in cells]
     return Measured(
-        summarise(lanes, runner.spec, session.shared, repro),
+        summarise(lanes, session.spec, session.shared, repro),
         [sample for lane in lanes for sample in lane.samples],
         {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
     )

@@ -7,9 +7,9 @@ import torch
 
 from pcbench.harness.group import Lane
 from pcbench.measure.parity import Comparison, worst
-from pcbench.statistics import percentile, ratio_interval, wilson_interval
+from pcbench.statistics import mean_intervals, percentile, ratio_interval, wilson_interval
 from pcbench.tasks import load_task
-from pcbench.types import ModelSpec, Record
+from pcbench.types import Cell, ModelSpec, Record
 
 __all__ = ["summarise"]
 
@@ -88,7 +88,7 @@ def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec
     if stock and cell.backend != "torch":
         fastest = min(stock, key=lambda x: percentile(x.samples_ms, 50))
         base = fastest.prepared.cell
-        record.baseline = f"{base.method}/torch/sdpa-{_sdpa_backend(spec, cell.device, cell.dtype)}"
+        record.baseline = f"{base.method}/torch/sdpa-{_sdpa_backend(spec, base)}"
         ratio = ratio_interval(fastest.samples_ms, lane.samples_ms)
         record.speedup_vs_full, record.speedup_vs_full_ci_low, record.speedup_vs_full_ci_high = ratio
     same = [
@@ -121,18 +121,21 @@ def _add_scores(record: Record, lane: Lane, spec: ModelSpec) -> None:
     task = load_task(lane.prepared.cell.task, "task")
     record.score, record.n_samples = _mean(scores), len(scores)
     record.score_name, record.scorer = task.score_name, task.scorer_id
-    record.score_ci_low, record.score_ci_high = wilson_interval(sum(scores), len(scores))
+    if {*scores} <= {0, 1}:
+        record.score_ci_low, record.score_ci_high = wilson_interval(sum(scores), len(scores))
+    else:
+        _, record.score_ci_low, record.score_ci_high = mean_intervals({"": scores}, [])[1][""]
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _sdpa_backend(spec: ModelSpec, device: str, dtype: str) -> str:
-    """The kernel that torch's SDPA chooses for the model's heads: flash, efficient, cudnn, math."""
-    where = torch.device("cpu" if device == "cpu" else "cuda")
-    q = torch.zeros(1, spec.heads, 128, spec.head_dim, device=where, dtype=getattr(torch, dtype))
-    k = torch.zeros(1, spec.kv_heads, 128, spec.head_dim, device=where, dtype=getattr(torch, dtype))
+def _sdpa_backend(spec: ModelSpec, cell: Cell) -> str:
+    """The kernel that torch's SDPA chooses for the cell's attention: flash, efficient, cudnn, math."""
+    like: Any = {"device": "cpu" if cell.device == "cpu" else "cuda", "dtype": getattr(torch, cell.dtype)}
+    q = torch.empty(1, spec.heads, cell.context_tokens, spec.head_dim, **like)
+    k = torch.empty(1, spec.kv_heads, cell.context_tokens, spec.head_dim, **like)
     grouped = spec.heads != spec.kv_heads
     choice = torch._fused_sdp_choice(q, k, k, is_causal=True, enable_gqa=grouped)
     name = torch.nn.attention.SDPBackend(choice).name

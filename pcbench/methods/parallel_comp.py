@@ -239,6 +239,10 @@ class ParallelComp:
         """Encodes the query again over the kept chunks, behind the longest of them."""
         own = free[:1]
         store.begin(own)
+        if prompt.prefix.numel() and self.runner.spec.bos_id is not None:
+            # a BOS sees only itself, so its key is the same in every chunk: once is enough
+            first = ids.where(ids >= 0, len(layout.spans)).min()
+            store.skip_first(slots, (ids != first) & (prompt.prefix[:1] == self.runner.spec.bos_id))
         ends = torch.tensor([prompt.prefix.numel() + end - start for start, end in layout.spans], device=ids.device)
         plan = QueryPlan(self.config, self.runner.spec, torch.cat([slots, own])[None], calibrate=True)
         state = State(store, plan, ends[ids.long()].max()[None])
@@ -335,14 +339,7 @@ class QueryPlan:
                 layer, self.slots[0], pack_bits(bias_in_cache(ops, rules, q, rows, self.slots, scale=self.spec.scale))
             )
         out, _ = ops.cached_attention(
-            q,
-            rows.k_rows,
-            rows.v_rows,
-            rows.starts,
-            rows.lengths,
-            self.slots,
-            scale=self.spec.scale,
-            evicted=rows.evicted,
-            causal_last=True,
-        )
+            q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, self.slots,
+            scale=self.spec.scale, evicted=rows.evicted, causal_last=True,
+        )  # fmt: skip
         return out

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from pcbench.reference.bits import words
+from pcbench.reference.bits import pack_bits, unpack_bits, words
 from pcbench.types import KVRows, ModelSpec
 
 __all__ = ["SlotCache"]
@@ -99,6 +99,16 @@ class SlotCache(Cache):  # type: ignore[misc]
         width = self.evicted.shape[3]
         fitted = torch.nn.functional.pad(bits, (0, max(0, width - bits.shape[2])))[..., :width]
         self.evicted[layer, slots.long()] |= fitted
+
+    def skip_first(self, slots: Tensor, where: Tensor) -> None:
+        """Drops the first key of those of `slots` [K] int32 for which `where` [K] is true; the bits follow."""
+        index = slots.long()
+        self.starts[index] += where[:, None].int()
+        self.lengths[:, index] = (self.lengths[:, index] - where[:, None].int()).clamp_min(0)
+        if self.evicted is not None:
+            bits = self.evicted[:, index]
+            shifted = pack_bits(unpack_bits(bits, self.capacity + 1)[..., 1:])
+            self.evicted[:, index] = torch.where(where[:, None, None], shifted, bits)
 
     def held(self, slots: Tensor) -> float:
         """Keys in `slots` [K], mean over layers and kv-heads; waits for the device."""

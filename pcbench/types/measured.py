@@ -169,6 +169,6 @@ class Sample:
     scorer: str | None
     prompt_sha256: str
     kept_chunks: list[int] | None = None
-    chunk_scores: list[float] | None = None
+    chunk_scores: list[float | None] | None = None
     key_chunk: int | None = None
     prefill_ms: float | None = None

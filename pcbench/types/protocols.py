@@ -160,6 +160,10 @@ class KVStore(Protocol):
         """Hides keys: bits [M, H, W] int32 are added to those of `slots` [M]."""
         ...
 
+    def skip_first(self, slots: "Tensor", where: "Tensor") -> None:
+        """Drops the first key of those of `slots` [K] int32 for which `where` [K] is true."""
+        ...
+
     def held(self, slots: "Tensor") -> float:
         """Keys in `slots`, mean over layers and kv-heads; waits for the device."""
         ...

@@ -6,7 +6,7 @@ import torch
 
 from pcbench import ops, registry
 from pcbench.errors import ConfigError, Interrupted
-from pcbench.harness import group, runner
+from pcbench.harness import group, runner, session
 from pcbench.harness.runner import plan, run
 from pcbench.records import JSONL_ONLY, read_records
 
@@ -115,7 +115,7 @@ def test_the_repro_command_measures_the_same_group_again(options, console, tmp_p
     with pytest.raises(SystemExit) as ended:
         main([*words[1:], "--out", str(tmp_path / "again")])
     assert ended.value.code == 0
-    assert record.cell in {r.cell for r in read_records(tmp_path / "again")}
+    assert {(r.group, r.cell) for r in read_records(tmp_path / "again")} == {(record.group, record.cell)}
 
 
 def interrupt_after(monkeypatch, groups):
@@ -162,7 +162,11 @@ def test_resume_of_a_finished_run_measures_nothing(options, console, finished, m
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({}, "--out: a new folder, got"), ({"resume": True, "sets": ["suite.seed=1"]}, "got one with other cells")],
+    [
+        ({}, "--out: a new folder, got"),
+        ({"resume": True, "sets": ["suite.seed=1"]}, "got one with other cells"),
+        ({"resume": True, "sets": ["suite.repeats=3"]}, "got one with other prompts"),
+    ],
 )
 def test_a_folder_with_a_run_is_not_overwritten(options, console, finished, changes, message):
     before = finished.records.path.read_text()
@@ -174,6 +178,22 @@ def test_a_folder_with_a_run_is_not_overwritten(options, console, finished, chan
 def test_resume_needs_a_run(options, console):
     with pytest.raises(ConfigError, match="--resume: --out with the folder of an interrupted run"):
         run(options(resume=True), console)
+
+
+def test_a_context_too_short_for_its_task_leaves_the_other_groups(options, console, tmp_path):
+    sets = ["suite.context_tokens=[300,10]", "suite.workloads=['passkey']"]
+    _, records = run(options(out=tmp_path / "short", limit=1, methods=["full"], sets=sets), console)
+    assert [(r.context_tokens, r.status) for r in records] == [(300, "ok"), (10, "unsupported")]
+    assert "passkey" in records[1].reason
+
+
+def test_a_model_too_large_to_load_is_out_of_memory(options, console, tmp_path, monkeypatch):
+    def too_large(*_):
+        raise MemoryError("weights")
+
+    monkeypatch.setattr(session, "load_runner", too_large)
+    _, records = run(options(out=tmp_path / "large", limit=1), console)
+    assert {(r.status, r.reason) for r in records} == {("out_of_memory", "weights")}
 
 
 # of two layers only the range of the recent rule, 1/4 to 1/2, holds one: the first

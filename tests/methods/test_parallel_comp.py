@@ -27,8 +27,8 @@ def test_one_chunk_without_eviction_is_the_plain_forward(family, backend):
 
 
 @torch.inference_mode()
-def dense(runner, prompt, spans, follow):
-    """The same by one forward with a 4-d mask: blocks of chunks, a query that sees them all, repeated positions."""
+def dense(runner, prompt, spans, follow, hidden=()):
+    """The same by one forward with a 4-d mask: blocks of chunks, a query that sees all but the hidden of their keys."""
     rows = [torch.cat([prompt.prefix, prompt.context[a:b]]) for a, b in spans]
     tail = torch.cat([prompt.query, torch.tensor(follow, dtype=torch.int64)])
     ids = torch.cat([*rows, tail])
@@ -37,6 +37,7 @@ def dense(runner, prompt, spans, follow):
     positions = torch.cat([torch.arange(len(r)) for r in rows] + [start + torch.arange(len(tail))])
     index = torch.arange(len(ids))
     seen = (index <= index[:, None]) & ((owner == owner[:, None]) | (owner[:, None] == -1))
+    seen &= ~((owner[:, None] == -1) & torch.isin(index, torch.tensor(hidden, dtype=torch.int64)))
     mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
     with runner._attention("sdpa"):
         logits = runner.model(ids[None], attention_mask=mask[None, None], position_ids=positions[None]).logits[0]
@@ -103,6 +104,28 @@ def test_eviction_shrinks_the_store_and_keeps_the_capacity_per_head(backend):
     assert (whole.kept_tokens(), small.kept_tokens()) == (206, 50)
     assert small.kv_bytes < whole.kv_bytes / 3
     assert small.chunk_scores.tolist() == pytest.approx(whole.chunk_scores.tolist())
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"evict": {"capacity": 6}}, {"calibration": [{"zone": "all", "layers": [0, 1], "scope": "chunk"}]}]
+)
+def test_only_the_first_kept_chunk_keeps_its_bos(config, backend):
+    runner, prompt = make_runner(backend=backend), make_prompt(prefix=1, context=33)
+    prompt.prefix[0] = 299
+    config = dict(chunk_tokens=11, keep=3) | config
+    plain, expected, _ = continued(method(runner, **config), prompt)
+    runner = replace(runner, spec=replace(runner.spec, bos_id=299))
+    once, found, _ = continued(method(runner, **config), prompt)
+    assert once.kept_tokens() == plain.kept_tokens() - 2
+    assert not close(found, expected)
+
+
+def test_dropping_repeated_bos_keys_is_attention_without_them(backend):
+    runner, prompt = make_runner(backend=backend), make_prompt(prefix=1, context=33)
+    prompt.prefix[0] = 299
+    runner = replace(runner, spec=replace(runner.spec, bos_id=299))
+    prefilled, ours, tokens = continued(method(runner, chunk_tokens=11, keep=3), prompt)
+    assert close(ours, dense(runner, prompt, prefilled.spans, tokens, hidden=(12, 24)))
 
 
 def test_eviction_protects_the_bos(backend):
