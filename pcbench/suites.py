@@ -256,9 +256,10 @@ class _Merge:
         settings = validate(Settings, self.settings, f"{self.where}: suite")
         workloads = [validate(Workload, w, f"{self.where}: workload[{i}]") for i, w in enumerate(self.workloads)]
         cells = [validate(CellTable, c, f"{self.where}: cell[{i}]") for i, c in enumerate(self.cells)]
-        for name in settings.workloads or ():
-            if name not in (names := [w.name for w in workloads]):
-                raise unknown_name(f"{self.where}: suite.workloads", "workload", name, names)
+        named = [w.name for w in workloads]
+        for wanted in settings.workloads or ():
+            if wanted not in named:
+                raise unknown_name(f"{self.where}: suite.workloads", "workload", wanted, named)
         for i, workload in enumerate(workloads):
             if workload.timed and workload.prompts is not None:
                 raise ConfigError(

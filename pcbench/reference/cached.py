@@ -41,7 +41,7 @@ def cached_attention(
         k_rows: [T, D], dtype of q.
         v_rows: [T, D], dtype of q.
         starts: [N, Hkv] int32, first row of each segment.
-        lengths: [N, Hkv] int32, rows of each segment; 0 is allowed.
+        lengths: [N, Hkv] int32, rows of each segment; 0 is allowed. Of a segment beyond T compiled ops read nothing.
         slots: [B, P] int32, slots each batch row reads; −1 is unused.
         scale: multiplies the scores.
         evicted: [N, Hkv, W] or [N, H, W] int32 bits over the rows of a segment.
