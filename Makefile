@@ -20,7 +20,7 @@ test-slow: $(VENV)/.pcbench-test  ## the tests marked slow
 check-style: $(VENV)/.pcbench-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh' '*.hip')
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -32,7 +32,7 @@ benchmark-compare: $(VENV)/.pcbench-test  ## the same, held against tests/benchm
 
 format: $(VENV)/.pcbench-test     ## rewrite files in the project's format
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh')
+	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh' '*.hip')
 
 clean:                            ## remove what make made
 	rm -rf .venv build
@@ -45,5 +45,5 @@ $(VENV)/.pcbench: $(SOURCES)
 	@touch $@
 
 $(VENV)/.pcbench-test: $(SOURCES)
-	PYTHON=$(PYTHON) tools/make_env.sh $(VENV) test
+	PYTHON=$(PYTHON) tools/make_env.sh $(VENV) test,gates
 	@touch $(VENV)/.pcbench $@

@@ -43,17 +43,31 @@ std::vector<std::string> cpu_features() {
 }  // namespace
 
 PYBIND11_MODULE(_build_info, m) {
+  using Text = std::map<std::string, std::string>;
   m.doc() = "What this build was made with and for.";
-  m.attr("backends") = std::vector<std::string>{"cpu"};
+  m.attr("backends") = split(PCBENCH_BACKENDS);
   m.attr("cpu_isas") = split(PCBENCH_CPU_ISAS);
-  m.attr("compilers") = std::map<std::string, std::string>{{"cxx", PCBENCH_CXX_COMPILER}};
-  m.attr("flags") = std::map<std::string, std::string>{{"cxx", PCBENCH_CXX_FLAGS}};
-  m.attr("arch_lists") = std::map<std::string, std::vector<std::string>>{{"cuda", {}}, {"hip", {}}};
+  const std::string gpu = PCBENCH_GPU, why_not = PCBENCH_GPU_WHY_NOT;
+  const bool has_gpu = gpu != "cpu" && why_not.empty();
+  // backend -> why it was asked for and not built
+  m.attr("why_not") = why_not.empty() ? Text{} : Text{{gpu, why_not}};
+  Text compilers{{"cxx", PCBENCH_CXX_COMPILER}};
+  std::map<std::string, std::vector<std::string>> arch_lists{{"cuda", {}}, {"hip", {}}};
+  if (has_gpu) {
+    compilers[gpu] = PCBENCH_GPU_COMPILER;
+    arch_lists[gpu] = split(PCBENCH_GPU_CODE);
+  }
+  m.attr("compilers") = compilers;
+  m.attr("flags") = Text{{"cxx", PCBENCH_CXX_FLAGS}};
+  // sm_N and gfxN: machine code; compute_N: PTX for sm_N and later
+  m.attr("arch_lists") = arch_lists;
   m.attr("torch_version") = PCBENCH_TORCH;
   // cpu, cuda or hip: what that torch is for
   m.attr("torch_flavour") = PCBENCH_TORCH_FLAVOUR;
   m.attr("torch_target") = PCBENCH_TORCH_TARGET;
-  // kernel -> registers, spills, shared bytes of device kernels
-  m.attr("kernel_resources") = pybind11::dict();
+  // "sm_80 name" -> registers, spills and shared memory; empty where the machine that built had no tool to read them
+  m.attr("kernel_resources") = std::map<std::string, std::map<std::string, int>>{
+#include "kernel_resources.inc"
+  };
   m.def("cpu_features", &cpu_features, "Instruction sets of this CPU that kernels may ask for.");
 }

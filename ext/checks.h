@@ -18,10 +18,28 @@ namespace pcbench {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// From the first to the last element.
+inline int64_t extent_bytes(const Tensor& x) {
+  int64_t last = 0;
+  for (int64_t i = 0; i < x.dim(); ++i) {
+    if (x.size(i) == 0) {
+      return 0;
+    }
+    last += (x.size(i) - 1) * x.stride(i);
+  }
+  return (last + 1) * static_cast<int64_t>(x.element_size());
+}
+
+// Where the tensors of a call must be, and the dtypes of the model's tensors.
+struct Takes {
+  bool on_gpu = false;
+  bool f16 = false;
+};
+
 // Binds shape letters while the arguments of one call are checked.
 class Arguments {
  public:
-  explicit Arguments(const char* op) : op_(op) {}
+  explicit Arguments(const char* op, Takes takes = {}) : op_(op), takes_(takes) {}
 
   template <class Actual>
   [[noreturn]] void fail(const std::string& expected, const Actual& actual) const {
@@ -30,12 +48,11 @@ class Arguments {
     throw std::runtime_error(text.str());
   }
 
-  // `x` is on the CPU and has the letters of `shape` ("B Hkv S D", a literal), one of `dtypes` and a contiguous last
-  // dimension.
+  // `x` is where the op runs and has the letters of `shape` ("B Hkv S D", a literal), one of `dtypes` and a contiguous
+  // last dimension.
   void tensor(const char* name, const Tensor& x, const char* shape, std::initializer_list<ScalarType> dtypes) {
-    if (!x.is_cpu()) {
-      fail(std::string(name) + " must be on the CPU", "another device");
-    }
+    place(name, x);
+    spans_.push_back({name, static_cast<const char*>(x.const_data_ptr()), extent_bytes(x), false});
     int64_t dim = 0;
     for (std::string_view rest = shape; !rest.empty(); ++dim) {
       std::string_view letter = rest.substr(0, rest.find(' '));
@@ -56,7 +73,11 @@ class Arguments {
   }
 
   void floats(const char* name, const Tensor& x, const char* shape) {
-    tensor(name, x, shape, {ScalarType::Float, ScalarType::BFloat16});
+    if (takes_.f16) {
+      tensor(name, x, shape, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
+    } else {
+      tensor(name, x, shape, {ScalarType::Float, ScalarType::BFloat16});
+    }
   }
 
   void state(const char* name, const Tensor& x, const char* shape) { tensor(name, x, shape, {ScalarType::Float}); }
@@ -75,6 +96,24 @@ class Arguments {
            torch::headeronly::toString(x.scalar_type()));
     }
   }
+
+  // The argument that was checked last is written to.
+  void changed() { spans_.back().changed = true; }
+
+  // What is written to shares no memory with another argument.
+  void apart() const {
+    for (const Span& to : spans_) {
+      for (const Span& other : spans_) {
+        const bool meet = to.begin < other.begin + other.bytes && other.begin < to.begin + to.bytes;
+        if (to.changed && &to != &other && meet) {
+          fail(std::string(to.name) + " must not overlap " + other.name, "the same memory");
+        }
+      }
+    }
+  }
+
+  // The GPU that the tensors are on.
+  int32_t device() const { return device_; }
 
   // Head dims that kernels exist for.
   void head_dim() const {
@@ -130,6 +169,30 @@ class Arguments {
     return std::find_if(sizes_.begin(), sizes_.end(), [&](const auto& entry) { return entry.first == letter; });
   }
 
+  struct Span {
+    const char* name;
+    const char* begin;
+    int64_t bytes;
+    bool changed;
+  };
+
+  void place(const char* name, const Tensor& x) {
+    if (!takes_.on_gpu) {
+      if (!x.is_cpu()) {
+        fail(std::string(name) + " must be on the CPU", "another device");
+      }
+      return;
+    }
+    if (!x.is_cuda()) {
+      fail(std::string(name) + " must be on the GPU", "another device");
+    }
+    device_ = spans_.empty() ? x.get_device_index() : device_;
+    if (x.get_device_index() != device_) {
+      fail(std::string(name) + " must be on GPU " + std::to_string(device_) + " as " + spans_[0].name + " is",
+           x.get_device_index());
+    }
+  }
+
   std::string bound(std::string_view letter) const {
     auto found = find(letter);
     return found == sizes_.end() ? "" : " with " + std::string(letter) + " = " + std::to_string(found->second);
@@ -144,7 +207,10 @@ class Arguments {
   }
 
   const char* op_;
+  Takes takes_;
   Sizes sizes_;
+  std::vector<Span> spans_;
+  int32_t device_ = -1;
 };
 
 }  // namespace pcbench

@@ -3,9 +3,9 @@
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W = ⌈S/32⌉ words of eviction
 // bits, T rows of a store, N its slots, P slots a row reads or parts, R rows of a window, L keys reported per segment,
 // X rows of logits, Vt columns of a vocabulary tile, M scored chunks, K kept chunks, C capacity.
-#include <torch/csrc/stable/library.h>
+#include "registration.h"
 
-STABLE_TORCH_LIBRARY(pcbench, m) {
+PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
   // q [B, H, Q, D], k and v [B, Hkv, S, D], query_lengths [B], key_lengths [B, Hkv], evicted [B, Hkv|H, W],
   // out_in [B, H, Q, D], lse_in [B, H, Q] -> out [B, H, Q, D], lse [B, H, Q], mass [B, H, S] or [B, H, 0]
   m.def(

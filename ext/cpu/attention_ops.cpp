@@ -1,39 +1,14 @@
 // The attention ops on the CPU: checks, outputs, and the launch.
 #include <torch/csrc/stable/library.h>
 
-#include "checks.h"
 #include "cpu/isa.h"
 #include "cpu/launch.h"
+#include "op_checks.h"
 
 namespace pcbench {
 namespace {
 
 using torch::stable::new_empty;
-
-void check_calibrated_attention(Arguments& a, const Tensor& q, const Tensor& k, const Tensor& v,
-                                const std::optional<Tensor>& query_lengths, const std::optional<Tensor>& key_lengths,
-                                const std::optional<Tensor>& evicted, int64_t mass_rows,
-                                const std::optional<Tensor>& out_in, const std::optional<Tensor>& lse_in) {
-  a.floats("q", q, "B H Q D");
-  a.floats("k", k, "B Hkv S D");
-  a.floats("v", v, "B Hkv S D");
-  a.same_dtype("k", k, q);
-  a.same_dtype("v", v, q);
-  a.grouped();
-  a.head_dim();
-  a.ints("query_lengths", query_lengths, "B");
-  a.ints("key_lengths", key_lengths, "B Hkv");
-  a.bind("W", (a.size("S") + 31) / 32);
-  a.evicted(evicted, "B Hkv W", "B H W");
-  a.number("mass_rows", mass_rows >= 0, ">= 0", mass_rows);
-  if (out_in.has_value() != lse_in.has_value()) {
-    a.fail("out_in and lse_in go together", out_in ? "no lse_in" : "no out_in");
-  }
-  if (out_in) {
-    a.state("out_in", *out_in, "B H Q D");
-    a.state("lse_in", *lse_in, "B H Q");
-  }
-}
 
 std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tensor v, double scale, bool causal,
                                                         std::optional<Tensor> query_lengths,
@@ -79,25 +54,14 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
   return {out, lse, mass};
 }
 
-KeyRows check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
-                       const Tensor& starts, const Tensor& lengths, const Tensor& slots, bool causal_last) {
-  a.floats("k_rows", k_rows, "T D");
-  a.same_dtype("k_rows", k_rows, q);
-  if (v_rows) {
-    a.floats("v_rows", *v_rows, "T D");
-    a.same_dtype("v_rows", *v_rows, q);
-  }
-  a.ints("starts", starts, "N Hkv");
-  a.ints("lengths", lengths, "N Hkv");
-  a.ints("slots", slots, "B P");
-  a.grouped();
-  a.head_dim();
+KeyRows key_rows(const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows, const Tensor& starts,
+                 const Tensor& lengths, const Tensor& slots, bool causal_last) {
   return {
       .slots_in_store = a.size("N"),
       .kv_heads = a.size("Hkv"),
       .dim = a.size("D"),
       .stored_rows = a.size("T"),
-      .dtype = float_of(q),
+      .dtype = float_of(k_rows),
       .k_rows = floats(k_rows),
       .v_rows = floats(v_rows),
       .starts = ints(starts),
@@ -113,9 +77,8 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
                                             Tensor slots, double scale, std::optional<Tensor> evicted,
                                             bool causal_last) {
   Arguments a("cached_attention");
-  a.floats("q", q, "B H Q D");
-  KeyRows keys = check_key_rows(a, q, k_rows, v_rows, starts, lengths, slots, causal_last);
-  a.evicted(evicted, "N Hkv W", "N H W");
+  check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted);
+  const KeyRows keys = key_rows(a, k_rows, v_rows, starts, lengths, slots, causal_last);
   const int64_t heads = a.size("H"), rows = a.size("Q");
   Tensor out = new_empty(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
   Tensor lse = new_empty(q, {keys.batch, heads, rows}, ScalarType::Float);
@@ -140,10 +103,8 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
 Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, double scale,
                    bool causal_last, int64_t longest) {
   Arguments a("window_mass");
-  a.floats("q_last", q_last, "B H R D");
-  a.state("lse", lse, "B H R");
-  KeyRows keys = check_key_rows(a, q_last, k_rows, std::nullopt, starts, lengths, slots, causal_last);
-  a.number("longest", longest >= 0, ">= 0", longest);
+  check_window_mass(a, q_last, lse, k_rows, starts, lengths, slots, longest);
+  const KeyRows keys = key_rows(a, k_rows, std::nullopt, starts, lengths, slots, causal_last);
   Tensor mass = new_empty(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
   WindowMass p{
       .keys = keys,
@@ -163,8 +124,7 @@ Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tens
 
 std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
   Arguments a("merge_states");
-  a.state("outs", outs, "P B H Q D");
-  a.state("lses", lses, "P B H Q");
+  check_merge_states(a, outs, lses);
   const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), dim = a.size("D");
   Tensor out = new_empty(outs, {batch, heads, rows, dim}, ScalarType::Float);
   Tensor lse = new_empty(outs, {batch, heads, rows}, ScalarType::Float);

@@ -1,10 +1,10 @@
 // The ops that score and select on the CPU: checks, outputs, and the launch.
 #include <torch/csrc/stable/library.h>
 
-#include "checks.h"
 #include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "cpu/select.h"
+#include "op_checks.h"
 
 namespace pcbench {
 namespace {
@@ -18,12 +18,7 @@ int32_t* int_data(const Tensor& x) {
 void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tensor row_max, Tensor row_sum,
                       Tensor row_target) {
   Arguments a("query_nll_update");
-  a.floats("logits", logits, "X Vt");
-  a.ints("targets", targets, "X");
-  a.number("first_column", first_column >= 0, ">= 0", first_column);
-  a.state("row_max", row_max, "X");
-  a.state("row_sum", row_sum, "X");
-  a.state("row_target", row_target, "X");
+  check_query_nll_update(a, logits, targets, first_column, row_max, row_sum, row_target);
   if (a.size("Vt") == 0) {
     return;
   }
@@ -43,12 +38,7 @@ void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tenso
 Tensor chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor best_scores, Tensor best_ids,
                   Tensor best_slots) {
   Arguments a("chunk_topk");
-  a.state("scores", scores, "M");
-  a.ints("chunk_ids", chunk_ids, "M");
-  a.ints("slots", slots, "M");
-  a.state("best_scores", best_scores, "K");
-  a.ints("best_ids", best_ids, "K");
-  a.ints("best_slots", best_slots, "K");
+  check_chunk_topk(a, scores, chunk_ids, slots, best_scores, best_ids, best_slots);
   Tensor freed = new_empty(slots, {a.size("M")}, ScalarType::Int);
   plain::chunk_topk({
       .scored = a.size("M"),
@@ -62,28 +52,6 @@ Tensor chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor best_sco
       .freed = int_data(freed),
   });
   return freed;
-}
-
-void check_select_tokens(Arguments& a, const Tensor& mass, const Tensor& k, const Tensor& v, int64_t capacity,
-                         const std::optional<Tensor>& budgets, const std::optional<Tensor>& key_lengths, int64_t pool,
-                         int64_t sink, int64_t recent, const std::optional<Tensor>& protect,
-                         const std::optional<Tensor>& evicted) {
-  a.floats("k", k, "B Hkv S D");
-  a.floats("v", v, "B Hkv S D");
-  a.same_dtype("v", v, k);
-  a.state("mass", mass, "B H S");
-  a.grouped();
-  a.number("capacity", capacity >= 1 && capacity <= 8192, "in 1..8192", capacity);
-  a.number("pool", pool >= 1 && pool % 2 == 1, "odd and >= 1", pool);
-  a.number("sink", sink >= 0, ">= 0", sink);
-  a.number("recent", recent >= 0, ">= 0", recent);
-  a.ints("budgets", budgets, "B Hkv");
-  a.ints("key_lengths", key_lengths, "B Hkv");
-  if (protect) {
-    a.tensor("protect", *protect, "B S", {ScalarType::Bool});
-  }
-  a.bind("W", (a.size("S") + 31) / 32);
-  a.ints("evicted", evicted, "B Hkv W");
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, Tensor v, int64_t capacity,

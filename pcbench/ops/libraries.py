@@ -13,6 +13,7 @@ import torch
 from pcbench import reference
 from pcbench.errors import unknown_name
 from pcbench.ops.fakes import register
+from pcbench.ops.gpus import TorchGpu
 
 __all__ = ["COMPILED", "HEAD_DIMS", "load", "why_not"]
 
@@ -50,7 +51,7 @@ def why_not(
     library = load(backend)
     if isinstance(library, str):
         return library
-    return _no_isa(backend, library) or _not_covered(backend, op, head_dim, dtype)
+    return _cannot_run(backend, library) or _not_covered(backend, op, head_dim, dtype)
 
 
 @cache
@@ -61,7 +62,11 @@ def load(backend: str) -> ctypes.CDLL | str:
     except ImportError as error:
         return f"the extension is not built ({error}); run `pip install .`"
     if backend not in info.backends:
-        return f"this build has no {backend} kernels (built for {', '.join(info.backends)})"
+        reason = info.why_not.get(backend, f"built for {', '.join(info.backends)}")
+        return f"this build has no {backend} kernels ({reason})"
+    # the CPU's library owns the schema
+    if backend != "cpu" and isinstance(schema := load("cpu"), str):
+        return schema
     path = Path(str(info.__file__)).parent / f"libpcbench_{backend}.so"
     try:
         # the ops register themselves while the library loads
@@ -72,9 +77,9 @@ def load(backend: str) -> ctypes.CDLL | str:
     return library
 
 
-def _no_isa(backend: str, library: ctypes.CDLL) -> str | None:
+def _cannot_run(backend: str, library: ctypes.CDLL) -> str | None:
     if backend != "cpu":
-        return None
+        return TorchGpu.here().why_not(backend, import_module("pcbench._build_info").arch_lists[backend])
     library.pcbench_cpu_isa_error.restype = ctypes.c_char_p
     error: bytes | None = library.pcbench_cpu_isa_error()
     return None if error is None else error.decode()

@@ -25,12 +25,18 @@ class Arguments:
     def __init__(self, op: str) -> None:
         self.op = op
         self.sizes: dict[str, int] = {}
+        self.first: tuple[str, torch.device] | None = None
 
     def fail(self, expected: str, actual: object) -> ShapeError:
         return ShapeError(f"{self.op}: {expected}, got {actual}; see help(pcbench.reference.{self.op})")
 
     def tensor(self, name: str, value: Tensor, shape: str, dtypes: tuple[torch.dtype, ...]) -> None:
-        """`value` has the letters of `shape` ("B Hkv S D"), one of `dtypes` and a contiguous last dimension."""
+        """`value` has the letters of `shape` ("B Hkv S D"), one of `dtypes`, a contiguous last dimension and the
+        device of the other tensors.
+        """
+        lead, device = self.first = self.first or (name, value.device)
+        if value.device != device:
+            raise self.fail(f"{name} must be on {device} as {lead} is", value.device)
         letters = shape.split()
         if value.dim() != len(letters):
             raise self.fail(f"{name} must be [{', '.join(letters)}]", list(value.shape))

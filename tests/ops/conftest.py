@@ -1,5 +1,6 @@
 import pytest
 import torch
+from emulated import blocks_run
 
 from pcbench.ops.isa import cpu_isa, cpu_isas, use_cpu_isa
 
@@ -21,3 +22,8 @@ def isa(request):
     use_cpu_isa(request.param)
     yield request.param
     use_cpu_isa(before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for library, blocks in blocks_run().items():
+        terminalreporter.write_line(f"emulated {library}: {blocks} blocks")

@@ -24,9 +24,10 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in zip(bits(first), bits(second), strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("case", LARGE, ids=str)
-def test_three_runs_are_equal_bit_for_bit(case, device):
-    inputs = case.inputs(device, torch.float32)
+def test_three_runs_are_equal_bit_for_bit(case, dtype, device):
+    inputs = case.inputs(device, dtype)
     first = run(ops, case.op, inputs)
     for _ in range(2):
         assert same(first, run(ops, case.op, inputs))

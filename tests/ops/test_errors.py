@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from emulated import LIBRARIES, emulated_ops
 
 from pcbench import ops, reference
 from pcbench.errors import BackendUnavailable, ShapeError
@@ -90,6 +91,13 @@ def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments,
         getattr(torch.ops.pcbench, op)(**arguments)
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(("op", "arguments", "words"), WRONG, ids=[f"{op}-{words}" for op, _, words in WRONG])
+def test_wrong_arguments_are_refused_by_the_gpu_ops_in_the_same_words(op, arguments, words, library):
+    with pytest.raises(RuntimeError, match=f"{op}: {words.split(',')[0]}"):
+        getattr(emulated_ops(library), op)(**arguments)
+
+
 MODEL_TENSORS = ("q", "k", "v", "q_last", "k_rows", "v_rows", "logits")
 
 
@@ -115,6 +123,16 @@ def test_dtype_without_a_kernel_is_refused_by_name(op, arguments, dtype):
         getattr(torch.ops.pcbench, op)(**arguments)
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_gpu_ops_take_float16_and_refuse_float64(library):
+    ops = emulated_ops(library)
+    half = {name: x.half() if name in MODEL_TENSORS else x for name, x in attention().items()}
+    assert ops.calibrated_attention(**half)[0].dtype == torch.float16
+    double = {name: x.double() if name in MODEL_TENSORS else x for name, x in attention().items()}
+    with pytest.raises(RuntimeError, match="q must have a dtype that this op takes"):
+        ops.calibrated_attention(**double)
+
+
 def test_float64_state_is_refused_by_name():
     arguments = nll()
     arguments |= {name: arguments[name].double() for name in ("row_max", "row_sum", "row_target")}
@@ -135,11 +153,41 @@ def test_capacity_beyond_the_kernels_is_refused():
         ops.select_tokens(**select(capacity=8193))
 
 
+@pytest.mark.parametrize(
+    ("op", "arguments", "moved", "lead"),
+    [
+        ("calibrated_attention", attention(), "v", "q"),
+        ("calibrated_attention", attention(key_lengths=ints([9, 9])), "key_lengths", "q"),
+        ("cached_attention", cached(), "slots", "q"),
+        ("window_mass", window(), "lse", "q_last"),
+        ("merge_states", {"outs": draw(2, 1, 1, 3, 64), "lses": draw(2, 1, 1, 3)}, "lses", "outs"),
+        ("query_nll_update", nll(), "row_sum", "logits"),
+        ("chunk_topk", topk(), "best_slots", "scores"),
+        ("select_tokens", select(), "mass", "k"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_tensors_of_two_devices_are_refused_by_name(op, arguments, moved, lead):
+    arguments = arguments | {moved: arguments[moved].to("meta")}
+    for backend in (ops, reference):
+        with pytest.raises(ShapeError, match=f"{op}: {moved} must be on cpu as {lead} is, got meta"):
+            getattr(backend, op)(**arguments)
+
+
 def test_tensor_of_another_backend_is_refused():
     with pytest.raises(BackendUnavailable, match="merge_states: the cpu backend takes cpu tensors, got a meta tensor"):
         ops.backend("cpu").merge_states(*(x.to("meta") for x in (draw(2, 1, 1, 3, 64), draw(2, 1, 1, 3))))
     with pytest.raises(BackendUnavailable, match="kernels for cpu, cuda and hip tensors, got a meta tensor"):
         ops.merge_states(*(x.to("meta") for x in (draw(2, 1, 1, 3, 64), draw(2, 1, 1, 3))))
+
+
+def test_changed_argument_that_overlaps_another_is_refused():
+    best = ints(0, 1)
+    with pytest.raises(RuntimeError, match="chunk_topk: best_ids must not overlap best_slots, got the same memory"):
+        ops.chunk_topk(**topk(best_ids=best, best_slots=best))
+    state = draw(3)
+    with pytest.raises(RuntimeError, match="query_nll_update: row_max must not overlap row_sum, got the same memory"):
+        ops.query_nll_update(**nll(row_max=state, row_sum=state))
 
 
 def test_segments_outside_the_store_are_empty():

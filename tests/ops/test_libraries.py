@@ -12,6 +12,7 @@ import torch
 from pcbench import _build_info, ops
 from pcbench.errors import BackendUnavailable, ConfigError
 from pcbench.ops import libraries
+from pcbench.ops.gpus import TorchGpu
 from pcbench.ops.isa import cpu_isa, cpu_isas, use_cpu_isa
 
 
@@ -43,8 +44,42 @@ def test_why_not_says_what_is_missing():
     found = ops.why_not("cpu", "merge_states", dtype=torch.float16)
     assert found == "merge_states on cpu needs float32 or bfloat16, got float16"
     built = ", ".join(_build_info.backends)
-    for backend in {"cuda", "hip"} - set(_build_info.backends):
+    for backend in {"cuda", "hip"} - set(_build_info.backends) - set(_build_info.why_not):
         assert ops.why_not(backend) == f"this build has no {backend} kernels (built for {built})"
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """pretend(**fields): another build, and libraries that were never loaded."""
+
+    def replace(**fields):
+        info = SimpleNamespace(**vars(_build_info) | fields)
+        monkeypatch.setattr(libraries, "import_module", lambda name: info)
+        monkeypatch.setattr(libraries, "load", cache(libraries.load.__wrapped__))
+
+    return replace
+
+
+def test_compiler_that_was_missing_at_build_time_is_the_reason(pretend):
+    pretend(backends=["cpu"], why_not={"cuda": "nvcc was not found"})
+    assert ops.why_not("cuda") == "this build has no cuda kernels (nvcc was not found)"
+    assert ops.why_not("hip") == "this build has no hip kernels (built for cpu)"
+
+
+def test_loaded_gpu_library_needs_a_gpu_and_a_kernel(pretend, monkeypatch):
+    pretend(backends=["cpu", "cuda"], arch_lists={"cuda": ["sm_90"]})
+    monkeypatch.setattr(libraries, "load", lambda backend: object())
+    for gpu, reason in [
+        (TorchGpu("cuda"), "cuda kernels need a GPU, and torch finds none"),
+        (TorchGpu("cuda", "T4", "sm_75"), "this build has code for sm_90, got T4, which is sm_75"),
+        (TorchGpu("cuda", "H200", "sm_90"), None),
+    ]:
+        monkeypatch.setattr(libraries.TorchGpu, "here", lambda gpu=gpu: gpu)
+        assert ops.why_not("cuda", "merge_states") == reason
+    assert ops.why_not("cuda", "window_mass", dtype=torch.float16, head_dim=96) is None
+    assert ops.why_not("cuda", "window_mass", head_dim=80) == "window_mass on cuda needs head_dim 64, 96 or 128, got 80"
+    needs = "merge_states on cuda needs float32, bfloat16 or float16, got float64"
+    assert ops.why_not("cuda", "merge_states", dtype=torch.float64) == needs
 
 
 def test_why_not_knows_its_names():
@@ -54,16 +89,16 @@ def test_why_not_knows_its_names():
         ops.why_not("cpu", "select_token")
 
 
-def test_failed_load_is_explained_and_remembered(monkeypatch, tmp_path):
-    broken = tmp_path / "libpcbench_cuda.so"
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_failed_load_is_explained_and_remembered(pretend, backend, tmp_path):
+    # the CPU's library is loaded first: it owns the schema
+    broken = tmp_path / "libpcbench_cpu.so"
     broken.write_bytes(b"no library" * 99)
-    info = SimpleNamespace(backends=["cuda"], __file__=str(tmp_path / "_build_info.so"))
-    monkeypatch.setattr(libraries, "import_module", lambda name: info)
-    monkeypatch.setattr(libraries, "load", cache(libraries.load.__wrapped__))
-    first = ops.libraries.why_not("cuda")
+    pretend(backends=["cpu", "cuda"], __file__=str(tmp_path / "_build_info.so"))
+    first = ops.libraries.why_not(backend)
     assert first == f"library {broken}: {broken}: invalid ELF header"
     broken.unlink()
-    assert ops.libraries.why_not("cuda") == first
+    assert ops.libraries.why_not(backend) == first
 
 
 def test_missing_extension_is_explained():
@@ -107,8 +142,11 @@ def test_build_info_is_complete():
     assert _build_info.torch_flavour in ("cpu", "cuda", "hip")
     assert set(_build_info.cpu_isas) >= {"portable"}
     assert isinstance(_build_info.cpu_features(), list)
-    assert _build_info.kernel_resources == {}
-    assert _build_info.compilers["cxx"]
+    assert {"cxx", *_build_info.backends} == {*_build_info.compilers, "cpu"}
+    assert {name for name, code in _build_info.arch_lists.items() if code} == {*_build_info.backends} - {"cpu"}
+    assert all(
+        set(used) == {"registers", "spill_bytes", "shared_bytes"} for used in _build_info.kernel_resources.values()
+    )
 
 
 def test_backend_unavailable_carries_the_reason():

@@ -1,0 +1,55 @@
+// calibrated_attention_fast of CUDA: what the kernel takes, and how its blocks are laid out.
+#include <algorithm>
+
+#include "attention_limits.h"
+#include "device/launch.h"
+#include "gpu/attention.h"
+
+namespace pcbench::device {
+namespace {
+
+constexpr int64_t rows_of_block = 128;
+// keys and values of the pairs side by side: half of the smallest L2 of the GPUs that this is for
+constexpr int64_t section_bytes = int64_t{16} << 20;
+
+bool takes(const CalibratedAttention& p) {
+  const int64_t group = p.kv_heads ? p.heads / p.kv_heads : 0;
+  return takes_inputs(p.dtype, p.dim, p.scale) && takes_rows(p.q, {p.batch, p.heads, p.rows}) &&
+         takes_rows(p.k, {p.batch, p.kv_heads, p.keys}) && takes_rows(p.v, {p.batch, p.kv_heads, p.keys}) &&
+         group <= most_packed && p.rows * group < most_items && p.keys < most_items;
+}
+
+}  // namespace
+
+int64_t calibrated_attention_scratch(const CalibratedAttention&) {
+  return 0;
+}
+
+bool calibrated_attention_fast(const CalibratedAttention& p, void*, Stream stream) {
+  if (!takes(p)) {
+    return false;
+  }
+  if (p.batch * p.heads * p.rows == 0) {
+    return true;
+  }
+  const bool own_bits = p.evicted.data && p.evicted_heads != p.kv_heads;
+  const int64_t pack = own_bits ? 1 : p.heads / p.kv_heads, pairs = p.batch * (p.heads / pack);
+  const int64_t row_blocks = ceil_div(p.rows * pack, rows_of_block);
+  if (pairs * row_blocks >= most_items) {
+    return false;
+  }
+  const int64_t fit = section_bytes / (p.keys * p.dim * 4 + 1);
+  const CalibratedLaunch x{
+      .p = p,
+      .scale = p.scale * 1.44269504f,
+      .pack = static_cast<int32_t>(pack),
+      .head_blocks = static_cast<int32_t>(p.heads / pack),
+      .row_blocks = static_cast<int32_t>(row_blocks),
+      .pairs = static_cast<int32_t>(pairs),
+      .section = static_cast<int32_t>(std::clamp<int64_t>(fit, 1, pairs)),
+  };
+  by_dtype_and_dim(p.dtype, p.dim, [&]<class T, int D>() { launch_calibrated<T, D>(x, stream); });
+  return true;
+}
+
+}  // namespace pcbench::device

@@ -1,0 +1,10 @@
+// The attention kernels of bf16 inputs and head dim 96.
+#include "attention.cuh"
+#include "cached.cuh"
+
+namespace pcbench::device {
+
+template void launch_calibrated<bf16, 96>(const CalibratedLaunch&, Stream);
+template void launch_cached<bf16, 96>(const CachedLaunch&, Stream);
+
+}  // namespace pcbench::device

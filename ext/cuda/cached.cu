@@ -1,0 +1,81 @@
+// cached_attention_fast of CUDA: what the kernels take, and their scratch memory.
+#include "attention_limits.h"
+#include "device/launch.h"
+#include "gpu/attention.h"
+
+namespace pcbench::device {
+namespace {
+
+// counts of tiles and the listed segments lie in shared memory
+constexpr int64_t most_pairs = 4096, most_listed = 512;
+constexpr int64_t rows_of_tile = 128;
+
+int64_t pack_of(const CachedAttention& p) {
+  const bool own_bits = p.evicted.data && p.evicted_heads != p.keys.kv_heads;
+  return own_bits ? 1 : p.heads / p.keys.kv_heads;
+}
+
+bool takes(const CachedAttention& p) {
+  const KeyRows& keys = p.keys;
+  if (!keys.kv_heads || p.heads / keys.kv_heads > most_packed) {
+    return false;
+  }
+  const int64_t pack = pack_of(p), pairs = keys.batch * (p.heads / pack);
+  return takes_inputs(keys.dtype, keys.dim, p.scale) && takes_rows(p.q, {keys.batch, p.heads, p.rows}) &&
+         takes_rows(keys.k_rows, {keys.stored_rows}) && takes_rows(keys.v_rows, {keys.stored_rows}) &&
+         p.rows * pack < most_items && keys.stored_rows < most_items && pairs <= most_pairs &&
+         pairs * ceil_div(p.rows * pack, rows_of_tile) < most_items && keys.listed <= most_listed;
+}
+
+int64_t aligned(int64_t bytes) {
+  return ceil_div(bytes, 16) * 16;
+}
+
+struct Plan {
+  CachedLaunch x{};
+  int64_t before_bytes, states_bytes, outs_bytes;
+
+  explicit Plan(const CachedAttention& p) {
+    const int64_t pack = pack_of(p), rows = p.rows * pack;
+    x.p = p;
+    x.scale = p.scale * 1.44269504f;
+    x.pack = static_cast<int32_t>(pack);
+    x.head_blocks = static_cast<int32_t>(p.heads / pack);
+    x.block_rows = static_cast<int32_t>(rows <= few_rows ? few_rows : rows_of_tile);
+    x.row_blocks = static_cast<int32_t>(ceil_div(rows, x.block_rows));
+    x.pairs = static_cast<int32_t>(p.keys.batch * x.head_blocks);
+    x.blocks = 2 * multiprocessors();
+    const int64_t part_rows = (x.blocks + int64_t{x.pairs} * x.row_blocks) * x.block_rows;
+    before_bytes = aligned((x.pairs + 1) * static_cast<int64_t>(sizeof(int32_t)));
+    states_bytes = aligned(part_rows * 2 * static_cast<int64_t>(sizeof(float)));
+    outs_bytes = part_rows * p.keys.dim * static_cast<int64_t>(sizeof(float));
+  }
+};
+
+}  // namespace
+
+int64_t cached_attention_scratch(const CachedAttention& p) {
+  if (!takes(p)) {
+    return 0;
+  }
+  const Plan plan(p);
+  return plan.before_bytes + plan.states_bytes + plan.outs_bytes;
+}
+
+bool cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream) {
+  if (!takes(p)) {
+    return false;
+  }
+  if (p.keys.batch * p.heads * p.rows == 0) {
+    return true;
+  }
+  Plan plan(p);
+  char* memory = static_cast<char*>(scratch);
+  plan.x.before = reinterpret_cast<int32_t*>(memory);
+  plan.x.states = reinterpret_cast<float*>(memory + plan.before_bytes);
+  plan.x.outs = reinterpret_cast<float*>(memory + plan.before_bytes + plan.states_bytes);
+  by_dtype_and_dim(p.keys.dtype, p.keys.dim, [&]<class T, int D>() { launch_cached<T, D>(plan.x, stream); });
+  return true;
+}
+
+}  // namespace pcbench::device

@@ -1,0 +1,32 @@
+// The portable kernels, as the glue calls them. Each equals the function of pcbench.reference of its name.
+//
+// `scratch` is device memory of the bytes that the function of the same name before it asks for, 16-byte aligned.
+#pragma once
+
+#include "gpu/stream.h"
+#include "params.h"
+
+namespace pcbench::device {
+
+void merge_states(const MergeStates& p, Stream stream);
+
+void query_nll_update(const QueryNll& p, Stream stream);
+
+int64_t chunk_topk_scratch(const ChunkTopk& p);
+void chunk_topk(const ChunkTopk& p, void* scratch, Stream stream);
+
+int64_t select_tokens_scratch(const SelectTokens& p);
+void select_tokens(const SelectTokens& p, void* scratch, Stream stream);
+
+void window_mass(const WindowMass& p, Stream stream);
+
+// mass of calibrated_attention, from the lse that an attention kernel wrote.
+void calibrated_attention_mass(const CalibratedAttention& p, Stream stream);
+
+// out and lse, for what the tensor-core kernels refuse.
+void calibrated_attention_portable(const CalibratedAttention& p, Stream stream);
+
+int64_t cached_attention_portable_scratch(const CachedAttention& p);
+void cached_attention_portable(const CachedAttention& p, void* scratch, Stream stream);
+
+}  // namespace pcbench::device

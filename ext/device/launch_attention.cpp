@@ -1,0 +1,99 @@
+// Starts the portable attention kernels.
+#include <type_traits>
+
+#include "device/cached_attention.h"
+#include "device/calibrated_attention.h"
+#include "device/kernels.h"
+#include "device/key_mass.h"
+#include "device/launch.h"
+#include "device/merge_states.h"
+
+namespace pcbench::device {
+namespace {
+
+using namespace portable;
+
+template <int N>
+using Constant = std::integral_constant<int, N>;
+
+// f(D) for the head dim; the glue has refused others.
+template <class F>
+void with_dim(int64_t dim, F f) {
+  switch (dim) {
+    case 64:
+      return f(Constant<64>{});
+    case 96:
+      return f(Constant<96>{});
+    default:
+      return f(Constant<128>{});
+  }
+}
+
+// f(D, R): few rows need a low tile only.
+template <class F>
+void with_tile(int64_t dim, int64_t rows, F f) {
+  with_dim(dim, [&](auto d) { rows <= tile_row_threads ? f(d, Constant<1>{}) : f(d, Constant<4>{}); });
+}
+
+int64_t blocks_of(int64_t packed_rows) {
+  return ceil_div(packed_rows, packed_rows <= tile_row_threads ? tile_row_threads : 4 * tile_row_threads);
+}
+
+CachedCall cached_call(const CachedAttention& p, void* scratch) {
+  CachedCall call{p, 1, static_cast<float*>(scratch)};
+  // several blocks a multiprocessor, and a cap on what is merged
+  const int64_t wanted = 8 * multiprocessors(), most = 128;
+  const int64_t blocks = p.keys.batch * p.keys.kv_heads * blocks_of(call.packed_rows());
+  const int64_t tiles = p.keys.listed * ceil_div(p.keys.stored_rows, tile_keys);
+  const int64_t splits = ceil_div(wanted, larger<int64_t>(1, blocks));
+  call.splits = static_cast<int32_t>(clamped<int64_t>(smaller(splits, most), 1, larger<int64_t>(1, tiles)));
+  return call;
+}
+
+}  // namespace
+
+void merge_states(const MergeStates& p, Stream stream) {
+  constexpr int rows = merge_threads / warp_width;
+  launch(merge_states_kernel, {ceil_div(p.batch * p.heads * p.rows, rows)}, merge_threads, 0, stream, p);
+}
+
+void calibrated_attention_portable(const CalibratedAttention& p, Stream stream) {
+  with_dim(p.dim, [&](auto d) {
+    using Tile = RowTile<d(), 4>;
+    const Grid grid{ceil_div(p.rows, Tile::rows), p.heads, p.batch};
+    launch(calibrated_attention_kernel<d()>, grid, tile_threads, Tile::shared_bytes, stream, p);
+  });
+}
+
+void calibrated_attention_mass(const CalibratedAttention& p, Stream stream) {
+  with_tile(p.dim, smaller(p.rows, p.mass_rows), [&](auto d, auto r) {
+    const Grid grid{ceil_div(p.keys, tile_keys), p.kv_heads, p.batch};
+    launch(calibrated_mass_kernel<d(), r()>, grid, tile_threads, RowTile<d(), r()>::shared_bytes, stream, p);
+  });
+}
+
+void window_mass(const WindowMass& p, Stream stream) {
+  with_tile(p.keys.dim, p.rows, [&](auto d, auto r) {
+    const Grid grid{ceil_div(p.longest, tile_keys), p.keys.kv_heads, p.keys.batch * p.keys.listed};
+    launch(window_mass_kernel<d(), r()>, grid, tile_threads, RowTile<d(), r()>::shared_bytes, stream, p);
+  });
+}
+
+int64_t cached_attention_portable_scratch(const CachedAttention& p) {
+  const CachedCall call = cached_call(p, nullptr);
+  const int64_t parts = p.keys.batch * p.keys.kv_heads * call.packed_rows() * call.splits;
+  return parts * (p.keys.dim + 2) * static_cast<int64_t>(sizeof(float));
+}
+
+void cached_attention_portable(const CachedAttention& p, void* scratch, Stream stream) {
+  const CachedCall call = cached_call(p, scratch);
+  const int64_t pairs = p.keys.batch * p.keys.kv_heads;
+  with_tile(p.keys.dim, call.packed_rows(), [&](auto d, auto r) {
+    const Grid grid{blocks_of(call.packed_rows()), call.splits, pairs};
+    launch(cached_attention_kernel<d(), r()>, grid, tile_threads, RowTile<d(), r()>::shared_bytes, stream, call);
+  });
+  constexpr int rows = merge_splits_threads / warp_width;
+  launch(merge_splits_kernel, {ceil_div(pairs * call.packed_rows(), rows)}, merge_splits_threads, 0, stream, call);
+}
+
+}  // namespace pcbench::device

@@ -1,0 +1,77 @@
+// Starts the kernels that score and select.
+#include "device/chunk_topk.h"
+#include "device/kernels.h"
+#include "device/launch.h"
+#include "device/query_nll.h"
+#include "device/select_tokens.h"
+
+namespace pcbench::device {
+namespace {
+
+// Keys that one launch ranks and selects.
+constexpr int64_t held_keys = 16384;
+
+bool packed(const Floats& x, const SelectTokens& p) {
+  const int64_t steps = (x.strides[0] | x.strides[1] | x.strides[2]) * p.itemsize | p.row_bytes;
+  return (reinterpret_cast<uintptr_t>(x.data) | static_cast<uintptr_t>(steps)) % 16 == 0;
+}
+
+SelectCall select_call(const SelectTokens& p, void* scratch) {
+  // enough blocks for every multiprocessor to copy, each with rows enough to be worth a selection
+  const int64_t pairs = larger<int64_t>(1, p.batch * p.kv_heads), fewest_rows = 32;
+  const int64_t wanted = ceil_div(2 * multiprocessors(), pairs);
+  const int64_t shares = clamped<int64_t>(wanted, 1, ceil_div(p.capacity, fewest_rows));
+  return {p, static_cast<int32_t>(shares), static_cast<int32_t>(ceil_div(p.capacity, shares)),
+          packed(p.k, p) && packed(p.v, p), static_cast<uint32_t*>(scratch)};
+}
+
+template <int Threads, int Held>
+void start(const SelectCall& call, Stream stream) {
+  const int64_t listed = select_list + 4 * int64_t{call.share_rows}, held = Held ? 4 * call.p.keys : 0;
+  const Grid grid{call.p.batch * call.p.kv_heads * call.shares};
+  launch(select_tokens_kernel<Threads, Held>, grid, Threads, static_cast<int>(larger(listed, held)), stream, call);
+}
+
+}  // namespace
+
+void query_nll_update(const QueryNll& p, Stream stream) {
+  const auto kernel = p.dtype == Float::f32    ? query_nll_kernel<float>
+                      : p.dtype == Float::bf16 ? query_nll_kernel<bf16>
+                                               : query_nll_kernel<half>;
+  launch(kernel, {p.rows}, nll_threads, nll_shared_bytes, stream, p);
+}
+
+int64_t chunk_topk_scratch(const ChunkTopk& p) {
+  return (p.kept + p.scored) * topk_entry_bytes;
+}
+
+void chunk_topk(const ChunkTopk& p, void* scratch, Stream stream) {
+  const int64_t entries = p.kept + p.scored;
+  float* scores = static_cast<float*>(scratch);
+  int32_t* ids = reinterpret_cast<int32_t*>(scores + entries);
+  const ChunkTopkCall call{p, scores, ids, ids + entries, ids + 2 * entries, ids + 3 * entries};
+  launch(chunk_topk_kernel, {}, topk_threads, 0, stream, call);
+}
+
+int64_t select_tokens_scratch(const SelectTokens& p) {
+  return p.keys > held_keys ? p.batch * p.kv_heads * p.keys * static_cast<int64_t>(sizeof(uint32_t)) : 0;
+}
+
+void select_tokens(const SelectTokens& p, void* scratch, Stream stream) {
+  const SelectCall call = select_call(p, scratch);
+  if (p.keys <= 1024) {
+    return start<256, 4>(call, stream);
+  }
+  if (p.keys <= 4096) {
+    return start<512, 8>(call, stream);
+  }
+  if (p.keys <= held_keys) {
+    return start<1024, 16>(call, stream);
+  }
+  const int reached = rank_keys + 2 * static_cast<int>(p.pool / 2);
+  const Grid grid{ceil_div(p.keys, rank_keys), p.batch * p.kv_heads};
+  launch(rank_keys_kernel, grid, rank_threads, reached * 4, stream, call);
+  start<1024, 0>(call, stream);
+}
+
+}  // namespace pcbench::device

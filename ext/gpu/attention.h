@@ -1,0 +1,21 @@
+// What the glue calls for attention: the tensor-core kernels of the platform.
+#pragma once
+
+#include "gpu/stream.h"
+#include "params.h"
+
+namespace pcbench::device {
+
+// Bytes of device memory that the function of the same name needs; it is 16-byte aligned.
+int64_t calibrated_attention_scratch(const CalibratedAttention& p);
+int64_t cached_attention_scratch(const CachedAttention& p);
+
+// Writes out and lse, not mass. False: this dtype or shape has no tensor-core kernel, and nothing was started.
+bool calibrated_attention_fast(const CalibratedAttention& p, void* scratch, Stream stream);
+bool cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream);
+
+// Writes mass from the lse that attention wrote; the same promise.
+bool calibrated_attention_mass_fast(const CalibratedAttention& p, Stream stream);
+bool window_mass_fast(const WindowMass& p, Stream stream);
+
+}  // namespace pcbench::device

@@ -1,0 +1,164 @@
+// The attention ops on a GPU: checks, outputs, and the launch.
+#include "device/kernels.h"
+#include "gpu/attention.h"
+#include "gpu/call.h"
+#include "op_checks.h"
+
+namespace pcbench {
+namespace {
+
+using torch::stable::new_empty;
+
+std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tensor v, double scale, bool causal,
+                                                        std::optional<Tensor> query_lengths,
+                                                        std::optional<Tensor> key_lengths,
+                                                        std::optional<Tensor> evicted, int64_t mass_rows,
+                                                        std::optional<Tensor> out_in, std::optional<Tensor> lse_in) {
+  Arguments a("calibrated_attention", gpu_takes);
+  check_calibrated_attention(a, q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in);
+  const Call call(a);
+  const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), keys = a.size("S"), dim = a.size("D");
+  const ScalarType out_dtype = out_in ? ScalarType::Float : q.scalar_type();
+  Tensor out = new_empty(q, {batch, heads, rows, dim}, out_dtype);
+  Tensor lse = new_empty(q, {batch, heads, rows}, ScalarType::Float);
+  Tensor mass = new_empty(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
+  const CalibratedAttention p{
+      .batch = batch,
+      .heads = heads,
+      .kv_heads = a.size("Hkv"),
+      .rows = rows,
+      .keys = keys,
+      .dim = dim,
+      .dtype = call.float_of(q),
+      .q = call.floats(q),
+      .k = call.floats(k),
+      .v = call.floats(v),
+      .scale = static_cast<float>(scale),
+      .causal = causal,
+      .query_lengths = call.ints(query_lengths),
+      .key_lengths = call.ints(key_lengths),
+      .evicted = call.ints(evicted),
+      .evicted_heads = evicted ? evicted->size(1) : 0,
+      .words = a.size("W"),
+      .mass_rows = mass_rows,
+      .out_in = call.floats(out_in),
+      .lse_in = call.floats(lse_in),
+      .out = call.written<void>(out),
+      .out_dtype = call.float_of(out),
+      .lse = call.written<float>(lse),
+      .mass = call.written<float>(mass),
+  };
+  Tensor memory = call.scratch(q, device::calibrated_attention_scratch(p));
+  if (!device::calibrated_attention_fast(p, call.written<void>(memory), call.stream())) {
+    device::calibrated_attention_portable(p, call.stream());
+  }
+  if (mass_rows && !device::calibrated_attention_mass_fast(p, call.stream())) {
+    device::calibrated_attention_mass(p, call.stream());
+  }
+  return {out, lse, mass};
+}
+
+KeyRows key_rows(const Call& call, const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
+                 const Tensor& starts, const Tensor& lengths, const Tensor& slots, bool causal_last) {
+  return {
+      .slots_in_store = a.size("N"),
+      .kv_heads = a.size("Hkv"),
+      .dim = a.size("D"),
+      .stored_rows = a.size("T"),
+      .dtype = call.float_of(k_rows),
+      .k_rows = call.floats(k_rows),
+      .v_rows = call.floats(v_rows),
+      .starts = call.ints(starts),
+      .lengths = call.ints(lengths),
+      .batch = a.size("B"),
+      .listed = a.size("P"),
+      .slots = call.ints(slots),
+      .causal_last = causal_last,
+  };
+}
+
+std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
+                                            Tensor slots, double scale, std::optional<Tensor> evicted,
+                                            bool causal_last) {
+  Arguments a("cached_attention", gpu_takes);
+  check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted);
+  const Call call(a);
+  const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, slots, causal_last);
+  const int64_t heads = a.size("H"), rows = a.size("Q");
+  Tensor out = new_empty(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
+  Tensor lse = new_empty(q, {keys.batch, heads, rows}, ScalarType::Float);
+  const CachedAttention p{
+      .keys = keys,
+      .heads = heads,
+      .rows = rows,
+      .q = call.floats(q),
+      .scale = static_cast<float>(scale),
+      .evicted = call.ints(evicted),
+      .evicted_heads = evicted ? evicted->size(1) : 0,
+      .words = evicted ? evicted->size(2) : 0,
+      .out = call.written<void>(out),
+      .lse = call.written<float>(lse),
+  };
+  Tensor memory = call.scratch(q, device::cached_attention_scratch(p));
+  if (!device::cached_attention_fast(p, call.written<void>(memory), call.stream())) {
+    memory = call.scratch(q, device::cached_attention_portable_scratch(p));
+    device::cached_attention_portable(p, call.written<void>(memory), call.stream());
+  }
+  return {out, lse};
+}
+
+Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, double scale,
+                   bool causal_last, int64_t longest) {
+  Arguments a("window_mass", gpu_takes);
+  check_window_mass(a, q_last, lse, k_rows, starts, lengths, slots, longest);
+  const Call call(a);
+  const KeyRows keys = key_rows(call, a, k_rows, std::nullopt, starts, lengths, slots, causal_last);
+  Tensor mass = new_empty(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
+  const WindowMass p{
+      .keys = keys,
+      .heads = a.size("H"),
+      .rows = a.size("R"),
+      .longest = longest,
+      .q = call.floats(q_last),
+      .lse = call.floats(lse),
+      .scale = static_cast<float>(scale),
+      .mass = call.written<float>(mass),
+  };
+  if (!device::window_mass_fast(p, call.stream())) {
+    device::window_mass(p, call.stream());
+  }
+  return mass;
+}
+
+std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
+  Arguments a("merge_states", gpu_takes);
+  check_merge_states(a, outs, lses);
+  const Call call(a);
+  const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), dim = a.size("D");
+  Tensor out = new_empty(outs, {batch, heads, rows, dim}, ScalarType::Float);
+  Tensor lse = new_empty(outs, {batch, heads, rows}, ScalarType::Float);
+  const MergeStates p{
+      .parts = a.size("P"),
+      .batch = batch,
+      .heads = heads,
+      .rows = rows,
+      .dim = dim,
+      .outs = call.floats(outs),
+      .lses = call.floats(lses),
+      .out = call.written<float>(out),
+      .lse = call.written<float>(lse),
+  };
+  device::merge_states(p, call.stream());
+  return {out, lse};
+}
+
+}  // namespace
+
+PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, PCBENCH_KEY, m) {
+  m.impl("calibrated_attention", TORCH_BOX(&calibrated_attention));
+  m.impl("cached_attention", TORCH_BOX(&cached_attention));
+  m.impl("window_mass", TORCH_BOX(&window_mass));
+  m.impl("merge_states", TORCH_BOX(&merge_states));
+}
+
+}  // namespace pcbench

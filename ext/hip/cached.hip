@@ -1,0 +1,82 @@
+// Launch of cached_attention on the matrix cores, and the shapes it takes.
+#include "hip/cached.h"
+
+#include "device/launch.h"
+#include "gpu/attention.h"
+
+namespace pcbench::device {
+namespace {
+
+bool aligned(const Floats& x, int leading) {
+  bool fits = reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+  for (int i = 0; i < leading; ++i) {
+    fits = fits && x.strides[i] >= 0 && x.strides[i] % 8 == 0;
+  }
+  return fits;
+}
+
+bool rows_apart(const Floats& x, int64_t dim) {
+  return x.strides[0] >= dim && x.strides[0] < 1 << 20;
+}
+
+int64_t packed_rows(const CachedAttention& p) {
+  return p.rows * (p.heads / p.keys.kv_heads);
+}
+
+bool takes(const CachedAttention& p) {
+  const KeyRows& keys = p.keys;
+  return (keys.dtype == Float::bf16 || keys.dtype == Float::f16) &&
+         (keys.dim == 64 || keys.dim == 96 || keys.dim == 128) && p.scale > 0.f && keys.kv_heads > 0 &&
+         packed_rows(p) < 1 << 30 && keys.stored_rows < 1 << 30 && keys.listed <= cached_most_listed &&
+         aligned(p.q, 3) && aligned(keys.k_rows, 1) && aligned(keys.v_rows, 1) && rows_apart(keys.k_rows, keys.dim) &&
+         rows_apart(keys.v_rows, keys.dim);
+}
+
+int64_t waves_of(const CachedAttention& p) {
+  return clamped<int64_t>(ceil_div(packed_rows(p), cached_wave_rows), 1, cached_most_waves);
+}
+
+// Of `waves` waves each.
+int64_t row_blocks(const CachedAttention& p, int64_t waves) {
+  return p.keys.batch * p.keys.kv_heads * ceil_div(packed_rows(p), waves * cached_wave_rows);
+}
+
+// Four waves for each of the device's multiprocessors; parts of at least 128 keys where every kv-head has its share of
+// the store. From shapes alone.
+int64_t parts_of(const CachedAttention& p) {
+  constexpr int64_t waves = 4, shortest = 128, most = 128;
+  const int64_t wanted = ceil_div(waves * multiprocessors(), larger<int64_t>(1, row_blocks(p, 1)));
+  return clamped<int64_t>(ceil_div(p.keys.stored_rows / p.keys.kv_heads, shortest), 1, smaller(wanted, most));
+}
+
+template <class T, int D>
+void start(const CachedParts& x, Stream stream) {
+  const int64_t waves = waves_of(x.p);
+  launch(&cached_attention_mfma<T, D>, Grid{row_blocks(x.p, waves), x.parts}, static_cast<int>(waves) * warp_width, 0,
+         stream, x);
+}
+
+template <class T>
+void start(const CachedParts& x, Stream stream) {
+  const int64_t dim = x.p.keys.dim, rows = x.p.keys.batch * x.p.heads * x.p.rows;
+  dim == 64 ? start<T, 64>(x, stream) : dim == 96 ? start<T, 96>(x, stream) : start<T, 128>(x, stream);
+  launch(&cached_merge<T>, Grid{rows}, cached_merge_threads, cached_merge_shared_bytes, stream, x);
+}
+
+}  // namespace
+
+int64_t cached_attention_scratch(const CachedAttention& p) {
+  return takes(p) ? parts_of(p) * p.keys.batch * p.heads * p.rows * (p.keys.dim + 1) * 4 : 0;
+}
+
+bool cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream) {
+  if (!takes(p)) {
+    return false;
+  }
+  CachedParts x{p, parts_of(p), static_cast<float*>(scratch), nullptr};
+  x.lses = x.outs + x.parts * p.keys.batch * p.heads * p.rows * p.keys.dim;
+  p.keys.dtype == Float::bf16 ? start<bf16>(x, stream) : start<half>(x, stream);
+  return true;
+}
+
+}  // namespace pcbench::device

@@ -1,0 +1,120 @@
+// What each op asks of its arguments, on every backend.
+#pragma once
+
+#include "checks.h"
+
+namespace pcbench {
+
+inline void check_calibrated_attention(Arguments& a, const Tensor& q, const Tensor& k, const Tensor& v,
+                                       const std::optional<Tensor>& query_lengths,
+                                       const std::optional<Tensor>& key_lengths, const std::optional<Tensor>& evicted,
+                                       int64_t mass_rows, const std::optional<Tensor>& out_in,
+                                       const std::optional<Tensor>& lse_in) {
+  a.floats("q", q, "B H Q D");
+  a.floats("k", k, "B Hkv S D");
+  a.floats("v", v, "B Hkv S D");
+  a.same_dtype("k", k, q);
+  a.same_dtype("v", v, q);
+  a.grouped();
+  a.head_dim();
+  a.ints("query_lengths", query_lengths, "B");
+  a.ints("key_lengths", key_lengths, "B Hkv");
+  a.bind("W", (a.size("S") + 31) / 32);
+  a.evicted(evicted, "B Hkv W", "B H W");
+  a.number("mass_rows", mass_rows >= 0, ">= 0", mass_rows);
+  if (out_in.has_value() != lse_in.has_value()) {
+    a.fail("out_in and lse_in go together", out_in ? "no lse_in" : "no out_in");
+  }
+  if (out_in) {
+    a.state("out_in", *out_in, "B H Q D");
+    a.state("lse_in", *lse_in, "B H Q");
+  }
+}
+
+inline void check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
+                           const Tensor& starts, const Tensor& lengths, const Tensor& slots) {
+  a.floats("k_rows", k_rows, "T D");
+  a.same_dtype("k_rows", k_rows, q);
+  if (v_rows) {
+    a.floats("v_rows", *v_rows, "T D");
+    a.same_dtype("v_rows", *v_rows, q);
+  }
+  a.ints("starts", starts, "N Hkv");
+  a.ints("lengths", lengths, "N Hkv");
+  a.ints("slots", slots, "B P");
+  a.grouped();
+  a.head_dim();
+}
+
+inline void check_cached_attention(Arguments& a, const Tensor& q, const Tensor& k_rows, const Tensor& v_rows,
+                                   const Tensor& starts, const Tensor& lengths, const Tensor& slots,
+                                   const std::optional<Tensor>& evicted) {
+  a.floats("q", q, "B H Q D");
+  check_key_rows(a, q, k_rows, v_rows, starts, lengths, slots);
+  a.evicted(evicted, "N Hkv W", "N H W");
+}
+
+inline void check_window_mass(Arguments& a, const Tensor& q_last, const Tensor& lse, const Tensor& k_rows,
+                              const Tensor& starts, const Tensor& lengths, const Tensor& slots, int64_t longest) {
+  a.floats("q_last", q_last, "B H R D");
+  a.state("lse", lse, "B H R");
+  check_key_rows(a, q_last, k_rows, std::nullopt, starts, lengths, slots);
+  a.number("longest", longest >= 0, ">= 0", longest);
+}
+
+inline void check_merge_states(Arguments& a, const Tensor& outs, const Tensor& lses) {
+  a.state("outs", outs, "P B H Q D");
+  a.state("lses", lses, "P B H Q");
+}
+
+inline void check_query_nll_update(Arguments& a, const Tensor& logits, const Tensor& targets, int64_t first_column,
+                                   const Tensor& row_max, const Tensor& row_sum, const Tensor& row_target) {
+  a.floats("logits", logits, "X Vt");
+  a.ints("targets", targets, "X");
+  a.number("first_column", first_column >= 0, ">= 0", first_column);
+  a.state("row_max", row_max, "X");
+  a.changed();
+  a.state("row_sum", row_sum, "X");
+  a.changed();
+  a.state("row_target", row_target, "X");
+  a.changed();
+  a.apart();
+}
+
+inline void check_chunk_topk(Arguments& a, const Tensor& scores, const Tensor& chunk_ids, const Tensor& slots,
+                             const Tensor& best_scores, const Tensor& best_ids, const Tensor& best_slots) {
+  a.state("scores", scores, "M");
+  a.ints("chunk_ids", chunk_ids, "M");
+  a.ints("slots", slots, "M");
+  a.state("best_scores", best_scores, "K");
+  a.changed();
+  a.ints("best_ids", best_ids, "K");
+  a.changed();
+  a.ints("best_slots", best_slots, "K");
+  a.changed();
+  a.apart();
+}
+
+inline void check_select_tokens(Arguments& a, const Tensor& mass, const Tensor& k, const Tensor& v, int64_t capacity,
+                                const std::optional<Tensor>& budgets, const std::optional<Tensor>& key_lengths,
+                                int64_t pool, int64_t sink, int64_t recent, const std::optional<Tensor>& protect,
+                                const std::optional<Tensor>& evicted) {
+  a.floats("k", k, "B Hkv S D");
+  a.floats("v", v, "B Hkv S D");
+  a.same_dtype("v", v, k);
+  a.state("mass", mass, "B H S");
+  a.grouped();
+  a.number("capacity", capacity >= 1 && capacity <= 8192, "in 1..8192", capacity);
+  a.number("pool", pool >= 1 && pool % 2 == 1, "odd and >= 1", pool);
+  a.number("sink", sink >= 0, ">= 0", sink);
+  a.number("recent", recent >= 0, ">= 0", recent);
+  a.ints("budgets", budgets, "B Hkv");
+  a.ints("key_lengths", key_lengths, "B Hkv");
+  if (protect) {
+    a.tensor("protect", *protect, "B S", {ScalarType::Bool});
+  }
+  a.bind("W", (a.size("S") + 31) / 32);
+  a.ints("evicted", evicted, "B Hkv W");
+}
+
+}  // namespace pcbench

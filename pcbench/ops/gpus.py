@@ -1,0 +1,57 @@
+"""Whether the GPU that torch runs on is one that a library has code for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["TorchGpu"]
+
+
+@dataclass(frozen=True)
+class TorchGpu:
+    """What torch was built for, and its current GPU.
+
+    Args:
+        flavour: cuda, hip or cpu.
+        name: of the GPU; None where torch finds none.
+        arch: sm_90 or gfx942, say.
+    """
+
+    flavour: str
+    name: str | None = None
+    arch: str = ""
+
+    @classmethod
+    def here(cls) -> "TorchGpu":
+        flavour = "hip" if torch.version.hip else "cuda" if torch.version.cuda else "cpu"
+        if not torch.cuda.is_available():
+            return cls(flavour)
+        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+        # AMD's name of an architecture goes on with its features
+        arch = found.gcnArchName.partition(":")[0] if flavour == "hip" else f"sm_{found.major}{found.minor}"
+        return cls(flavour, found.name, arch)
+
+    def why_not(self, backend: str, code: Sequence[str]) -> str | None:
+        """Why kernels cannot run here; None when they can.
+
+        Args:
+            backend: cuda or hip.
+            code: what the library holds: sm_N and gfxN are machine code, compute_N is PTX for sm_N and later.
+        """
+        if self.flavour != backend:
+            return f"{backend} kernels need a torch that is built for {backend}, got one for {self.flavour}"
+        if self.name is None:
+            return f"{backend} kernels need a GPU, and torch finds none"
+        if not any(_runs(compiled, self.arch) for compiled in code):
+            built = [c.replace("compute_", "PTX for sm_") + (" and later" if "compute" in c else "") for c in code]
+            return f"this build has code for {', '.join(built)}, got {self.name}, which is {self.arch}"
+        return None
+
+
+def _runs(compiled: str, arch: str) -> bool:
+    """Machine code of NVIDIA runs on later GPUs of the same generation, PTX on all later ones."""
+    if arch.startswith("gfx"):
+        return compiled == arch
+    kind, number, has = compiled.partition("_")[0], int(compiled.partition("_")[2]), int(arch.partition("_")[2])
+    return has >= number and (kind == "compute" or has // 10 == number // 10)

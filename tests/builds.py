@@ -1,0 +1,61 @@
+"""CMake builds that tests ask for, kept under build/ so that only what changed is compiled again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+__all__ = ["ROOT", "build", "give_up", "gpu_library"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skips a gate that cannot run on this machine; in CI, where every gate must run, it fails."""
+    give_up = pytest.fail if os.environ.get("PCBENCH_REQUIRE_GATES") else pytest.skip
+    give_up(reason)
+
+
+def build(folder: Path, targets: list[str], *options: str) -> str | None:
+    """Configures and builds; returns what CMake says of a compiler that is missing, None when all was built.
+
+    Args:
+        folder: of the build.
+        targets: what to build.
+        options: of CMake.
+    """
+    cmake = _tool("cmake")
+    paths = [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}"]
+    configured = _run(cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options, *paths)
+    message = " ".join(configured.stderr.split())
+    if "PCBENCH_BACKEND=" in message:
+        return message[message.index("PCBENCH_BACKEND=") :].partition(" -- ")[0]
+    assert configured.returncode == 0, configured.stdout[-4000:] + configured.stderr[-4000:]
+    built = _run(cmake, "--build", folder, "--target", *targets)
+    assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
+    return None
+
+
+@cache
+def gpu_library(backend: str) -> Path:
+    """The library of a GPU backend (cuda, hip), compiled for every architecture and linked with this torch."""
+    folder = ROOT / "build/gates" / backend
+    reason = build(folder, [f"pcbench_{backend}"], f"-DPCBENCH_BACKEND={backend}")
+    if reason:
+        give_up(reason)
+    return folder / f"ext/libpcbench_{backend}.so"
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    assert found, f"pip install {name}"
+    return found
+
+
+def _run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(x) for x in command], capture_output=True, text=True, check=False)

@@ -1,0 +1,221 @@
+"""The GPU ops on the emulator against the float64 reference: the cases of every op, and covering arrays of shapes."""
+
+import itertools
+from functools import partial
+
+import pytest
+import torch
+from emulated import LIBRARIES, ORDERS, emulated_ops, pairwise
+
+from pcbench import reference
+from pcbench.measure.attention_cases import _cached, _calibrated, _window
+from pcbench.measure.cases import CASES, Case, check_case
+from pcbench.measure.chunk_cases import _nll, _select
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# chunk_select is Python over two of the others
+COMPILED = [case for case in CASES if case.op != "chunk_select"]
+# thousands of threads for nothing that the smaller ones do not show
+LARGE = ("1000", "blocks and tails", "long", "8192", "G 16", "many splits", "every row", "one kv-head of many", "251")
+
+
+def name_of(row):
+    return "-".join(str(x) for x in row.values())
+
+
+def check(case, library, dtype, order):
+    ops = emulated_ops(library)
+    with ops.order(order, seed=11):
+        found = check_case(case, ops, "cpu", DTYPES[dtype])
+    for result, comparison in found.items():
+        assert comparison.ok, f"{result}: {comparison}"
+
+
+def in_turns(cases):
+    """Each case with the next of all combinations of dtype, library and order."""
+    turns = itertools.cycle(itertools.product(DTYPES, LIBRARIES, ORDERS))
+    rows = [(case, *turn) for case, turn in zip(cases, turns, strict=False)]
+    return [pytest.param(*row, id="-".join(map(str, row))) for row in rows]
+
+
+SMALL = [case for case in COMPILED if not any(word in case.name for word in LARGE)]
+
+
+@pytest.mark.parametrize(("case", "dtype", "library", "order"), in_turns(SMALL))
+def test_emulated_op_equals_the_reference(case, dtype, library, order):
+    check(case, library, dtype, order)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", COMPILED, ids=str)
+def test_emulated_op_equals_the_reference_in_every_order(case):
+    for dtype, library, order in itertools.product(DTYPES, LIBRARIES, ORDERS):
+        check(case, library, dtype, order)
+
+
+# (rows, keys, query_lengths, key_lengths by kv-head) of two batch rows
+LENGTHS = {
+    "none": (0, 0, None, None),
+    "one": (1, 1, None, None),
+    "tile - 1": (63, 63, None, None),
+    "tile": (64, 64, None, None),
+    "tile + 1": (65, 65, None, None),
+    "more keys": (33, 161, None, None),
+    "unequal": (70, 130, [70, 7], [130, 31]),
+    "an empty row": (40, 97, [0, 40], [97, 0]),
+}
+ATTENTION = {
+    "lengths": list(LENGTHS),
+    "dtype": list(DTYPES),
+    "dim": [64, 96, 128],
+    "group": [1, 4, 8],
+    "mass_rows": [1, 8, 32, 64],
+    "evicted": [None, 0.3, 1.0],
+    "incoming": [False, True],
+    "causal": [True, False],
+    "library": list(LIBRARIES),
+    "order": list(ORDERS),
+}
+
+
+def attention_case(row):
+    rows, keys, query_lengths, key_lengths = LENGTHS[row["lengths"]]
+    make = partial(
+        _calibrated,
+        batch=2 if key_lengths else 1,
+        heads=row["group"],
+        kv_heads=1,
+        rows=rows,
+        keys=keys,
+        dim=row["dim"],
+        causal=row["causal"],
+        mass_rows=row["mass_rows"],
+        query_lengths=query_lengths,
+        key_lengths=[[n] for n in key_lengths] if key_lengths else None,
+        evicted=row["evicted"],
+        incoming=row["incoming"],
+    )
+    return Case("calibrated_attention", name_of(row), make)
+
+
+@pytest.mark.parametrize("row", pairwise(**ATTENTION), ids=name_of)
+def test_emulated_calibrated_attention_equals_the_reference(row):
+    check(attention_case(row), row["library"], row["dtype"], row["order"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim", ATTENTION["dim"])
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_emulated_calibrated_attention_equals_the_reference_everywhere(lengths, dim, dtype, library):
+    turns = itertools.cycle(itertools.product(ATTENTION["group"], ORDERS))
+    chosen = {"lengths": [lengths], "dim": [dim], "dtype": [dtype], "library": [library], "group": [0], "order": [""]}
+    for values in itertools.product(*(ATTENTION | chosen).values()):
+        group, order = next(turns)
+        row = dict(zip(ATTENTION, values, strict=True)) | {"group": group}
+        check(attention_case(row), library, dtype, order)
+
+
+STORES = {
+    "empty": ([[0], [0]], [[0, 1]]),
+    "one key": ([[1]], [[0]]),
+    "tile - 1": ([[63], [31]], [[1, 0]]),
+    "tile": ([[64], [32]], [[0, 1]]),
+    "tile + 1": ([[65], [33]], [[0, 1]]),
+    "unequal": ([[100], [0], [37]], [[0, 1, 2], [2, -1, -1]]),
+    "splits": ([[260], [90], [7]], [[0, 1, 2]]),
+}
+CACHE = {
+    "store": list(STORES),
+    "dtype": list(DTYPES),
+    "dim": [64, 96, 128],
+    "group": [1, 4, 8],
+    "rows": [1, 8, 32],
+    "evicted": [None, 0.3, 1.0],
+    "causal_last": [True, False],
+    "library": list(LIBRARIES),
+    "order": list(ORDERS),
+}
+
+
+def cache_case(row, op, make, **more):
+    lengths, slots = STORES[row["store"]]
+    shape = dict(heads=row["group"], rows=row["rows"], lengths=lengths, slots=slots, dim=row["dim"])
+    make = partial(make, causal_last=row["causal_last"], **shape, **more)
+    return Case(op, name_of(row), make)
+
+
+@pytest.mark.parametrize("row", pairwise(**CACHE), ids=name_of)
+def test_emulated_cached_attention_equals_the_reference(row):
+    case = cache_case(row, "cached_attention", _cached, evicted=row["evicted"])
+    check(case, row["library"], row["dtype"], row["order"])
+
+
+WINDOWS = {name: values for name, values in CACHE.items() if name != "evicted"} | {"rows": [1, 8, 32, 64]}
+
+
+@pytest.mark.parametrize("row", pairwise(**WINDOWS), ids=name_of)
+def test_emulated_window_mass_equals_the_reference(row):
+    case = cache_case(row, "window_mass", _window, window=row["rows"], longest=270)
+    check(case, row["library"], row["dtype"], row["order"])
+
+
+SELECTIONS = {
+    "keys": [0, 1, 255, 257, 1025, 4097],
+    "dtype": list(DTYPES),
+    "dim": [64, 96, 128],
+    "group": [1, 4, 8],
+    "capacity": [1, 33, 100],
+    "pool": [1, 7, 31],
+    "levels": [None, 3],
+    "evicted": [None, 0.3],
+    "protect": [None, 0.1],
+    "recent": [0, 9],
+    "library": list(LIBRARIES),
+    "order": list(ORDERS),
+}
+
+
+@pytest.mark.parametrize("row", pairwise(**SELECTIONS), ids=name_of)
+def test_emulated_select_tokens_equals_the_reference(row):
+    names = ("keys", "dim", "capacity", "pool", "levels", "evicted", "protect", "recent")
+    make = partial(_select, batch=1, heads=row["group"], kv_heads=1, **{name: row[name] for name in names})
+    case = Case("select_tokens", name_of(row), make)
+    check(case, row["library"], row["dtype"], row["order"])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("keys", [16384, 16385, pytest.param(131072, marks=pytest.mark.slow)])
+def test_emulated_select_tokens_takes_rows_beyond_one_launch(keys, library):
+    make = partial(_select, batch=1, heads=2, kv_heads=1, keys=keys, capacity=300, levels=50, key_lengths=[[keys - 3]])
+    check(Case("select_tokens", f"{keys} keys", make), library, "bfloat16", "seeded")
+
+
+def test_emulated_select_tokens_takes_the_largest_capacity():
+    make = partial(_select, batch=1, heads=1, kv_heads=1, keys=8200, capacity=8192, dim=3)
+    check(Case("select_tokens", "capacity 8192", make), "hip", "bfloat16", "forward")
+
+
+TILES = {
+    "columns": [1, 7, 255, 2049],
+    "rows": [1, 5],
+    "first": [0, 50],
+    "fresh": [True, False],
+    "special": [None, float("nan"), float("inf")],
+    "dtype": list(DTYPES),
+    "library": list(LIBRARIES),
+    "order": list(ORDERS),
+}
+
+
+@pytest.mark.parametrize("row", pairwise(**TILES), ids=name_of)
+def test_emulated_query_nll_update_equals_the_reference(row):
+    special = row["special"] if row["rows"] > 2 and row["columns"] > 2 else None
+    shape = dict(rows=row["rows"], columns=row["columns"], first=row["first"], fresh=row["fresh"])
+    case = Case("query_nll_update", str(row), partial(_nll, special=special, **shape))
+    check(case, row["library"], row["dtype"], row["order"])
+
+
+def test_emulated_cases_cover_every_compiled_op():
+    assert {case.op for case in SMALL} == set(reference.__all__) - {"chunk_select"}

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Proves the GPU kernels on a machine with a GPU, in the environment of $PYTHON (python3), which has torch.
+#
+#   tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill]
+#
+# Builds pcbench for that torch, then runs the parts, each at most ten minutes:
+#   parity     every op over its odd cases against the float64 reference; three runs equal bit for bit
+#   sanitizer  compute-sanitizer over the small cases of every op, where it works
+#   kernels    the suite `kernels`
+#   prefill    the suite `prefill`: random:llama-3-8b, bf16, 8K, 32K and 128K
+# DIR gets gpu_check_PART.txt (the summary) and gpu_check_PART.tar.gz (every log and run). Exit code: 0 when nothing
+# failed. Without git, PCBENCH_COMMIT and PCBENCH_DIRTY say which sources these are.
+set -uo pipefail
+
+parts=(parity sanitizer kernels prefill)
+name=all
+if [ "${2:-}" = --only ]; then
+    name=${3:-}
+    parts=("$name")
+fi
+case " all parity sanitizer kernels prefill " in
+*" $name "*) ;;
+*) name= ;;
+esac
+if [ -z "${1:-}" ] || [ -z "$name" ]; then
+    echo "usage: tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill]" >&2
+    exit 2
+fi
+
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
+cd "$(dirname "$0")/.." || exit 2
+python=${PYTHON:-python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+results=$work/gpu_check_$name
+summary=$folder/gpu_check_$name.txt
+mkdir -p "$results"
+: >"$summary"
+failed=0
+
+say() { echo "$*" | tee -a "$summary"; }
+
+# step LOG COMMAND...: runs a command within the part's time, its output in a log; says how it went
+step() {
+    local log=$results/$1.log status seconds=$SECONDS
+    shift
+    echo "$*" >"$log"
+    timeout -k 10 $((deadline > SECONDS ? deadline - SECONDS : 1)) "$@" >>"$log" 2>&1
+    status=$?
+    [ $status = 124 ] && echo "stopped: the ten minutes of this part are over" >>"$log"
+    [ $status = 0 ] || failed=1
+    say "$([ $status = 0 ] && echo ok || echo "FAILED ($status)") in $((SECONDS - seconds)) s: $(basename "$log" .log)"
+    tail -n "$lines" "$log" | sed 's/^/    /' | tee -a "$summary"
+    return $status
+}
+
+parity() {
+    lines=40 step check "$python" -m pcbench check --device "$device"
+    lines=5 step tests "$python" -m pytest -q -p no:cacheprovider tests/ops/test_determinism.py tests/ops/test_parity.py \
+        tests/ops/test_tracing.py -k "cuda"
+}
+
+sanitizer() {
+    local tool sanitizer
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
+    if [ -z "$sanitizer" ]; then
+        say "not run: no compute-sanitizer on this machine"
+        return
+    fi
+    # a driver or sandbox that it cannot attach to fails this
+    if ! "$sanitizer" "$python" -c "import torch; torch.ones(9, device='cuda').sum().item()" >"$results/attach.log" 2>&1; then
+        say "not run: compute-sanitizer does not work here"
+        tail -n 3 "$results/attach.log" | sed 's/^/    /' | tee -a "$summary"
+        return
+    fi
+    # every tensor in an allocation of its own, or nobody sees what lies beyond it
+    for tool in memcheck racecheck synccheck; do
+        lines=4 step "$tool" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+            --kernel-name kernel_substring=pcbench "$python" tools/small_calls.py
+    done
+}
+
+suite() { lines=12 step "$1" "$python" -m pcbench run --suite "$1" --device "$device" --out "$results/$1"; }
+kernels() { suite kernels; }
+prefill() { suite prefill; }
+
+# fails where the GPU's kernels cannot run, and says why
+READY="
+import torch
+from pcbench import ops
+from pcbench.measure.environment import commit
+
+print(*(f'{name} {value}' for name, value in commit().items()), sep=', ')
+ops.backend('hip' if torch.version.hip else 'cuda')
+"
+
+deadline=$((SECONDS + 600))
+say "gpu_check, $(date -u +%FT%TZ)"
+lines=3 step build "$python" -m pip install -q --no-deps --no-build-isolation -e .
+device=$("$python" -c "import torch; print('rocm' if torch.version.hip else 'cuda')")
+lines=30 step doctor "$python" -m pcbench doctor
+lines=3 step ready "$python" -c "$READY"
+if [ $failed = 0 ]; then
+    for part in "${parts[@]}"; do
+        say "== $part"
+        deadline=$((SECONDS + 600))
+        "$part"
+    done
+fi
+say "$([ $failed = 0 ] && echo "nothing failed" || echo "something failed: see the logs in the archive")"
+cp "$summary" "$results/"
+tar -czf "$folder/gpu_check_$name.tar.gz" -C "$work" "gpu_check_$name"
+exit $failed
