@@ -19,7 +19,7 @@ from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example, load_task, score
 from pcbench.types import Method, Sample, Status
 
-__all__ = ["Group", "Lane"]
+__all__ = ["Group", "Lane", "is_out_of_memory"]
 
 # tokens decoded in the parity pass, so that decoding is checked too
 PARITY_STEPS = 2
@@ -163,7 +163,7 @@ class Group:
             lane.end("unsupported", str(error))
         except Exception as error:  # becomes the cell's status
             lane.trace = traceback.format_exc()
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 lane.end("out_of_memory", str(error).splitlines()[0])
             else:
                 lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
@@ -173,6 +173,6 @@ class Group:
                 torch.cuda.empty_cache()
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """torch raises its own class on a GPU and a plain RuntimeError on a CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
