@@ -48,9 +48,11 @@ def run(
     model: Annotated[
         str | None, typer.Option(help="A name of `pcbench list models`, a Hugging Face id or a path.")
     ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only these methods; repeatable.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Only these methods, or ops of a suite of kernels; repeatable.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value; repeatable.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Prompts per cell at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts, or rounds of a kernel, per cell at most.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     isolate: Annotated[bool, typer.Option("--isolate", help="Every group in a process of its own.")] = False,
@@ -84,17 +86,11 @@ def _print_plan(planned: Any) -> None:
     from pcbench.harness.estimate import estimates
 
     rows = list(estimates(planned))
-    table = Table("cell", "key", "passes", "about s", "weights MiB", "KV MiB", "")
+    sizes = [f"{what} MiB" for what in rows[0].sizes] if rows else []
+    table = Table("cell", "key", "passes", "about s", *sizes, "")
     for row in rows:
-        table.add_row(
-            row.cell,
-            row.key,
-            str(row.passes),
-            f"{row.seconds:.0f}",
-            f"{row.weights_bytes / 2**20:.0f}",
-            f"{row.kv_bytes / 2**20:.0f}",
-            row.why_not or "",
-        )
+        held = [f"{size / 2**20:.0f}" for size in row.sizes.values()]
+        table.add_row(row.cell, row.key, str(row.passes), f"{row.seconds:.0f}", *held, row.why_not or "")
     out.print(table)
     minutes = sum(row.seconds for row in rows) / 60
     out.print(

@@ -71,6 +71,15 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
         (["--suite", "prefill", "--set", "cell.parallel_comp.kepp=1"], "suites/prefill.toml: cell[1].config: unknown"),
         (["--suite", "prefill", "--model", "random:tinny"], '--model: unknown model "random:tinny"; did you mean'),
         (["--suite", "prefill", "--model", "/no/where"], "--model: a known name, a Hugging Face id or a path, got"),
+        (
+            ["--suite", "kernels", "--set", "kernel.select_token.keys=1"],
+            "suites/kernels.toml: --set kernel.select_token",
+        ),
+        (
+            ["--suite", "kernels", "--set", "kernel.chunk_topk.kep=1"],
+            "suites/kernels.toml: kernel[6].grid.small.shapes",
+        ),
+        (["--suite", "kernels", "--method", "full"], "suites/kernels.toml: --method: unknown op of the suite"),
         (["--suite", "prefill", "--limit", "0"], "pcbench: Invalid value for '--limit'"),
         (["--sweet", "prefill"], "pcbench: No such option: --sweet"),
         ([], "pcbench: Missing option '--suite'"),

@@ -1,23 +1,28 @@
 """`--dry-run`: what a run would take, from formulas and a short matmul probe."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from pcbench import ops
 from pcbench.harness.runner import Planned
+from pcbench.measure.ceilings import Ceilings, matmul_flops_per_s, measure_ceilings
 from pcbench.measure.devices import torch_device
+from pcbench.measure.kernel_timing import SAMPLE_MS
+from pcbench.suites import KernelSuite
 
 __all__ = ["Estimate", "estimates"]
 
 # a model's forward reaches about this share of a large matmul's rate
 FORWARD_SHARE = 0.6
-# a probe shorter than this meets a processor that is not yet at its rate
-PROBE_S = 0.5
 # warm-up with parity, and the pass of its own process that peak memory is read from
 UNTIMED_PASSES = 2
+# a call reaches about this share of what it is bound by, stock code and the reference included
+KERNEL_SHARE = 0.25
+# the float64 truth and the reference's own error cost about so many calls
+PARITY_PASSES = 30
 # starting a process and loading a model into it
 CHILD_S = 8.0
 
@@ -30,8 +35,7 @@ class Estimate:
         cell: its name; key: its key.
         passes: prefills, the untimed ones included.
         seconds: of all of them.
-        weights_bytes: of the model.
-        kv_bytes: keys and values of one prompt.
+        sizes: bytes by what they hold: weights, KV of one prompt; of a kernel what it reads and writes.
         why_not: why the cell will not run, None when it will.
     """
 
@@ -39,14 +43,20 @@ class Estimate:
     key: str
     passes: int
     seconds: float
-    weights_bytes: int
-    kv_bytes: int
+    sizes: dict[str, int]
     why_not: str | None
 
 
 def estimates(planned: Planned) -> Iterator[Estimate]:
     """An estimate for every cell, in the order of measurement."""
-    rate = _matmul_flops_per_s(planned) * FORWARD_SHARE
+    device, dtype = torch_device(planned.device), getattr(torch, planned.suite.settings.dtype)
+    if isinstance(planned.suite, KernelSuite):
+        yield from _kernels(planned.cells, measure_ceilings(device, dtype))
+    else:
+        yield from _prefills(planned, matmul_flops_per_s(device, dtype) * FORWARD_SHARE)
+
+
+def _prefills(planned: Planned, rate: float) -> Iterator[Estimate]:
     spec = planned.spec
     for prepared in planned.cells:
         cell = prepared.cell
@@ -58,20 +68,17 @@ def estimates(planned: Planned) -> Iterator[Estimate]:
             key=cell.key,
             passes=passes,
             seconds=passes * cost.flops / rate + (CHILD_S if cell.timed else 0.0),
-            weights_bytes=spec.parameters * itemsize,
-            kv_bytes=spec.kv_bytes(cost.kv_tokens, itemsize),
+            sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
             why_not=None if cell.backend == "torch" else ops.why_not(cell.backend, head_dim=spec.head_dim),
         )
 
 
-def _matmul_flops_per_s(planned: Planned) -> float:
-    """Best of half a second of square matmuls in the run's dtype."""
-    settings = planned.suite.settings
-    device = torch_device(planned.device)
-    n = 1024 if device.type == "cpu" else 8192
-    a = torch.zeros(n, n, device=device, dtype=getattr(torch, settings.dtype))
-    best, end = 0.0, time.perf_counter() + PROBE_S
-    while (start := time.perf_counter()) < end:
-        (a @ a)[0, 0].item()
-        best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    return best
+def _kernels(cells: list[Any], ceilings: Ceilings) -> Iterator[Estimate]:
+    for prepared in cells:
+        cell = prepared.cell
+        work = prepared.shape.work(getattr(torch, cell.dtype).itemsize)
+        once = max(work.flops / ceilings.flops_per_s, work.bytes / ceilings.bytes_per_s) / KERNEL_SHARE
+        passes = cell.prompts + (UNTIMED_PASSES if cell.backend == "torch" else PARITY_PASSES)
+        seconds = cell.prompts * max(once, SAMPLE_MS / 1e3) + (passes - cell.prompts) * once
+        why_not = None if cell.backend == "torch" else ops.why_not(cell.backend, prepared.op)
+        yield Estimate(cell.name, cell.key, passes, seconds, {"read and written": int(work.bytes)}, why_not)

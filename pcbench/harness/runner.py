@@ -1,9 +1,10 @@
 """A run: the suite's groups one after another, each on disk before the next begins."""
 
+import json
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from pcbench import ops
 from pcbench.errors import ConfigError, Interrupted
 from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
+from pcbench.harness.kernels import PreparedKernel, prepare_kernels
 from pcbench.harness.progress import Progress
-from pcbench.harness.session import Session, measure_group
+from pcbench.harness.session import KernelSession, ModelSession, Session, measure_group
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
 from pcbench.records import RunFolder
-from pcbench.suites import Suite, load_suite
+from pcbench.suites import KernelSuite, Suite, load_suite
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
 
 __all__ = ["Options", "Planned", "plan", "run"]
@@ -59,17 +61,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that could begin."""
+    """A run that could begin; a suite of kernels has no model."""
 
     options: Options
-    suite: Suite
+    suite: Suite | KernelSuite
     device: DeviceKind
-    spec: ModelSpec
-    cells: list[Prepared]
+    spec: ModelSpec | None
+    cells: list[Any]
 
-    def groups(self) -> list[list[Prepared]]:
+    def groups(self) -> list[list[Any]]:
         """Cells by group, in the order of measurement."""
-        groups: dict[str, list[Prepared]] = {}
+        groups: dict[str, list[Any]] = {}
         for prepared in self.cells:
             groups.setdefault(prepared.cell.group, []).append(prepared)
         return list(groups.values())
@@ -90,6 +92,8 @@ def plan(options: Options) -> Planned:
         model=options.model,
         methods=options.methods,
     )
+    if isinstance(suite, KernelSuite):
+        return Planned(options, suite, device, None, prepare_kernels(suite, device, options.limit))
     spec = model_spec(suite.settings.model)
     return Planned(options, suite, device, spec, prepare_cells(suite, spec, device, options.limit))
 
@@ -120,14 +124,13 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
 
 def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Console) -> None:
     finished = [r for r in folder.records.read() if r.group in done]
-    session = Session(planned.spec, _shared(planned, folder))
+    session = _session(planned, folder)
     measure = measure_in_child if planned.options.isolate else measure_group
     with Progress(len(planned.cells), len(finished), console) as progress:
         for cells in planned.groups():
             if cells[0].cell.group in done:
                 continue
-            repro = planned.options.command(*_narrowing(planned, cells[0]))
-            result = measure(session, cells, repro, progress.working)
+            result = measure(session, cells, _repro(planned, cells[0]), progress.working)
             folder.samples.append(result.samples)
             folder.records.append(result.records)
             folder.write_csv()
@@ -138,12 +141,15 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
 
 def describe(record: Record) -> str:
     """One line a person reads when a cell is finished."""
-    head = f"{record.method}/{record.backend} @ {record.workload} {record.context_tokens}"
+    tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
+    head = f"{record.method}/{record.backend} @ {record.workload}{tokens}"
     if record.status != "ok":
         return f"{head}: {record.status}: {record.reason}"
     parts = []
     if record.ms_p50 is not None:
-        parts.append(f"{record.ms_p50 / 1e3:.2f} s")
+        parts.append(f"{record.ms_p50:.4f} ms" if record.op else f"{record.ms_p50 / 1e3:.2f} s")
+    if record.speedup_vs_baseline is not None:
+        parts.append(f"{record.speedup_vs_baseline:.2f}x {record.baseline}")
     if record.speedup_vs_full is not None:
         parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
     if record.speedup_vs_reference is not None:
@@ -153,17 +159,25 @@ def describe(record: Record) -> str:
     return f"{head}: {', '.join(parts) or 'ok'}"
 
 
-def _shared(planned: Planned, folder: RunFolder) -> dict[str, Any]:
+def _session(planned: Planned, folder: RunFolder) -> Session:
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    return {"run": folder.manifest["run"], "started_at": started, **provenance(planned.device)}
+    shared = {"run": folder.manifest["run"], "started_at": started, **provenance(planned.device)}
+    return KernelSession(shared) if planned.spec is None else ModelSession(planned.spec, shared)
 
 
-def _narrowing(planned: Planned, prepared: Prepared) -> list[str]:
-    """Flags that leave one group of the suite."""
-    cell = prepared.cell
+def _repro(planned: Planned, prepared: Prepared | PreparedKernel) -> str:
+    """The command that measures one group of the suite."""
+    options, cell = planned.options, prepared.cell
+    if isinstance(prepared, PreparedKernel):
+        numbers = prepared.shape.model_dump(exclude_none=True)
+        shape = ", ".join(f"{key} = {json.dumps(value)}" for key, value in numbers.items())
+        narrowed = f"kernel.{prepared.op}.shapes=[{{{shape}}}]"
+        return replace(options, methods=[prepared.op]).command("--set", narrowed)
     workload = next(w for w in planned.suite.workloads if w.name == cell.workload)
     path = "suite" if workload.context_tokens is None else f"workload.{workload.name}"
-    return ["--set", f'suite.workloads=["{workload.name}"]', "--set", f"{path}.context_tokens=[{cell.context_tokens}]"]
+    return options.command(
+        "--set", f'suite.workloads=["{workload.name}"]', "--set", f"{path}.context_tokens=[{cell.context_tokens}]"
+    )
 
 
 def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
@@ -206,7 +220,7 @@ def _planned(planned: Planned) -> dict[str, list[Any]]:
     return {
         "cells": [prepared.cell.key for prepared in planned.cells],
         "prompts": [prepared.cell.prompts for prepared in planned.cells],
-        "new_tokens": [prepared.new_tokens for prepared in planned.cells],
+        "new_tokens": [prepared.new_tokens for prepared in planned.cells if isinstance(prepared, Prepared)],
     }
 
 
@@ -218,7 +232,7 @@ def _manifest(planned: Planned, name: str) -> dict[str, Any]:
         "created_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": planned.options.command(),
         "settings": planned.suite.settings.model_dump(mode="json"),
-        "model": asdict(planned.spec),
+        "model": asdict(planned.spec) if planned.spec else None,
         "environment": environment(planned.device),
         "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip")},
         **_planned(planned),

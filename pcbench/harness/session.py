@@ -1,21 +1,25 @@
-"""What groups of one process share: the loaded model."""
+"""What groups of one process share: the loaded model, or the machine's ceilings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from pcbench import ops
 from pcbench.harness.cells import Prepared
 from pcbench.harness.group import Group, Lane, is_out_of_memory
+from pcbench.harness.kernel_group import KernelGroup, KernelLane
+from pcbench.harness.kernel_summary import summarise_kernels
+from pcbench.harness.kernels import PreparedKernel
 from pcbench.harness.summary import summarise
+from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
 from pcbench.types import ModelSpec, Record, Sample
 
-__all__ = ["Measured", "Session", "measure_group"]
+__all__ = ["KernelSession", "Measured", "ModelSession", "Session", "measure_group"]
 
 
 @dataclass
@@ -27,15 +31,51 @@ class Measured:
     traces: dict[str, str] = field(default_factory=dict)
 
 
+class Session(Protocol):
+    """What groups of one process share, and how one of them is measured."""
+
+    def fresh(self) -> "Session":
+        """The same for another process: without what this one has loaded."""
+
+    def measure(self, cells: list[Any], repro: str, say: Callable[[str], None]) -> Measured:
+        """Measures one group in this process."""
+
+    def lost(self, cells: list[Any], repro: str, reason: str) -> Measured:
+        """Records of a group whose process ended."""
+
+
 @dataclass
-class Session:
+class ModelSession:
     """The model's numbers, the fields all records share, and the model once it is loaded."""
 
     spec: ModelSpec
     shared: dict[str, Any]
     loaded: HFRunner | None = None
 
-    def runner(self, prepared: Prepared) -> HFRunner:
+    def fresh(self) -> "ModelSession":
+        return ModelSession(self.spec, self.shared)
+
+    def measure(self, cells: list[Prepared], repro: str, say: Callable[[str], None]) -> Measured:
+        """Measures one group of methods."""
+        say("loading the model")
+        try:
+            lanes = Group(cells, self._runner(cells[0]), say).measure()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lanes = [Lane.ended(prepared, "out_of_memory", str(error).splitlines()[0]) for prepared in cells]
+        return Measured(
+            summarise(lanes, self.spec, self.shared, repro),
+            [sample for lane in lanes for sample in lane.samples],
+            {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
+        )
+
+    def lost(self, cells: list[Prepared], repro: str, reason: str) -> Measured:
+        """Every cell with status error."""
+        lanes = [Lane.ended(prepared, "error", reason) for prepared in cells]
+        return Measured(summarise(lanes, self.spec, self.shared, repro), [])
+
+    def _runner(self, prepared: Prepared) -> HFRunner:
         """The cells' model on their device, loaded once."""
         cell = prepared.cell
         if self.loaded is None:
@@ -44,17 +84,37 @@ class Session:
         return self.loaded
 
 
-def measure_group(session: Session, cells: list[Prepared], repro: str, say: Callable[[str], None]) -> Measured:
+@dataclass
+class KernelSession:
+    """The fields all records share, and the machine's ceilings once they are measured."""
+
+    shared: dict[str, Any]
+    ceilings: Ceilings | None = None
+
+    def fresh(self) -> "KernelSession":
+        return self
+
+    def measure(self, cells: list[PreparedKernel], repro: str, say: Callable[[str], None]) -> Measured:
+        """Measures one op at one shape."""
+        if self.ceilings is None:
+            say("matmul rate and copy bandwidth")
+            cell = cells[0].cell
+            self.ceilings = measure_ceilings(torch_device(cell.device), getattr(torch, cell.dtype))
+        lanes = KernelGroup(cells, say).measure()
+        return Measured(
+            summarise_kernels(lanes, self.ceilings, self.shared, repro),
+            [],
+            {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
+        )
+
+    def lost(self, cells: list[PreparedKernel], repro: str, reason: str) -> Measured:
+        """Every cell with status error."""
+        lanes = [KernelLane(prepared) for prepared in cells]
+        for lane in lanes:
+            lane.end("error", reason)
+        return Measured(summarise_kernels(lanes, None, self.shared, repro), [])
+
+
+def measure_group(session: Session, cells: list[Any], repro: str, say: Callable[[str], None]) -> Measured:
     """Measures one group in this process."""
-    say("loading the model")
-    try:
-        lanes = Group(cells, session.runner(cells[0]), say).measure()
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        lanes = [Lane.ended(prepared, "out_of_memory", str(error).splitlines()[0]) for prepared in cells]
-    return Measured(
-        summarise(lanes, session.spec, session.shared, repro),
-        [sample for lane in lanes for sample in lane.samples],
-        {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
-    )
+    return session.measure(cells, repro, say)

@@ -9,12 +9,12 @@ import torch
 from pcbench import reference
 from pcbench.measure.draws import Draws
 
-__all__ = ["CACHED", "CALIBRATED", "MERGE", "WINDOW"]
+__all__ = ["CACHED", "CALIBRATED", "MERGE", "WINDOW", "cached", "calibrated", "merge", "window"]
 
 Make = Callable[[Draws], dict[str, Any]]
 
 
-def _calibrated(
+def calibrated(
     draw: Draws,
     *,
     batch: int = 1,
@@ -33,6 +33,7 @@ def _calibrated(
     sliced: bool = False,
     sharp: float = 1.0,
 ) -> dict[str, Any]:
+    """Chunks of random keys; `sharp` scales the scores."""
     q = draw.heads(batch, heads, rows, dim, sliced=sliced) * sharp
     k, v = (draw.heads(batch, kv_heads, keys, dim, sliced=sliced) for _ in range(2))
     inputs: dict[str, Any] = {"q": q, "k": k, "v": v, "scale": dim**-0.5, "causal": causal, "mass_rows": mass_rows}
@@ -54,25 +55,25 @@ def _calibrated(
 
 
 def _special(draw: Draws, *, where: str, value: float) -> dict[str, Any]:
-    inputs = _calibrated(draw, heads=4, kv_heads=2, rows=70, keys=70)
+    inputs = calibrated(draw, heads=4, kv_heads=2, rows=70, keys=70)
     inputs[where] = inputs[where].clone()
     inputs[where][0, 1, 40, 3] = value
     return inputs
 
 
 CALIBRATED: dict[str, Make] = {
-    **{f"{n} keys": partial(_calibrated, rows=n, keys=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
-    **{f"{n} keys, all visible": partial(_calibrated, rows=5, keys=n, causal=False) for n in (0, 1, 31, 33, 63, 65)},
-    **{f"D {d}": partial(_calibrated, rows=130, keys=130, dim=d, heads=4, kv_heads=2) for d in (64, 96, 128)},
-    **{f"G {g}": partial(_calibrated, rows=37, keys=37, heads=2 * g, kv_heads=2) for g in (1, 3, 8, 16)},
-    "more keys than rows": partial(_calibrated, rows=70, keys=333, dim=128),
-    "more rows than keys": partial(_calibrated, rows=90, keys=40),
-    "blocks and tails": partial(_calibrated, batch=2, heads=6, kv_heads=2, rows=301, keys=557, dim=96),
-    "no mass": partial(_calibrated, rows=40, keys=40, mass_rows=0),
-    "mass of every row": partial(_calibrated, rows=150, keys=150, mass_rows=150),
-    "mass of more rows than there are": partial(_calibrated, rows=5, keys=50, mass_rows=32),
+    **{f"{n} keys": partial(calibrated, rows=n, keys=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
+    **{f"{n} keys, all visible": partial(calibrated, rows=5, keys=n, causal=False) for n in (0, 1, 31, 33, 63, 65)},
+    **{f"D {d}": partial(calibrated, rows=130, keys=130, dim=d, heads=4, kv_heads=2) for d in (64, 96, 128)},
+    **{f"G {g}": partial(calibrated, rows=37, keys=37, heads=2 * g, kv_heads=2) for g in (1, 3, 8, 16)},
+    "more keys than rows": partial(calibrated, rows=70, keys=333, dim=128),
+    "more rows than keys": partial(calibrated, rows=90, keys=40),
+    "blocks and tails": partial(calibrated, batch=2, heads=6, kv_heads=2, rows=301, keys=557, dim=96),
+    "no mass": partial(calibrated, rows=40, keys=40, mass_rows=0),
+    "mass of every row": partial(calibrated, rows=150, keys=150, mass_rows=150),
+    "mass of more rows than there are": partial(calibrated, rows=5, keys=50, mass_rows=32),
     "unequal lengths": partial(
-        _calibrated,
+        calibrated,
         batch=3,
         heads=4,
         kv_heads=2,
@@ -82,25 +83,25 @@ CALIBRATED: dict[str, Make] = {
         key_lengths=[[100, 64], [33, 1], [31, 0]],
     ),
     "rows without keys": partial(
-        _calibrated, batch=2, rows=40, keys=40, query_lengths=[40, 35], key_lengths=[[10], [0]]
+        calibrated, batch=2, rows=40, keys=40, query_lengths=[40, 35], key_lengths=[[10], [0]]
     ),
     "unequal keys, all visible": partial(
-        _calibrated, batch=2, kv_heads=2, rows=9, keys=300, causal=False, key_lengths=[[300, 257], [1, 32]]
+        calibrated, batch=2, kv_heads=2, rows=9, keys=300, causal=False, key_lengths=[[300, 257], [1, 32]]
     ),
-    "some keys evicted": partial(_calibrated, heads=4, kv_heads=2, rows=200, keys=200, evicted=0.3),
+    "some keys evicted": partial(calibrated, heads=4, kv_heads=2, rows=200, keys=200, evicted=0.3),
     "keys evicted by query head": partial(
-        _calibrated, heads=4, kv_heads=2, rows=200, keys=200, evicted=0.3, evicted_heads=4
+        calibrated, heads=4, kv_heads=2, rows=200, keys=200, evicted=0.3, evicted_heads=4
     ),
-    "all keys evicted": partial(_calibrated, rows=65, keys=65, evicted=1.0),
-    "no key evicted": partial(_calibrated, rows=65, keys=65, evicted=0.0),
-    "incoming state": partial(_calibrated, heads=4, kv_heads=2, rows=100, keys=100, incoming=True),
-    "incoming state, nothing new": partial(_calibrated, rows=33, keys=33, evicted=1.0, incoming=True),
+    "all keys evicted": partial(calibrated, rows=65, keys=65, evicted=1.0),
+    "no key evicted": partial(calibrated, rows=65, keys=65, evicted=0.0),
+    "incoming state": partial(calibrated, heads=4, kv_heads=2, rows=100, keys=100, incoming=True),
+    "incoming state, nothing new": partial(calibrated, rows=33, keys=33, evicted=1.0, incoming=True),
     "incoming state, unequal lengths": partial(
-        _calibrated, batch=2, rows=33, keys=33, query_lengths=[33, 7], key_lengths=[[33], [20]], incoming=True
+        calibrated, batch=2, rows=33, keys=33, query_lengths=[33, 7], key_lengths=[[33], [20]], incoming=True
     ),
-    "sliced": partial(_calibrated, batch=2, heads=4, kv_heads=2, rows=100, keys=100, sliced=True),
-    "large scores": partial(_calibrated, rows=100, keys=100, sharp=8.0),
-    "very large scores": partial(_calibrated, rows=100, keys=100, sharp=32.0),
+    "sliced": partial(calibrated, batch=2, heads=4, kv_heads=2, rows=100, keys=100, sliced=True),
+    "large scores": partial(calibrated, rows=100, keys=100, sharp=8.0),
+    "very large scores": partial(calibrated, rows=100, keys=100, sharp=32.0),
     "a NaN in a query": partial(_special, where="q", value=torch.nan),
     "a NaN in a key": partial(_special, where="k", value=torch.nan),
     "an infinity in a key": partial(_special, where="k", value=torch.inf),
@@ -115,7 +116,7 @@ def _store(
 ) -> dict[str, Any]:
     """Segments in a shuffled order, with rows between them that may hold anything."""
     places = [(n, h) for n in range(len(lengths)) for h in range(len(lengths[0]))]
-    order = torch.randperm(len(places), generator=draw.generator).tolist()
+    order = torch.randperm(len(places), generator=draw.generator, device=draw.generator.device).tolist()
     starts = [[0] * len(lengths[0]) for _ in lengths]
     row = 2
     for n, h in (places[i] for i in order):
@@ -129,7 +130,7 @@ def _store(
     return {"k_rows": k_rows, "v_rows": v_rows, "starts": draw.ints(starts), "lengths": draw.ints(lengths)}
 
 
-def _cached(
+def cached(
     draw: Draws,
     *,
     heads: int = 4,
@@ -142,6 +143,7 @@ def _cached(
     evicted_heads: int | None = None,
     sliced: bool = False,
 ) -> dict[str, Any]:
+    """New rows over shuffled segments of a store."""
     store = _store(draw, lengths, dim=dim)
     inputs = store | {
         "q": draw.heads(len(slots), heads, rows, dim, sliced=sliced),
@@ -162,31 +164,32 @@ def _cached(
 _UNEVEN = [[33, 64], [0, 1], [100, 31], [5, 9]]
 
 CACHED: dict[str, Make] = {
-    **{f"decode, {n} keys": partial(_cached, rows=1, lengths=[[n]], slots=[[0]]) for n in (1, 31, 33, 63, 65, 1000)},
-    "decode, D 96": partial(_cached, rows=1, lengths=_UNEVEN, slots=[[0, 2, 3]], dim=96),
-    "decode, D 128": partial(_cached, rows=1, heads=6, lengths=_UNEVEN, slots=[[0, 2, 3]], dim=128),
-    "decode, many splits": partial(_cached, rows=1, heads=3, lengths=[[2500], [1300], [7]], slots=[[0, 1, 2]]),
-    "query": partial(_cached, rows=9, lengths=_UNEVEN, slots=[[0, 1, 2, 3]]),
-    "query, all visible": partial(_cached, rows=9, lengths=_UNEVEN, slots=[[3, 0]], causal_last=False),
-    "query, more rows than own keys": partial(_cached, rows=12, lengths=_UNEVEN, slots=[[0, 3]]),
-    "query, a long one": partial(_cached, rows=210, heads=3, lengths=[[700], [210]], slots=[[0, 1]], dim=128),
-    "query, H = Hkv": partial(_cached, heads=2, rows=40, lengths=_UNEVEN, slots=[[2, 0]]),
+    **{f"decode, {n} keys": partial(cached, rows=1, lengths=[[n]], slots=[[0]]) for n in (1, 31, 33, 63, 65, 1000)},
+    "decode, D 96": partial(cached, rows=1, lengths=_UNEVEN, slots=[[0, 2, 3]], dim=96),
+    "decode, D 128": partial(cached, rows=1, heads=6, lengths=_UNEVEN, slots=[[0, 2, 3]], dim=128),
+    "decode, many splits": partial(cached, rows=1, heads=3, lengths=[[2500], [1300], [7]], slots=[[0, 1, 2]]),
+    "query": partial(cached, rows=9, lengths=_UNEVEN, slots=[[0, 1, 2, 3]]),
+    "query, all visible": partial(cached, rows=9, lengths=_UNEVEN, slots=[[3, 0]], causal_last=False),
+    "query, more rows than own keys": partial(cached, rows=12, lengths=_UNEVEN, slots=[[0, 3]]),
+    "query, a long one": partial(cached, rows=210, heads=3, lengths=[[700], [210]], slots=[[0, 1]], dim=128),
+    "query, H = Hkv": partial(cached, heads=2, rows=40, lengths=_UNEVEN, slots=[[2, 0]]),
     "batch with unused places": partial(
-        _cached, lengths=_UNEVEN, slots=[[0, -1, 3], [-1, -1, -1], [2, 1, -1], [3, -1, -1]]
+        cached, lengths=_UNEVEN, slots=[[0, -1, 3], [-1, -1, -1], [2, 1, -1], [3, -1, -1]]
     ),
-    "no slots": partial(_cached, lengths=_UNEVEN, slots=[[], []]),
-    "empty segments": partial(_cached, lengths=[[0, 0], [0, 0]], slots=[[0, 1]]),
-    "some keys evicted": partial(_cached, lengths=_UNEVEN, slots=[[0, 2, 3]], evicted=0.4),
+    "no slots": partial(cached, lengths=_UNEVEN, slots=[[], []]),
+    "empty segments": partial(cached, lengths=[[0, 0], [0, 0]], slots=[[0, 1]]),
+    "some keys evicted": partial(cached, lengths=_UNEVEN, slots=[[0, 2, 3]], evicted=0.4),
     "keys evicted by query head": partial(
-        _cached, rows=1, lengths=_UNEVEN, slots=[[0, 2, 3]], evicted=0.4, evicted_heads=4
+        cached, rows=1, lengths=_UNEVEN, slots=[[0, 2, 3]], evicted=0.4, evicted_heads=4
     ),
-    "all keys evicted": partial(_cached, lengths=[[1, 20], [32, 7]], slots=[[1, 0]], evicted=1.0),
-    "sliced": partial(_cached, lengths=_UNEVEN, slots=[[0, 2, 3], [3, 2, 0]], sliced=True),
+    "all keys evicted": partial(cached, lengths=[[1, 20], [32, 7]], slots=[[1, 0]], evicted=1.0),
+    "sliced": partial(cached, lengths=_UNEVEN, slots=[[0, 2, 3], [3, 2, 0]], sliced=True),
 }
 
 
-def _window(draw: Draws, *, longest: int = 100, window: int = 4, **shape: Any) -> dict[str, Any]:
-    inputs = _cached(draw, **shape)
+def window(draw: Draws, *, longest: int = 100, window: int = 4, **shape: Any) -> dict[str, Any]:
+    """The last rows of `cached` with their log-sum-exp."""
+    inputs = cached(draw, **shape)
     _, lse = reference.cached_attention(**inputs)
     del inputs["v_rows"]
     inputs.pop("evicted", None)
@@ -195,22 +198,25 @@ def _window(draw: Draws, *, longest: int = 100, window: int = 4, **shape: Any) -
 
 
 WINDOW: dict[str, Make] = {
-    "query": partial(_window, rows=9, lengths=_UNEVEN, slots=[[0, 1, 2, 3]]),
-    "query, all visible": partial(_window, rows=9, lengths=_UNEVEN, slots=[[3, 0]], causal_last=False),
-    "one row": partial(_window, rows=1, window=1, lengths=_UNEVEN, slots=[[0, 2, 3]], dim=128),
-    "every row": partial(_window, rows=40, window=40, heads=6, lengths=_UNEVEN, slots=[[0, 2]], dim=96),
-    "more rows than own keys": partial(_window, rows=12, window=12, lengths=_UNEVEN, slots=[[0, 3]]),
-    "batch with unused places": partial(_window, lengths=_UNEVEN, slots=[[0, -1, 3], [-1, -1, -1], [2, 1, -1]]),
-    "long segments": partial(_window, heads=3, rows=8, longest=700, lengths=[[700], [257]], slots=[[0, 1]]),
-    "nothing to report": partial(_window, longest=0, lengths=[[0, 0]], slots=[[0]]),
-    "no slots": partial(_window, lengths=_UNEVEN, slots=[[]]),
-    "sliced": partial(_window, rows=9, lengths=_UNEVEN, slots=[[0, 2], [3, 1]], sliced=True),
+    "query": partial(window, rows=9, lengths=_UNEVEN, slots=[[0, 1, 2, 3]]),
+    "query, all visible": partial(window, rows=9, lengths=_UNEVEN, slots=[[3, 0]], causal_last=False),
+    "one row": partial(window, rows=1, window=1, lengths=_UNEVEN, slots=[[0, 2, 3]], dim=128),
+    "every row": partial(window, rows=40, window=40, heads=6, lengths=_UNEVEN, slots=[[0, 2]], dim=96),
+    "more rows than own keys": partial(window, rows=12, window=12, lengths=_UNEVEN, slots=[[0, 3]]),
+    "batch with unused places": partial(window, lengths=_UNEVEN, slots=[[0, -1, 3], [-1, -1, -1], [2, 1, -1]]),
+    "long segments": partial(window, heads=3, rows=8, longest=700, lengths=[[700], [257]], slots=[[0, 1]]),
+    "nothing to report": partial(window, longest=0, lengths=[[0, 0]], slots=[[0]]),
+    "no slots": partial(window, lengths=_UNEVEN, slots=[[]]),
+    "sliced": partial(window, rows=9, lengths=_UNEVEN, slots=[[0, 2], [3, 1]], sliced=True),
 }
 
 
-def _merge(draw: Draws, *, parts: int, rows: int = 7, dim: int = 64, silent: bool = False) -> dict[str, Any]:
-    outs = draw.normal(parts, 2, 3, rows, dim, dtype=torch.float32)
-    lses = draw.normal(parts, 2, 3, rows, dtype=torch.float32) * 5
+def merge(
+    draw: Draws, *, parts: int, batch: int = 2, heads: int = 3, rows: int = 7, dim: int = 64, silent: bool = False
+) -> dict[str, Any]:
+    """`silent` parts saw nothing in some rows, and nobody saw anything in one."""
+    outs = draw.normal(parts, batch, heads, rows, dim, dtype=torch.float32)
+    lses = draw.normal(parts, batch, heads, rows, dtype=torch.float32) * 5
     if silent:
         lses[:-1, :, :, ::2] = -torch.inf
         lses[:, 1, 2, 0] = -torch.inf
@@ -219,15 +225,15 @@ def _merge(draw: Draws, *, parts: int, rows: int = 7, dim: int = 64, silent: boo
 
 
 def _sliced_merge(draw: Draws) -> dict[str, Any]:
-    inputs = _merge(draw, parts=6)
+    inputs = merge(draw, parts=6)
     return {"outs": inputs["outs"][::2].transpose(1, 2), "lses": inputs["lses"][::2].transpose(1, 2)}
 
 
 MERGE: dict[str, Make] = {
-    **{f"{n} parts": partial(_merge, parts=n) for n in (0, 1, 2, 9)},
-    "no rows": partial(_merge, parts=2, rows=0),
-    "D 80": partial(_merge, parts=3, dim=80),
-    "D 3": partial(_merge, parts=3, dim=3),
-    "parts without keys": partial(_merge, parts=4, silent=True),
+    **{f"{n} parts": partial(merge, parts=n) for n in (0, 1, 2, 9)},
+    "no rows": partial(merge, parts=2, rows=0),
+    "D 80": partial(merge, parts=3, dim=80),
+    "D 3": partial(merge, parts=3, dim=3),
+    "parts without keys": partial(merge, parts=4, silent=True),
     "sliced": _sliced_merge,
 }

@@ -8,14 +8,15 @@ import torch
 
 from pcbench.measure.draws import Draws
 
-__all__ = ["CHUNK_SELECT", "CHUNK_TOPK", "NLL", "SELECT"]
+__all__ = ["CHUNK_SELECT", "CHUNK_TOPK", "NLL", "SELECT", "chunk_select", "nll", "select", "topk_random"]
 
 Make = Callable[[Draws], dict[str, Any]]
 
 
-def _nll(
+def nll(
     draw: Draws, *, rows: int, columns: int, first: int = 0, fresh: bool = True, special: float | None = None
 ) -> dict[str, Any]:
+    """A vocabulary tile and the state of its rows."""
     logits = draw.normal(rows, columns) * 4
     if special is not None:
         logits[1, 2] = special
@@ -32,14 +33,14 @@ def _nll(
 _FRESH = {"row_max": -torch.inf, "row_sum": 0.0, "row_target": -torch.inf}
 
 NLL: dict[str, Make] = {
-    **{f"{n} columns": partial(_nll, rows=5, columns=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
-    "8192 columns": partial(_nll, rows=3, columns=8192, first=8192, fresh=False),
-    "a later tile": partial(_nll, rows=40, columns=100, first=50, fresh=False),
-    "no rows": partial(_nll, rows=0, columns=10),
-    "a NaN": partial(_nll, rows=5, columns=40, special=torch.nan),
-    "a NaN, later": partial(_nll, rows=5, columns=40, special=torch.nan, fresh=False),
-    "an infinity": partial(_nll, rows=5, columns=40, special=torch.inf),
-    "minus infinity": partial(_nll, rows=5, columns=40, special=-torch.inf),
+    **{f"{n} columns": partial(nll, rows=5, columns=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
+    "8192 columns": partial(nll, rows=3, columns=8192, first=8192, fresh=False),
+    "a later tile": partial(nll, rows=40, columns=100, first=50, fresh=False),
+    "no rows": partial(nll, rows=0, columns=10),
+    "a NaN": partial(nll, rows=5, columns=40, special=torch.nan),
+    "a NaN, later": partial(nll, rows=5, columns=40, special=torch.nan, fresh=False),
+    "an infinity": partial(nll, rows=5, columns=40, special=torch.inf),
+    "minus infinity": partial(nll, rows=5, columns=40, special=-torch.inf),
 }
 
 
@@ -63,7 +64,8 @@ def _topk(
     }
 
 
-def _topk_random(draw: Draws, *, keep: int, count: int) -> dict[str, Any]:
+def topk_random(draw: Draws, *, keep: int, count: int) -> dict[str, Any]:
+    """Scores with many ties."""
     # few distinct values: many ties
     return _topk(draw, keep=keep, scores=(draw.integers(5, count) / 4).tolist())
 
@@ -82,13 +84,14 @@ CHUNK_TOPK: dict[str, Make] = {
     "padding of other negative numbers": partial(_topk, keep=2, scores=[0.0, 0.0], ids=[-7, -2]),
     "nothing kept": partial(_topk, keep=0, scores=[1.0, 2.0]),
     "nothing new": partial(_topk, keep=2, scores=[], best=[(1.0, 3)]),
-    "many": partial(_topk_random, keep=17, count=40),
+    "many": partial(topk_random, keep=17, count=40),
 }
 
 
-def _chunk_select(
+def chunk_select(
     draw: Draws, *, rows: list[int], vocab: int = 1000, hidden: int = 48, keep: int = 2, ignored: int = 0
 ) -> dict[str, Any]:
+    """`rows` of each chunk; `ignored` ones belong to none."""
     segments = [m for m, count in enumerate(rows) for _ in range(count)] + [-1] * ignored
     state = _topk(draw, keep=keep, scores=[0.0] * len(rows))
     del state["scores"]
@@ -101,14 +104,14 @@ def _chunk_select(
 
 
 CHUNK_SELECT: dict[str, Make] = {
-    "one chunk": partial(_chunk_select, rows=[5]),
-    "unequal rows": partial(_chunk_select, rows=[3, 0, 7, 1], ignored=2),
-    "several tiles": partial(_chunk_select, rows=[4, 4, 4], vocab=20000),
-    "no rows": partial(_chunk_select, rows=[0, 0]),
+    "one chunk": partial(chunk_select, rows=[5]),
+    "unequal rows": partial(chunk_select, rows=[3, 0, 7, 1], ignored=2),
+    "several tiles": partial(chunk_select, rows=[4, 4, 4], vocab=20000),
+    "no rows": partial(chunk_select, rows=[0, 0]),
 }
 
 
-def _select(
+def select(
     draw: Draws,
     *,
     batch: int = 2,
@@ -126,6 +129,7 @@ def _select(
     sliced: bool = False,
     **numbers: int,
 ) -> dict[str, Any]:
+    """Masses over keys; `levels` makes ties, `special` NaN and infinities."""
     mass = draw.uniform(batch, heads, keys) * 2 - 0.5
     if levels is not None:
         mass = draw.integers(levels, batch, heads, keys).float()
@@ -148,26 +152,26 @@ def _select(
 
 
 SELECT: dict[str, Make] = {
-    **{f"{n} keys": partial(_select, keys=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
-    **{f"pool {n}": partial(_select, pool=n) for n in (1, 3, 31, 251)},
-    "capacity of all keys": partial(_select, capacity=100),
-    "capacity 1": partial(_select, capacity=1),
-    "mass by kv-head": partial(_select, heads=2),
-    "one kv-head of many": partial(_select, heads=32, kv_heads=1, dim=128),
-    "ties": partial(_select, levels=2, pool=1),
-    "ties after pooling": partial(_select, levels=3, pool=5),
-    "all equal": partial(_select, levels=1),
-    "NaN, infinities, signed zeros": partial(_select, special=True, pool=1),
-    "NaN and infinities, pooled": partial(_select, special=True),
-    "budgets": partial(_select, budgets=[[0, 3], [20, 19]]),
-    "unequal lengths": partial(_select, key_lengths=[[100, 0], [33, 10]]),
-    "sink and recent": partial(_select, sink=4, recent=6, key_lengths=[[100, 7], [33, 3]]),
-    "more protected than capacity": partial(_select, sink=15, recent=15),
-    "protected": partial(_select, protect=0.1),
-    "evicted": partial(_select, evicted=0.5, protect=0.2, sink=3),
-    "all evicted": partial(_select, evicted=1.0, sink=3),
+    **{f"{n} keys": partial(select, keys=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
+    **{f"pool {n}": partial(select, pool=n) for n in (1, 3, 31, 251)},
+    "capacity of all keys": partial(select, capacity=100),
+    "capacity 1": partial(select, capacity=1),
+    "mass by kv-head": partial(select, heads=2),
+    "one kv-head of many": partial(select, heads=32, kv_heads=1, dim=128),
+    "ties": partial(select, levels=2, pool=1),
+    "ties after pooling": partial(select, levels=3, pool=5),
+    "all equal": partial(select, levels=1),
+    "NaN, infinities, signed zeros": partial(select, special=True, pool=1),
+    "NaN and infinities, pooled": partial(select, special=True),
+    "budgets": partial(select, budgets=[[0, 3], [20, 19]]),
+    "unequal lengths": partial(select, key_lengths=[[100, 0], [33, 10]]),
+    "sink and recent": partial(select, sink=4, recent=6, key_lengths=[[100, 7], [33, 3]]),
+    "more protected than capacity": partial(select, sink=15, recent=15),
+    "protected": partial(select, protect=0.1),
+    "evicted": partial(select, evicted=0.5, protect=0.2, sink=3),
+    "all evicted": partial(select, evicted=1.0, sink=3),
     "everything at once": partial(
-        _select,
+        select,
         levels=4,
         budgets=[[7, 20], [3, 15]],
         key_lengths=[[90, 40], [64, 12]],
@@ -176,6 +180,6 @@ SELECT: dict[str, Make] = {
         sink=2,
         recent=3,
     ),
-    "sliced": partial(_select, sliced=True),
-    "D 3": partial(_select, dim=3),
+    "sliced": partial(select, sliced=True),
+    "D 3": partial(select, dim=3),
 }

@@ -12,46 +12,13 @@ from torch import Tensor
 from pcbench import reference
 from pcbench.measure.cases import CHANGED, compare, run
 from pcbench.measure.parity import Comparison, worst
+from pcbench.measure.sampling import sample_heads
 from pcbench.types import AttentionPlan, KVStore, Ops
 
 __all__ = ["Watch", "WatchedRunner"]
 
 # calls of an op in a layer that are always checked; later ones are checked with this chance
 FIRST_CALLS, LATER_SHARE = 2, 0.25
-
-# query rows of a call that is cheap enough to be checked whole
-FEW_ROWS = 64
-
-# axes of inputs and results: B batch row, H query heads, K kv-head, X either by its size, - all
-AXES = {
-    "calibrated_attention": {
-        **dict.fromkeys(("q", "out_in", "lse_in", "out", "lse", "mass"), "BH"),
-        **dict.fromkeys(("k", "v", "key_lengths"), "BK"),
-        "query_lengths": "B",
-        "evicted": "BX",
-    },
-    "cached_attention": {
-        **dict.fromkeys(("q", "out", "lse"), "BH"),
-        **dict.fromkeys(("starts", "lengths"), "-K"),
-        "slots": "B",
-        "evicted": "-X",
-    },
-    "window_mass": {
-        **dict.fromkeys(("q_last", "lse"), "BH"),
-        **dict.fromkeys(("starts", "lengths"), "-K"),
-        "slots": "B",
-        "mass": "B-H",
-    },
-    "select_tokens": {
-        **dict.fromkeys(("k", "v", "budgets", "key_lengths", "evicted", "k2", "v2", "index"), "BK"),
-        "lengths": "BK",
-        "mass": "BX",
-        "protect": "B",
-    },
-}
-# an argument with all kv-heads, and one with all batch rows
-HEADS = {"calibrated_attention": "k", "cached_attention": "starts", "window_mass": "starts", "select_tokens": "k"}
-ROWS = {"calibrated_attention": "q", "cached_attention": "q", "window_mass": "q_last", "select_tokens": "k"}
 
 
 @dataclass
@@ -107,7 +74,7 @@ class Watch:
         before = {name: bound[name].clone() for name in CHANGED.get(op, ())}
         results = getattr(self.ops, op)(**bound)
         got = run(_Replay(op, results, bound), op, bound | before)
-        inputs, got = self._sample(op, bound | before, got)
+        inputs, got = sample_heads(op, bound | before, got, self.random)
         sample = self.found.setdefault(op, {})
         for result, now in compare(op, inputs, got).items():
             sample[result] = now.joined(sample.get(result, now))
@@ -118,26 +85,6 @@ class Watch:
             return False
         count = self.calls[op, self.layer] = self.calls.get((op, self.layer), 0) + 1
         return count <= FIRST_CALLS or self.random.random() < LATER_SHARE
-
-    def _sample(self, op: str, inputs: dict[str, Any], got: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """One batch row and kv-head of every argument and result, or all of a call of few query rows."""
-        if op not in AXES or inputs[ROWS[op]].shape[2] <= FEW_ROWS:
-            return inputs, got
-        kv_heads, rows = inputs[HEADS[op]].shape[1], inputs[ROWS[op]].shape[0]
-        row, head = self.random.randrange(rows), self.random.randrange(kv_heads)
-
-        def cut(name: str, value: Any) -> Any:
-            if not isinstance(value, Tensor) or name not in AXES[op]:
-                return value
-            for axis, letter in enumerate(AXES[op][name]):
-                if letter == "B":
-                    value = value.narrow(axis, row, 1)
-                elif letter != "-":
-                    group = value.shape[axis] // kv_heads
-                    value = value.narrow(axis, head * group, group)
-            return value
-
-        return {n: cut(n, v) for n, v in inputs.items()}, {n: cut(n, v) for n, v in got.items()}
 
 
 def _finite(err: float) -> float:

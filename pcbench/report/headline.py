@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from pcbench.report.results import Entry, Results
@@ -70,11 +71,12 @@ def _verdict(results: Results, run: Run) -> Verdict:
     entries = results.of(run)
     ended: Counter[str] = Counter(e.record.status for e in entries)
     headlines, notes = [], []
-    subject = _subject(results, entries)
+    subject = _subject(results, [e for e in entries if not e.kernel])
     if subject is not None:
         found = (_speed(subject, entries), _memory(results, subject), _score(results, subject))
         headlines = [headline for headline in found if headline is not None]
         notes = _beyond(subject, entries)
+    headlines += _kernels(entries)
     if not headlines:
         notes.append(
             "No headline number: no cell holds a speed-up, a peak or a score beside that of stock full attention."
@@ -88,7 +90,7 @@ def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:
     hardware = environment.get("gpu") or environment.get("cpu")
 
     def values(name: str) -> str:
-        return ", ".join(dict.fromkeys(str(getattr(e.record, name)) for e in entries))
+        return ", ".join(dict.fromkeys(text for e in entries if (text := str(getattr(e.record, name)))))
 
     facts = {
         "suite": values("suite") or str(manifest.get("suite", "")),
@@ -169,6 +171,25 @@ def _score(results: Results, entry: Entry) -> Headline | None:
         f"{number(entry.record.n_samples)} prompts each",
         "accuracy",
     )
+
+
+def _kernels(entries: list[Entry]) -> list[Headline]:
+    """How many ops on their compiled backend beat the fastest baseline that ran."""
+    found = {e: e.vs_baseline for e in entries if e.vs_baseline is not None and e.record.backend != "reference"}
+    if not found:
+        return []
+    said = Counter(claim(estimate, 1.0, "faster", "slower") for estimate in found.values())
+    slowest = min(found, key=lambda e: found[e].value)
+    return [
+        Headline(
+            "Kernels against their fastest baselines",
+            f"{said['faster']} of {len(found)} faster",
+            f"median ratio {number(median(estimate.value for estimate in found.values()), digits=3)}×",
+            ", ".join(f"{count} {reading}" for reading, count in sorted(said.items())),
+            f"the least is {number(found[slowest].value, digits=3)}× {slowest.record.baseline} ({slowest.name})",
+            "kernels",
+        )
+    ]
 
 
 def _interval(found: Estimate, unit: str) -> str:

@@ -47,8 +47,14 @@ class Entry:
     @property
     def name(self) -> str:
         """How text refers to it."""
-        tokens = self.record.context_tokens
-        return f"{self.series.label} @ {self.panel}" + ("" if tokens is None else f" {tokens:,}")
+        r = self.record
+        at = r.shape if r.shape is not None else "" if r.context_tokens is None else f"{r.context_tokens:,}"
+        return f"{self.series.label} @ {self.panel} {at}".rstrip()
+
+    @property
+    def kernel(self) -> bool:
+        """Whether it is a single op at one shape: no method, no context."""
+        return self.record.kind == "kernel"
 
     @property
     def parity_ratio(self) -> float | None:
@@ -92,6 +98,11 @@ class Entry:
         return self._estimate(r.speedup_vs_reference, r.speedup_vs_reference_ci_low, r.speedup_vs_reference_ci_high)
 
     @property
+    def vs_baseline(self) -> Estimate | None:
+        r = self.record
+        return self._estimate(r.speedup_vs_baseline, r.speedup_vs_baseline_ci_low, r.speedup_vs_baseline_ci_high)
+
+    @property
     def score(self) -> Estimate | None:
         """0…1; None where the scorer is not known."""
         r = self.record
@@ -118,6 +129,8 @@ class Results:
     def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
         self.entries = sorted(self._entries(), key=self._place)
+        self.methods = [entry for entry in self.entries if not entry.kernel]
+        self.kernels = [entry for entry in self.entries if entry.kernel]
 
     def of(self, run: Run) -> list[Entry]:
         return [entry for entry in self.entries if entry.run == run.name]
@@ -174,7 +187,7 @@ class Results:
     def _panel(self, record: Record) -> str:
         names = [record.op or record.workload]
         names += [getattr(record, name) for name in ("model", "kind") if self.varies(name)]
-        return " · ".join(names)
+        return " · ".join(name for name in names if name)
 
     def _parameters(self, record: Record) -> str:
         varying = self._varying_parameters.get(record.method, [])
@@ -182,10 +195,16 @@ class Results:
         return " ".join(f"{path}={_key(values[path])}" for path in varying if path in values)
 
     @cached_property
-    def _place(self) -> Callable[[Entry], tuple[int, int, int, int]]:
+    def _place(self) -> Callable[[Entry], tuple[int, int, int, int, int]]:
         runs = {run.name: i for i, run in enumerate(self.runs)}
         panels = {panel: i for i, panel in enumerate(self._panels)}
-        return lambda e: (runs[e.run], panels[e.panel], e.record.context_tokens or 0, e.series.index)
+        shapes = {shape: i for i, shape in enumerate(dict.fromkeys(r.shape for run in self.runs for r in run.records))}
+
+        def place(e: Entry) -> tuple[int, int, int, int, int]:
+            r = e.record
+            return runs[e.run], panels[e.panel], shapes[r.shape], r.context_tokens or 0, e.series.index
+
+        return place
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -61,7 +61,7 @@ def identity(results: Results, *, status: bool = False) -> list[Column]:
         Column("parameters", lambda e: e.parameters, "text"),
         Column("op", lambda e: e.record.op or "", "text"),
         Column("shape", lambda e: e.record.shape or "", "text"),
-        Column("workload", lambda e: e.record.workload, "text"),
+        Column("workload", lambda e: "" if e.kernel else e.record.workload, "text"),
         Column("context tokens", lambda e: number(e.record.context_tokens)),
     ]
     if status:

@@ -39,6 +39,7 @@ def digest(value: object, length: int = 12) -> str:
 class Cell:
     """One model × method × backend × workload × length: the unit that becomes a record.
 
+    Of a kernel: no model and no length, the workload is the op with its shape, the method the op or a baseline.
     The first block is what the measurement *is* and makes the key; the second is how it is taken.
     """
 
@@ -51,7 +52,7 @@ class Cell:
     device: DeviceKind
     dtype: str
     workload: str
-    context_tokens: int
+    context_tokens: int | None
     seed: int
 
     task: str
@@ -72,7 +73,8 @@ class Cell:
     @property
     def name(self) -> str:
         """How a person reads it: `parallel_comp/cpu @ passkey 8192`."""
-        return f"{self.method}/{self.backend} @ {self.workload} {self.context_tokens}"
+        tokens = "" if self.context_tokens is None else f" {self.context_tokens}"
+        return f"{self.method}/{self.backend} @ {self.workload}{tokens}"
 
 
 @dataclass(kw_only=True)
@@ -130,7 +132,7 @@ class Record:
     score_ci_low: float | None = None
     score_ci_high: float | None = None
     key_chunk_kept: float | None = None
-    # two speed-ups, never mixed; filled only where parity passed
+    # speed-ups, never mixed; filled only where parity passed
     baseline: str | None = None
     speedup_vs_full: float | None = None
     speedup_vs_full_ci_low: float | None = None
@@ -138,6 +140,10 @@ class Record:
     speedup_vs_reference: float | None = None
     speedup_vs_reference_ci_low: float | None = None
     speedup_vs_reference_ci_high: float | None = None
+    # of kernels, against the fastest baseline that ran
+    speedup_vs_baseline: float | None = None
+    speedup_vs_baseline_ci_low: float | None = None
+    speedup_vs_baseline_ci_high: float | None = None
     # kernel rows
     op: str | None = None
     shape: str | None = None

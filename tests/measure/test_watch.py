@@ -3,7 +3,8 @@ import torch
 from tiny import continued, make_prompt, make_runner
 
 from pcbench import reference
-from pcbench.measure.watch import AXES, WatchedRunner
+from pcbench.measure.sampling import AXES
+from pcbench.measure.watch import WatchedRunner
 from pcbench.methods.parallel_comp import ParallelComp
 
 EVERYTHING = dict(

@@ -7,6 +7,7 @@ from pcbench.report.results import Results
 from pcbench.report.sections.accuracy import accuracy
 from pcbench.report.sections.cells import cells
 from pcbench.report.sections.correctness import correctness
+from pcbench.report.sections.kernels import kernels
 from pcbench.report.sections.memory import memory
 from pcbench.report.sections.provenance import provenance
 from pcbench.report.sections.speedup import speedup
@@ -22,6 +23,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     memory,
     accuracy,
     stages,
+    kernels,
     correctness,
     cells,
     provenance,

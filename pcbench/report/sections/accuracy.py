@@ -29,7 +29,7 @@ def accuracy(results: Results) -> Section | None:
         Column("chunks", lambda e: number(e.record.chunks)),
         Column("task", lambda e: e.record.task or "", "text"),
     ]
-    shown = [e for e in results.entries if e.score is not None or (e.usable and e.record.key_chunk_kept is not None)]
+    shown = [e for e in results.methods if e.score is not None or (e.usable and e.record.key_chunk_kept is not None)]
     return Section(
         "accuracy",
         "Accuracy",
@@ -41,7 +41,7 @@ def accuracy(results: Results) -> Section | None:
 
 def _scores(results: Results) -> list[Block]:
     """One block a scorer."""
-    shown = [e for e in results.entries if e.score is not None]
+    shown = [e for e in results.methods if e.score is not None]
     blocks = []
     for i, scorer in enumerate(sorted({e.record.scorer or "" for e in shown})):
         rows = [e for e in shown if e.record.scorer == scorer]
@@ -63,7 +63,7 @@ def _say_score(entry: Entry) -> str:
 
 
 def _choices(results: Results) -> list[Block]:
-    shown = [e for e in results.entries if e.usable and e.record.key_chunk_kept is not None]
+    shown = [e for e in results.methods if e.usable and e.record.key_chunk_kept is not None]
     if not shown:
         return []
     ylabel = "needle's chunk kept × 100"

@@ -26,7 +26,7 @@ def memory(results: Results) -> Section | None:
         Column("kept tokens", lambda e: number(e.record.kept_tokens)),
     ]
     shown = [
-        e for e in results.entries if e.usable and (e.record.peak_bytes is not None or e.record.kv_bytes is not None)
+        e for e in results.methods if e.usable and (e.record.peak_bytes is not None or e.record.kv_bytes is not None)
     ]
     return Section(
         "memory",
@@ -38,7 +38,7 @@ def memory(results: Results) -> Section | None:
 
 
 def _peak(results: Results) -> Block | None:
-    shown = [e for e in results.entries if e.usable and e.record.peak_bytes is not None]
+    shown = [e for e in results.methods if e.usable and e.record.peak_bytes is not None]
     if not shown:
         return None
     return length_block(
@@ -53,7 +53,7 @@ def _peak(results: Results) -> Block | None:
 
 
 def _kv(results: Results) -> Block | None:
-    shown = [e for e in results.entries if e.usable and e.record.kv_bytes is not None]
+    shown = [e for e in results.methods if e.usable and e.record.kv_bytes is not None]
     if not shown:
         return None
     return length_block(

@@ -14,7 +14,7 @@ MAX_BARS = 24
 
 def stages(results: Results) -> Section | None:
     """Stacked stage medians of every timed cell; None without stages."""
-    shown = [e for e in results.entries if e.timed and e.record.stages_ms]
+    shown = [e for e in results.methods if e.timed and e.record.stages_ms]
     if not shown:
         return None
     names = list(dict.fromkeys(name for e in shown for name in e.record.stages_ms or {}))

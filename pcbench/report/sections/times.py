@@ -13,10 +13,10 @@ ABOVE = "A hollow marker above the frame is a cell that ended without a time; th
 
 def times(results: Results) -> Section | None:
     """Prefill times with p10–p90; None when nothing was timed."""
-    timed = {e.panel for e in results.entries if e.timed}
+    timed = {e.panel for e in results.methods if e.timed}
     if not timed:
         return None
-    shown = [e for e in results.entries if e.panel in timed and (e.timed or not e.usable)]
+    shown = [e for e in results.methods if e.panel in timed and (e.timed or not e.usable)]
     seconds = max(e.record.ms_p50 or 0 for e in shown if e.timed) >= 1e3
     divisor = 1e3 if seconds else 1.0
     ylabel = f"prefill, {'seconds' if seconds else 'milliseconds'}"

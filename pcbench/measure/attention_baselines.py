@@ -1,0 +1,132 @@
+"""Stock attention: torch's SDPA by kernel, and the libraries that may be installed."""
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from pcbench.errors import BackendUnavailable
+
+__all__ = ["CACHED", "CALIBRATED", "MERGE", "WINDOW"]
+
+Call = Callable[[], Any]
+# q [B, H, Q, D], k and v [B, Hkv, S, D], scale, and whether rows see only keys up to their own, counted from the end
+Attend = Callable[[Tensor, Tensor, Tensor, float, bool], Call]
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, *, backend: SDPBackend | None = None) -> Call:
+    rows, keys = q.shape[2], k.shape[2]
+    options: dict[str, Any] = {"scale": scale, "enable_gqa": q.shape[1] != k.shape[1]}
+    if causal and rows == keys:
+        options["is_causal"] = True
+    elif causal and rows > 1:
+        seen = torch.ones(rows, keys, dtype=torch.bool, device=q.device)
+        options["attn_mask"] = seen.tril(keys - rows)
+
+    def call() -> Tensor:
+        if backend is None:
+            return scaled_dot_product_attention(q, k, v, **options)
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(q, k, v, **options)
+
+    return call
+
+
+def _repeated(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Call:
+    """SDPA by torch's own choice over keys and values that are repeated for every query head first."""
+    group = q.shape[1] // k.shape[1]
+
+    def call() -> Tensor:
+        wide = (x.repeat_interleave(group, 1) for x in (k, v))
+        out: Tensor = _sdpa(q, *wide, scale, causal)()
+        return out
+
+    return call
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, *, package: str) -> Call:
+    """`flash_attn_func` of flash-attn or of AITER, [B, T, H, D]."""
+    function = _installed(package).flash_attn_func
+    q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+    return lambda: function(q, k, v, softmax_scale=scale, causal=causal).transpose(1, 2)
+
+
+def _flashinfer(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Call:
+    """FlashInfer's single-request kernels, [T, H, D]."""
+    package = _installed("flashinfer")
+    if q.shape[0] != 1:
+        raise BackendUnavailable(f"flashinfer: one request, got {q.shape[0]}")
+    q, k, v = (x[0].transpose(0, 1).contiguous() for x in (q, k, v))
+    if q.shape[0] == 1:
+        return lambda: package.single_decode_with_kv_cache(q[0], k, v, sm_scale=scale)[None, :, None]
+    prefill = package.single_prefill_with_kv_cache
+    return lambda: prefill(q, k, v, causal=causal, sm_scale=scale).transpose(0, 1)[None]
+
+
+def _installed(package: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise BackendUnavailable(f"{package}: not installed ({error})") from None
+
+
+_ATTEND: dict[str, Attend] = {
+    "sdpa-flash": partial(_sdpa, backend=SDPBackend.FLASH_ATTENTION),
+    "sdpa-cudnn": partial(_sdpa, backend=SDPBackend.CUDNN_ATTENTION),
+    "sdpa-efficient": partial(_sdpa, backend=SDPBackend.EFFICIENT_ATTENTION),
+    "sdpa-math": partial(_sdpa, backend=SDPBackend.MATH),
+    "sdpa-repeated": _repeated,
+    "flash-attn": partial(_flash, package="flash_attn"),
+    "flashinfer": _flashinfer,
+    "aiter": partial(_flash, package="aiter"),
+}
+
+
+def _over_chunks(inputs: dict[str, Any], *, attend: Attend) -> Call:
+    return attend(inputs["q"], inputs["k"], inputs["v"], inputs["scale"], inputs["causal"])
+
+
+def _over_cache(inputs: dict[str, Any], *, attend: Attend) -> Call:
+    k, v = (_dense(inputs, inputs[name]) for name in ("k_rows", "v_rows"))
+    return attend(inputs["q"], k, v, inputs["scale"], inputs["causal_last"])
+
+
+def _dense(inputs: dict[str, Any], rows: Tensor) -> Tensor:
+    """The listed segments, all of one length, one after another: [B, Hkv, P·L, D]."""
+    slots = inputs["slots"].long()
+    length = int(inputs["lengths"].max())
+    at = inputs["starts"].long()[slots][..., None] + torch.arange(length, device=rows.device)  # [B, P, Hkv, L]
+    return rows[at].transpose(1, 2).flatten(2, 3)
+
+
+def _window_matmul(inputs: dict[str, Any]) -> Call:
+    """Scores of the window over contiguous keys, exp under the given lse, sum over the rows."""
+    q, lse, scale = inputs["q_last"], inputs["lse"], inputs["scale"]
+    k = _dense(inputs, inputs["k_rows"])
+    batch, heads, rows, dim = q.shape
+    kv_heads, keys, places = k.shape[1], k.shape[2], inputs["slots"].shape[1]
+    grouped = q.reshape(batch, kv_heads, heads // kv_heads * rows, dim)
+    hidden = torch.ones(rows, keys, dtype=torch.bool, device=q.device).triu(keys - rows + 1)
+
+    def call() -> Tensor:
+        scores = (grouped @ k.transpose(-1, -2)).view(batch, heads, rows, keys).float() * scale
+        mass = (scores - lse[..., None]).exp().masked_fill(hidden, 0.0).sum(2)
+        return mass.view(batch, heads, places, -1).transpose(1, 2)
+
+    return call
+
+
+def _merge_softmax(inputs: dict[str, Any]) -> Call:
+    outs, lses = inputs["outs"], inputs["lses"]
+    return lambda: ((outs * lses.softmax(0)[..., None]).sum(0), lses.logsumexp(0))
+
+
+CALIBRATED = {name: partial(_over_chunks, attend=attend) for name, attend in _ATTEND.items()}
+CACHED = {name: partial(_over_cache, attend=attend) for name, attend in _ATTEND.items()}
+WINDOW = {"torch-matmul": _window_matmul}
+MERGE = {"torch-softmax": _merge_softmax}

@@ -1,0 +1,149 @@
+"""Where suite files are, and what presets and `--set` change in them."""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pcbench.config import bundled, parse_value
+from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.types import DeviceKind
+
+__all__ = ["Change", "Source", "known", "read_suite", "set_settings", "suite_names", "suite_summaries"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value for a dotted path; `source` says who wants it, for error messages."""
+
+    source: str
+    path: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """A suite file as plain tables, and what the command line changes in it.
+
+    Args:
+        name: of the suite; where: of the file, for error messages.
+        kind: of device: cpu or gpu.
+        document: the file; it has a table `suite`.
+        preset: the name given; sets: the `--set` strings.
+    """
+
+    name: str
+    where: str
+    kind: str
+    document: dict[str, Any]
+    preset: str | None
+    sets: Sequence[str]
+
+    def settings(self) -> dict[str, Any]:
+        """`[suite]` with the device's table over it."""
+        device: dict[str, Any] = self.document.get("device", {}).get(self.kind, {})
+        suite: dict[str, Any] = self.document["suite"]
+        return suite | device
+
+    def changes(self, sections: Iterable[str]) -> Iterator[Change]:
+        """What the preset says, then every `--set`.
+
+        Args:
+            sections: tables with a name and keys below them; other keys of a preset belong to `suite`.
+
+        Raises:
+            ConfigError: an unknown preset, or a `--set` without a value.
+        """
+        yield from self._preset(tuple(sections))
+        for text in self.sets:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise ConfigError(f'--set: key.path=value, got "{text}"; for example --set suite.seed=3')
+            yield Change(f"--set {key}", key.strip(), parse_value(value))
+
+    def _preset(self, sections: tuple[str, ...]) -> Iterator[Change]:
+        if self.preset is None:
+            return
+        presets = self.document.get("preset", {})
+        if self.preset not in presets:
+            raise unknown_name(f"{self.where}: --preset", "preset", self.preset, presets)
+        source = f"preset.{self.preset}"
+        for key, value in presets[self.preset].items():
+            if key not in sections:
+                yield Change(source, f"suite.{key}", value)
+                continue
+            for name, table in value.items():
+                yield from (Change(source, f"{key}.{name}.{inner}", x) for inner, x in table.items())
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that ship with pcbench."""
+    return sorted(path.stem for path in bundled("suites").glob("*.toml"))
+
+
+def suite_summaries() -> dict[str, str]:
+    """Name → the comment a suite's file begins with."""
+    texts = {name: (bundled("suites") / f"{name}.toml").read_text(encoding="utf-8") for name in suite_names()}
+    return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in texts.items()}
+
+
+def read_suite(name: str, device: DeviceKind, preset: str | None, sets: Sequence[str]) -> Source:
+    """A suite file by its name or path, parsed and not yet checked.
+
+    Raises:
+        ConfigError: an unknown name, no TOML, or no table `suite`.
+        DataMissing: `name` is a path and there is no such file.
+    """
+    path = _find(name)
+    where = path.name if path.parent != bundled("suites") else f"suites/{path.name}"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: a TOML file, got an error: {error}") from None
+    if not isinstance(document.get("suite"), dict):
+        raise ConfigError(f"{where}: suite: a table [suite], got none; add it")
+    return Source(path.stem, where, "cpu" if device == "cpu" else "gpu", document, preset, sets)
+
+
+def _find(name: str) -> Path:
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise DataMissing(f"--suite: a suite's name or file, got {name}; there is no such file")
+        return path
+    if name not in suite_names():
+        raise unknown_name("--suite", "suite", name, suite_names())
+    return bundled("suites") / f"{name}.toml"
+
+
+def set_settings(source: Source, settings: dict[str, Any], change: Change, keys: Iterable[str]) -> bool:
+    """Makes a change of `suite.KEY` or `device.KIND.KEY`; False where the path is another.
+
+    Args:
+        source: the file.
+        settings: changed in place; another device's keys are only checked.
+        change: what to set.
+        keys: those that `[suite]` may have.
+
+    Raises:
+        ConfigError: an unknown name in the path.
+    """
+    head, *rest = change.path.split(".")
+    if head == "suite" and len(rest) == 1:
+        known(source, change, rest[0], keys)
+        settings[rest[0]] = change.value
+        return True
+    if head == "device" and len(rest) == 2:
+        known(source, change, rest[0], ("cpu", "gpu"))
+        known(source, change, rest[1], keys)
+        if rest[0] == source.kind:
+            settings[rest[1]] = change.value
+        return True
+    return False
+
+
+def known(source: Source, change: Change, name: str, names: Iterable[str]) -> None:
+    """Raises ConfigError with the nearest name unless `name` is one of `names`."""
+    if name not in names:
+        raise unknown_name(f"{source.where}: {change.source}", "name", name, names)

@@ -1,0 +1,150 @@
+"""Suites of kernels: ops × shapes, each against its baselines."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
+
+from pcbench.config import Table, validate
+from pcbench.errors import ConfigError, unknown_name
+from pcbench.registry import op_summaries
+from pcbench.suites.files import Change, Source, known, set_settings
+
+__all__ = ["KernelPlan", "KernelSuite", "kernel_suite"]
+
+
+class KernelSettings(Table):
+    """`[suite]` with the device's table merged over it."""
+
+    kind: Literal["kernel"]
+    dtype: Literal["float32", "bfloat16", "float16"]
+    grid: str
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Annotated[int, Field(gt=0)] = 20
+    reference_up_to_gflop: Annotated[float, Field(ge=0)] | None = None
+
+
+class Grid(Table):
+    """`[kernel.grid.NAME]`: shapes, in which a list stands for each of its values, and the baselines they meet."""
+
+    shapes: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    baselines: list[str] = Field(default_factory=list)
+
+
+class KernelTable(Table):
+    """`[[kernel]]`: an op and its grids; the device chooses one."""
+
+    op: str
+    grid: Annotated[dict[str, Grid], Field(min_length=1)]
+
+
+Partial: Any = create_model(
+    "Partial",
+    __base__=Table,
+    **{n: (f.annotation | None, None) for n, f in KernelSettings.model_fields.items() if n != "kind"},  # type: ignore[call-overload, operator]
+)
+
+
+class KernelFile(Table):
+    """The top level of a suite file; `[suite]` itself is checked after merging."""
+
+    suite: dict[str, Any]
+    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)
+    kernel: Annotated[list[KernelTable], Field(min_length=1)]
+    preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """One op at one shape, before the op's shape class has seen it; `where` is its place in the file."""
+
+    where: str
+    op: str
+    shape: dict[str, Any]
+    baselines: list[str]
+
+
+@dataclass(frozen=True)
+class KernelSuite:
+    """A suite of kernels with everything merged over it."""
+
+    name: str
+    where: str
+    settings: KernelSettings
+    kernels: list[KernelPlan]
+
+    def plans(self) -> Iterator[KernelPlan]:
+        """Groups in the order they are measured: as the file lists them."""
+        yield from self.kernels
+
+
+def kernel_suite(source: Source, ops: Sequence[str]) -> KernelSuite:
+    """The suite of a file whose cells are ops.
+
+    Args:
+        source: the file and what changes it: suite.KEY, device.cpu.KEY, kernel.OP.shapes, kernel.OP.baselines, and
+            kernel.OP.KEY for a number in all shapes of the op.
+        ops: keeps only these.
+
+    Raises:
+        ConfigError: anything unknown or impossible, by key path.
+    """
+    file = validate(KernelFile, source.document, source.where)
+    for i, table in enumerate(file.kernel):
+        if table.op not in op_summaries():
+            raise unknown_name(f"{source.where}: kernel[{i}].op", "op", table.op, op_summaries())
+    settings, later = source.settings(), []
+    for change in source.changes(("kernel",)):
+        if not set_settings(source, settings, change, KernelSettings.model_fields):
+            later.append(change)
+    checked = validate(KernelSettings, settings, f"{source.where}: suite")
+    grids = _chosen(source, file, checked.grid)
+    for change in later:
+        _change(source, grids, change)
+    kept = [op for op in grids if not ops or op in ops]
+    for op in ops:
+        if op not in grids:
+            raise unknown_name(f"{source.where}: --method", "op of the suite", op, grids)
+    return KernelSuite(source.name, source.where, checked, [p for op in kept for p in _plans(op, grids[op])])
+
+
+def _chosen(source: Source, file: KernelFile, name: str) -> dict[str, dict[str, Any]]:
+    """Op → its grid of this name as a plain table; ops without one are left out."""
+    names = {n for table in file.kernel for n in table.grid}
+    if name not in names:
+        raise unknown_name(f"{source.where}: suite.grid", "grid", name, names)
+    grids: dict[str, dict[str, Any]] = {}
+    for i, table in enumerate(file.kernel):
+        if table.op in grids:
+            raise ConfigError(f"{source.where}: kernel[{i}].op: every op once, got {table.op} twice; join their grids")
+        if name in table.grid:
+            grids[table.op] = table.grid[name].model_dump() | {"where": f"{source.where}: kernel[{i}].grid.{name}"}
+    return grids
+
+
+def _change(source: Source, grids: dict[str, dict[str, Any]], change: Change) -> None:
+    head, *rest = change.path.split(".")
+    known(source, change, head, ("suite", "device", "kernel"))
+    if head != "kernel" or len(rest) != 2:
+        raise ConfigError(
+            f"{source.where}: {change.source}: suite.KEY, device.cpu.KEY or kernel.OP.KEY, "
+            f'got "{change.path}"; give the whole path'
+        )
+    op, key = rest
+    known(source, change, op, grids)
+    if key in Grid.model_fields:
+        grid = {name: grids[op][name] for name in Grid.model_fields} | {key: change.value}
+        grids[op] |= validate(Grid, grid, grids[op]["where"]).model_dump()
+        return
+    # a number of the op's shapes: checked by their class
+    grids[op]["shapes"] = [shape | {key: change.value} for shape in grids[op]["shapes"]]
+
+
+def _plans(op: str, table: dict[str, Any]) -> Iterator[KernelPlan]:
+    for i, shape in enumerate(table["shapes"]):
+        values = [value if isinstance(value, list) else [value] for value in shape.values()]
+        for numbers in product(*values):
+            where = f"{table['where']}.shapes[{i}]"
+            yield KernelPlan(where, op, dict(zip(shape, numbers, strict=True)), table["baselines"])

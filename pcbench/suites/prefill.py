@@ -1,0 +1,211 @@
+"""Suites of methods: workloads × lengths × methods × backends."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
+
+from pcbench.config import Table, validate
+from pcbench.errors import ConfigError, unknown_name
+from pcbench.registry import METHODS, task_tables
+from pcbench.suites.files import Change, Source, known, set_settings
+from pcbench.types import Kind
+
+__all__ = ["CellTable", "Plan", "Suite", "Workload", "prefill_suite"]
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(Table):
+    """`[suite]` with the device's table merged over it; `workloads` names those to measure, None all."""
+
+    kind: Kind
+    model: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    context_tokens: Annotated[list[Count], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    repeats: Count = 5
+    workloads: Annotated[list[str], Field(min_length=1)] | None = None
+
+
+class Workload(Table):
+    """`[[workload]]`: a task at every length; timed workloads take one unique prompt per repeat."""
+
+    name: str
+    task: str
+    timed: bool = True
+    prompts: Count | None = None
+    context_tokens: Annotated[list[Count], Field(min_length=1)] | None = None
+    new_tokens: Count = 12
+
+
+class CellTable(Table):
+    """`[[cell]]`: a method on its backends."""
+
+    method: str
+    backend: str | Annotated[list[str], Field(min_length=1)] = "auto"
+    reference_up_to: Count | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def backends(self) -> list[str]:
+        return [self.backend] if isinstance(self.backend, str) else self.backend
+
+
+Partial: Any = create_model(
+    "Partial",
+    __base__=Table,
+    **{name: (field.annotation | None, None) for name, field in Settings.model_fields.items() if name != "kind"},  # type: ignore[call-overload, operator]
+)
+
+
+class SuiteFile(Table):
+    """The top level of a suite file; `[suite]` itself is checked after merging."""
+
+    suite: dict[str, Any]
+    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)
+    workload: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    cell: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cell before its method's config and backend are resolved; `where` is its place in the file."""
+
+    where: str
+    table: CellTable
+    backend: str
+    workload: Workload
+    context_tokens: int
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file with everything merged over it."""
+
+    name: str
+    where: str
+    settings: Settings
+    workloads: list[Workload]
+    cells: list[CellTable]
+
+    def plans(self) -> Iterator[Plan]:
+        """Cells in the order they are measured: by workload, then length, then as the file lists them."""
+        for workload in self.workloads:
+            for tokens in workload.context_tokens or self.settings.context_tokens:
+                for i, table in enumerate(self.cells):
+                    for backend in table.backends:
+                        limit = table.reference_up_to
+                        if backend == "reference" and limit is not None and tokens > limit:
+                            continue
+                        yield Plan(f"{self.where}: cell[{i}]", table, backend, workload, tokens)
+
+
+def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> Suite:
+    """The suite of a file whose cells are methods.
+
+    Args:
+        source: the file and what changes it.
+        model: overrides the suite's model.
+        methods: keeps only the cells of these methods.
+
+    Raises:
+        ConfigError: anything unknown or impossible, by key path.
+    """
+    merged = _Merge(source, validate(SuiteFile, source.document, source.where))
+    for change in source.changes(("workload", "cell")):
+        merged.set(change)
+    if model is not None:
+        merged.settings["model"] = model
+    return merged.suite(methods)
+
+
+class _Merge:
+    """A suite file as plain tables while presets and `--set` change it."""
+
+    def __init__(self, source: Source, file: SuiteFile) -> None:
+        self.source = source
+        self.settings = source.settings()
+        self.workloads, self.cells = ([dict(table) for table in tables] for tables in (file.workload, file.cell))
+
+    def set(self, change: Change) -> None:
+        """Makes one change."""
+        if set_settings(self.source, self.settings, change, Settings.model_fields):
+            return
+        head, *rest = change.path.split(".")
+        if head == "workload" and len(rest) == 2:
+            known(self.source, change, rest[0], [w.get("name", "") for w in self.workloads])
+            known(self.source, change, rest[1], Workload.model_fields)
+            for table in self.workloads:
+                if table.get("name") == rest[0]:
+                    table[rest[1]] = change.value
+        elif head == "cell" and len(rest) >= 2:
+            self._set_cell(change, rest)
+        else:
+            known(self.source, change, head, ("suite", "device", "workload", "cell"))
+            raise ConfigError(
+                f"{self.source.where}: {change.source}: suite.KEY, device.cpu.KEY, workload.NAME.KEY or "
+                f'cell.METHOD.KEY, got "{change.path}"; give the whole path'
+            )
+
+    def _set_cell(self, change: Change, path: list[str]) -> None:
+        method, *keys = path
+        known(self.source, change, method, [c.get("method", "") for c in self.cells])
+        if keys[0] == "config":
+            keys = keys[1:]
+        for table in self.cells:
+            if table.get("method") != method:
+                continue
+            if len(keys) == 1 and keys[0] in CellTable.model_fields:
+                table[keys[0]] = change.value
+                continue
+            # a key of the method's own config: checked by its class
+            inner = table["config"] = dict(table.get("config", {}))
+            for key in keys[:-1]:
+                before = inner.get(key) or {}
+                if not isinstance(before, dict):
+                    raise ConfigError(
+                        f"{self.source.where}: {change.source}: {key} must be a table, got {before!r}; "
+                        f"set cell.{method}.{key} itself"
+                    )
+                inner[key] = dict(before)
+                inner = inner[key]
+            inner[keys[-1]] = change.value
+
+    def suite(self, methods: Sequence[str]) -> Suite:
+        """The changed tables, checked."""
+        where = self.source.where
+        settings = validate(Settings, self.settings, f"{where}: suite")
+        workloads = [validate(Workload, w, f"{where}: workload[{i}]") for i, w in enumerate(self.workloads)]
+        cells = [validate(CellTable, c, f"{where}: cell[{i}]") for i, c in enumerate(self.cells)]
+        named = [w.name for w in workloads]
+        for wanted in settings.workloads or ():
+            if wanted not in named:
+                raise unknown_name(f"{where}: suite.workloads", "workload", wanted, named)
+        for i, workload in enumerate(workloads):
+            if workload.timed and workload.prompts is not None:
+                raise ConfigError(
+                    f"{where}: workload[{i}].prompts: only where timed = false, got {workload.prompts}; "
+                    "a timed workload takes a prompt a repeat, set suite.repeats"
+                )
+            if workload.task not in task_tables():
+                raise unknown_name(f"{where}: workload[{i}].task", "task", workload.task, task_tables())
+        for i, cell in enumerate(cells):
+            if cell.method not in METHODS:
+                raise unknown_name(f"{where}: cell[{i}].method", "method", cell.method, METHODS)
+        for method in methods:
+            if method not in METHODS:
+                raise unknown_name("--method", "method", method, METHODS)
+        kept = [c for c in cells if not methods or c.method in methods]
+        if not kept:
+            raise ConfigError(
+                f"{where}: --method of the suite ({', '.join(dict.fromkeys(c.method for c in cells))}), "
+                f"got {', '.join(methods)}; choose one of them or another suite"
+            )
+        chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
+        suite = Suite(self.source.name, where, settings, chosen, kept)
+        if not any(suite.plans()):
+            raise ConfigError(f"{where}: at least one cell, got none; raise reference_up_to or shorten the context")
+        return suite

@@ -1,0 +1,115 @@
+"""Baselines compute what the op computes: otherwise their ratio says nothing."""
+
+import pytest
+import torch
+
+from pcbench import reference
+from pcbench.errors import BackendUnavailable, ConfigError
+from pcbench.measure.baselines import BASELINES, VARIANTS, check_baseline, is_floor, make_baseline
+from pcbench.measure.cases import run
+from pcbench.measure.draws import Draws
+from pcbench.measure.kernel_shapes import SHAPES
+
+ATTENTION = ("sdpa-flash", "sdpa-math", "sdpa-repeated")
+SHAPE = {
+    "cached_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
+    "calibrated_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 40, "dim": 64},
+    "window_mass": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
+}
+
+
+def inputs_of(op, **numbers):
+    return SHAPES[op](**numbers).inputs(Draws(3, torch.device("cpu"), torch.float32))
+
+
+def close(got, wanted):
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_cached_attention_baselines_agree(name, rows):
+    inputs = inputs_of("cached_attention", **SHAPE["cached_attention"], rows=rows)
+    close(make_baseline("cached_attention", name, inputs)(), run(reference, "cached_attention", inputs)["out"])
+
+
+@pytest.mark.parametrize("shape", [{}, {"causal": False}, {"rows": 9}, {"rows": 9, "causal": False}])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_calibrated_attention_baselines_agree(name, shape):
+    inputs = inputs_of("calibrated_attention", **SHAPE["calibrated_attention"], **shape)
+    close(make_baseline("calibrated_attention", name, inputs)(), run(reference, "calibrated_attention", inputs)["out"])
+
+
+def test_window_mass_baseline_agrees():
+    inputs = inputs_of("window_mass", **SHAPE["window_mass"], rows=5)
+    close(make_baseline("window_mass", "torch-matmul", inputs)(), run(reference, "window_mass", inputs)["mass"])
+
+
+def test_select_tokens_baseline_agrees():
+    inputs = inputs_of("select_tokens", batch=2, heads=4, kv_heads=2, keys=90, dim=8, capacity=10, pool=1)
+    k2, v2, index = make_baseline("select_tokens", "torch-topk", inputs)()
+    wanted = run(reference, "select_tokens", inputs)
+    assert torch.equal(index, wanted["index"].long())
+    assert torch.equal(k2, wanted["k2"])
+    assert torch.equal(v2, wanted["v2"])
+
+
+def test_select_tokens_floor_copies_the_bytes_of_the_op():
+    shape = SHAPES["select_tokens"](heads=4, kv_heads=2, keys=90, dim=8, capacity=10)
+    copied = make_baseline("select_tokens", "floor-copy", shape.inputs(Draws(3, torch.device("cpu"), torch.float32)))()
+    index = 2 * 10 * 4
+    assert 2 * copied.nbytes == shape.work(itemsize=4).bytes - index
+
+
+def test_merge_states_baseline_agrees():
+    inputs = inputs_of("merge_states", parts=3, heads=2, rows=5, dim=8)
+    out, lse = make_baseline("merge_states", "torch-softmax", inputs)()
+    wanted = run(reference, "merge_states", inputs)
+    close(out, wanted["out"])
+    close(lse, wanted["lse"])
+
+
+def test_query_nll_update_baseline_agrees():
+    inputs = inputs_of("query_nll_update", rows=6, columns=30)
+    inputs["targets"].clamp_(0, 29)
+    state = run(reference, "query_nll_update", inputs)
+    losses = make_baseline("query_nll_update", "torch-cross-entropy", inputs)()
+    close(losses, state["row_max"] + state["row_sum"].log() - state["row_target"])
+
+
+def test_chunk_topk_baseline_keeps_the_lowest():
+    inputs = inputs_of("chunk_topk", chunks=9, keep=3)
+    inputs["scores"] = torch.randperm(9).float()
+    _, ids, slots = make_baseline("chunk_topk", "torch-topk", inputs)()
+    wanted = run(reference, "chunk_topk", inputs)
+    assert ids.sort().values.tolist() == wanted["best_ids"].tolist()
+    assert sorted(slots.tolist()) == sorted(wanted["best_slots"].tolist())
+
+
+def test_chunk_select_baseline_agrees():
+    inputs = inputs_of("chunk_select", rows=12, hidden=16, vocab=50, chunks=4, keep=2)
+    scores, ids, _ = make_baseline("chunk_select", "full-logits", inputs)()
+    wanted = run(reference, "chunk_select", inputs)
+    close(scores.sort().values, wanted["best_scores"].sort().values)
+    assert ids.sort().values.tolist() == wanted["best_ids"].tolist()
+    close(make_baseline("chunk_select", "floor-gemm", inputs)(), inputs["hidden"] @ inputs["lm_head"].T)
+
+
+@pytest.mark.parametrize("name", ["flash-attn", "flashinfer", "aiter"])
+def test_a_package_that_is_not_here_says_so(name, monkeypatch):
+    for package in ("flash_attn", "flashinfer", "aiter"):
+        monkeypatch.setitem(__import__("sys").modules, package, None)
+    inputs = inputs_of("calibrated_attention", **SHAPE["calibrated_attention"])
+    with pytest.raises(BackendUnavailable, match="not installed"):
+        make_baseline("calibrated_attention", name, inputs)
+
+
+def test_only_floors_do_less_than_the_op():
+    floors = {(op, name) for op, table in BASELINES.items() for name in table if is_floor(name)}
+    assert floors == {("select_tokens", "floor-copy"), ("chunk_select", "floor-gemm")}
+    assert all(is_floor(name) for variants in VARIANTS.values() for name in variants)
+
+
+def test_an_unknown_baseline_is_refused_by_its_nearest_name():
+    with pytest.raises(ConfigError, match='unknown baseline of chunk_topk "torch-top"; did you mean "torch-topk"'):
+        check_baseline("chunk_topk", "torch-top", "here")
