@@ -30,7 +30,7 @@ template <int Rows, int AStride, int CStride>
   for (int i = 0; i < Rows; ++i) {
     sums[i][0] = sums[i][1] = Vec::zero();
   }
-  auto multiply = [&](int64_t count, Vec (&to)[Rows][2]) {
+  auto multiply = [&](int64_t count, Vec(&to)[Rows][2]) {
 #pragma GCC unroll 4
     for (int64_t k = 0; k < count; ++k, ++a, b += b_stride) {
       Vec left = Vec::load(b), right = Vec::load(b + width);

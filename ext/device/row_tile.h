@@ -117,9 +117,12 @@ class RowTile {
         float row[4];
         load4(q + (r * tile_row_threads * stride + d), row);
         for (int c = 0; c < 4; ++c) {
-          for (int i = 0; i < 4; ++i) {
-            s[r][c] += row[i] * keys[c][i];
+          // a sum of short sums rounds less than one long sum
+          float four = row[0] * keys[c][0];
+          for (int i = 1; i < 4; ++i) {
+            four += row[i] * keys[c][i];
           }
+          s[r][c] += four;
         }
       }
     }

@@ -6,7 +6,7 @@ import pytest
 import torch
 from emulated import ORDERS, emulated_ops, pairwise
 
-from pcbench.measure.attention_cases import _cached, _calibrated
+from pcbench.measure import attention_cases
 from pcbench.measure.cases import Case, check_case
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -84,7 +84,7 @@ def test_calibrated_attention_equals_the_reference(row):
     kv_heads = 2 if row["group"] == 1 else 1
     heads = kv_heads * row["group"]
     make = partial(
-        _calibrated,
+        attention_cases.calibrated,
         batch=2 if lengths else 1,
         heads=heads,
         kv_heads=kv_heads,
@@ -108,7 +108,7 @@ def test_calibrated_attention_equals_the_reference(row):
 def test_cached_attention_equals_the_reference(row):
     heads = 2 * row["group"]
     make = partial(
-        _cached,
+        attention_cases.cached,
         heads=heads,
         rows=row["rows"],
         lengths=STORES[row["store"]],
@@ -124,7 +124,7 @@ def test_cached_attention_equals_the_reference(row):
 
 
 def test_evicted_tiles_beyond_those_in_shared_memory_are_found():
-    make = partial(_calibrated, heads=1, kv_heads=1, rows=1, keys=513 * KEYS, mass_rows=0, evicted=0.5)
+    make = partial(attention_cases.calibrated, heads=1, kv_heads=1, rows=1, keys=513 * KEYS, mass_rows=0, evicted=0.5)
     check(
         Case("calibrated_attention", "many words", make), {"order": "forward", "dtype": "bfloat16"}, "calibrated_tiles"
     )
@@ -133,7 +133,7 @@ def test_evicted_tiles_beyond_those_in_shared_memory_are_found():
 # eight blocks share the tiles of the emulator's multiprocessors
 @pytest.mark.parametrize(("rows", "kernel"), [(1, "cached_few_rows"), (17, "cached_many_rows")])
 def test_more_tiles_than_are_described_at_a_time_are_found(rows, kernel):
-    make = partial(_cached, heads=1, rows=rows, lengths=[[8 * 130 * KEYS], [40]], slots=[[0, 1]])
+    make = partial(attention_cases.cached, heads=1, rows=rows, lengths=[[8 * 130 * KEYS], [40]], slots=[[0, 1]])
     check(Case("cached_attention", "many tiles", make), {"order": "forward", "dtype": "bfloat16"}, kernel)
 
 

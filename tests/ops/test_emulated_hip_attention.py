@@ -6,7 +6,7 @@ import pytest
 import torch
 from emulated import ORDERS, emulated_ops, pairwise
 
-from pcbench.measure.attention_cases import _cached, _calibrated
+from pcbench.measure import attention_cases
 from pcbench.measure.cases import Case, check_case
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,7 +81,7 @@ def test_calibrated_attention_equals_the_reference(row):
     rows, keys, second = SIZES[row["size"]]
     kv_heads = 1 if row["group"] > 1 else 2
     make = partial(
-        _calibrated,
+        attention_cases.calibrated,
         batch=2 if second else 1,
         heads=kv_heads * row["group"],
         kv_heads=kv_heads,
@@ -103,7 +103,7 @@ def test_calibrated_attention_equals_the_reference(row):
 @pytest.mark.parametrize("row", pairwise(**CACHED), ids=ids)
 def test_cached_attention_equals_the_reference(row):
     make = partial(
-        _cached,
+        attention_cases.cached,
         heads=2 * row["group"],
         rows=row["rows"],
         lengths=STORES[row["store"]],

@@ -8,9 +8,8 @@ import torch
 from emulated import LIBRARIES, ORDERS, emulated_ops, pairwise
 
 from pcbench import reference
-from pcbench.measure.attention_cases import _cached, _calibrated, _window
+from pcbench.measure import attention_cases, chunk_cases
 from pcbench.measure.cases import CASES, Case, check_case
-from pcbench.measure.chunk_cases import _nll, _select
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # chunk_select is Python over two of the others
@@ -81,7 +80,7 @@ ATTENTION = {
 def attention_case(row):
     rows, keys, query_lengths, key_lengths = LENGTHS[row["lengths"]]
     make = partial(
-        _calibrated,
+        attention_cases.calibrated,
         batch=2 if key_lengths else 1,
         heads=row["group"],
         kv_heads=1,
@@ -148,7 +147,7 @@ def cache_case(row, op, make, **more):
 
 @pytest.mark.parametrize("row", pairwise(**CACHE), ids=name_of)
 def test_emulated_cached_attention_equals_the_reference(row):
-    case = cache_case(row, "cached_attention", _cached, evicted=row["evicted"])
+    case = cache_case(row, "cached_attention", attention_cases.cached, evicted=row["evicted"])
     check(case, row["library"], row["dtype"], row["order"])
 
 
@@ -157,7 +156,7 @@ WINDOWS = {name: values for name, values in CACHE.items() if name != "evicted"} 
 
 @pytest.mark.parametrize("row", pairwise(**WINDOWS), ids=name_of)
 def test_emulated_window_mass_equals_the_reference(row):
-    case = cache_case(row, "window_mass", _window, window=row["rows"], longest=270)
+    case = cache_case(row, "window_mass", attention_cases.window, window=row["rows"], longest=270)
     check(case, row["library"], row["dtype"], row["order"])
 
 
@@ -180,7 +179,7 @@ SELECTIONS = {
 @pytest.mark.parametrize("row", pairwise(**SELECTIONS), ids=name_of)
 def test_emulated_select_tokens_equals_the_reference(row):
     names = ("keys", "dim", "capacity", "pool", "levels", "evicted", "protect", "recent")
-    make = partial(_select, batch=1, heads=row["group"], kv_heads=1, **{name: row[name] for name in names})
+    make = partial(chunk_cases.select, batch=1, heads=row["group"], kv_heads=1, **{name: row[name] for name in names})
     case = Case("select_tokens", name_of(row), make)
     check(case, row["library"], row["dtype"], row["order"])
 
@@ -188,12 +187,14 @@ def test_emulated_select_tokens_equals_the_reference(row):
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("keys", [16384, 16385, pytest.param(131072, marks=pytest.mark.slow)])
 def test_emulated_select_tokens_takes_rows_beyond_one_launch(keys, library):
-    make = partial(_select, batch=1, heads=2, kv_heads=1, keys=keys, capacity=300, levels=50, key_lengths=[[keys - 3]])
+    make = partial(
+        chunk_cases.select, batch=1, heads=2, kv_heads=1, keys=keys, capacity=300, levels=50, key_lengths=[[keys - 3]]
+    )
     check(Case("select_tokens", f"{keys} keys", make), library, "bfloat16", "seeded")
 
 
 def test_emulated_select_tokens_takes_the_largest_capacity():
-    make = partial(_select, batch=1, heads=1, kv_heads=1, keys=8200, capacity=8192, dim=3)
+    make = partial(chunk_cases.select, batch=1, heads=1, kv_heads=1, keys=8200, capacity=8192, dim=3)
     check(Case("select_tokens", "capacity 8192", make), "hip", "bfloat16", "forward")
 
 
@@ -213,7 +214,7 @@ TILES = {
 def test_emulated_query_nll_update_equals_the_reference(row):
     special = row["special"] if row["rows"] > 2 and row["columns"] > 2 else None
     shape = dict(rows=row["rows"], columns=row["columns"], first=row["first"], fresh=row["fresh"])
-    case = Case("query_nll_update", str(row), partial(_nll, special=special, **shape))
+    case = Case("query_nll_update", str(row), partial(chunk_cases.nll, special=special, **shape))
     check(case, row["library"], row["dtype"], row["order"])
 
 
