@@ -125,7 +125,7 @@ class Arguments {
 
   // H is a multiple of Hkv.
   void grouped() const {
-    if (size("Hkv") == 0 || size("H") % size("Hkv")) {
+    if (size("H") == 0 || size("Hkv") == 0 || size("H") % size("Hkv")) {
       fail("H must be a multiple of Hkv = " + std::to_string(size("Hkv")), size("H"));
     }
   }

@@ -3,7 +3,7 @@
 #
 #   tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill]
 #
-# Builds pcbench for that torch, then runs the parts, each at most ten minutes:
+# Builds pcbench for that torch and runs the parts, each at most ten minutes with its build:
 #   parity     every op over its odd cases against the float64 reference; three runs equal bit for bit
 #   sanitizer  compute-sanitizer over the small cases of every op, where it works
 #   kernels    the suite `kernels`
@@ -12,11 +12,9 @@
 # failed. Without git, PCBENCH_COMMIT and PCBENCH_DIRTY say which sources these are.
 set -uo pipefail
 
-parts=(parity sanitizer kernels prefill)
 name=all
 if [ "${2:-}" = --only ]; then
     name=${3:-}
-    parts=("$name")
 fi
 case " all parity sanitizer kernels prefill " in
 *" $name "*) ;;
@@ -27,17 +25,32 @@ if [ -z "${1:-}" ] || [ -z "$name" ]; then
     exit 2
 fi
 
+if [ "$name" = all ]; then
+    status=0
+    for part in parity sanitizer kernels prefill; do
+        "$0" "$1" --only "$part" || status=1
+    done
+    exit $status
+fi
+
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap pack EXIT
 results=$work/gpu_check_$name
 summary=$folder/gpu_check_$name.txt
 mkdir -p "$results"
 : >"$summary"
 failed=0
+
+# whatever ends the part, its logs are kept
+pack() {
+    cp "$summary" "$results/"
+    tar -czf "$folder/gpu_check_$name.tar.gz" -C "$work" "gpu_check_$name"
+    rm -rf "$work"
+}
 
 say() { echo "$*" | tee -a "$summary"; }
 
@@ -102,13 +115,7 @@ device=$("$python" -c "import torch; print('rocm' if torch.version.hip else 'cud
 lines=30 step doctor "$python" -m pcbench doctor
 lines=3 step ready "$python" -c "$READY"
 if [ $failed = 0 ]; then
-    for part in "${parts[@]}"; do
-        say "== $part"
-        deadline=$((SECONDS + 600))
-        "$part"
-    done
+    "$name"
 fi
 say "$([ $failed = 0 ] && echo "nothing failed" || echo "something failed: see the logs in the archive")"
-cp "$summary" "$results/"
-tar -czf "$folder/gpu_check_$name.tar.gz" -C "$work" "gpu_check_$name"
 exit $failed

@@ -20,11 +20,13 @@ inline bool takes_inputs(Float dtype, int64_t dim, float scale) {
   return dtype != Float::f32 && (dim == 64 || dim == 96 || dim == 128) && scale > 0.0f && std::isfinite(scale);
 }
 
-// Rows that can be read 16 bytes at a time; `sizes` of the leading dimensions.
+// Rows that can be read 16 bytes at a time; `sizes` of the leading dimensions. A copy names the rows beyond the last
+// too, without reading them: their addresses must be aligned as well.
 inline bool takes_rows(const Floats& x, std::initializer_list<int64_t> sizes) {
+  const int last = static_cast<int>(sizes.size()) - 1;
   int i = 0;
   for (int64_t size : sizes) {
-    if (size > 1 && x.strides[i] % 8) {
+    if ((size > 1 || i == last) && x.strides[i] % 8) {
       return false;
     }
     ++i;

@@ -185,13 +185,17 @@ inline int multiprocessors() {
   return count;
 }
 
-// Blocks of more than 48 KB of shared memory ask for it first.
+// Blocks of more than 48 KB of shared memory ask for it first: for all that there is, so that no launch takes back what
+// another thread's asked for.
 template <class Params>
 void launch_blocks(void (*kernel)(Params), dim3 grid, int threads, int shared_bytes, Stream stream,
                    const Params& params) {
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 48 * 1024) {
-    check_cuda(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+    int device = 0, most = 0;
+    check_cuda(cudaGetDevice(&device), "current device");
+    check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
+    check_cuda(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
                "shared memory of a kernel");
   }
   void* arguments[] = {const_cast<Params*>(&params)};

@@ -216,7 +216,7 @@ void Block::async_copy(int64_t offset, const void* from, int64_t bytes, bool val
   if (const char* reason = valid ? memory().why_not_read(from, bytes) : nullptr) {
     fail(reason);
   }
-  if (valid && reinterpret_cast<uintptr_t>(from) % bytes) {
+  if (reinterpret_cast<uintptr_t>(from) % bytes) {
     fail("the source of an asynchronous copy must be aligned to its " + std::to_string(bytes) + " bytes");
   }
   std::memset(shared(offset, bytes, bytes), poison, bytes);

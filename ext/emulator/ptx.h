@@ -125,10 +125,6 @@ void mma_m16n8k16(float (&c)[4], const Fragment& a, uint32_t b0, uint32_t b1) {
   }
 }
 
-inline int opaque(int x) {
-  return x;
-}
-
 inline int afresh(int x) {
   return x;
 }

@@ -1,6 +1,8 @@
 // Launch of calibrated_attention on the matrix cores, and the shapes it takes.
 #include "hip/attention.h"
 
+#include <cmath>
+
 #include "device/launch.h"
 #include "gpu/attention.h"
 
@@ -23,9 +25,10 @@ bool rows_apart(const Floats& x, int64_t dim) {
 bool takes(const CalibratedAttention& p) {
   const int64_t group = p.kv_heads ? p.heads / p.kv_heads : 0;
   return (p.dtype == Float::bf16 || p.dtype == Float::f16) && (p.dim == 64 || p.dim == 96 || p.dim == 128) &&
-         p.scale > 0.f && p.rows * group < 1 << 30 && p.keys < 1 << 30 && aligned(p.q.data, p.q.strides, 8) &&
-         aligned(p.k.data, p.k.strides, 8) && aligned(p.v.data, p.v.strides, 8) && rows_apart(p.k, p.dim) &&
-         rows_apart(p.v, p.dim) && (!p.out_in.data || aligned(p.out_in.data, p.out_in.strides, 4));
+         p.scale > 0.f && std::isfinite(p.scale) && p.rows * group < 1 << 30 && p.keys < 1 << 30 &&
+         aligned(p.q.data, p.q.strides, 8) && aligned(p.k.data, p.k.strides, 8) && aligned(p.v.data, p.v.strides, 8) &&
+         rows_apart(p.k, p.dim) && rows_apart(p.v, p.dim) &&
+         (!p.out_in.data || aligned(p.out_in.data, p.out_in.strides, 4));
 }
 
 template <class T, int D>

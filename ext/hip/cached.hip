@@ -1,6 +1,8 @@
 // Launch of cached_attention on the matrix cores, and the shapes it takes.
 #include "hip/cached.h"
 
+#include <cmath>
+
 #include "device/launch.h"
 #include "gpu/attention.h"
 
@@ -26,10 +28,10 @@ int64_t packed_rows(const CachedAttention& p) {
 bool takes(const CachedAttention& p) {
   const KeyRows& keys = p.keys;
   return (keys.dtype == Float::bf16 || keys.dtype == Float::f16) &&
-         (keys.dim == 64 || keys.dim == 96 || keys.dim == 128) && p.scale > 0.f && keys.kv_heads > 0 &&
-         packed_rows(p) < 1 << 30 && keys.stored_rows < 1 << 30 && keys.listed <= cached_most_listed &&
-         aligned(p.q, 3) && aligned(keys.k_rows, 1) && aligned(keys.v_rows, 1) && rows_apart(keys.k_rows, keys.dim) &&
-         rows_apart(keys.v_rows, keys.dim);
+         (keys.dim == 64 || keys.dim == 96 || keys.dim == 128) && p.scale > 0.f && std::isfinite(p.scale) &&
+         keys.kv_heads > 0 && packed_rows(p) < 1 << 30 && keys.stored_rows < 1 << 30 &&
+         keys.listed <= cached_most_listed && aligned(p.q, 3) && aligned(keys.k_rows, 1) && aligned(keys.v_rows, 1) &&
+         rows_apart(keys.k_rows, keys.dim) && rows_apart(keys.v_rows, keys.dim);
 }
 
 int64_t waves_of(const CachedAttention& p) {

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from pcbench.errors import BackendUnavailable
@@ -19,18 +20,23 @@ Call = Callable[[], Any]
 Attend = Callable[[Tensor, Tensor, Tensor, float, bool], Call]
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, *, backend: SDPBackend | None = None) -> Call:
+def _mask(q: Tensor, k: Tensor, causal: bool) -> dict[str, Any]:
+    """What SDPA must be told of rows that see only keys up to their own, counted from the end."""
     rows, keys = q.shape[2], k.shape[2]
-    options: dict[str, Any] = {"scale": scale, "enable_gqa": q.shape[1] != k.shape[1]}
-    if causal and rows == keys:
-        options["is_causal"] = True
-    elif causal and rows > 1:
-        seen = torch.ones(rows, keys, dtype=torch.bool, device=q.device)
-        options["attn_mask"] = seen.tril(keys - rows)
+    if not causal or rows == 1:
+        return {}
+    if rows == keys:
+        return {"is_causal": True}
+    if q.device.type == "cpu":
+        return {"attn_mask": torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)}
+    # a mask that flash kernels take too
+    return {"attn_mask": causal_lower_right(rows, keys)}
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, *, backend: SDPBackend) -> Call:
+    options = _mask(q, k, causal) | {"scale": scale, "enable_gqa": q.shape[1] != k.shape[1]}
 
     def call() -> Tensor:
-        if backend is None:
-            return scaled_dot_product_attention(q, k, v, **options)
         with sdpa_kernel(backend):
             return scaled_dot_product_attention(q, k, v, **options)
 
@@ -39,12 +45,11 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, *, backen
 
 def _repeated(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Call:
     """SDPA by torch's own choice over keys and values that are repeated for every query head first."""
-    group = q.shape[1] // k.shape[1]
+    group, mask = q.shape[1] // k.shape[1], _mask(q, k, causal)
 
     def call() -> Tensor:
         wide = (x.repeat_interleave(group, 1) for x in (k, v))
-        out: Tensor = _sdpa(q, *wide, scale, causal)()
-        return out
+        return scaled_dot_product_attention(q, *wide, scale=scale, **mask)
 
     return call
 

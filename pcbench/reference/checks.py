@@ -73,9 +73,9 @@ class Arguments:
         raise self.fail(f"{name} must be {heads} with {self.sizes}", list(value.shape))
 
     def grouped(self) -> None:
-        """H is a multiple of Hkv."""
+        """H is a multiple of Hkv, and there is one."""
         heads, kv_heads = self.sizes["H"], self.sizes["Hkv"]
-        if kv_heads == 0 or heads % kv_heads:
+        if heads == 0 or kv_heads == 0 or heads % kv_heads:
             raise self.fail(f"H must be a multiple of Hkv = {kv_heads}", heads)
 
     def number(self, name: str, value: float, test: Callable[[float], bool], expected: str) -> None:
