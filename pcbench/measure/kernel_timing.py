@@ -14,7 +14,7 @@ __all__ = ["RepeatedCall", "ReplayedCall", "make_sampler"]
 SAMPLE_MS = 2.0
 # calls before the first sample
 WARM_CALLS = 3
-# what is written between samples: more than any second-level cache and than the last-level caches of 256 MiB
+# what is read between samples: more than any second-level cache and than the last-level caches of 256 MiB
 COLD_BYTES = 512 << 20
 
 
@@ -42,7 +42,7 @@ class RepeatedCall:
 
 
 class ReplayedCall:
-    """Samples on a GPU: device events around one replay of the call as a graph, after its caches were overwritten.
+    """Samples on a GPU: device events around one replay of the call as a graph, after other data went through its caches.
 
     A call that cannot be captured (it waits for the device) is launched anew each time, and says so in `warnings`.
 
