@@ -42,7 +42,7 @@ class RepeatedCall:
 
 
 class ReplayedCall:
-    """Samples on a GPU: device events around one replay of the call as a graph, after other data went through its caches.
+    """Samples on a GPU: device events around one replay of the call as a graph, with cold caches.
 
     A call that cannot be captured (it waits for the device) is launched anew each time, and says so in `warnings`.
 
