@@ -67,6 +67,9 @@ class ReplayedCall:
             with torch.cuda.graph(graph):
                 call()
             self.replay = graph.replay
+        except torch.OutOfMemoryError:
+            # no reason to time the launches instead
+            raise
         except RuntimeError as error:
             self.warnings.append(f"timed with its launches, no graph: {str(error).splitlines()[0]}")
         self.sample()

@@ -104,6 +104,17 @@ def test_a_call_that_cannot_be_captured_is_launched_and_says_so(gpu, monkeypatch
     assert sampler.warnings == ["timed with its launches, no graph: operation not permitted when stream is capturing"]
 
 
+def test_running_out_of_memory_in_a_capture_is_not_timed_with_launches(gpu, monkeypatch):
+    @contextmanager
+    def full(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        make_sampler(lambda: gpu.append("call"), torch.device("cuda"))
+
+
 def test_ceilings_are_rates(monkeypatch):
     monkeypatch.setattr("pcbench.measure.ceilings.PROBE_S", 0.0)
     monkeypatch.setattr("pcbench.measure.ceilings.timed", lambda function, device: (function(), 2.0))
