@@ -16,7 +16,7 @@ from pcbench.types import Record, Sample
 __all__ = ["JSONL_ONLY", "RunFolder", "read_records"]
 
 # too long for a table cell
-JSONL_ONLY = ("samples_ms", "stages_ms", "parity_ops")
+JSONL_ONLY = ("samples_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
 
 T = TypeVar("T", Record, Sample)
 

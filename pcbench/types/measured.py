@@ -114,6 +114,10 @@ class Record:
     ms_p10: float | None = None
     ms_p50: float | None = None
     ms_p90: float | None = None
+    ms_ci_low: float | None = None  # of the median
+    ms_ci_high: float | None = None
+    outliers: int | None = None  # passes beyond 1.5 interquartile ranges; counted, never dropped
+    wall_ms_p50: float | None = None  # monotonic clock beside a GPU's events
     repeats: int | None = None
     samples_ms: list[float] | None = None
     stages_ms: dict[str, float] | None = None
@@ -122,8 +126,15 @@ class Record:
     decode_ms_per_token: float | None = None
     # memory
     peak_bytes: int | None = None
+    reserved_bytes: int | None = None  # allocator, GPU
+    driver_bytes: int | None = None  # in use on the whole GPU, sampled
+    phase_bytes: dict[str, int] | None = None
     kv_bytes: int | None = None
     kv_bytes_predicted: int | None = None
+    budget_bytes: int | None = None
+    chunks_that_fit: int | None = None  # in `budget_bytes`
+    longest_context_tokens: int | None = None  # in `budget_bytes`
+    fit_ratio: float | None = None  # chunks that fit, to the same without token eviction
     # accuracy, 0…1
     score: float | None = None
     score_name: str | None = None
@@ -132,6 +143,12 @@ class Record:
     score_ci_low: float | None = None
     score_ci_high: float | None = None
     key_chunk_kept: float | None = None
+    prompts: str | None = None  # whose prompt texts: official, or ours with their version
+    # score minus that of `full` in the same run, prompt by prompt; p by McNemar where scores are 0 or 1
+    score_vs_full: float | None = None
+    score_vs_full_ci_low: float | None = None
+    score_vs_full_ci_high: float | None = None
+    score_vs_full_p: float | None = None
     # speed-ups, never mixed; filled only where parity passed
     baseline: str | None = None
     speedup_vs_full: float | None = None
@@ -155,7 +172,8 @@ class Record:
     arch: str | None = None
     torch: str | None = None
     runtime: str | None = None
-    telemetry: str | None = None
+    telemetry: str | None = None  # where it came from: nvml, amdsmi, none
+    telemetry_summary: dict[str, float | str] | None = None
     commit: str | None = None
     dirty: bool | None = None
     started_at: str | None = None
