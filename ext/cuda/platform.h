@@ -65,6 +65,11 @@ PCBENCH_DEVICE bool any(bool claim) {
   return __any_sync(0xffffffffu, claim);
 }
 
+// A value that is the same on all lanes.
+PCBENCH_DEVICE int uniform(int x) {
+  return x;
+}
+
 // Dynamic shared memory from a byte offset on: index it, add to it, nothing else.
 template <class T>
 using Shared = T*;

@@ -34,7 +34,7 @@ struct Place {
 
 PCBENCH_DEVICE Place place_in(int64_t width, int64_t height) {
   const int32_t w = static_cast<int32_t>(width), h = static_cast<int32_t>(height), index = block_index();
-  return {index % w, index / w % h, index / w / h};
+  return {uniform(index % w), uniform(index / w % h), uniform(index / w / h)};
 }
 
 }  // namespace pcbench::device

@@ -98,6 +98,19 @@ inline bool any(bool claim) {
   return ballot(claim) != 0;
 }
 
+// A value that is the same on all lanes.
+inline int uniform(int x) {
+  return emulator::collective<int>("uniform", x, [](auto in, auto out, int lanes) {
+    for (int i = 0; i < lanes; ++i) {
+      if (in(i) != in(0)) {
+        emulator::block().fail("a uniform value must be the same on all lanes, got " + std::to_string(in(0)) + " and " +
+                               std::to_string(in(i)));
+      }
+      out(i) = in(0);
+    }
+  });
+}
+
 struct alignas(16) Pack16 {
   uint32_t words[4];
 };

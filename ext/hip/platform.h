@@ -69,6 +69,11 @@ PCBENCH_DEVICE bool any(bool claim) {
   return ballot(claim) != 0;
 }
 
+// A value that is the same on all lanes.
+PCBENCH_DEVICE int uniform(int x) {
+  return __builtin_amdgcn_readfirstlane(x);
+}
+
 // Dynamic shared memory from a byte offset on: index it, add to it, nothing else.
 template <class T>
 using Shared = T*;
