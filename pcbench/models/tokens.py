@@ -18,6 +18,7 @@ class HFTokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.name: str = tokenizer.name_or_path
+        self.end_id: int | None = tokenizer.eos_token_id
         with_specials = tokenizer("a").input_ids
         plain = self.encode("a")
         self.start_ids: list[int] = with_specials[: with_specials.index(plain[0])]
@@ -55,6 +56,7 @@ class ByteTokenizer:
 
     def __init__(self) -> None:
         self.name = "bytes"
+        self.end_id = None
         self.start_ids: list[int] = []
 
     def encode(self, text: str) -> list[int]:

@@ -117,11 +117,13 @@ class Stages(Protocol):
 class Tokenizer(Protocol):
     """Text to ids and back, without special tokens.
 
-    `name` is the model's id or path; `start_ids` begin a prompt (the BOS where a model has one).
+    `name` is the model's id or path; `start_ids` begin a prompt (the BOS where a model has one), `end_id` ends an
+    answer.
     """
 
     name: str
     start_ids: list[int]
+    end_id: int | None
 
     def encode(self, text: str) -> list[int]: ...
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int] | None]:
