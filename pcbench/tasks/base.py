@@ -14,6 +14,7 @@ from pcbench.types import Tokenizer, digest
 
 __all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score"]
 
+Count = Annotated[int, Field(gt=0)]
 # whose prompts: the official ones where their file is there and else ours; or one of them, or an error
 Prompts = Literal["auto", "official", "pcbench"]
 # whether the model's chat template stands around a prompt: as the task's table says, or not as it says
@@ -32,6 +33,8 @@ class Task(Table):
         needle: a line put into the context, with `{key}`, and with `{name}` where several keys have names.
         question: text after the context, up to where the answer starts; generators fill in their own `{…}`.
         key, key_name: kinds of `keys.KEYS`.
+        depth: of the needle as a share of the context; None takes a random one a prompt.
+        asked, others, values: of scattered needles: names that are asked for, names that are not, keys of each.
         new_tokens: tokens of the answer where a request leaves them to the task.
     """
 
@@ -45,7 +48,11 @@ class Task(Table):
     question: str
     key: str = "five digits"
     key_name: str = ""
-    new_tokens: Annotated[int, Field(gt=0)] = 12
+    depth: Annotated[float, Field(ge=0, le=1)] | None = None
+    asked: Count = 1
+    others: Annotated[int, Field(ge=0)] = 0
+    values: Count = 1
+    new_tokens: Count = 12
 
     @property
     def scorer_id(self) -> str:
