@@ -15,8 +15,8 @@ from pcbench.types import Tokenizer, digest
 __all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score"]
 
 Count = Annotated[int, Field(gt=0)]
-# whose prompts: the official ones where their file is there and else ours; or one of them, or an error
-Prompts = Literal["auto", "official", "pcbench"]
+# whose prompts: the official ones where their file is there and else ours; or one author's, or an error
+Prompts = Literal["auto", "official", "parallelcomp", "pcbench"]
 # whether the model's chat template stands around a prompt: as the task's table says, or not as it says
 Wrap = Literal["auto", "always", "never"]
 
@@ -102,7 +102,7 @@ class Example:
         answers: what the scorer compares the prediction with.
         key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
         new_tokens: tokens of the answer at most.
-        prompts: whose words: "official" or "pcbench/VERSION".
+        prompts: whose words: "official", "parallelcomp" or "pcbench/VERSION".
         classes: names the answer is one of, for scorers that ask.
         stop_ids: ends of an answer besides the model's own; never its first token.
         tokens_before: of the whole prompt before its middle was cut out, the same as now where nothing was; None
