@@ -8,7 +8,6 @@ import pytest
 
 from pcbench.models.tokens import HFTokenizer
 
-
 # as it was before a test changed it
 ROOT = os.environ.get("PCBENCH_DATA")
 

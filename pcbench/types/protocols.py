@@ -121,9 +121,12 @@ class Tokenizer(Protocol):
     answer.
     """
 
-    name: str
     start_ids: list[int]
-    end_id: int | None
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def end_id(self) -> int | None: ...
 
     def encode(self, text: str) -> list[int]: ...
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int] | None]:
