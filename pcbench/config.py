@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from pcbench.errors import ConfigError, unknown_name
 
-__all__ = ["T", "Table", "bundled", "parse_value", "validate"]
+__all__ = ["Table", "bundled", "parse_value", "validate"]
 
 
 class Table(BaseModel):

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pcbench.config import T, validate
+from pcbench.config import validate
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.tasks.base import FileTask, Prompts, Request
 from pcbench.tasks.files import data_dir, find, read_record
+from pcbench.tasks.records import Record
 
 __all__ = ["Parts", "answer_limit", "filled", "prompt_limit", "read", "source", "template"]
 
@@ -22,6 +23,8 @@ PARALLELCOMP_LIMITS = "parallelcomp-config/dataset2maxlen.json"
 # a field and the context in a template; LongBench v2 writes them between dollars
 FIELD = re.compile(r"\{(\w+)\}|\$(Q|C_[A-D])\$")
 CONTEXTS = ("{context}", "$DOC$")
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def source(name: str, task: FileTask, context_tokens: int | None) -> Path:
     return fitting[0 if context_tokens is None else -1]
 
 
-def read(request: Request, kind: type[T]) -> T:
+def read(request: Request, kind: type[R]) -> R:
     """The record of a request.
 
     Raises:

@@ -3,6 +3,7 @@ import re
 import sys
 
 import pytest
+from real_data import smollm2_tokenizer
 
 from pcbench.errors import ConfigError
 from pcbench.models.tokens import ByteTokenizer
@@ -128,6 +129,18 @@ def test_scattered_needles_are_those_asked_and_the_others(task, others, index):
     assert len({name for name, _ in hidden}) == (1 if task == "multivalue" else 4)
     assert len(hidden) - len(asked) == others
     assert re.findall(r"[a-z]+-[a-z]+", query) == list(dict.fromkeys(re.findall(r"[a-z]+-[a-z]+", query)))
+
+
+@pytest.mark.parametrize("task", GENERATED)
+def test_context_characters_are_known_unless_a_character_has_several_ids(task):
+    e = made(task, 6000)
+    text = TOKENIZER.decode(e.context)
+    assert e.context_characters == (tuple(range(6000))[: len(e.context)] if text.isascii() else None)
+    real = example(task, smollm2_tokenizer(), context_tokens=6000, new_tokens=8, seed=0, index=0)
+    text = smollm2_tokenizer().decode(real.context)
+    assert text.isascii() <= (real.context_characters is not None)
+    for token, start in list(enumerate(real.context_characters or ()))[::211]:
+        assert smollm2_tokenizer().decode(real.context[token:]) == text[start:]
 
 
 def test_a_length_without_room_for_the_needle_is_an_error():
