@@ -19,10 +19,24 @@ class Answered:
     step_ms: list[float]
 
 
-def decode(method: Method, prefilled: Prefilled, new_tokens: int, eos_ids: tuple[int, ...], device: Any) -> Answered:
-    """Takes the most likely token up to `new_tokens` times, or until an end-of-sequence token."""
-    tokens, times = [int(prefilled.logits.argmax(-1))], []
-    while len(tokens) < new_tokens and tokens[-1] not in eos_ids:
+def decode(
+    method: Method,
+    prefilled: Prefilled,
+    new_tokens: int,
+    eos_ids: tuple[int, ...],
+    device: Any,
+    stop_ids: tuple[int, ...] = (),
+) -> Answered:
+    """Takes the most likely token up to `new_tokens` times, or until an end-of-sequence token.
+
+    A task's own `stop_ids` end the answer too; then no end is its first token.
+    """
+    ends = (*eos_ids, *stop_ids)
+    first = (
+        prefilled.logits.index_fill(-1, torch.tensor(ends, device=device), -torch.inf) if stop_ids else prefilled.logits
+    )
+    tokens, times = [int(first.argmax(-1))], []
+    while len(tokens) < new_tokens and tokens[-1] not in ends:
         start = time.perf_counter()
         logits = method.step(prefilled, torch.tensor(tokens[-1:], device=device))
         # reading the token waits for the device

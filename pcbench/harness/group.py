@@ -136,7 +136,9 @@ class Group:
         prompt = device_prompt(example, self.device)
         prefilled, ms = timed(lambda: method.prefill(prompt, lane.clock), self.device)
         lane.clock.end_pass()
-        answered = decode(method, prefilled, example.new_tokens, self.runner.spec.eos_ids, self.device)
+        answered = decode(
+            method, prefilled, example.new_tokens, self.runner.spec.eos_ids, self.device, example.stop_ids
+        )
         if cell.timed:
             lane.samples_ms.append(ms)
             lane.step_ms += answered.step_ms
@@ -151,7 +153,7 @@ class Group:
                 id=example.id,
                 prediction=prediction,
                 answers=list(example.answers),
-                score=score(task, prediction, example.answers) if trained else None,
+                score=score(task, prediction, example.answers, example.classes) if trained else None,
                 scorer=task.scorer_id if trained else None,
                 prompt_sha256=example.sha256,
                 kept_chunks=None if kept is None else kept.tolist(),

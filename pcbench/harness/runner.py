@@ -22,6 +22,7 @@ from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
 from pcbench.records import RunFolder
 from pcbench.suites import KernelSuite, Suite, load_suite
+from pcbench.tasks.files import set_data_dir
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
 
 __all__ = ["Options", "Planned", "plan", "run"]
@@ -94,6 +95,8 @@ def plan(options: Options) -> Planned:
     )
     if isinstance(suite, KernelSuite):
         return Planned(options, suite, device, None, prepare_kernels(suite, device, options.limit))
+    if suite.data_dir is not None:
+        set_data_dir(suite.data_dir)
     spec = model_spec(suite.settings.model)
     return Planned(options, suite, device, spec, prepare_cells(suite, spec, device, options.limit))
 

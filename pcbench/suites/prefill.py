@@ -83,13 +83,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite file with everything merged over it."""
+    """A suite file with everything merged over it; `data_dir` as in `Source`."""
 
     name: str
     where: str
     settings: Settings
     workloads: list[Workload]
     cells: list[CellTable]
+    data_dir: str | None = None
 
     def plans(self) -> Iterator[Plan]:
         """Cells in the order they are measured: by workload, then length, then as the file lists them."""
@@ -205,7 +206,7 @@ class _Merge:
                 f"got {', '.join(methods)}; choose one of them or another suite"
             )
         chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
-        suite = Suite(self.source.name, where, settings, chosen, kept)
+        suite = Suite(self.source.name, where, settings, chosen, kept, self.source.data_dir)
         if not any(suite.plans()):
             raise ConfigError(f"{where}: at least one cell, got none; raise reference_up_to or shorten the context")
         return suite
