@@ -58,6 +58,7 @@ class Example:
         prefix: ids before the context; query: ids after it.
         answers: what the scorer compares the prediction with.
         key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
+        context_characters: where in the context's text each of its tokens starts; None where that is not known.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Example:
     answers: tuple[str, ...]
     key_span: tuple[int, int] | None
     new_tokens: int
+    context_characters: tuple[int, ...] | None = None
 
     @property
     def sha256(self) -> str:
