@@ -71,7 +71,7 @@ class Broken:
     class Config(Table):
         how: str
 
-        def resolve(self, spec, device):
+        def resolve(self, spec, device, task=""):
             return self
 
         def cost(self, spec, tokens):

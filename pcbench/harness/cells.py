@@ -47,7 +47,7 @@ def prepare_cells(suite: Suite, spec: ModelSpec, device: DeviceKind, limit: int 
 def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limit: int | None) -> Prepared:
     settings, workload, table = suite.settings, plan.workload, plan.table
     method = load(METHODS, "method", table.method, f"{plan.where}.method")
-    config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device)
+    config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device, workload.task)
     prompts = settings.repeats if workload.timed else workload.prompts or settings.repeats
     prompts = min(prompts, limit) if limit else prompts
     cell = Cell(
