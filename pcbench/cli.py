@@ -180,21 +180,18 @@ def compare(
         typer.Option(help="Exit with 3 where a ratio is this much worse, as 5%, and its interval excludes 1."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the comparison as Markdown, too.")
+    comment: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write it as Markdown, too.")
     ] = None,
 ) -> None:
     """Runs side by side: ratios to their in-run baselines, scores, memory, environment; needs no torch."""
     from pcbench.report.compare import compare as hold_against
     from pcbench.report.compare import read_margin
-    from pcbench.report.compare_text import as_markdown, headline, tables
+    from pcbench.report.compare_text import headline, markdown, tables
 
     found = hold_against(runs, None if fail_on is None else read_margin(fail_on))
-    if markdown:
-        try:
-            markdown.write_text(as_markdown(found), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--markdown: a file that can be written, got {markdown}: {error.strerror}") from None
+    if comment:
+        _write(comment, markdown(f"pcbench: {headline(found)}", tables(found)), "--markdown")
     if as_json:
         out.print_json(json.dumps(found.as_data()))
     else:
@@ -204,6 +201,15 @@ def compare(
     raise typer.Exit(found.exit_code())
 
 
+def _write(path: Path, text: str, where: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: a file that can be written, got {path}: {error.strerror}; choose another"
+        ) from None
+
+
 def _print_table(title: str, columns: list[str], rows: list[list[str]], note: str) -> None:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in columns:
@@ -211,9 +217,7 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]], note: st
     for row in rows:
         table.add_row(*map(Text, row))
     out.print(table)
-    if note:
-        out.print(note, markup=False)
-    out.print()
+    out.print(note + "\n" if note else "", markup=False)
 
 
 @app.command()

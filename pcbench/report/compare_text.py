@@ -1,7 +1,7 @@
 """A comparison as tables: for a terminal and as Markdown for a comment of CI."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pcbench.report.compare import Comparison
@@ -9,7 +9,7 @@ from pcbench.report.compare_results import MemoryChange, ScoreChange
 from pcbench.report.compare_times import TimeChange
 from pcbench.report.wording import counted, number
 
-__all__ = ["Table", "as_markdown", "headline", "tables"]
+__all__ = ["Table", "headline", "markdown", "tables"]
 
 # smaller changes of memory are in --json only; of exact bytes none is small
 SMALL_CHANGE = 0.01
@@ -49,10 +49,10 @@ def tables(found: Comparison) -> list[Table]:
     return [table for table in _tables(found) if table.rows]
 
 
-def as_markdown(found: Comparison) -> str:
-    """The comparison for a comment; every string is escaped."""
-    lines = [f"### pcbench: {_escaped(headline(found))}"]
-    for table in tables(found):
+def markdown(title: str, shown: Sequence[Table]) -> str:
+    """Tables for a comment of CI; every string is escaped."""
+    lines = [f"### {_escaped(title)}"]
+    for table in shown:
         lines += ["", f"**{_escaped(table.title)}**", ""]
         lines.append(f"| {' | '.join(map(_escaped, table.columns))} |")
         lines.append("|" + "---|" * len(table.columns))

@@ -8,7 +8,7 @@ from report.made_comparisons import answered, quiet_pair, write
 from report.made_runs import HOSTILE, record, stock
 
 from pcbench.report.compare import compare
-from pcbench.report.compare_text import as_markdown, headline, tables
+from pcbench.report.compare_text import headline, markdown, tables
 
 
 @pytest.fixture
@@ -86,19 +86,18 @@ def test_tables_show_endings_and_the_environment_side_by_side(compared):
     assert ["torch", "2.13.0", "2.14.0"] in found["What else differs"].rows
 
 
-def test_as_markdown_is_a_comment_whose_tables_hold(compared):
-    text = as_markdown(compared(quiet_pair(), quiet_pair(1.2)))
-    lines = text.splitlines()
-    assert lines[0] == "### pcbench: 1 ratio against a, margin 5 %: 1 regression"
+def test_markdown_is_a_comment_whose_tables_hold(compared):
+    text = markdown("title", tables(compared(quiet_pair(), quiet_pair(1.2))))
+    assert text.splitlines()[0] == "### title"
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         rows = block.splitlines()
         assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {rows[0].count("|")}
         assert set(rows[1]) == {"|", "-"}
 
 
-def test_as_markdown_shows_strings_and_runs_none(compared):
+def test_markdown_shows_strings_and_runs_none(compared):
     hostile = HOSTILE + " | `code` [link](http://x) *x* #1 @someone\nline"
-    text = as_markdown(compared(quiet_pair(workload=hostile), quiet_pair(1.2, workload=hostile)))
+    text = markdown(hostile, tables(compared(quiet_pair(workload=hostile), quiet_pair(1.2, workload=hostile))))
     assert "<" not in text
     assert "\n\nline" not in text
     for character in "`*[]":
