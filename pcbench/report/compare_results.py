@@ -26,10 +26,10 @@ class ScoreChange:
         after: the same in the other run.
         prompts: that both answered.
         difference: other minus baseline over these; None without any.
-        ci_low: of the difference, by resampling prompts; None under five.
+        ci_low: of the difference, by resampling prompts; None under five, and where no prompt differs.
         ci_high: the same.
-        p: by McNemar, where every score is 0 or 1.
-        verdict: "better", "worse", "no significant difference" or "cannot tell".
+        p: by McNemar, where there is an interval and every score is 0 or 1.
+        verdict: "better", "worse", "no significant difference", "the same on every prompt" or "cannot tell".
     """
 
     run: str
@@ -80,18 +80,18 @@ def score_changes(runs: Sequence[ComparedRun]) -> list[ScoreChange]:
 
 def _score_change(record: Record, after: float, baseline: ComparedRun, other: ComparedRun) -> ScoreChange:
     pairs = list(_paired_scores(record.cell, baseline, other))
-    difference = low = high = p = None
+    differences = [b - a for a, b in pairs]
+    difference = sum(differences) / len(pairs) if pairs else None
+    low = high = p = None
     verdict = "cannot tell"
-    if pairs:
-        differences = [b - a for a, b in pairs]
-        difference, low, high = mean_intervals({"": differences}, [])[1][""]
-        if len(pairs) < MIN_PAIRS:
-            low = high = None
-        elif {x for pair in pairs for x in pair} <= {0, 1}:
+    if pairs and not any(differences):
+        verdict = "the same on every prompt"
+    elif len(pairs) >= MIN_PAIRS:
+        _, low, high = mean_intervals({"": differences}, [])[1][""]
+        if {x for pair in pairs for x in pair} <= {0, 1}:
             p = mcnemar([a for a, _ in pairs], [b for _, b in pairs])
-    if low is not None and high is not None and difference is not None:
         differs = (low > 0 or high < 0) and (p is None or p < 0.05)
-        verdict = ("better" if difference > 0 else "worse") if differs else "no significant difference"
+        verdict = ("better" if low > 0 else "worse") if differs else "no significant difference"
     return ScoreChange(
         run=other.name,
         cell=record.cell,

@@ -120,7 +120,7 @@ def test_compare_shows_scores_of_runs_that_were_not_timed(tmp_path):
     folders = [write(tmp_path / name, [one], answered(one, [1] * 5)) for name in "ab"]
     found = compare(folders)
     assert (found.times, found.milliseconds) == ([], {})
-    assert [change.verdict for change in found.scores] == ["no significant difference"]
+    assert [change.verdict for change in found.scores] == ["the same on every prompt"]
 
 
 def test_compare_needs_no_torch(tmp_path):

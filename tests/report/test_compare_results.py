@@ -53,6 +53,11 @@ def test_score_changes_of_few_prompts_cannot_tell(scored):
     assert (change.ci_low, change.p, change.verdict) == (None, None, "cannot tell")
 
 
+def test_score_changes_claim_no_interval_where_no_prompt_differs(scored):
+    change = scored([1, 0, 1, 1, 0, 1], [1, 0, 1, 1, 0, 1])
+    assert (change.difference, change.ci_low, change.p, change.verdict) == (0.0, None, None, "the same on every prompt")
+
+
 def test_score_changes_count_only_prompts_of_both(scored):
     change = scored([1] * 5, [1] * 5 + [0] * 5)
     assert (change.prompts, change.difference, change.after) == (5, 0.0, 0.5)
