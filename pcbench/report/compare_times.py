@@ -31,7 +31,7 @@ class TimeChange:
         ratio: speedup_vs_full, speedup_vs_reference or speedup_vs_baseline.
         against: method/backend of the in-run baseline, the same in both runs.
         before: the speed-up in the baseline run, ratio of medians.
-        after: the same in the other run; None where it has none.
+        after: the same against `against` in the other run; None where it has none.
         time_ratio: how many times as long the cell takes in the other run, relative to its in-run baseline.
         ci_low: of `time_ratio`, jointly with all others of the comparison; None under too few repeats.
         ci_high: the same.
@@ -46,7 +46,7 @@ class TimeChange:
     name: str
     ratio: str
     against: str
-    before: float | None
+    before: float
     after: float | None
     time_ratio: float | None
     ci_low: float | None
@@ -59,11 +59,11 @@ class TimeChange:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A ratio that two runs hold: the records of the cell and of its in-run baseline in both."""
+    """A ratio: the records of the cell and of its in-run baseline in both runs, or what is missing."""
 
     run: str
     ratio: str
-    before: tuple[Record, Record]
+    before: tuple[Record, Record | None]
     after: tuple[Record, Record] | None
     missing: str | None = None
 
@@ -130,24 +130,23 @@ def _pairs(baseline: ComparedRun, other: ComparedRun) -> Iterator[_Pair]:
         if before.status != "ok" or after.status != "ok":
             continue
         for ratio in RATIOS:
-            against = _in_run_baseline(before, ratio, baseline.group(before))
-            if against is None:
-                continue
-            there = other.records.get(against.cell)
-            usable = there is not None and getattr(after, ratio) is not None and _paired(after, there)
-            yield _Pair(
-                other.name,
-                ratio,
-                (before, against),
-                (after, there) if usable and there is not None else None,
-                None if usable else f"no {ratio} against {_side(against)} in {other.name}",
-            )
+            if getattr(before, ratio) is not None:
+                yield _pair(ratio, before, after, baseline, other)
+
+
+def _pair(ratio: str, before: Record, after: Record, baseline: ComparedRun, other: ComparedRun) -> _Pair:
+    against = _in_run_baseline(before, ratio, baseline.group(before))
+    if against is None:
+        return _Pair(other.name, ratio, (before, None), None, f"no samples of its in-run baseline in {baseline.name}")
+    there = other.records.get(against.cell)
+    if there is None or getattr(after, ratio) is None or not _paired(after, there):
+        missing = f"no {ratio} against {_side(against)} in {other.name}"
+        return _Pair(other.name, ratio, (before, against), None, missing)
+    return _Pair(other.name, ratio, (before, against), (after, there))
 
 
 def _in_run_baseline(record: Record, ratio: str, group: Sequence[Record]) -> Record | None:
     """The record whose samples the recorded speed-up was made from."""
-    if getattr(record, ratio) is None:
-        return None
     if ratio == "speedup_vs_reference":
         found = [
             other
@@ -170,14 +169,14 @@ def _paired(record: Record, against: Record) -> bool:
 
 def _change(pair: _Pair, margin: float, confidence: float) -> TimeChange:
     record, against = pair.before
+    name = "–" if against is None else _side(against)
     known: dict[str, Any] = {"run": pair.run, "cell": record.cell, "name": cell_name(record), "ratio": pair.ratio}
-    name = _side(against)
-    known |= {"against": name, "before": _median(against) / _median(record)}
-    if pair.after is None:
+    known |= {"against": name, "before": getattr(record, pair.ratio)}
+    if against is None or pair.after is None:
         unknown: dict[str, Any] = dict.fromkeys(("after", "time_ratio", "ci_low", "ci_high", "in_run_baseline_ratio"))
         repeats = (len(record.samples_ms or []), 0)
         return TimeChange(**known, **unknown, repeats=repeats, verdict="cannot tell", why=pair.missing)
-    there, here = _relative_times(*pair.before), _relative_times(*pair.after)
+    there, here = _relative_times(record, against), _relative_times(*pair.after)
     repeats = len(there), len(here)
     time_ratio, low, high = ratio_change(there, here, confidence)
     verdict, why = judge(time_ratio, low, high, margin, min(repeats), confidence)

@@ -116,6 +116,14 @@ def test_read_compared_leaves_out_a_record_that_was_cut(tmp_path):
     assert shared_cells(before, after) == [next(iter(before.records))]
 
 
+def test_read_compared_leaves_out_a_sample_that_was_cut(tmp_path):
+    one = record()
+    folders = [write(tmp_path / name, [one], answered(one, [1, 1, 1])) for name in "ab"]
+    path = folders[1] / "samples.jsonl"
+    path.write_text(path.read_text()[:-40])
+    assert [len(run.samples[one.cell]) for run in read_compared(folders)] == [3, 2]
+
+
 def test_read_compared_names_the_line_that_is_no_record(tmp_path):
     folders = [write(tmp_path / name, quiet_pair()) for name in "ab"]
     path = folders[1] / "records.jsonl"

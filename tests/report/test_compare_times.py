@@ -155,6 +155,12 @@ def test_a_ratio_that_one_run_lacks_cannot_tell(changes):
     assert change.why == "no speedup_vs_full against full/torch in run1"
 
 
+def test_a_ratio_whose_baseline_was_cut_off_cannot_tell(changes):
+    full, ours = quiet_pair()
+    (change,) = changes([ours], [full, ours])
+    assert (change.verdict, change.why) == ("cannot tell", "no samples of its in-run baseline in run0")
+
+
 def test_no_ratio_is_made_where_parity_failed_or_nothing_was_timed(changes):
     full, ours = quiet_pair()
     failed = record(status="parity_failed", reason="calibrated_attention disagrees")
