@@ -27,8 +27,9 @@ check-style: $(VENV)/.pcbench-test
 benchmark: $(VENV)/.pcbench-test  ## kernels against their baselines, as interleaved ratios
 	$(BIN)/python -m pytest tests/benchmarks -q
 
-benchmark-compare: $(VENV)/.pcbench-test  ## the same, held against tests/benchmarks/baseline.json
-	$(BIN)/python -m pytest tests/benchmarks -q --compare-baseline
+benchmark-compare: $(VENV)/.pcbench-test  ## the same, held against tests/benchmarks/baseline.json; BASELINE=, MARKDOWN=
+	$(BIN)/python -m pytest tests/benchmarks -q --compare-baseline \
+		$(if $(BASELINE),--baseline $(BASELINE)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 format: $(VENV)/.pcbench-test     ## rewrite files in the project's format
 	$(BIN)/ruff format .

@@ -2,11 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mcnemar", "mean_intervals", "percentile", "ratio_interval", "wilson_interval"]
+__all__ = [
+    "mcnemar",
+    "mean_intervals",
+    "percentile",
+    "ratio_change",
+    "ratio_interval",
+    "repeats_that_tell",
+    "wilson_interval",
+]
 
 RESAMPLES = 10_000
 # fewer pairs than this say nothing about spread
@@ -49,6 +59,58 @@ def ratio_interval(
     ratios = np.median(a[index], axis=1) / np.median(b[index], axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5])
     return ratio, float(low), float(high)
+
+
+def ratio_change(
+    before: Sequence[float], after: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """The factor between ratios of two runs, with its interval.
+
+    The repeats of two runs share nothing, so each of the one meets each of the other. Exact for any number of
+    repeats where those of a run are alike; a run that lies elsewhere as a whole is not in the interval.
+
+    Args:
+        before: n ratios > 0, one a repeat.
+        after: m ratios > 0.
+        confidence: of the interval.
+
+    Returns:
+        factor (2: `after` is twice as large), low, high; low and high are None where so few repeats can exclude
+        nothing.
+
+    Raises:
+        ValueError: a list is empty.
+
+    Source: Hodges and Lehmann 1963, on logarithms; interval of the exact Mann-Whitney test.
+    """
+    if not before or not after:
+        raise ValueError(f"ratio_change: at least one ratio on each side, got {len(before)} and {len(after)}")
+    logs = np.sort((np.log(np.asarray(after, float))[:, None] - np.log(np.asarray(before, float))).ravel())
+    factor = float(np.exp(np.median(logs)))
+    # differences left out at each end
+    cut = sum(2 * tail <= 1 - confidence for tail in _mann_whitney_tails(len(before), len(after))) - 1
+    if cut < 0:
+        return factor, None, None
+    return factor, float(np.exp(logs[cut])), float(np.exp(logs[-1 - cut]))
+
+
+def repeats_that_tell(confidence: float = 0.95) -> int:
+    """Repeats a run with which `ratio_change` has an interval at all."""
+    return next(n for n in range(1, 100) if (1 - confidence) * math.comb(2 * n, n) >= 2)
+
+
+@cache
+def _mann_whitney_tails(n: int, m: int) -> list[float]:
+    """P(U ≤ u) of equal distributions, for u from 0 to n·m."""
+    # coefficients of the Gaussian binomial: orders of n + m values by their number of inversions
+    counts = [1] + [0] * (n * m)
+    for i in range(1, n + 1):
+        for u in range(n * m, m + i - 1, -1):
+            counts[u] -= counts[u - m - i]
+        for u in range(i, n * m + 1):
+            counts[u] += counts[u - i]
+    total = math.comb(n + m, n)
+    return [below / total for below in accumulate(counts)]
 
 
 def mean_intervals(

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from pcbench.statistics import mcnemar, mean_intervals, percentile, ratio_interval, wilson_interval
+from pcbench.statistics import (
+    mcnemar,
+    mean_intervals,
+    percentile,
+    ratio_change,
+    ratio_interval,
+    repeats_that_tell,
+    wilson_interval,
+)
 
 
 def test_percentile_is_linear_between_samples():
@@ -87,3 +95,48 @@ def test_mcnemar_equals_the_binomial_tail():
 def test_mcnemar_refuses_what_is_not_right_or_wrong(a, b):
     with pytest.raises(ValueError, match="mcnemar: two equally long lists of 0 and 1"):
         mcnemar(a, b)
+
+
+# two-sided 5 % critical values of U: Mann and Whitney's test is significant at and below
+@pytest.mark.parametrize(("n", "m", "critical"), [(4, 4, 0), (5, 5, 2), (8, 6, 8), (10, 10, 23), (20, 20, 127)])
+def test_ratio_change_leaves_out_as_many_differences_as_the_published_tables(n, m, critical):
+    rng = np.random.default_rng(n)
+    before, after = rng.lognormal(0, 1, n), rng.lognormal(0.3, 1, m)
+    differences = np.sort((np.log(after)[:, None] - np.log(before)).ravel())
+    factor, low, high = ratio_change(before.tolist(), after.tolist())
+    assert low == pytest.approx(np.exp(differences[critical]))
+    assert high == pytest.approx(np.exp(differences[-1 - critical]))
+    assert factor == pytest.approx(np.exp(np.median(differences)))
+
+
+def test_ratio_change_has_no_interval_where_repeats_can_exclude_nothing():
+    assert ratio_change([1.0] * 3, [2.0] * 3) == (2.0, None, None)
+    assert ratio_change([1.0] * 5, [2.0] * 5, 0.999)[1:] == (None, None)
+    for confidence in (0.95, 0.99, 0.999):
+        enough = repeats_that_tell(confidence)
+        assert ratio_change([1.0] * enough, [2.0] * enough, confidence)[1] == pytest.approx(2.0)
+        assert ratio_change([1.0] * (enough - 1), [2.0] * (enough - 1), confidence)[1] is None
+    assert [repeats_that_tell(c) for c in (0.95, 0.99, 0.999)] == [4, 5, 7]
+
+
+@pytest.mark.parametrize("repeats", [4, 7, 20])
+def test_ratio_change_covers_the_true_factor_at_least_as_often_as_it_says(repeats):
+    rng = np.random.default_rng(repeats)
+    hits = 0
+    for _ in range(400):
+        before, after = rng.standard_t(2, (2, repeats)) * 0.1
+        _, low, high = ratio_change(np.exp(before).tolist(), np.exp(after + 0.1).tolist())
+        hits += low <= np.exp(0.1) <= high
+    assert hits >= 0.93 * 400
+
+
+def test_ratio_change_is_hardly_moved_by_a_burst():
+    quiet = [1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.01, 0.99, 1.02, 0.98]
+    factor, low, high = ratio_change(quiet, [*quiet[:-2], 30.0, 40.0])
+    assert 1.0 <= factor < 1.02
+    assert low < 1 < high
+
+
+def test_ratio_change_refuses_an_empty_side():
+    with pytest.raises(ValueError, match="at least one ratio on each side, got 0 and 2"):
+        ratio_change([], [1.0, 2.0])
