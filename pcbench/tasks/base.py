@@ -10,7 +10,7 @@ from pcbench.registry import GENERATORS, SCORERS, load, task_tables
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
 from pcbench.types import Tokenizer, digest
 
-__all__ = ["Example", "Request", "Task", "example", "load_task", "score"]
+__all__ = ["Example", "Request", "Task", "example", "load_task", "score", "size"]
 
 
 class Task(Table):
@@ -68,6 +68,10 @@ class Example:
     answers: tuple[str, ...]
     key_span: tuple[int, int] | None
     new_tokens: int
+    prompts: str = "pcbench/1"
+    classes: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    tokens_before: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -111,7 +115,14 @@ def load_task(name: str, where: str) -> Task:
     return validate(Task, task_tables()[name], f"tasks/data: {name}")
 
 
-def example(name: str, tokenizer: Tokenizer, *, context_tokens: int, new_tokens: int, seed: int, index: int) -> Example:
+def size(name: str, context_tokens: int | None = None) -> int | None:
+    """How many records a task has; None for a generated one."""
+    return None
+
+
+def example(
+    name: str, tokenizer: Tokenizer, *, context_tokens: int, new_tokens: int | None, seed: int, index: int
+) -> Example:
     """Prompt `index` of a task; the arguments are those of `Request`.
 
     Raises:
@@ -125,7 +136,7 @@ def example(name: str, tokenizer: Tokenizer, *, context_tokens: int, new_tokens:
             task=task,
             tokenizer=tokenizer,
             context_tokens=context_tokens,
-            new_tokens=new_tokens,
+            new_tokens=12 if new_tokens is None else new_tokens,
             seed=seed,
             index=index,
         )
