@@ -31,6 +31,7 @@ class Lines(Generic[T]):
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path = path
+        self.kind: type[T] = kind
         self.names = {f.name for f in fields(kind)}
         self.adapter: TypeAdapter[T] = TypeAdapter(kind)
 
@@ -81,12 +82,14 @@ class RunFolder:
 
     Args:
         path: the folder; `create` makes it.
+        rank: of the process that writes; those beyond 0 have files of their own until `arrange`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rank: int = 0) -> None:
         self.path = path
-        self.records = Lines(path / "records.jsonl", Record)
-        self.samples = Lines(path / "samples.jsonl", Sample)
+        ending = f"{rank}.jsonl" if rank else "jsonl"
+        self.records = Lines(path / f"records.{ending}", Record)
+        self.samples = Lines(path / f"samples.{ending}", Sample)
 
     def create(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -119,6 +122,23 @@ class RunFolder:
         cells = {r.cell for r in records}
         self.records.replace(records)
         self.samples.replace([s for s in self.samples.read() if s.cell in cells])
+
+    def arrange(self, cells: Sequence[str]) -> None:
+        """Takes in the lines of every rank's files, each once, in the order of `cells` and of their prompts."""
+        place = {key: i for i, key in enumerate(cells)}
+        latest = {record.cell: record for record in self._of_all_ranks(self.records)}
+        self.records.replace(sorted(latest.values(), key=lambda r: place.get(r.cell, len(place))))
+        samples = {(sample.cell, sample.prompt_sha256): sample for sample in self._of_all_ranks(self.samples)}
+        ordered = sorted(samples.values(), key=lambda s: (place.get(s.cell, len(place)), s.index or 0))
+        self.samples.replace(ordered)
+        for path in (*self._of_ranks(self.records.path), *self._of_ranks(self.samples.path)):
+            path.unlink()
+
+    def _of_ranks(self, path: Path) -> list[Path]:
+        return sorted(self.path.glob(f"{path.stem}.*.jsonl"))
+
+    def _of_all_ranks(self, lines: Lines[T]) -> list[T]:
+        return [row for path in (lines.path, *self._of_ranks(lines.path)) for row in Lines(path, lines.kind).read()]
 
     def write_csv(self) -> None:
         """records.csv: the records without what does not fit a table; dicts and lists as JSON."""
