@@ -116,10 +116,10 @@ class RunFolder:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         write_whole(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
-    def keep_groups(self, finished: set[str]) -> None:
-        """Drops the records and samples of groups that are not in `finished`."""
+    def keep_groups(self, finished: set[str], cells: Iterable[str] = ()) -> None:
+        """Drops the records and samples of groups that are not in `finished`; the samples of `cells` stay."""
         records = [r for r in self.records.read() if r.group in finished]
-        cells = {r.cell for r in records}
+        cells = {*cells, *(r.cell for r in records)}
         self.records.replace(records)
         self.samples.replace([s for s in self.samples.read() if s.cell in cells])
 
@@ -128,7 +128,7 @@ class RunFolder:
         place = {key: i for i, key in enumerate(cells)}
         latest = {record.cell: record for record in self._of_all_ranks(self.records)}
         self.records.replace(sorted(latest.values(), key=lambda r: place.get(r.cell, len(place))))
-        samples = {(sample.cell, sample.prompt_sha256): sample for sample in self._of_all_ranks(self.samples)}
+        samples = {_identity(sample): sample for sample in self._of_all_ranks(self.samples)}
         ordered = sorted(samples.values(), key=lambda s: (place.get(s.cell, len(place)), s.index or 0))
         self.samples.replace(ordered)
         for path in (*self._of_ranks(self.records.path), *self._of_ranks(self.samples.path)):
@@ -166,6 +166,11 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def _identity(sample: Sample) -> tuple[str, ...]:
+    """A numbered prompt is taken once in its cell; others may be timed again."""
+    return (sample.cell, sample.prompt_sha256) if sample.index is not None else (repr(sample),)
 
 
 def _dumps(value: object) -> str:

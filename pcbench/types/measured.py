@@ -202,8 +202,7 @@ class Sample:
     chunk_scores: list[float | None] | None = None
     key_chunk: int | None = None
     prefill_ms: float | None = None
-    # of accuracy suites, whose records are made from their samples alone
-    index: int | None = None  # of the prompt in its cell
+    index: int | None = None  # of the prompt in its cell, in accuracy suites
     tokens: int | None = None  # of the prompt as it was read
     tokens_before: int | None = None  # of the prompt before its middle was cut out
     finish: Literal["end", "length"] | None = None  # what ended the answer
