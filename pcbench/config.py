@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from pcbench.errors import ConfigError, unknown_name
 
-__all__ = ["Table", "bundled", "every_key_optional", "parse_value", "validate"]
+__all__ = ["T", "Table", "bundled", "every_key_optional", "parse_value", "validate"]
 
 # names as tasks and methods have them
 LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")

@@ -26,6 +26,7 @@ from pcbench.models import model_spec
 from pcbench.records import RunFolder
 from pcbench.statistics import Difference
 from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
+from pcbench.tasks.files import set_data_dir
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
 
 __all__ = ["Options", "Planned", "plan", "run"]
@@ -104,6 +105,7 @@ def plan(options: Options) -> Planned:
     )
     if isinstance(suite, KernelSuite):
         return Planned(options, suite, device, None, prepare_kernels(suite, device, options.limit))
+    _set_data_dir(suite)
     spec = model_spec(suite.settings.model)
     planned = Planned(options, suite, device, spec, prepare_cells(suite, spec, device, options.limit))
     if all(prepared.missing for prepared in planned.cells):
@@ -111,6 +113,11 @@ def plan(options: Options) -> Planned:
     if planned.accuracy and options.isolate and ranks.ranks() > 1:
         raise ConfigError(f"--isolate: an accuracy suite on one rank, got {ranks.ranks()} ranks; leave it out")
     return planned
+
+
+def _set_data_dir(suite: Suite | KernelSuite) -> None:
+    if isinstance(suite, Suite) and suite.data_dir is not None:
+        set_data_dir(suite.data_dir)
 
 
 def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
@@ -133,6 +140,7 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
         folder = RunFolder(path, ranks.rank())
         if ranks.rank():
             resolve_device(planned.device, Build.here())
+            _set_data_dir(planned.suite)
             # of all ranks only the first has a live line
             console = Console(stderr=True, soft_wrap=True, force_terminal=False)
         command = options.command("--out", str(path), "--resume")

@@ -38,7 +38,8 @@ def load_suite(
         name: a bundled suite's name or the path of a .toml file.
         device: chooses `[device.cpu]` or `[device.gpu]`.
         preset: a `[preset.NAME]` of the file.
-        sets: `path=value` strings: suite.KEY, device.cpu.KEY, workload.NAME.KEY, cell.METHOD.KEY, kernel.OP.KEY.
+        sets: `path=value` strings: suite.KEY, device.cpu.KEY, workload.NAME.KEY, cell.METHOD.KEY, kernel.OP.KEY,
+            data.dir.
         model: overrides the suite's model; a suite of kernels has none.
         methods: keeps only the cells of these methods, of a suite of kernels only these ops.
 

@@ -78,7 +78,7 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
             Workload(name=short, task=task, timed=False, prompts=settings.prompts, new_tokens=settings.new_tokens)
         )
     cells = merged.checked_cells(methods)
-    return Suite(source.name, source.where, settings, workloads, cells).checked()
+    return Suite(source.name, source.where, settings, workloads, cells, source.data_dir).checked()
 
 
 def _task(where: str, key: str, benchmark: str, name: str) -> str:

@@ -88,6 +88,10 @@ def kernel_suite(source: Source, ops: Sequence[str]) -> KernelSuite:
         ConfigError: anything unknown or impossible, by key path.
     """
     file = validate(KernelFile, source.document, source.where)
+    if source.data_dir is not None:
+        raise ConfigError(
+            f"{source.where}: no --set data.dir, got {source.data_dir}; kernels read no files, leave it out"
+        )
     for i, table in enumerate(file.kernel):
         if table.op not in op_summaries():
             raise unknown_name(f"{source.where}: kernel[{i}].op", "op", table.op, op_summaries())

@@ -88,13 +88,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite file with everything merged over it."""
+    """A suite file with everything merged over it; `data_dir` as in `Source`."""
 
     name: str
     where: str
     settings: Any  # the suite's kind decides
     workloads: list[Workload]
     cells: list[CellTable]
+    data_dir: str | None = None
 
     def plans(self) -> Iterator[Plan]:
         """Cells in the order they are measured: by workload, then length, then as the file lists them."""
@@ -136,7 +137,8 @@ def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> 
     workloads = [validate(Workload, w, f"{where}: workload[{i}]") for i, w in enumerate(merged.workloads)]
     _check_workloads(where, settings, workloads)
     chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
-    return Suite(source.name, where, settings, chosen, merged.checked_cells(methods)).checked()
+    cells = merged.checked_cells(methods)
+    return Suite(source.name, where, settings, chosen, cells, source.data_dir).checked()
 
 
 def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workload]) -> None:

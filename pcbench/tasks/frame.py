@@ -90,4 +90,5 @@ class Frame:
             answers=tuple(answers),
             key_span=key_span,
             new_tokens=self.request.new_tokens,
+            prompts=f"pcbench/{self.request.task.version}",
         )

@@ -115,12 +115,28 @@ class Stages(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back, without special tokens; `start_ids` begin a prompt (the BOS where a model has one)."""
+    """Text to ids and back, without special tokens.
 
+    `name` is the model's id or path; `start_ids` begin a prompt (the BOS where a model has one), `end_id` ends an
+    answer.
+    """
+
+    name: str
     start_ids: list[int]
+    end_id: int | None
 
     def encode(self, text: str) -> list[int]: ...
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int] | None]:
+        """The same ids, and the character at which each begins; None where the tokenizer cannot say."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str: ...
+    def chat(self, before: str, after: str) -> tuple[str, str] | None:
+        """Text before and after a context with the model's chat template around both; None without one.
+
+        The template brings its own start ids as text.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
