@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcbench import registry
-from pcbench.errors import ConfigError, Interrupted, PcbenchError, unknown_name
+from pcbench.errors import ConfigError, Interrupted, PcbenchError, RankLost, unknown_name
 from pcbench.suites import suite_summaries
 
 __all__ = ["main"]
@@ -62,6 +62,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells with estimated time and memory.")] = False,
 ) -> None:
     """Measure a suite and write its report."""
+    from pcbench.harness import ranks
     from pcbench.harness.runner import Options, plan
     from pcbench.harness.runner import run as measure
     from pcbench.report import build
@@ -70,6 +71,8 @@ def run(
     if dry_run:
         return _print_plan(plan(options))
     run_folder, records = measure(options, err)
+    if ranks.rank():
+        return None
     page = build([run_folder.path])
     counts = Counter(record.status for record in records)
     out.print(", ".join(f"{n} {status}" for status, n in counts.items()), markup=False)
@@ -343,5 +346,5 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("PCBENCH_TRACEBACK"):
             err.print_exception()
         err.print(str(error), markup=False)
-        code = EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_USAGE
+        code = {Interrupted: EXIT_INTERRUPTED, RankLost: EXIT_ERROR}.get(type(error), EXIT_USAGE)
     sys.exit(code)

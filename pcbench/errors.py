@@ -6,6 +6,7 @@
     ├── BackendUnavailable (RuntimeError)   this machine or build cannot run what was asked
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
     ├── ParityError                     a kernel disagrees with the reference
+    ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
 
 A message reads `<where>: <expected>, got <actual>; <what to do>` and has no final period.
@@ -21,6 +22,7 @@ __all__ = [
     "Interrupted",
     "ParityError",
     "PcbenchError",
+    "RankLost",
     "ShapeError",
     "unknown_name",
 ]
@@ -57,6 +59,10 @@ class DataMissing(PcbenchError, FileNotFoundError):
 
 class ParityError(PcbenchError):
     """A result disagrees with the float64 reference by more than its bound."""
+
+
+class RankLost(PcbenchError):
+    """A process of a torchrun ended before the run did; the message holds how to go on."""
 
 
 class Interrupted(PcbenchError):

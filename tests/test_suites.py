@@ -100,7 +100,7 @@ def test_load_suite_keeps_only_the_named_methods(suite_file):
                 "sets": ["cell.parallel_comp.backend=reference", "suite.context_tokens=[128]"],
                 "methods": ["parallel_comp"],
             },
-            "mine.toml: at least one cell, got none; raise reference_up_to",
+            "mine.toml: at least one cell, got none; raise up_to or reference_up_to",
         ),
         ({"methods": ["ful"]}, '--method: unknown method "ful"; did you mean "full"?'),
     ],

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pcbench.config import validate
-from pcbench.errors import ConfigError, unknown_name
+from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
-from pcbench.suites import Plan, Suite
+from pcbench.suites import AccuracySettings, Plan, Suite
+from pcbench.tasks import size
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
 __all__ = ["Prepared", "prepare_cells"]
@@ -15,12 +16,22 @@ __all__ = ["Prepared", "prepare_cells"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cell with the class and the resolved config that will run it."""
+    """A cell with the class and the resolved config that will run it.
+
+    Args:
+        cell: what becomes a record.
+        method, config: its class and its resolved parameters.
+        new_tokens: of an answer at most; None takes the task's own limit.
+        where: the cell's table in the suite's file.
+        missing: why there are no prompts; None where there are.
+    """
 
     cell: Cell
     method: Any
     config: Any
-    new_tokens: int
+    new_tokens: int | None
+    where: str
+    missing: str | None = None
 
 
 def prepare_cells(suite: Suite, spec: ModelSpec, device: DeviceKind, limit: int | None = None) -> list[Prepared]:
@@ -48,7 +59,7 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
     settings, workload, table = suite.settings, plan.workload, plan.table
     method = load(METHODS, "method", table.method, f"{plan.where}.method")
     config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device, workload.task)
-    prompts = settings.repeats if workload.timed else workload.prompts or settings.repeats
+    prompts, missing = _prompts(suite, plan)
     prompts = min(prompts, limit) if limit else prompts
     cell = Cell(
         suite=suite.name,
@@ -67,7 +78,21 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
         timed=workload.timed,
         prompts=prompts,
     )
-    return Prepared(cell, method, config, workload.new_tokens)
+    return Prepared(cell, method, config, workload.new_tokens, plan.where, missing)
+
+
+def _prompts(suite: Suite, plan: Plan) -> tuple[int, str | None]:
+    """How many prompts a cell has, and why there are none."""
+    settings, workload = suite.settings, plan.workload
+    if not isinstance(settings, AccuracySettings):
+        return settings.repeats if workload.timed else workload.prompts or settings.repeats, None
+    try:
+        records = size(workload.task, plan.context_tokens)
+    except DataMissing as error:
+        return 0, str(error)
+    if records is None and workload.prompts is None:
+        raise ConfigError(f"{suite.where}: suite.prompts: a number for {workload.task}, which is generated; add it")
+    return min(n for n in (records, workload.prompts) if n is not None), None
 
 
 def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:

@@ -69,8 +69,12 @@ def _prefills(planned: Planned, rate: float) -> Iterator[Estimate]:
             passes=passes,
             seconds=passes * cost.flops / rate + (CHILD_S if cell.timed else 0.0),
             sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
-            why_not=None if cell.backend == "torch" else ops.why_not(cell.backend, head_dim=spec.head_dim),
+            why_not=prepared.missing or _why_not(cell.backend, spec.head_dim),
         )
+
+
+def _why_not(backend: str, head_dim: int) -> str | None:
+    return None if backend == "torch" else ops.why_not(backend, head_dim=head_dim)
 
 
 def _kernels(cells: list[Any], ceilings: Ceilings) -> Iterator[Estimate]:

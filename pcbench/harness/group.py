@@ -13,7 +13,7 @@ from pcbench.errors import BackendUnavailable, ConfigError, ShapeError
 from pcbench.harness.cells import Prepared
 from pcbench.harness.decoding import decode
 from pcbench.harness.peak import Peak, peak_of
-from pcbench.harness.prompts import build_example, device_prompt, key_chunk
+from pcbench.harness.prompts import build_example, device_prompt, key_chunk, key_depth
 from pcbench.measure.devices import torch_device
 from pcbench.measure.timing import StageClock, timed
 from pcbench.measure.watch import WatchedRunner
@@ -136,38 +136,43 @@ class Group:
         prompt = device_prompt(example, self.device)
         prefilled, ms = timed(lambda: method.prefill(prompt, lane.clock), self.device)
         lane.clock.end_pass()
-        answered = decode(
-            method, prefilled, example.new_tokens, self.runner.spec.eos_ids, self.device, example.stop_ids
-        )
+        eos_ids, stop_ids = self.runner.spec.eos_ids, example.stop_ids
+        answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
         if cell.timed:
             lane.samples_ms.append(ms)
             lane.step_ms += answered.step_ms
         task = load_task(cell.task, "task")
         prediction = self.runner.tokenizer.decode(answered.tokens)
         trained = self.runner.spec.trained
-        kept = prefilled.kept_chunks
-        lane.samples.append(
-            Sample(
-                cell=cell.key,
-                task=f"{cell.task}@{task.version}",
-                id=example.id,
-                prediction=prediction,
-                answers=list(example.answers),
-                score=score(task, prediction, example.answers, example.classes) if trained else None,
-                scorer=task.scorer_id if trained else None,
-                prompt_sha256=example.sha256,
-                kept_chunks=None if kept is None else kept.tolist(),
-                chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
-                key_chunk=key_chunk(example, prefilled.spans),
-                prefill_ms=ms if cell.timed else None,
-            )
+        kept, spans = prefilled.kept_chunks, prefilled.spans
+        sample = Sample(
+            cell=cell.key,
+            task=f"{cell.task}@{task.version}",
+            id=example.id,
+            prediction=prediction,
+            answers=list(example.answers),
+            score=score(task, prediction, example.answers, example.classes) if trained else None,
+            scorer=task.scorer_id if trained else None,
+            prompt_sha256=example.sha256,
+            kept_chunks=None if kept is None else kept.tolist(),
+            chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
+            key_chunk=key_chunk(example, spans),
+            prefill_ms=ms if cell.timed else None,
+            tokens=prompt.context_tokens - prompt.new_tokens,
+            tokens_before=example.tokens_before,
+            finish="end" if answered.ended else "length",
+            key_depth=key_depth(example),
+            chunks=None if spans is None else len(spans),
+            chunk_tokens=None if spans is None else max(end - start for start, end in spans),
+            kept_tokens=round(prefilled.kept_tokens()),
+            kv_bytes=prefilled.kv_bytes,
+            warnings=prefilled.warnings,
         )
-        lane.warnings += [w for w in prefilled.warnings if w not in lane.warnings]
-        if prefilled.spans is not None:
-            lane.chunks = len(prefilled.spans)
-            lane.chunk_tokens = max(end - start for start, end in prefilled.spans)
-        lane.kept_tokens = round(prefilled.kept_tokens())
-        lane.kv_bytes, lane.kv_bytes_predicted = prefilled.kv_bytes, prefilled.kv_bytes_predicted
+        lane.samples.append(sample)
+        lane.warnings += [w for w in sample.warnings if w not in lane.warnings]
+        lane.chunks, lane.chunk_tokens = sample.chunks, sample.chunk_tokens
+        lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
+        lane.kv_bytes_predicted = prefilled.kv_bytes_predicted
 
     def _guarded(self, lane: Lane, step: Callable[[], None]) -> None:
         """Runs a step of a lane that still goes on; what goes wrong ends the lane, not the run."""

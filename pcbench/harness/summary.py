@@ -7,11 +7,11 @@ import torch
 
 from pcbench.harness.group import Lane
 from pcbench.measure.parity import Comparison, worst
-from pcbench.statistics import mean_intervals, percentile, ratio_interval, wilson_interval
-from pcbench.tasks import load_task
-from pcbench.types import Cell, ModelSpec, Record
+from pcbench.statistics import percentile, ratio_interval, score_interval
+from pcbench.tasks import Task, load_task
+from pcbench.types import Cell, ModelSpec, Record, Sample
 
-__all__ = ["summarise"]
+__all__ = ["add_parity", "add_scores", "summarise"]
 
 
 def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> list[Record]:
@@ -27,7 +27,7 @@ def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro:
 
 
 def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> Record:
-    cell = lane.prepared.cell
+    cell, task = lane.prepared.cell, load_task(lane.prepared.cell.task, "task")
     record = Record(
         suite=cell.suite,
         kind=cell.kind,
@@ -41,7 +41,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         dtype=cell.dtype,
         seed=cell.seed,
         workload=cell.workload,
-        task=f"{cell.task}@{load_task(cell.task, 'task').version}",
+        task=f"{cell.task}@{task.version}",
         context_tokens=cell.context_tokens,
         chunk_tokens=lane.chunk_tokens,
         chunks=lane.chunks,
@@ -49,21 +49,26 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         status=lane.status,
         reason=lane.reason,
         warnings=lane.warnings,
-        parity_ops=lane.parity,
         peak_bytes=lane.peak.bytes,
         kv_bytes=lane.kv_bytes,
         kv_bytes_predicted=lane.kv_bytes_predicted,
         repro_command=repro,
         **shared,
     )
-    if lane.parity:
-        last = worst({op: Comparison(**found) for op, found in lane.parity.items()})
-        record.parity_err, record.parity_bound = last.err, last.bound
+    add_parity(record, lane.parity)
     if lane.status == "ok":
         _add_times(record, lane)
         _add_speedups(record, lane, lanes, spec)
-        _add_scores(record, lane, spec)
+        add_scores(record, lane.samples, task, spec)
     return record
+
+
+def add_parity(record: Record, found: dict[str, dict[str, float]] | None) -> None:
+    """Every op's agreement, and the worst; None for stock code."""
+    record.parity_ops = found
+    if found:
+        last = worst({op: Comparison(**numbers) for op, numbers in found.items()})
+        record.parity_err, record.parity_bound = last.err, last.bound
 
 
 def _add_times(record: Record, lane: Lane) -> None:
@@ -107,28 +112,21 @@ def _comparable(other: Lane, lane: Lane) -> bool:
     return other.status == "ok" and bool(lane.samples_ms) and len(other.samples_ms) == len(lane.samples_ms)
 
 
-def _add_scores(record: Record, lane: Lane, spec: ModelSpec) -> None:
-    kept = [s for s in lane.samples if s.kept_chunks is not None]
+def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: ModelSpec) -> None:
+    """The mean score with its interval, and how often the needle's chunk was kept."""
+    kept = [s for s in samples if s.kept_chunks is not None]
     if kept:
-        record.chunks_kept = len(kept[0].kept_chunks or ())
-    if any(s.key_chunk is not None for s in kept):
-        record.key_chunk_kept = _mean([float(s.key_chunk in (s.kept_chunks or ())) for s in kept])
-    scores = [s.score for s in lane.samples if s.score is not None]
+        record.chunks_kept = max(len(s.kept_chunks or ()) for s in kept)
+    found = [float(s.key_chunk in (s.kept_chunks or ())) for s in kept if s.key_chunk is not None]
+    if found:
+        record.key_chunk_kept = sum(found) / len(found)
+    scores = [s.score for s in samples if s.score is not None]
     if not scores:
         if not spec.trained:
             record.warnings.append("random weights: not scored")
         return
-    task = load_task(lane.prepared.cell.task, "task")
-    record.score, record.n_samples = _mean(scores), len(scores)
-    record.score_name, record.scorer = task.score_name, task.scorer_id
-    if {*scores} <= {0, 1}:
-        record.score_ci_low, record.score_ci_high = wilson_interval(sum(scores), len(scores))
-    else:
-        _, record.score_ci_low, record.score_ci_high = mean_intervals({"": scores}, [])[1][""]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    record.score, record.score_ci_low, record.score_ci_high = score_interval(scores)
+    record.score_name, record.scorer, record.n_samples = task.score_name, task.scorer_id, len(scores)
 
 
 def _sdpa_backend(spec: ModelSpec, cell: Cell) -> str:
