@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pcbench import registry
-from pcbench.errors import Interrupted, PcbenchError, unknown_name
+from pcbench.errors import DiskFull, Interrupted, PcbenchError, unknown_name
 from pcbench.suites import suite_summaries
 
 __all__ = ["main"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PARITY, EXIT_INTERRUPTED = 1, 2, 3, 130
+# of errors that do not mean that nothing could run
+EXIT_CODES = {DiskFull: EXIT_ERROR, Interrupted: EXIT_INTERRUPTED}
 LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
 
 # what typer raises for arguments it cannot use; the module it lives in differs between versions
@@ -250,5 +252,5 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("PCBENCH_TRACEBACK"):
             err.print_exception()
         err.print(str(error), markup=False)
-        code = EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_USAGE
+        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), EXIT_USAGE)
     sys.exit(code)

@@ -1,6 +1,6 @@
 """Plans of a suite → cells whose method, config and backend are settled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.config import validate
@@ -10,7 +10,26 @@ from pcbench.registry import METHODS, load
 from pcbench.suites import Plan, Suite
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
-__all__ = ["Prepared", "prepare_cells"]
+__all__ = ["Effort", "Prepared", "prepare_cells"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a cell is measured; none of it is part of what it is.
+
+    Args:
+        repeats: timed passes before the stop rule is asked.
+        relative_error: the rule's; None takes every prompt.
+        warmup_up_to: untimed passes at most.
+        flush_caches: before every timed pass.
+        budget_bytes: for what `harness.fit` asks; None does not ask.
+    """
+
+    repeats: int = 1
+    relative_error: float | None = None
+    warmup_up_to: int = 1
+    flush_caches: bool = False
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -21,6 +40,7 @@ class Prepared:
     method: Any
     config: Any
     new_tokens: int
+    effort: Effort = field(default_factory=Effort)
 
 
 def prepare_cells(suite: Suite, spec: ModelSpec, device: DeviceKind, limit: int | None = None) -> list[Prepared]:
@@ -48,8 +68,16 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
     settings, workload, table = suite.settings, plan.workload, plan.table
     method = load(METHODS, "method", table.method, f"{plan.where}.method")
     config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device)
-    prompts = settings.repeats if workload.timed else workload.prompts or settings.repeats
+    most = settings.repeats_up_to or settings.repeats
+    prompts = most if workload.timed else workload.prompts or settings.repeats
     prompts = min(prompts, limit) if limit else prompts
+    effort = Effort(
+        repeats=min(settings.repeats, prompts),
+        relative_error=settings.relative_error,
+        warmup_up_to=settings.warmup_up_to,
+        flush_caches=settings.flush_caches,
+        budget_bytes=settings.budget_bytes,
+    )
     cell = Cell(
         suite=suite.name,
         kind=settings.kind,
@@ -67,7 +95,7 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
         timed=workload.timed,
         prompts=prompts,
     )
-    return Prepared(cell, method, config, workload.new_tokens)
+    return Prepared(cell, method, config, workload.new_tokens, effort)
 
 
 def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from pcbench import ops
-from pcbench.errors import ConfigError, Interrupted
+from pcbench.errors import ConfigError, DiskFull, Interrupted
 from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.kernels import PreparedKernel, prepare_kernels
@@ -20,7 +20,7 @@ from pcbench.harness.session import KernelSession, ModelSession, Session, measur
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
-from pcbench.records import RunFolder
+from pcbench.records import RunFolder, append_whole
 from pcbench.suites import KernelSuite, Suite, load_suite
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
 
@@ -92,6 +92,10 @@ def plan(options: Options) -> Planned:
         model=options.model,
         methods=options.methods,
     )
+    if suite.settings.timeout_s is not None and not options.isolate:
+        raise ConfigError(
+            f"{suite.where}: suite.timeout_s: --isolate, got none; a group of this process cannot be stopped"
+        )
     if isinstance(suite, KernelSuite):
         return Planned(options, suite, device, None, prepare_kernels(suite, device, options.limit))
     spec = model_spec(suite.settings.model)
@@ -111,26 +115,29 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
     Raises:
         PcbenchError: nothing could run.
         Interrupted: Ctrl-C; what was finished is in the folder.
+        DiskFull: no room for a group; what was finished before is in the folder.
     """
     planned = plan(options)
     folder, done = _open_folder(planned)
+    command = options.command("--out", str(folder.path), "--resume")
     try:
         _measure(planned, folder, done, console)
     except KeyboardInterrupt:
-        command = options.command("--out", str(folder.path), "--resume")
         raise Interrupted(f"run: interrupted, finished groups are in {folder.path}; go on with: {command}") from None
+    except DiskFull as error:
+        raise DiskFull(f"{error} and go on with: {command}") from error
     return folder, folder.records.read()
 
 
 def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Console) -> None:
     finished = [r for r in folder.records.read() if r.group in done]
-    session = _session(planned, folder)
-    measure = measure_in_child if planned.options.isolate else measure_group
+    session, isolate, settings = _session(planned, folder), planned.options.isolate, planned.suite.settings
     with Progress(len(planned.cells), len(finished), console) as progress:
         for cells in planned.groups():
             if cells[0].cell.group in done:
                 continue
-            result = measure(session, cells, _repro(planned, cells[0]), progress.working)
+            group = (session, cells, _repro(planned, cells[0]), progress.working)
+            result = measure_in_child(*group, settings.timeout_s) if isolate else measure_group(*group)
             folder.samples.append(result.samples)
             folder.records.append(result.records)
             folder.write_csv()
@@ -154,6 +161,12 @@ def describe(record: Record) -> str:
         parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
     if record.speedup_vs_reference is not None:
         parts.append(f"{record.speedup_vs_reference:.2f}x reference")
+    if record.chunks_that_fit is not None:
+        parts.append(f"{record.chunks_that_fit} chunks fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    elif record.longest_context_tokens is not None:
+        parts.append(f"{record.longest_context_tokens} tokens fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    if record.fit_ratio is not None:
+        parts.append(f"{record.fit_ratio:.2f}x without token eviction")
     if record.score is not None:
         parts.append(f"{record.score_name} {record.score * 100:.0f} % of {record.n_samples} ({record.scorer})")
     return f"{head}: {', '.join(parts) or 'ok'}"
@@ -242,5 +255,4 @@ def _manifest(planned: Planned, name: str) -> dict[str, Any]:
 def _log_errors(folder: RunFolder, traces: dict[str, str]) -> None:
     """errors.txt keeps the tracebacks whose one line is in the records."""
     if traces:
-        with (folder.path / "errors.txt").open("a", encoding="utf-8") as file:
-            file.writelines(f"{cell}\n{trace}\n" for cell, trace in traces.items())
+        append_whole(folder.path / "errors.txt", "".join(f"{cell}\n{trace}\n" for cell, trace in traces.items()))

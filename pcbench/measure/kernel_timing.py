@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-__all__ = ["RepeatedCall", "ReplayedCall", "make_sampler"]
+__all__ = ["RepeatedCall", "ReplayedCall", "flush_caches", "make_sampler"]
 
 # a sample on a CPU lasts at least so long
 SAMPLE_MS = 2.0
@@ -78,7 +78,7 @@ class ReplayedCall:
         """Milliseconds of one call."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         # the replay is queued while this runs, so the device never waits for the host
-        _cold(self.device).amax()
+        flush_caches(self.device)
         begin.record()
         self.replay()
         end.record()
@@ -89,6 +89,11 @@ class ReplayedCall:
 def make_sampler(call: Callable[[], object], device: torch.device) -> RepeatedCall | ReplayedCall:
     """The way of timing short calls on a device."""
     return RepeatedCall(call) if device.type == "cpu" else ReplayedCall(call, device)
+
+
+def flush_caches(device: torch.device) -> None:
+    """Reads so much that nothing else is left in a cache; queued, not waited for, on a GPU."""
+    _cold(device).amax()
 
 
 @cache
