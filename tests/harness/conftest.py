@@ -49,8 +49,9 @@ def broken(suite_file, monkeypatch):
     """Adds a cell whose method goes wrong."""
     monkeypatch.setitem(registry.METHODS, "broken", "tiny:Broken")
 
-    def add(how):
-        text = f'[[cell]]\nmethod = "broken"\nbackend = "reference"\n[cell.config]\nhow = "{how}"\n'
+    def add(how, above=0):
+        config = f'how = "{how}"\nabove = {above}\npid_file = "{suite_file.parent / "pid"}"\n'
+        text = f'[[cell]]\nmethod = "broken"\nbackend = "reference"\n[cell.config]\n{config}'
         suite_file.write_text(suite_file.read_text() + text)
 
     return add

@@ -229,12 +229,6 @@ def test_resume_tries_errors_again(broken, options, console):
     assert len((folder.path / "errors.txt").read_text()) == 2 * len(traces)
 
 
-def test_isolation_measures_as_without(options, console):
-    _, records = run(options(limit=1, isolate=True, sets=["suite.context_tokens=[300]"]), console)
-    assert {r.status for r in records} == {"ok"}
-    assert len(records) == 6
-
-
 class Wrong:
     """The CPU backend with one op that is off by a little."""
 
