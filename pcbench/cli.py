@@ -15,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pcbench import registry
-from pcbench.errors import ConfigError, Interrupted, PcbenchError, RankLost, unknown_name
+from pcbench.errors import ConfigError, DiskFull, Interrupted, PcbenchError, RankLost, unknown_name
 from pcbench.suites import suite_summaries
 
 __all__ = ["main"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PARITY, EXIT_INTERRUPTED = 1, 2, 3, 130
+# of errors that do not mean that nothing could run
+EXIT_CODES = {DiskFull: EXIT_ERROR, Interrupted: EXIT_INTERRUPTED, RankLost: EXIT_ERROR}
 LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
 
 # what typer raises for arguments it cannot use; the module it lives in differs between versions
@@ -346,5 +348,5 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("PCBENCH_TRACEBACK"):
             err.print_exception()
         err.print(str(error), markup=False)
-        code = {Interrupted: EXIT_INTERRUPTED, RankLost: EXIT_ERROR}.get(type(error), EXIT_USAGE)
+        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), EXIT_USAGE)
     sys.exit(code)

@@ -14,17 +14,20 @@ __all__ = [
     "average_difference",
     "mcnemar",
     "mean_intervals",
+    "median_interval",
+    "outliers",
     "paired_difference",
     "percentile",
     "ratio_change",
     "ratio_interval",
     "repeats_that_tell",
     "score_interval",
+    "settled",
     "wilson_interval",
 ]
 
 RESAMPLES = 10_000
-# fewer pairs than this say nothing about spread
+# fewer samples or pairs than this say nothing about spread
 MIN_PAIRS = 5
 # a difference is called one below this chance of seeing it where there is none
 SIGNIFICANT_P = 0.05
@@ -50,6 +53,47 @@ class Difference(NamedTuple):
 def percentile(values: Sequence[float], q: float) -> float:
     """The q-th percentile, linear between samples."""
     return float(np.percentile(values, q))
+
+
+def outliers(values: Sequence[float]) -> int:
+    """How many lie more than 1.5 interquartile ranges below the lower or above the upper quartile.
+
+    Source: the fences of Tukey 1977.
+    """
+    low, high = np.percentile(values, [25, 75])
+    reach = 1.5 * (high - low)
+    return sum(not low - reach <= x <= high + reach for x in values)
+
+
+def median_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
+    """95 % interval of the median; None under 5 values.
+
+    Args:
+        values: samples of one quantity.
+        seed: of the resampling.
+
+    Source: percentile bootstrap, Efron and Tibshirani 1993, 10,000 resamples.
+    """
+    if len(values) < MIN_PAIRS:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(np.asarray(values, float)[drawn], axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def settled(lists: Sequence[Sequence[float]], relative_error: float) -> bool:
+    """Whether interleaved samples say enough: half of a 95 % interval is at most `relative_error` of its value.
+
+    Args:
+        lists: equally long samples; of one its median is looked at, of several every ratio to the first.
+        relative_error: 0…1.
+    """
+    found: list[tuple[float, float | None, float | None]] = []
+    if len(lists) == 1:
+        found.append((percentile(lists[0], 50), *(median_interval(lists[0]) or (None, None))))
+    else:
+        found += [ratio_interval(lists[0], other) for other in lists[1:]]
+    return all(low is not None and (high - low) / 2 <= relative_error * value for value, low, high in found)  # type: ignore[operator]
 
 
 def ratio_interval(

@@ -6,12 +6,15 @@ from pcbench.statistics import (
     average_difference,
     mcnemar,
     mean_intervals,
+    median_interval,
+    outliers,
     paired_difference,
     percentile,
     ratio_change,
     ratio_interval,
     repeats_that_tell,
     score_interval,
+    settled,
     wilson_interval,
 )
 
@@ -202,3 +205,42 @@ def test_average_difference_weighs_datasets_alike():
 )
 def test_words_claim_a_difference_only_where_interval_and_p_agree(difference, words):
     assert difference.words() == words
+
+
+def test_median_interval_covers_the_true_median_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for seed in range(200):
+        low, high = median_interval(rng.lognormal(0.0, 0.2, 15).tolist(), seed)
+        hits += low <= 1.0 <= high
+    assert hits >= 180
+
+
+def test_median_interval_is_null_under_five_values_and_seeded():
+    assert median_interval([1.0, 2.0, 3.0, 4.0]) is None
+    values = [3.0, 1.0, 4.0, 1.5, 9.0]
+    low, high = median_interval(values)
+    assert 1.0 <= low <= percentile(values, 50) <= high <= 9.0
+    assert median_interval(values) == (low, high)
+
+
+def test_outliers_are_beyond_the_fences():
+    # quartiles 2 and 4: fences at -1 and 7
+    assert outliers([1.0, 2.0, 3.0, 4.0, 7.0]) == 0
+    assert outliers([1.0, 2.0, 3.0, 4.0, 7.1]) == 1
+    assert outliers([-50.0, 2.0, 3.0, 3.0, 4.0, 70.0]) == 2
+    assert outliers([5.0]) == 0
+
+
+def test_settled_needs_five_samples_and_a_narrow_interval():
+    narrow, wide = [10.0, 10.1, 9.9, 10.0, 10.05, 9.95], [10.0, 20.0, 5.0, 12.0, 8.0, 30.0]
+    assert not settled([narrow[:4]], 0.5)
+    assert settled([narrow], 0.02)
+    assert not settled([wide], 0.02)
+
+
+def test_settled_looks_at_ratios_to_the_first():
+    drift = [10.0, 12.0, 15.0, 19.0, 24.0, 30.0]
+    assert not settled([drift], 0.02)
+    assert settled([drift, [x / 2 for x in drift]], 0.02)
+    assert not settled([drift, [x / 2 for x in drift], [3.0] * 6], 0.02)

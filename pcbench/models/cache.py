@@ -161,9 +161,8 @@ class SlotCache(Cache):  # type: ignore[misc]
         )
 
     def nbytes(self) -> int:
-        """Bytes of keys, values, lengths and bits."""
-        held = (self.k, self.v, self.starts, self.lengths, self.evicted)
-        return sum(x.numel() * x.element_size() for x in held if x is not None)
+        """Bytes of keys and values; starts, lengths and bits are not in it."""
+        return sum(x.numel() * x.element_size() for x in (self.k, self.v))
 
     # what the mask helpers of transformers ask of a cache; the plan needs no mask
     def get_seq_length(self, layer_idx: int = 0) -> int:
