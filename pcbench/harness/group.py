@@ -193,6 +193,6 @@ def _finite(values: list[float]) -> list[float | None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops say it in torch's words."""
+    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops hand on its words."""
     said = any(words in str(error) for words in ("can't allocate memory", "out of memory"))
     return said or isinstance(error, torch.OutOfMemoryError | MemoryError)

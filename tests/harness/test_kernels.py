@@ -151,8 +151,9 @@ def test_ratios_are_between_lanes_that_were_timed_alike(options, console, monkey
     assert (ours.speedup_vs_baseline is None) == ("torch-topk" not in alike)
     assert (ours.speedup_vs_reference is None) == ("reference" not in alike)
     assert [w.split()[3] for w in ours.warnings] == [
-        f"{name}," for name in ("select_tokens/reference", "torch-topk/torch") if name.split("/")[1] not in alike
-        and name.split("/")[0] not in alike
+        f"{name},"
+        for name in ("select_tokens/reference", "torch-topk/torch")
+        if name.split("/")[1] not in alike and name.split("/")[0] not in alike
     ]
 
 

@@ -181,7 +181,9 @@ def test_float64_state_is_refused_by_name():
 
 @pytest.mark.parametrize(("op", "lead", "make"), CALLS[:3], ids=lambda x: str(x)[:20])
 def test_head_dim_without_a_kernel_is_refused_by_name(op, lead, make):
-    arguments = {name: x[..., :1].repeat_interleave(80, -1) if name in MODEL_TENSORS else x for name, x in make().items()}
+    arguments = {
+        name: x[..., :1].repeat_interleave(80, -1) if name in MODEL_TENSORS else x for name, x in make().items()
+    }
     with pytest.raises(BackendUnavailable, match=f"{op} on cpu needs head_dim 64, 96 or 128, got 80"):
         getattr(ops, op)(**arguments)
     for functions in (torch.ops.pcbench, *(emulated_ops(library) for library in LIBRARIES)):
