@@ -72,7 +72,7 @@ step() {
 parity() {
     lines=40 step check "$python" -m pcbench check --device "$device"
     lines=5 step tests "$python" -m pytest -q -p no:cacheprovider tests/ops/test_determinism.py tests/ops/test_parity.py \
-        tests/ops/test_tracing.py -k "cuda"
+        tests/ops/test_tracing.py tests/ops/test_graphs.py -k "cuda"
 }
 
 sanitizer() {
