@@ -220,7 +220,7 @@ def wants_peak(cell: Cell) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops use torch's words."""
+    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops hand on its words."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in NO_MEMORY)
 
 
