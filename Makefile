@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml CMakeLists.txt $(shell find ext build_backend -type f 2>/dev/null)
+SOURCES := pyproject.toml CMakeLists.txt $(shell find ext build_backend -type f 2>/dev/null) $(shell find pcbench -name __init__.py)
 export PCBENCH_GOLDEN ?= $(realpath ../shared/golden)
 export PCBENCH_DATA ?= $(realpath ../shared/data)
 
