@@ -109,7 +109,7 @@ def judge(
         confidence: of the interval.
 
     Returns:
-        The verdict, and for "cannot tell" how many repeats would tell.
+        The verdict, and for "cannot tell" how many repeats would tell, or that no sensible number would.
     """
     if low is None or high is None:
         return "cannot tell", f"{repeats} repeats, an interval needs {repeats_that_tell(confidence)}"
@@ -121,7 +121,8 @@ def judge(
         return "same", None
     wide = math.log(high / low) / 2 / math.log1p(margin)
     needed = math.ceil(repeats * max(wide, 1.1) ** 2)
-    return "cannot tell", f"the interval holds 1 and {1 + margin:g}; about {needed} repeats would tell"
+    would = f"about {needed} repeats would tell" if needed <= 10 * repeats else "the runs are too noisy"
+    return "cannot tell", f"the interval holds 1 and {1 + margin:g}; {would}"
 
 
 def _pairs(baseline: ComparedRun, other: ComparedRun) -> Iterator[_Pair]:
