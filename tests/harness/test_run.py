@@ -3,6 +3,7 @@ import shlex
 
 import pytest
 import torch
+from tiny import Wrong
 
 from pcbench import ops, registry
 from pcbench.errors import ConfigError, Interrupted
@@ -253,24 +254,6 @@ def test_isolation_measures_as_without(options, console):
     _, records = run(options(limit=1, isolate=True, sets=["suite.context_tokens=[300]"]), console)
     assert {r.status for r in records} == {"ok"}
     assert len(records) == 6
-
-
-class Wrong:
-    """The CPU backend with one op that is off by a little."""
-
-    backend = "cpu"
-
-    def __getattr__(self, name):
-        real = getattr(ops.backend("reference"), name)
-        if name != "cached_attention":
-            return real
-
-        def off(q, *args, **kwargs):
-            out, lse = real(q, *args, **kwargs)
-            out[..., -1, :] *= 1 + 1e-4
-            return out, lse
-
-        return off
 
 
 def test_a_wrong_kernel_is_not_timed(options, console, monkeypatch):
