@@ -7,6 +7,7 @@
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
     ├── DiskFull                        no room to write down what was measured
     ├── ParityError                     a kernel disagrees with the reference
+    ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
 
 A message reads `<where>: <expected>, got <actual>; <what to do>` and has no final period.
@@ -23,6 +24,7 @@ __all__ = [
     "Interrupted",
     "ParityError",
     "PcbenchError",
+    "RankLost",
     "ShapeError",
     "unknown_name",
 ]
@@ -63,6 +65,10 @@ class DiskFull(PcbenchError):
 
 class ParityError(PcbenchError):
     """A result disagrees with the float64 reference by more than its bound."""
+
+
+class RankLost(PcbenchError):
+    """A process of a torchrun ended before the run did; the message holds how to go on."""
 
 
 class Interrupted(PcbenchError):

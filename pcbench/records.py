@@ -36,6 +36,7 @@ class Lines(Generic[T]):
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path = path
+        self.kind: type[T] = kind
         self.names = {f.name for f in fields(kind)}
         self.adapter: TypeAdapter[T] = TypeAdapter(kind)
 
@@ -82,12 +83,14 @@ class RunFolder:
 
     Args:
         path: the folder; `create` makes it.
+        rank: of the process that writes; those beyond 0 have files of their own until `arrange`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rank: int = 0) -> None:
         self.path = path
-        self.records = Lines(path / "records.jsonl", Record)
-        self.samples = Lines(path / "samples.jsonl", Sample)
+        ending = f"{rank}.jsonl" if rank else "jsonl"
+        self.records = Lines(path / f"records.{ending}", Record)
+        self.samples = Lines(path / f"samples.{ending}", Sample)
 
     def create(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -114,12 +117,29 @@ class RunFolder:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         write_whole(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
-    def keep_groups(self, finished: set[str]) -> None:
-        """Drops the records and samples of groups that are not in `finished`."""
+    def keep_groups(self, finished: set[str], cells: Iterable[str] = ()) -> None:
+        """Drops the records and samples of groups that are not in `finished`; the samples of `cells` stay."""
         records = [r for r in self.records.read() if r.group in finished]
-        cells = {r.cell for r in records}
+        cells = {*cells, *(r.cell for r in records)}
         self.records.replace(records)
         self.samples.replace([s for s in self.samples.read() if s.cell in cells])
+
+    def arrange(self, cells: Sequence[str]) -> None:
+        """Takes in the lines of every rank's files, each once, in the order of `cells` and of their prompts."""
+        place = {key: i for i, key in enumerate(cells)}
+        latest = {record.cell: record for record in self._of_all_ranks(self.records)}
+        self.records.replace(sorted(latest.values(), key=lambda r: place.get(r.cell, len(place))))
+        samples = {_identity(sample): sample for sample in self._of_all_ranks(self.samples)}
+        ordered = sorted(samples.values(), key=lambda s: (place.get(s.cell, len(place)), s.index or 0))
+        self.samples.replace(ordered)
+        for path in (*self._of_ranks(self.records.path), *self._of_ranks(self.samples.path)):
+            path.unlink()
+
+    def _of_ranks(self, path: Path) -> list[Path]:
+        return sorted(self.path.glob(f"{path.stem}.*.jsonl"))
+
+    def _of_all_ranks(self, lines: Lines[T]) -> list[T]:
+        return [row for path in (lines.path, *self._of_ranks(lines.path)) for row in Lines(path, lines.kind).read()]
 
     def write_csv(self) -> None:
         """records.csv: the records without what does not fit a table; dicts and lists as JSON."""
@@ -152,6 +172,11 @@ def write_whole(path: Path, text: str) -> None:
         part.unlink(missing_ok=True)
         raise
     part.replace(path)
+
+
+def _identity(sample: Sample) -> tuple[str, ...]:
+    """A numbered prompt is taken once in its cell; others may be timed again."""
+    return (sample.cell, sample.prompt_sha256) if sample.index is not None else (repr(sample),)
 
 
 def append_whole(path: Path, text: str) -> None:

@@ -2,17 +2,26 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "Difference",
+    "average_difference",
     "mcnemar",
     "mean_intervals",
     "median_interval",
     "outliers",
+    "paired_difference",
     "percentile",
+    "ratio_change",
     "ratio_interval",
+    "repeats_that_tell",
+    "score_interval",
     "settled",
     "wilson_interval",
 ]
@@ -20,6 +29,25 @@ __all__ = [
 RESAMPLES = 10_000
 # fewer samples or pairs than this say nothing about spread
 MIN_PAIRS = 5
+# a difference is called one below this chance of seeing it where there is none
+SIGNIFICANT_P = 0.05
+
+
+class Difference(NamedTuple):
+    """A mean difference of pairs with its 95 % interval and McNemar's p; None where there is none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+    def words(self) -> str:
+        """What may be said of it: higher or lower only where interval and p agree."""
+        if self.low is None or self.high is None:
+            return f"an interval needs {MIN_PAIRS} prompts"
+        if self.low <= 0 <= self.high or (self.p is not None and self.p >= SIGNIFICANT_P):
+            return "no significant difference"
+        return "higher" if self.low > 0 else "lower"
 
 
 def percentile(values: Sequence[float], q: float) -> float:
@@ -101,6 +129,58 @@ def ratio_interval(
     return ratio, float(low), float(high)
 
 
+def ratio_change(
+    before: Sequence[float], after: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """The factor between ratios of two runs, with its interval.
+
+    The repeats of two runs share nothing, so each of the one meets each of the other. Exact for any number of
+    repeats where those of a run are alike; a run that lies elsewhere as a whole is not in the interval.
+
+    Args:
+        before: n ratios > 0, one a repeat.
+        after: m ratios > 0.
+        confidence: of the interval.
+
+    Returns:
+        factor (2: `after` is twice as large), low, high; low and high are None where so few repeats can exclude
+        nothing.
+
+    Raises:
+        ValueError: a list is empty.
+
+    Source: Hodges and Lehmann 1963, on logarithms; interval of the exact Mann-Whitney test.
+    """
+    if not before or not after:
+        raise ValueError(f"ratio_change: at least one ratio on each side, got {len(before)} and {len(after)}")
+    logs = np.sort((np.log(np.asarray(after, float))[:, None] - np.log(np.asarray(before, float))).ravel())
+    factor = float(np.exp(np.median(logs)))
+    # differences left out at each end
+    cut = sum(2 * tail <= 1 - confidence for tail in _mann_whitney_tails(len(before), len(after))) - 1
+    if cut < 0:
+        return factor, None, None
+    return factor, float(np.exp(logs[cut])), float(np.exp(logs[-1 - cut]))
+
+
+def repeats_that_tell(confidence: float = 0.95) -> int:
+    """Repeats a run with which `ratio_change` has an interval at all."""
+    return next(n for n in range(1, 100) if (1 - confidence) * math.comb(2 * n, n) >= 2)
+
+
+@cache
+def _mann_whitney_tails(n: int, m: int) -> list[float]:
+    """P(U ≤ u) of equal distributions, for u from 0 to n·m."""
+    # coefficients of the Gaussian binomial: orders of n + m values by their number of inversions
+    counts = [1] + [0] * (n * m)
+    for i in range(1, n + 1):
+        for u in range(n * m, m + i - 1, -1):
+            counts[u] -= counts[u - m - i]
+        for u in range(i, n * m + 1):
+            counts[u] += counts[u - i]
+    total = math.comb(n + m, n)
+    return [below / total for below in accumulate(counts)]
+
+
 def mean_intervals(
     groups: Mapping[str, Sequence[float]], averaged: Sequence[str], seed: int = 0
 ) -> tuple[tuple[float, float, float] | None, dict[str, tuple[float, float, float]]]:
@@ -135,6 +215,59 @@ def mean_intervals(
 def _interval(mean: float, resampled: NDArray[np.float64]) -> tuple[float, float, float]:
     low, high = np.percentile(resampled, [2.5, 97.5])
     return mean, float(low), float(high)
+
+
+def score_interval(scores: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean of scores with its 95 % interval.
+
+    Args:
+        scores: 0…1, at least one.
+
+    Returns:
+        mean, low, high: Wilson's interval where all are 0 or 1, else the bootstrap's, None under 5 scores.
+    """
+    mean = sum(scores) / len(scores)
+    if {*scores} <= {0, 1}:
+        return mean, *wilson_interval(sum(scores), len(scores))
+    if len(scores) < MIN_PAIRS:
+        return mean, None, None
+    return mean, *mean_intervals({"": scores}, [])[1][""][1:]
+
+
+def paired_difference(scores: Sequence[float], baseline: Sequence[float]) -> Difference:
+    """Mean of `scores` minus `baseline`, prompt by prompt.
+
+    Args:
+        scores: of a method, at least one.
+        baseline: of another on the same prompts, in the same order.
+
+    Returns:
+        The difference; its bootstrap interval is None under 5 prompts, its p unless all scores are 0 or 1.
+
+    Raises:
+        ValueError: the lengths differ or are 0.
+    """
+    if len(scores) != len(baseline) or not scores:
+        raise ValueError(f"paired_difference: two equally long lists, got {len(scores)} and {len(baseline)}")
+    p = mcnemar(scores, baseline) if {*scores, *baseline} <= {0, 1} else None
+    return average_difference({"": (scores, baseline)})._replace(p=p)
+
+
+def average_difference(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Difference:
+    """Plain mean over datasets of the mean paired difference; prompts are resampled within their dataset.
+
+    Args:
+        pairs: dataset → scores of a method and of the baseline on the same prompts, at least one.
+
+    Returns:
+        The difference without p; its interval is None where a dataset has under 5 prompts.
+    """
+    groups = {name: [a - b for a, b in zip(*both, strict=True)] for name, both in pairs.items()}
+    whole, _ = mean_intervals(groups, list(groups))
+    assert whole is not None, "at least one dataset"
+    if min(map(len, groups.values())) < MIN_PAIRS:
+        return Difference(whole[0], None, None, None)
+    return Difference(*whole, None)
 
 
 def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:

@@ -77,7 +77,7 @@ class Broken:
         above: int = 0
         pid_file: str = ""
 
-        def resolve(self, spec, device):
+        def resolve(self, spec, device, task=""):
             return self
 
         def cost(self, spec, tokens):

@@ -20,6 +20,7 @@ enum Fault : int {
   write_to_input,
   read_before_write,
   too_much_shared,
+  too_many_blocks,
 };
 
 struct Planted {
@@ -73,7 +74,8 @@ extern "C" __attribute__((visibility("default"))) const char* pcbench_emulator_p
   emulator::memory().expose(out, 4 * device::planted_threads, emulator::Access::output);
   try {
     const int shared_bytes = fault == device::too_much_shared ? 200 * 1024 : 4 * device::planted_threads;
-    device::launch(device::planted_kernel, {2}, device::planted_threads, shared_bytes, nullptr,
+    const int64_t blocks = fault == device::too_many_blocks ? int64_t{1} << 32 : 2;
+    device::launch(device::planted_kernel, blocks, device::planted_threads, shared_bytes, nullptr,
                    device::Planted{in, out, device::planted_threads, fault});
   } catch (const std::exception& caught) {
     error = caught.what();

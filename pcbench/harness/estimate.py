@@ -68,15 +68,21 @@ def _prefills(planned: Planned, ceilings: Ceilings) -> Iterator[Estimate]:
         peak = wants_peak(cell)
         passes = cell.prompts + prepared.effort.warmup_up_to + peak
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
-        decode = (prepared.new_tokens - 1) * spec.parameters * itemsize / ceilings.bytes_per_s
+        # how long an answer is that ends by a task's own rules, no formula says
+        steps = max(0, (prepared.new_tokens or 0) - 1)
+        decode = steps * spec.parameters * itemsize / ceilings.bytes_per_s
         yield Estimate(
             cell=cell.name,
             key=cell.key,
             passes=passes,
             seconds=passes * prefill + (cell.prompts + peak) * decode + (CHILD_S if peak else 0.0),
             sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
-            why_not=None if cell.backend == "torch" else ops.why_not(cell.backend, head_dim=spec.head_dim),
+            why_not=prepared.missing or _why_not(cell.backend, spec.head_dim),
         )
+
+
+def _why_not(backend: str, head_dim: int) -> str | None:
+    return None if backend == "torch" else ops.why_not(backend, head_dim=head_dim)
 
 
 def _kernels(cells: list[Any], ceilings: Ceilings) -> Iterator[Estimate]:

@@ -15,7 +15,7 @@ from pcbench.harness.decoding import decode
 from pcbench.harness.fit import fit
 from pcbench.harness.lane import Lane
 from pcbench.harness.peak import peak_of
-from pcbench.harness.prompts import build_example, device_prompt, key_chunk
+from pcbench.harness.prompts import build_example, device_prompt, key_chunk, key_depth
 from pcbench.measure.kernel_timing import flush_caches
 from pcbench.measure.meters import open_meter
 from pcbench.measure.telemetry import others_on_gpu, sampled, throttled
@@ -32,8 +32,8 @@ __all__ = ["UNSCORED", "Group", "first_line", "is_out_of_memory", "wants_peak"]
 PARITY_STEPS = 2
 # kinds whose answers are not scored: decoding goes on to a fixed length, or one prompt says nothing
 UNSCORED: tuple[Kind, ...] = ("throughput", "memory")
-# how a CPU allocator says that there is no more
-NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+# how an allocator says that there is no more
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
 class Group:
@@ -120,13 +120,14 @@ class Group:
         if method is None:
             return
         prompt = device_prompt(example, self.device)
-        eos_ids = () if cell.kind == "throughput" else self.runner.spec.eos_ids
+        fixed_length = cell.kind == "throughput"
+        eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
         if lane.prepared.effort.flush_caches:
             flush_caches(self.device)
         with sampled(self.meter, lane.readings):
             prefilled, elapsed = clocked(lambda: method.prefill(prompt, clock), self.device)
             with clock("decode"):
-                answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device)
+                answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
         clock.end_pass()
         if cell.timed:
             lane.samples_ms.append(elapsed.ms)
@@ -135,30 +136,36 @@ class Group:
         task = load_task(cell.task, "task")
         prediction = self.runner.tokenizer.decode(answered.tokens)
         scored = self.runner.spec.trained and cell.kind not in UNSCORED
-        kept = prefilled.kept_chunks
-        lane.samples.append(
-            Sample(
-                cell=cell.key,
-                task=f"{cell.task}@{task.version}",
-                id=example.id,
-                prediction=prediction,
-                answers=list(example.answers),
-                score=score(task, prediction, example.answers) if scored else None,
-                scorer=task.scorer_id if scored else None,
-                prompt_sha256=example.sha256,
-                kept_chunks=None if kept is None else kept.tolist(),
-                chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
-                key_chunk=key_chunk(example, prefilled.spans),
-                prefill_ms=elapsed.ms if cell.timed else None,
-            )
+        kept, spans = prefilled.kept_chunks, prefilled.spans
+        sample = Sample(
+            cell=cell.key,
+            task=f"{cell.task}@{task.version}",
+            id=example.id,
+            prediction=prediction,
+            answers=list(example.answers),
+            score=score(task, prediction, example.answers, example.classes) if scored else None,
+            scorer=task.scorer_id if scored else None,
+            prompt_sha256=example.sha256,
+            kept_chunks=None if kept is None else kept.tolist(),
+            chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
+            key_chunk=key_chunk(example, spans),
+            prefill_ms=elapsed.ms if cell.timed else None,
+            tokens=prompt.context_tokens - prompt.new_tokens,
+            tokens_before=example.tokens_before,
+            finish="end" if answered.ended else "length",
+            key_depth=key_depth(example),
+            chunks=None if spans is None else len(spans),
+            chunk_tokens=None if spans is None else max(end - start for start, end in spans),
+            kept_tokens=round(prefilled.kept_tokens()),
+            kv_bytes=prefilled.kv_bytes,
+            warnings=prefilled.warnings,
         )
-        for warning in prefilled.warnings:
+        lane.samples.append(sample)
+        for warning in sample.warnings:
             lane.warn(warning)
-        if prefilled.spans is not None:
-            lane.chunks = len(prefilled.spans)
-            lane.chunk_tokens = max(end - start for start, end in prefilled.spans)
-        lane.kept_tokens = round(prefilled.kept_tokens())
-        lane.kv_bytes, lane.kv_bytes_predicted = prefilled.kv_bytes, prefilled.kv_bytes_predicted
+        lane.chunks, lane.chunk_tokens = sample.chunks, sample.chunk_tokens
+        lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
+        lane.kv_bytes_predicted = prefilled.kv_bytes_predicted
 
     def _fit(self, lane: Lane, example: Example) -> None:
         """What the suite's budget holds, where it has one."""
@@ -214,7 +221,7 @@ def wants_peak(cell: Cell) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU."""
+    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops use torch's words."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in NO_MEMORY)
 
 

@@ -54,7 +54,7 @@ def _record(
         shape=str(lane.prepared.shape),
         status=lane.status,
         reason=lane.reason,
-        warnings=lane.warnings,
+        warnings=[*lane.warnings],
         repro_command=repro,
         **shared,
     )
@@ -84,17 +84,23 @@ def _add_times(record: Record, lane: KernelLane, ceilings: Ceilings | None) -> N
 
 
 def _add_ratios(record: Record, lane: KernelLane, lanes: list[KernelLane]) -> None:
-    """Only for lanes whose parity passed: the others have ended before they were timed."""
+    """Only for lanes whose parity passed, and between lanes that were timed alike: a graph's replay has no launches."""
     if lane.is_baseline or is_floor(lane.prepared.cell.method):
         return
-    others = [x for x in lanes if x.status == "ok" and len(x.samples_ms) == len(lane.samples_ms)]
+    timed = [x for x in lanes if x.status == "ok" and len(x.samples_ms) == len(lane.samples_ms)]
+    others = [x for x in timed if x.timed_by == lane.timed_by]
+    record.warnings += [f"no ratio to {_name(x)}, timed by {x.timed_by}" for x in timed if x not in others]
     stock = [x for x in others if x.is_baseline and not is_floor(x.prepared.cell.method)]
     if stock:
         fastest = min(stock, key=lambda x: percentile(x.samples_ms, 50))
-        record.baseline = f"{fastest.prepared.cell.method}/torch"
+        record.baseline = _name(fastest)
         ratio = ratio_interval(fastest.samples_ms, lane.samples_ms)
         record.speedup_vs_baseline, record.speedup_vs_baseline_ci_low, record.speedup_vs_baseline_ci_high = ratio
     same = [x for x in others if x.prepared.cell.backend == "reference"]
     if same and lane.prepared.cell.backend != "reference":
         ratio = ratio_interval(same[0].samples_ms, lane.samples_ms)
         record.speedup_vs_reference, record.speedup_vs_reference_ci_low, record.speedup_vs_reference_ci_high = ratio
+
+
+def _name(lane: KernelLane) -> str:
+    return f"{lane.prepared.cell.method}/{lane.prepared.cell.backend}"

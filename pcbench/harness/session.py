@@ -25,11 +25,12 @@ __all__ = ["KernelSession", "Measured", "ModelSession", "Session", "measure_grou
 
 @dataclass
 class Measured:
-    """A finished group; `traces` are the tracebacks of cells that ended in an error."""
+    """A finished group; `traces` are the tracebacks of cells that ended in an error, `notes` are for the console."""
 
     records: list[Record]
     samples: list[Sample]
     traces: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class Session(Protocol):

@@ -9,7 +9,7 @@ from pcbench.report.wording import number
 
 __all__ = ["Column", "Table", "identity", "parity", "table"]
 
-Align = Literal["text", "number", "code", "status"]
+Align = Literal["text", "number", "code", "status", "strip"]
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,8 @@ from pcbench.report.runs import read_runs
 from pcbench.types import Record
 
 EVERYTHING = [
-    "verdict",
-    "trust",
-    "time",
-    "speedup",
-    "memory",
-    "accuracy",
-    "stages",
-    "correctness",
-    "cells",
-    "provenance",
+    *("verdict", "trust", "tradeoff", "time", "speedup", "rates", "stages", "memory", "accuracy", "prompts"),
+    *("correctness", "distribution", "cells", "provenance"),
 ]
 
 
@@ -147,6 +139,7 @@ def test_build_puts_several_runs_side_by_side(tmp_path):
     assert len(rows) == 2 * len(suite_records())
     assert "parallel_comp/cpu · one" in page.text
     assert "parallel_comp/cpu · two" in page.text
+    assert "runs" in page.sections
     differing = {row[""] for row in page.tables["Manifests side by side"] if row["differs"]}
     assert differing == {"run"}
     assert "The runs differ in torch" in page.text
@@ -163,7 +156,8 @@ def test_build_of_one_record(report):
     page = report(
         [record(score=None, scorer=None, key_chunk_kept=None, stages_ms=None, peak_bytes=None, kv_bytes=None)]
     )
-    assert page.sections == ["verdict", "trust", "time", "correctness", "cells", "provenance"]
+    parts = ["verdict", "trust", "time", "rates", "prompts", "correctness", "distribution", "cells", "provenance"]
+    assert page.sections == parts
     assert "No headline number" in page.text
 
 

@@ -16,7 +16,7 @@ def planned(name, *sets, **more):
 
 
 @pytest.mark.parametrize("name", ["throughput", "memory"])
-@pytest.mark.parametrize("preset", [None, "quick"])
+@pytest.mark.parametrize("preset", [None, "quick", "gpu"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_suite_is_for_full_attention_and_chunks_with_and_without_eviction(name, preset, device):
     suite = load_suite(name, device, preset=preset)
