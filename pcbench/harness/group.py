@@ -60,8 +60,9 @@ class Group:
             for lane in self.lanes:
                 lane.end("unsupported", str(error))
             return self.lanes
+        others = others_on_gpu(self.meter)
         for lane in self.lanes:
-            lane.warn(others_on_gpu(self.meter))
+            lane.warn(others)
             self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
             self._guarded(lane, lambda lane=lane: self._first_pass(lane, examples[0]))  # type: ignore[misc]
         for i, example in enumerate(examples):
