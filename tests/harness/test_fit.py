@@ -48,11 +48,12 @@ EXAMPLE = Example(
     answers=("x",),
     key_span=None,
     new_tokens=4,
+    prompts="pcbench/1",
 )
 
 
 def fitted(kind, budget, chunk_tokens=None, **config):
-    prepared = Prepared(None, kind, settings_of(kind, **config), 4)
+    prepared = Prepared(None, kind, settings_of(kind, **config), 4, "cell[0]")
     return fit(prepared, make_runner(), EXAMPLE, chunk_tokens, budget)
 
 
