@@ -37,7 +37,7 @@ class Fit:
 
 
 class StoreRunner:
-    """A `ModelRunner` that allocates a model's keys and values and computes nothing.
+    """A `ModelRunner` that allocates a model's keys and values and runs none of its layers.
 
     Args:
         runner: whose stores, device and dtype these are.
