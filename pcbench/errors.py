@@ -5,6 +5,7 @@
     ├── ShapeError (ValueError)         a tensor has the wrong shape, dtype or layout
     ├── BackendUnavailable (RuntimeError)   this machine or build cannot run what was asked
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
+    ├── DiskFull                        no room to write down what was measured
     ├── ParityError                     a kernel disagrees with the reference
     ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
@@ -19,6 +20,7 @@ __all__ = [
     "BackendUnavailable",
     "ConfigError",
     "DataMissing",
+    "DiskFull",
     "Interrupted",
     "ParityError",
     "PcbenchError",
@@ -55,6 +57,10 @@ class BackendUnavailable(PcbenchError, RuntimeError):
 
 class DataMissing(PcbenchError, FileNotFoundError):
     """A model or a data file is not on this machine; the message says how to get it."""
+
+
+class DiskFull(PcbenchError):
+    """A file could not be written for want of room; what stood in it before still does."""
 
 
 class ParityError(PcbenchError):

@@ -51,6 +51,7 @@ GENERATORS = {
     "noise": "pcbench.tasks.synthetic:noise",
     "prose": "pcbench.tasks.synthetic:prose",
     "needles": "pcbench.tasks.synthetic:needles",
+    "scattered": "pcbench.tasks.synthetic:scattered",
     "pairs": "pcbench.tasks.puzzles:pairs",
     "extremes": "pcbench.tasks.puzzles:extremes",
     "calculation": "pcbench.tasks.puzzles:calculation",

@@ -8,13 +8,14 @@ from pcbench.errors import ConfigError, DataMissing
 from pcbench.harness import ranks
 from pcbench.harness.accuracy_summary import Outcome, joined, summarise_accuracy
 from pcbench.harness.cells import Prepared
-from pcbench.harness.group import Group, Lane, is_out_of_memory
+from pcbench.harness.group import Group, first_line, is_out_of_memory
+from pcbench.harness.lane import Lane
 from pcbench.harness.prompts import build_example
 from pcbench.harness.session import Measured, ModelSession
 from pcbench.models.runner import HFRunner
 from pcbench.records import RunFolder
 from pcbench.tasks import Example, load_task
-from pcbench.types import Sample
+from pcbench.types import Sample, Status
 
 __all__ = ["AccuracyGroup", "AccuracySession"]
 
@@ -128,9 +129,9 @@ class AccuracySession(ModelSession):
         traces = {p.cell.key: o.trace for p, o in zip(cells, outcomes, strict=True) if o.trace}
         return Measured(records, [], traces, notes)
 
-    def lost(self, cells: list[Prepared], repro: str, reason: str) -> Measured:
-        """Every cell with status error; its finished samples stay for --resume."""
-        outcomes = [Outcome(status="error", reason=reason)] * len(cells)
+    def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
+        """Every cell with this status; its finished samples stay for --resume."""
+        outcomes = [Outcome(status=status, reason=reason)] * len(cells)
         notes: list[str] = []
         return Measured(summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, notes.append), [])
 
@@ -146,5 +147,5 @@ class AccuracySession(ModelSession):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            return [Outcome(status="out_of_memory", reason=str(error).splitlines()[0])] * len(cells)
+            return [Outcome(status="out_of_memory", reason=first_line(error))] * len(cells)
         return AccuracyGroup(cells, runner, say, self.known, lambda sample: folder.samples.append([sample])).outcomes()

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from pcbench import ops
-from pcbench.errors import ConfigError, DataMissing, Interrupted, RankLost
+from pcbench.errors import ConfigError, DataMissing, DiskFull, Interrupted, RankLost
 from pcbench.harness import ranks
 from pcbench.harness.accuracy import AccuracySession
 from pcbench.harness.accuracy_summary import average_records
@@ -23,7 +23,7 @@ from pcbench.harness.session import KernelSession, ModelSession, Session, measur
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
-from pcbench.records import RunFolder
+from pcbench.records import RunFolder, append_whole
 from pcbench.statistics import Difference
 from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
 from pcbench.tasks.files import set_data_dir
@@ -103,6 +103,10 @@ def plan(options: Options) -> Planned:
         model=options.model,
         methods=options.methods,
     )
+    if suite.settings.timeout_s is not None and not options.isolate:
+        raise ConfigError(
+            f"{suite.where}: suite.timeout_s: --isolate, got none; a group of this process cannot be stopped"
+        )
     if isinstance(suite, KernelSuite):
         return Planned(options, suite, device, None, prepare_kernels(suite, device, options.limit))
     _set_data_dir(suite)
@@ -134,6 +138,7 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
         PcbenchError: nothing could run.
         RankLost: another rank has ended; what was finished is in the folder.
         Interrupted: Ctrl-C; what was finished is in the folder.
+        DiskFull: no room for a group; what was finished before is in the folder.
     """
     with ranks.joined():
         planned, path, done = ranks.from_first(lambda: _begin(options))
@@ -148,6 +153,8 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
             _measure(planned, folder, done, console)
         except KeyboardInterrupt:
             raise Interrupted(f"run: interrupted, what was finished is in {path}; go on with: {command}") from None
+        except DiskFull as error:
+            raise DiskFull(f"{error} and go on with: {command}") from error
         except RankLost as error:
             raise RankLost(f"run: {error}; what was finished is in {path}, go on with: {command}") from None
         return folder, RunFolder(path).records.read()
@@ -166,11 +173,11 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
     if not planned.accuracy:
         # the ranks of an accuracy suite share the prompts of every group
         groups = ranks.share(groups)
-    session = _session(planned, folder)
-    measure = measure_in_child if planned.options.isolate else measure_group
+    session, isolate = _session(planned, folder), planned.options.isolate
     with Progress(finished + sum(map(len, groups)), finished, console) as progress:
         for cells in groups:
-            result = measure(session, cells, _repro(planned, cells[0]), progress.working)
+            group = (session, cells, _repro(planned, cells[0]), progress.working)
+            result = measure_in_child(*group, planned.suite.settings.timeout_s) if isolate else measure_group(*group)
             folder.samples.append(result.samples)
             folder.records.append(result.records)
             if ranks.rank() == 0:
@@ -214,6 +221,12 @@ def describe(record: Record) -> str:
         parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
     if record.speedup_vs_reference is not None:
         parts.append(f"{record.speedup_vs_reference:.2f}x reference")
+    if record.chunks_that_fit is not None:
+        parts.append(f"{record.chunks_that_fit} chunks fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    elif record.longest_context_tokens is not None:
+        parts.append(f"{record.longest_context_tokens} tokens fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    if record.fit_ratio is not None:
+        parts.append(f"{record.fit_ratio:.2f}x without token eviction")
     if record.score is not None:
         parts.append(f"{record.score_name} {record.score * 100:.4g} % of {record.n_samples} ({record.scorer})")
     if record.score_vs_full is not None:
@@ -331,5 +344,4 @@ def _manifest(planned: Planned, name: str) -> dict[str, Any]:
 def _log_errors(folder: RunFolder, traces: dict[str, str]) -> None:
     """errors.txt keeps the tracebacks whose one line is in the records."""
     if traces:
-        with (folder.path / "errors.txt").open("a", encoding="utf-8") as file:
-            file.writelines(f"{cell}\n{trace}\n" for cell, trace in traces.items())
+        append_whole(folder.path / "errors.txt", "".join(f"{cell}\n{trace}\n" for cell, trace in traces.items()))

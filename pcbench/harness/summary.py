@@ -5,13 +5,19 @@ from typing import Any
 
 import torch
 
-from pcbench.harness.group import Lane
+from pcbench.harness.group import UNSCORED
+from pcbench.harness.lane import Lane
+from pcbench.harness.times import add_samples
 from pcbench.measure.parity import Comparison, worst
+from pcbench.measure.telemetry import driver_bytes, summary
 from pcbench.statistics import percentile, ratio_interval, score_interval
 from pcbench.tasks import Task, load_task
 from pcbench.types import Cell, ModelSpec, Record, Sample
 
 __all__ = ["add_parity", "add_scores", "summarise"]
+
+# the parameter by which a method evicts tokens inside what it keeps; None keeps them all
+EVICTION = "evict"
 
 
 def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> list[Record]:
@@ -50,8 +56,12 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         reason=lane.reason,
         warnings=lane.warnings,
         peak_bytes=lane.peak.bytes,
+        reserved_bytes=lane.peak.reserved,
+        driver_bytes=driver_bytes(lane.readings),
+        phase_bytes=lane.peak.phases,
         kv_bytes=lane.kv_bytes,
         kv_bytes_predicted=lane.kv_bytes_predicted,
+        telemetry_summary=summary(lane.readings),
         repro_command=repro,
         **shared,
     )
@@ -59,6 +69,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
     if lane.status == "ok":
         _add_times(record, lane)
         _add_speedups(record, lane, lanes, spec)
+        _add_fit(record, lane, lanes)
         add_scores(record, lane.samples, task, spec)
     return record
 
@@ -72,16 +83,17 @@ def add_parity(record: Record, found: dict[str, dict[str, float]] | None) -> Non
 
 
 def _add_times(record: Record, lane: Lane) -> None:
-    times = lane.samples_ms
-    if not times:
+    if not lane.samples_ms:
         return
-    record.samples_ms, record.repeats = times, len(times)
-    record.ms_p10, record.ms_p50, record.ms_p90 = (percentile(times, q) for q in (10, 50, 90))
+    seconds = add_samples(record, lane.samples_ms) / 1e3
+    record.warmup_ms = lane.warmup_ms
     record.stages_ms = lane.clock.median_ms()
     cell = lane.prepared.cell
-    record.prefill_tokens_per_s = (cell.context_tokens - lane.prepared.new_tokens) / record.ms_p50 * 1e3
+    record.prefill_tokens_per_s = (cell.context_tokens - lane.prepared.new_tokens) / seconds
     if lane.chunks:
-        record.chunks_per_s = lane.chunks / record.ms_p50 * 1e3
+        record.chunks_per_s = lane.chunks / seconds
+    if lane.wall_ms:
+        record.wall_ms_p50 = percentile(lane.wall_ms, 50)
     if lane.step_ms:
         record.decode_ms_per_token = percentile(lane.step_ms, 50)
 
@@ -112,6 +124,25 @@ def _comparable(other: Lane, lane: Lane) -> bool:
     return other.status == "ok" and bool(lane.samples_ms) and len(other.samples_ms) == len(lane.samples_ms)
 
 
+def _add_fit(record: Record, lane: Lane, lanes: list[Lane]) -> None:
+    """What fits in the budget, and how much more than in the same cell that evicts no token."""
+    held = lane.fit
+    record.budget_bytes, record.chunks_that_fit = held.budget_bytes, held.chunks
+    record.longest_context_tokens = held.context_tokens
+    if held.chunks is None or record.method_config.get(EVICTION) is None:
+        return
+    for other in lanes:
+        config = other.prepared.cell.method_config
+        if config.get(EVICTION) is None and _but_eviction(other) == _but_eviction(lane) and other.fit.chunks:
+            record.fit_ratio = held.chunks / other.fit.chunks
+
+
+def _but_eviction(lane: Lane) -> tuple[str, str, dict[str, Any]]:
+    """What a cell is, whether or not it evicts tokens."""
+    cell = lane.prepared.cell
+    return cell.method, cell.backend, {name: x for name, x in cell.method_config.items() if name != EVICTION}
+
+
 def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: ModelSpec) -> None:
     """The mean score with its interval, and how often the needle's chunk was kept."""
     kept = [s for s in samples if s.kept_chunks is not None]
@@ -122,7 +153,7 @@ def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: Mode
         record.key_chunk_kept = sum(found) / len(found)
     scores = [s.score for s in samples if s.score is not None]
     if not scores:
-        if not spec.trained:
+        if not spec.trained and record.kind not in UNSCORED:
             record.warnings.append("random weights: not scored")
         return
     record.score, record.score_ci_low, record.score_ci_high = score_interval(scores)

@@ -17,11 +17,18 @@ class HFTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.name: str = tokenizer.name_or_path
-        self.end_id: int | None = tokenizer.eos_token_id
         with_specials = tokenizer("a").input_ids
         plain = self.encode("a")
         self.start_ids: list[int] = with_specials[: with_specials.index(plain[0])]
+
+    @property
+    def name(self) -> str:
+        return str(self.tokenizer.name_or_path)
+
+    @property
+    def end_id(self) -> int | None:
+        found: int | None = self.tokenizer.eos_token_id
+        return found
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids

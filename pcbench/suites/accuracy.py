@@ -26,6 +26,7 @@ class AccuracySettings(Table):
         average: whose plain mean is recorded too, over those of `tasks` that ran.
         prompts: of every task; None takes all records of a task that has records.
         new_tokens: of an answer at most; None takes the task's own limit.
+        timeout_s: of a group; needs --isolate.
     """
 
     kind: Literal["accuracy"]
@@ -38,6 +39,7 @@ class AccuracySettings(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     prompts: Count | None = None
     new_tokens: Count | None = None
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
 
 
 Partial = every_key_optional(AccuracySettings, without=("kind",))

@@ -24,6 +24,7 @@ class KernelSettings(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: Annotated[int, Field(gt=0)] = 20
     reference_up_to_gflop: Annotated[float, Field(ge=0)] | None = None
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
 
 
 class Grid(Table):

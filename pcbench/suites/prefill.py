@@ -18,7 +18,17 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class Settings(Table):
-    """`[suite]` with the device's table merged over it; `workloads` names those to measure, None all."""
+    """`[suite]` with the device's table merged over it.
+
+    Args:
+        workloads: those to measure, None all.
+        repeats: prompts of a timed workload; with `repeats_up_to` the least of them.
+        relative_error: stop once every time is known so well; needs `repeats_up_to`.
+        warmup_up_to: untimed passes at most; they end when they no longer become faster.
+        flush_caches: before every timed pass.
+        timeout_s: of a group; needs --isolate.
+        budget_bytes: of keys and values; asks how many chunks and tokens fit.
+    """
 
     kind: Kind
     model: str
@@ -26,6 +36,12 @@ class Settings(Table):
     context_tokens: Annotated[list[Count], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)] = 0
     repeats: Count = 5
+    repeats_up_to: Count | None = None
+    relative_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    warmup_up_to: Count = 1
+    flush_caches: bool = False
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    budget_bytes: Count | None = None
     workloads: Annotated[list[str], Field(min_length=1)] | None = None
 
 
@@ -135,10 +151,23 @@ def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> 
     where = source.where
     settings = validate(Settings, merged.settings, f"{where}: suite")
     workloads = [validate(Workload, w, f"{where}: workload[{i}]") for i, w in enumerate(merged.workloads)]
+    _check_repeats(where, settings)
     _check_workloads(where, settings, workloads)
     chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
     cells = merged.checked_cells(methods)
     return Suite(source.name, where, settings, chosen, cells, source.data_dir).checked()
+
+
+def _check_repeats(where: str, settings: Settings) -> None:
+    if (settings.repeats_up_to or settings.repeats) < settings.repeats:
+        raise ConfigError(
+            f"{where}: suite.repeats_up_to: at least suite.repeats ({settings.repeats}), "
+            f"got {settings.repeats_up_to}; raise it"
+        )
+    if (settings.relative_error is None) != (settings.repeats_up_to is None):
+        raise ConfigError(
+            f"{where}: suite: relative_error and repeats_up_to together, got one of them; set or drop the other"
+        )
 
 
 def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workload]) -> None:

@@ -14,8 +14,9 @@ from pcbench.types import Tokenizer, digest
 
 __all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score"]
 
-# whose prompts: the official ones where their file is there and else ours; or one of them, or an error
-Prompts = Literal["auto", "official", "pcbench"]
+Count = Annotated[int, Field(gt=0)]
+# whose prompts: the official ones where their file is there and else ours; or one author's, or an error
+Prompts = Literal["auto", "official", "parallelcomp", "pcbench"]
 # whether the model's chat template stands around a prompt: as the task's table says, or not as it says
 Wrap = Literal["auto", "always", "never"]
 
@@ -32,6 +33,8 @@ class Task(Table):
         needle: a line put into the context, with `{key}`, and with `{name}` where several keys have names.
         question: text after the context, up to where the answer starts; generators fill in their own `{…}`.
         key, key_name: kinds of `keys.KEYS`.
+        depth: of the needle as a share of the context; None takes a random one a prompt.
+        asked, others, values: of scattered needles: names that are asked for, names that are not, keys of each.
         new_tokens: tokens of the answer where a request leaves them to the task.
     """
 
@@ -45,7 +48,11 @@ class Task(Table):
     question: str
     key: str = "five digits"
     key_name: str = ""
-    new_tokens: Annotated[int, Field(gt=0)] = 12
+    depth: Annotated[float, Field(ge=0, le=1)] | None = None
+    asked: Count = 1
+    others: Annotated[int, Field(ge=0)] = 0
+    values: Count = 1
+    new_tokens: Count = 12
 
     @property
     def scorer_id(self) -> str:
@@ -95,7 +102,7 @@ class Example:
         answers: what the scorer compares the prediction with.
         key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
         new_tokens: tokens of the answer at most.
-        prompts: whose words: "official" or "pcbench/VERSION".
+        prompts: whose words: "official", "parallelcomp" or "pcbench/VERSION".
         classes: names the answer is one of, for scorers that ask.
         stop_ids: ends of an answer besides the model's own; never its first token.
         tokens_before: of the whole prompt before its middle was cut out, the same as now where nothing was; None

@@ -39,7 +39,7 @@ def example(
             task=task,
             tokenizer=tokenizer,
             context_tokens=context_tokens,
-            new_tokens=_new_tokens(task) if new_tokens is None else new_tokens,
+            new_tokens=_new_tokens(task, prompts) if new_tokens is None else new_tokens,
             seed=seed,
             index=index,
             prompts=prompts,
@@ -49,8 +49,8 @@ def example(
     return built
 
 
-def _new_tokens(task: Task) -> int:
-    return answer_limit(task) if isinstance(task, FileTask) else task.new_tokens
+def _new_tokens(task: Task, prompts: Prompts) -> int:
+    return answer_limit(task, prompts) if isinstance(task, FileTask) else task.new_tokens
 
 
 def size(name: str, context_tokens: int | None = None) -> int | None:

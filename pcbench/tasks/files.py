@@ -10,7 +10,7 @@ from typing import Any
 
 from pcbench.errors import ConfigError, DataMissing
 
-__all__ = ["count", "data_dir", "find", "read_record", "set_data_dir", "with_data_dir"]
+__all__ = ["count", "data_dir", "find", "is_there", "read_record", "set_data_dir", "with_data_dir"]
 
 VARIABLE = "PCBENCH_DATA"
 
@@ -53,8 +53,7 @@ def find(name: str, patterns: list[str], fetch: str) -> list[Path]:
     Raises:
         DataMissing: none is there; the message says where to put what.
     """
-    root = data_dir()
-    found = [path for pattern in patterns for path in sorted(root.glob(pattern)) if path.is_file()]
+    found, root = _found(patterns), data_dir()
     if not found:
         command = f", or `pcbench data fetch {fetch} --trust-first-use`" if fetch else ""
         raise DataMissing(
@@ -62,6 +61,15 @@ def find(name: str, patterns: list[str], fetch: str) -> list[Path]:
             f"or name another folder by {VARIABLE} or --set data.dir=DIR"
         )
     return found
+
+
+def is_there(patterns: list[str]) -> bool:
+    """Whether `find` finds something."""
+    return bool(_found(patterns))
+
+
+def _found(patterns: list[str]) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(data_dir().glob(pattern)) if path.is_file()]
 
 
 def count(path: Path) -> int:

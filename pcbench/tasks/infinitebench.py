@@ -14,6 +14,7 @@ __all__ = ["infinitebench"]
 CALL = re.compile(r"func_\d+\(-?\d+\)")
 WHICH = re.compile(r"(The .+) of")
 LETTERS = "ABCD"
+CHOICES = ("longbook_choice_eng", "code_debug")
 
 
 class InfiniteBenchRecord(Record):
@@ -63,10 +64,12 @@ def _found(pattern: re.Pattern[str], request: Request, record: InfiniteBenchReco
 
 def _answers(request: Request, record: InfiniteBenchRecord) -> list[Any]:
     answers = record.answer if isinstance(record.answer, list) else [record.answer]
-    if not record.options or (len(answers) == 2 and answers[1] in tuple(LETTERS)):
+    if request.task.dataset not in CHOICES or (len(answers) == 2 and answers[1] in tuple(LETTERS)):
         return answers
-    if answers[0] not in record.options:
+    options = record.options or []
+    if answers[0] not in options:
         raise ConfigError(
-            f"{request.name}: record {request.index} whose answer is an option, got {answers[0]!r}; get the file again"
+            f"{request.name}: record {request.index} whose answer is one of {options}, got {answers[0]!r}; "
+            "get the file again"
         )
-    return [answers[0], LETTERS[record.options.index(answers[0])]]
+    return [answers[0], LETTERS[options.index(answers[0])]]

@@ -7,18 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pcbench.config import T, validate
+from pcbench.config import validate
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.tasks.base import FileTask, Request
+from pcbench.tasks.base import FileTask, Prompts, Request
 from pcbench.tasks.files import data_dir, find, read_record
+from pcbench.tasks.records import Record
 
 __all__ = ["Parts", "answer_limit", "filled", "prompt_limit", "read", "source", "template"]
 
-# the context's place in a template; LongBench v2 writes $DOC$
-FIELD = re.compile(r"\{(\w+)\}|\$(\w+)\$")
+# the split prompts of ParallelComp's authors (their spelling) and their tokens of answers
+PARALLELCOMP = "parallelcomp-config/dataset2prompt_context.json", "parallelcomp-config/dataset2prompt_quesiton.json"
+PARALLELCOMP_LIMITS = "parallelcomp-config/dataset2maxlen.json"
+# a field and the context in a template; LongBench v2 writes them between dollars
+FIELD = re.compile(r"\{(\w+)\}|\$(Q|C_[A-D])\$")
 CONTEXTS = ("{context}", "$DOC$")
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def source(name: str, task: FileTask, context_tokens: int | None) -> Path:
     return fitting[0 if context_tokens is None else -1]
 
 
-def read(request: Request, kind: type[T]) -> T:
+def read(request: Request, kind: type[R]) -> R:
     """The record of a request.
 
     Raises:
@@ -74,21 +80,34 @@ def template(request: Request) -> tuple[str, str, str]:
 
     Raises:
         ConfigError: the official template has not one context.
-        DataMissing: the official prompts were asked for and are not there.
+        DataMissing: official prompts were asked for and are not there.
     """
     task = _table(request)
+    if request.prompts == "parallelcomp":
+        context, question = (_official_text(_needed(request, path), "", task.dataset) for path in PARALLELCOMP)
+        return "parallelcomp", *_split(PARALLELCOMP[0], task.dataset, context + question)
     path, _, table = task.prompts.partition(":")
     there = bool(path) and (data_dir() / path).is_file()
-    if request.prompts == "official" and not there:
-        place = f"prompts in {path} below {data_dir()}" if path else "a task with official prompts in a file"
-        raise DataMissing(f"{request.name}: {place}, got none; put the file there or take prompts = pcbench")
-    if request.prompts == "pcbench" or not there:
+    if request.prompts == "pcbench" or not (there or request.prompts == "official"):
         return f"pcbench/{task.version}", task.instruction, task.question
-    text = _official_text(data_dir() / path, table, task.dataset)
+    return "official", *_split(path, task.dataset, _official_text(_needed(request, path), table, task.dataset))
+
+
+def _split(path: str, dataset: str, text: str) -> tuple[str, str]:
     before, mark, after = next((text.partition(mark) for mark in CONTEXTS if mark in text), ("", "", ""))
     if not mark or mark in after:
-        raise ConfigError(f"{path}: a template for {task.dataset} with one context, got {text!r}; get the file again")
-    return "official", before, after
+        raise ConfigError(f"{path}: a template for {dataset} with one context, got {text!r}; get the file again")
+    return before, after
+
+
+def _needed(request: Request, path: str) -> Path:
+    found = data_dir() / path
+    if not path or not found.is_file():
+        place = f"in {path} below {data_dir()}" if path else "of a task that has them in a file"
+        raise DataMissing(
+            f"{request.name}: {request.prompts} prompts {place}, got none; put them there or take prompts = pcbench"
+        )
+    return found
 
 
 def filled(text: str, fields: Mapping[str, str], where: str) -> str:
@@ -107,12 +126,13 @@ def filled(text: str, fields: Mapping[str, str], where: str) -> str:
     return FIELD.sub(value, text)
 
 
-def answer_limit(task: FileTask) -> int:
-    """Tokens of an answer: by the official file where it is there, else by the table."""
-    path = data_dir() / task.limits
-    if not task.limits or not path.is_file():
+def answer_limit(task: FileTask, prompts: Prompts) -> int:
+    """Tokens of an answer: by the file of the prompts' authors where it is there, else by the table."""
+    limits = PARALLELCOMP_LIMITS if prompts == "parallelcomp" else task.limits
+    path = data_dir() / limits
+    if not limits or not path.is_file():
         return task.new_tokens
-    return int(_tables(path, "", path.stat().st_mtime_ns)[task.dataset])
+    return int(_entry(path, "", task.dataset))
 
 
 def prompt_limit(request: Request) -> int | None:
@@ -132,12 +152,14 @@ def _table(request: Request) -> FileTask:
 
 
 def _official_text(path: Path, table: str, dataset: str) -> str:
-    if path.suffix == ".txt":
-        return path.read_text(encoding="utf-8").strip("\n")
-    templates = _tables(path, table, path.stat().st_mtime_ns)
-    if dataset not in templates:
-        raise ConfigError(f"{path}: a template for {dataset}, got {', '.join(templates)}; get the file again")
-    return str(templates[dataset])
+    return path.read_text(encoding="utf-8") if path.suffix == ".txt" else str(_entry(path, table, dataset))
+
+
+def _entry(path: Path, table: str, dataset: str) -> Any:
+    entries = _tables(path, table, path.stat().st_mtime_ns)
+    if dataset not in entries:
+        raise ConfigError(f"{path}: an entry for {dataset}, got {', '.join(entries)}; get the file again")
+    return entries[dataset]
 
 
 @lru_cache(maxsize=16)

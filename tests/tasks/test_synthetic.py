@@ -1,4 +1,9 @@
+import hashlib
+import re
+import sys
+
 import pytest
+from real_data import smollm2_tokenizer
 
 from pcbench.errors import ConfigError
 from pcbench.models.tokens import ByteTokenizer
@@ -7,9 +12,13 @@ from pcbench.tasks import example, load_task, score
 
 TOKENIZER = ByteTokenizer()
 GENERATED = [name for name, table in task_tables().items() if "files" not in table]
-NOISE = ["passkey", "passkey_prose", "number_string"]
-NEEDLES = [*NOISE, "kv_retrieval", "ruler_niah_single_1", "ruler_niah_multikey_2", "ruler_niah_multikey_3"]
-# prose is CPython's documentation, which changes with its version
+GRID = [f"needle/{depth}" for depth in range(0, 101, 10)]
+NOISE = ["passkey", "passkey_prose", "number_string", *GRID]
+NEEDLES = [*NOISE, "kv_retrieval", *(f"ruler_niah_single_{i}" for i in (1, 2, 3))]
+NEEDLES += [f"ruler_niah_multikey_{i}" for i in (1, 2, 3)]
+# their haystack is CPython's documentation, which changes with its version
+PROSE = {"passkey_prose", *GRID, *(f"ruler_niah_{t}" for t in ("single_2", "single_3", "multikey_1"))}
+PROSE |= {"ruler_niah_multivalue", "ruler_niah_multiquery"}
 FROZEN = {
     "number_string": "8ae6475857f7ffb5",
     "kv_retrieval": "53b10b96a5de0c4d",
@@ -23,6 +32,12 @@ FROZEN = {
     "ruler_cwe": "0e01cfdd79064563",
     "ruler_fwe": "8b073d73949e156e",
     "passkey": "e8d6626b22edc6c6",
+}
+# of the documentation → of the prompts
+FROZEN_PROSE = {
+    "37d06970fc926e60": "84c72bb09876d17a",  # 3.11.7
+    "64a4b3fd3c33d73d": "11238698d21ad4e5",  # 3.12.1
+    "a68b7f5ba5e4f20a": "2d737ea3495df8c6",  # 3.13.0
 }
 
 
@@ -72,15 +87,60 @@ def test_prompts_are_the_same_under_every_python_until_the_version_is_raised(tas
 
 
 def test_every_task_but_prose_is_frozen():
-    assert set(GENERATED) - set(FROZEN) == {"passkey_prose"}
+    assert set(GENERATED) - set(FROZEN) == PROSE
 
 
-@pytest.mark.parametrize("task", NEEDLES)
+def test_prose_is_the_same_under_one_version_of_the_documentation():
+    from pydoc_data.topics import topics
+
+    read = hashlib.sha256("".join(topics[name] for name in sorted(topics)).encode()).hexdigest()[:16]
+    if read not in FROZEN_PROSE:
+        pytest.skip(f"no frozen prompts for the documentation of Python {sys.version.split()[0]}")
+    prompts = "".join(made(task, 4500).sha256[:16] for task in sorted(PROSE))
+    assert hashlib.sha256(prompts.encode()).hexdigest()[:16] == FROZEN_PROSE[read]
+
+
+@pytest.mark.parametrize("task", sorted(set(NEEDLES) - set(GRID)))
 def test_needles_lie_at_all_depths(task):
     made_ones = [made(task, 2000, index=i) for i in range(200)]
     depths = [e.key_span[0] / len(e.context) for e in made_ones]
     quarters = [sum(q / 4 <= d < (q + 1) / 4 for d in depths) for q in range(4)]
     assert min(quarters) >= 25
+
+
+@pytest.mark.parametrize("depth", range(0, 101, 10))
+def test_a_needle_of_the_grid_lies_at_its_depth(depth):
+    for index in range(20):
+        e = made(f"needle/{depth}", 8000, index=index)
+        start, end = e.key_span
+        # at the nearest start of a line of at most 80 characters
+        assert abs(start - depth / 100 * (len(e.context) - (end - start))) <= 80
+
+
+@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize(("task", "others"), [("multikey_1", 3), ("multivalue", 0), ("multiquery", 0)])
+def test_scattered_needles_are_those_asked_and_the_others(task, others, index):
+    e = made(f"ruler_niah_{task}", 6000, index=index)
+    context, query = TOKENIZER.decode(e.context), TOKENIZER.decode(e.query)
+    hidden = re.findall(r"special number for ([a-z]+-[a-z]+) is (\d{7})\.\n", context)
+    assert len(hidden) == 4
+    asked = [key for name, key in hidden if name in query]
+    assert sorted(asked) == sorted(e.answers)
+    assert len({name for name, _ in hidden}) == (1 if task == "multivalue" else 4)
+    assert len(hidden) - len(asked) == others
+    assert re.findall(r"[a-z]+-[a-z]+", query) == list(dict.fromkeys(re.findall(r"[a-z]+-[a-z]+", query)))
+
+
+@pytest.mark.parametrize("task", GENERATED)
+def test_context_characters_are_known_unless_a_character_has_several_ids(task):
+    e = made(task, 6000)
+    text = TOKENIZER.decode(e.context)
+    assert e.context_characters == (tuple(range(6000))[: len(e.context)] if text.isascii() else None)
+    real = example(task, smollm2_tokenizer(), context_tokens=6000, new_tokens=8, seed=0, index=0)
+    text = smollm2_tokenizer().decode(real.context)
+    assert text.isascii() <= (real.context_characters is not None)
+    for token, start in list(enumerate(real.context_characters or ()))[::211]:
+        assert smollm2_tokenizer().decode(real.context[token:]) == text[start:]
 
 
 def test_a_length_without_room_for_the_needle_is_an_error():
