@@ -52,8 +52,12 @@ def test_what_was_never_cut_needs_no_limit():
 
 @pytest.mark.parametrize(
     ("model", "limit", "average"),
-    [("llama2-7b-chat-4k", 3500, 33.36), ("llama-3-8b-instruct", 7500, 45.18), ("mistral-7b-instruct-v0.2", 31500, 42.51)],
-)  # fmt: skip
+    [
+        ("llama2-7b-chat-4k", 3500, 33.36),
+        ("llama-3-8b-instruct", 7500, 45.18),
+        ("mistral-7b-instruct-v0.2", 31500, 42.51),
+    ],
+)
 def test_the_average_is_that_of_the_papers_sixteen(model, limit, average):
     tasks = [f"longbench/{name}" for name in BENCHMARKS["longbench"].averaged]
     found = published_score(replace(QASPER, model=model, tasks=tasks, longest_tokens=limit))
