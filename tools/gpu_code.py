@@ -88,6 +88,12 @@ def kernels(backend: str, library: Path) -> list[Kernel]:
     return sorted(found, key=lambda kernel: (kernel.arch, kernel.name))
 
 
+def images(library: Path) -> list[str]:
+    """What each source of a CUDA library was compiled to: "sm_80.cubin" is machine code, "sm_80.ptx" is PTX."""
+    listed = _run("cuobjdump", "-lelf", library) + _run("cuobjdump", "-lptx", library)
+    return re.findall(r"\.(sm_\w+\.(?:cubin|ptx))$", listed, re.M)
+
+
 def _run(name: str, *arguments: object) -> str:
     command = [program(name) or name, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -4,11 +4,10 @@
 #include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "op_checks.h"
+#include "registration.h"
 
 namespace pcbench {
 namespace {
-
-using torch::stable::new_empty;
 
 std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tensor v, double scale, bool causal,
                                                         std::optional<Tensor> query_lengths,
@@ -19,9 +18,9 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
   check_calibrated_attention(a, q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in);
   const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), keys = a.size("S"), dim = a.size("D");
   const ScalarType out_dtype = out_in ? ScalarType::Float : q.scalar_type();
-  Tensor out = new_empty(q, {batch, heads, rows, dim}, out_dtype);
-  Tensor lse = new_empty(q, {batch, heads, rows}, ScalarType::Float);
-  Tensor mass = new_empty(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
+  Tensor out = allocate(q, {batch, heads, rows, dim}, out_dtype);
+  Tensor lse = allocate(q, {batch, heads, rows}, ScalarType::Float);
+  Tensor mass = allocate(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
   CalibratedAttention p{
       .batch = batch,
       .heads = heads,
@@ -80,8 +79,8 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
   check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted);
   const KeyRows keys = key_rows(a, k_rows, v_rows, starts, lengths, slots, causal_last);
   const int64_t heads = a.size("H"), rows = a.size("Q");
-  Tensor out = new_empty(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
-  Tensor lse = new_empty(q, {keys.batch, heads, rows}, ScalarType::Float);
+  Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
   CachedAttention p{
       .keys = keys,
       .heads = heads,
@@ -105,7 +104,7 @@ Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tens
   Arguments a("window_mass");
   check_window_mass(a, q_last, lse, k_rows, starts, lengths, slots, longest);
   const KeyRows keys = key_rows(a, k_rows, std::nullopt, starts, lengths, slots, causal_last);
-  Tensor mass = new_empty(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
+  Tensor mass = allocate(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
   WindowMass p{
       .keys = keys,
       .heads = a.size("H"),
@@ -126,8 +125,8 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
   Arguments a("merge_states");
   check_merge_states(a, outs, lses);
   const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), dim = a.size("D");
-  Tensor out = new_empty(outs, {batch, heads, rows, dim}, ScalarType::Float);
-  Tensor lse = new_empty(outs, {batch, heads, rows}, ScalarType::Float);
+  Tensor out = allocate(outs, {batch, heads, rows, dim}, ScalarType::Float);
+  Tensor lse = allocate(outs, {batch, heads, rows}, ScalarType::Float);
   kernels().merge_states({
       .parts = a.size("P"),
       .batch = batch,
@@ -145,10 +144,10 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
-  m.impl("calibrated_attention", TORCH_BOX(&calibrated_attention));
-  m.impl("cached_attention", TORCH_BOX(&cached_attention));
-  m.impl("window_mass", TORCH_BOX(&window_mass));
-  m.impl("merge_states", TORCH_BOX(&merge_states));
+  PCBENCH_OP(m, calibrated_attention);
+  PCBENCH_OP(m, cached_attention);
+  PCBENCH_OP(m, window_mass);
+  PCBENCH_OP(m, merge_states);
 }
 
 }  // namespace pcbench

@@ -1,11 +1,11 @@
 // From torch's tensors to the plain structs of params.h.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
 
+#include "allocate.h"
 #include "params.h"
 
 namespace pcbench {
@@ -45,7 +45,7 @@ inline float* data(const Tensor& x) {
 }
 
 inline Tensor scratch(const Tensor& like, int64_t floats) {
-  return torch::stable::new_empty(like, {floats}, torch::headeronly::ScalarType::Float);
+  return allocate(like, {floats}, torch::headeronly::ScalarType::Float);
 }
 
 }  // namespace pcbench

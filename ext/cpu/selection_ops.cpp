@@ -5,11 +5,10 @@
 #include "cpu/launch.h"
 #include "cpu/select.h"
 #include "op_checks.h"
+#include "registration.h"
 
 namespace pcbench {
 namespace {
-
-using torch::stable::new_empty;
 
 int32_t* int_data(const Tensor& x) {
   return static_cast<int32_t*>(x.mutable_data_ptr());
@@ -39,7 +38,7 @@ Tensor chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor best_sco
                   Tensor best_slots) {
   Arguments a("chunk_topk");
   check_chunk_topk(a, scores, chunk_ids, slots, best_scores, best_ids, best_slots);
-  Tensor freed = new_empty(slots, {a.size("M")}, ScalarType::Int);
+  Tensor freed = allocate(slots, {a.size("M")}, ScalarType::Int);
   plain::chunk_topk({
       .scored = a.size("M"),
       .kept = a.size("K"),
@@ -62,10 +61,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
   Arguments a("select_tokens");
   check_select_tokens(a, mass, k, v, capacity, budgets, key_lengths, pool, sink, recent, protect, evicted);
   const int64_t batch = a.size("B"), kv_heads = a.size("Hkv"), dim = a.size("D");
-  Tensor k2 = new_empty(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
-  Tensor v2 = new_empty(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
-  Tensor index = new_empty(k, {batch, kv_heads, capacity}, ScalarType::Int);
-  Tensor lengths = new_empty(k, {batch, kv_heads}, ScalarType::Int);
+  Tensor k2 = allocate(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
+  Tensor v2 = allocate(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
+  Tensor index = allocate(k, {batch, kv_heads, capacity}, ScalarType::Int);
+  Tensor lengths = allocate(k, {batch, kv_heads}, ScalarType::Int);
   const int64_t itemsize = static_cast<int64_t>(k.element_size());
   plain::select_tokens({
       .batch = batch,
@@ -97,9 +96,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
-  m.impl("query_nll_update", TORCH_BOX(&query_nll_update));
-  m.impl("chunk_topk", TORCH_BOX(&chunk_topk));
-  m.impl("select_tokens", TORCH_BOX(&select_tokens));
+  PCBENCH_OP(m, query_nll_update);
+  PCBENCH_OP(m, chunk_topk);
+  PCBENCH_OP(m, select_tokens);
 }
 
 }  // namespace pcbench

@@ -265,12 +265,12 @@ void calibrated_tiles(PCBENCH_PARAM CalibratedLaunch x) {
 
 template <class T, int D>
 void launch_calibrated(const CalibratedLaunch& x, Stream stream) {
-  const Grid grid{int64_t{x.pairs} * x.row_blocks};
+  const int64_t blocks = int64_t{x.pairs} * x.row_blocks;
   constexpr int bytes = AttentionTile<T, D, false>::shared_bytes + kept_bytes;
   if (x.p.evicted.data) {
-    launch(calibrated_tiles<T, D, true>, grid, tile_threads, bytes + bits_tiles * 8, stream, x);
+    launch(calibrated_tiles<T, D, true>, blocks, tile_threads, bytes + bits_tiles * 8, stream, x);
   } else {
-    launch(calibrated_tiles<T, D, false>, grid, tile_threads, bytes, stream, x);
+    launch(calibrated_tiles<T, D, false>, blocks, tile_threads, bytes, stream, x);
   }
 }
 

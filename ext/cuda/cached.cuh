@@ -73,11 +73,11 @@ void launch_cached(const CachedLaunch& x, Stream stream) {
   const int64_t rows = x.pairs * x.p.rows * x.pack;
   if (x.block_rows == few_rows) {
     const int bytes = FewRows<T, D>::shared_bytes + FewRows<T, D>::warps * few_rows * static_cast<int>(sizeof(float));
-    launch(cached_few_rows<T, D>, {x.blocks}, tile_threads, bytes + work, stream, x);
-    launch(cached_merge<T, D, 4>, {rows}, tile_threads, 4 * (D + 1) * static_cast<int>(sizeof(float)), stream, x);
+    launch(cached_few_rows<T, D>, x.blocks, tile_threads, bytes + work, stream, x);
+    launch(cached_merge<T, D, 4>, rows, tile_threads, 4 * (D + 1) * static_cast<int>(sizeof(float)), stream, x);
   } else {
-    launch(cached_many_rows<T, D>, {x.blocks}, tile_threads, AttentionTile<T, D, true>::shared_bytes + work, stream, x);
-    launch(cached_merge<T, D, 1>, {ceil_div(rows, 4)}, tile_threads, 0, stream, x);
+    launch(cached_many_rows<T, D>, x.blocks, tile_threads, AttentionTile<T, D, true>::shared_bytes + work, stream, x);
+    launch(cached_merge<T, D, 1>, ceil_div(rows, 4), tile_threads, 0, stream, x);
   }
 }
 

@@ -29,6 +29,10 @@ foreach(architecture ${PCBENCH_CUDA_ARCHITECTURES})
 endforeach()
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+  # CMake before 3.26 does not know that nvcc has it
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+endif()
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 
 # The library of the GPU ops: kernels by nvcc, the glue by the host's compiler.

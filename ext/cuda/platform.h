@@ -30,15 +30,6 @@ PCBENCH_DEVICE int block_threads() {
 PCBENCH_DEVICE int block_index() {
   return static_cast<int>(blockIdx.x);
 }
-PCBENCH_DEVICE int block_index_y() {
-  return static_cast<int>(blockIdx.y);
-}
-PCBENCH_DEVICE int block_index_z() {
-  return static_cast<int>(blockIdx.z);
-}
-PCBENCH_DEVICE int grid_blocks() {
-  return static_cast<int>(gridDim.x);
-}
 PCBENCH_DEVICE int lane() {
   return thread_index() % warp_width;
 }
@@ -51,9 +42,6 @@ PCBENCH_DEVICE void barrier() {
 }
 PCBENCH_DEVICE void warp_barrier() {
   __syncwarp();
-}
-PCBENCH_DEVICE void fence() {
-  __threadfence();
 }
 
 // Warp collectives: every lane calls them. T has 32 bits.
@@ -75,6 +63,11 @@ PCBENCH_DEVICE uint64_t ballot(bool claim) {
 }
 PCBENCH_DEVICE bool any(bool claim) {
   return __any_sync(0xffffffffu, claim);
+}
+
+// A value that is the same on all lanes.
+PCBENCH_DEVICE int uniform(int x) {
+  return x;
 }
 
 // Dynamic shared memory from a byte offset on: index it, add to it, nothing else.
@@ -185,10 +178,15 @@ inline int multiprocessors() {
   return count;
 }
 
+// Blocks of one launch.
+inline int64_t most_blocks(int) {
+  return 0x7fffffff;
+}
+
 // Blocks of more than 48 KB of shared memory ask for it first: for all that there is, so that no launch takes back what
 // another thread's asked for.
 template <class Params>
-void launch_blocks(void (*kernel)(Params), dim3 grid, int threads, int shared_bytes, Stream stream,
+void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int shared_bytes, Stream stream,
                    const Params& params) {
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 48 * 1024) {
@@ -199,7 +197,7 @@ void launch_blocks(void (*kernel)(Params), dim3 grid, int threads, int shared_by
                "shared memory of a kernel");
   }
   void* arguments[] = {const_cast<Params*>(&params)};
-  check_cuda(cudaLaunchKernel(function, grid, dim3(static_cast<unsigned>(threads)), arguments,
+  check_cuda(cudaLaunchKernel(function, dim3(blocks), dim3(static_cast<unsigned>(threads)), arguments,
                               static_cast<size_t>(shared_bytes), static_cast<cudaStream_t>(stream)),
              "launch of a kernel");
 }

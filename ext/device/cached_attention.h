@@ -8,6 +8,7 @@
 // pcbench.reference.cached_attention. Split keys after FlashDecoding.
 #pragma once
 
+#include "device/launch.h"
 #include "device/row_tile.h"
 #include "device/segments.h"
 
@@ -34,8 +35,9 @@ class CachedRows {
         p_(call.p),
         group_(static_cast<int32_t>(call.group())),
         rows_(static_cast<int32_t>(call.packed_rows())),
-        first_(block_index() * Tile::rows),
-        pair_(block_index_z()),
+        place_(place_in(ceil_div(rows_, Tile::rows), call.splits)),
+        first_(place_.x * Tile::rows),
+        pair_(place_.z),
         b_(pair_ / p_.keys.kv_heads),
         h_(pair_ % p_.keys.kv_heads) {}
 
@@ -50,7 +52,7 @@ class CachedRows {
     for (int64_t place = 0; place < p_.keys.listed; ++place) {
       tiles += tiles_of(segment(p_.keys, b_, h_, place, last));
     }
-    const int64_t from = tiles * block_index_y() / call_.splits, to = tiles * (block_index_y() + 1) / call_.splits;
+    const int64_t from = tiles * place_.y / call_.splits, to = tiles * (place_.y + 1) / call_.splits;
     int64_t origin = 0;
     for (int64_t place = 0; place < p_.keys.listed && origin < to; ++place) {
       const Segment x = segment(p_.keys, b_, h_, place, last);
@@ -92,7 +94,7 @@ class CachedRows {
       const float sum = group_sum(tile_.sum[r], tile_key_threads);
       const int64_t row = first_ + Tile::row_of(r);
       if (row < rows_) {
-        float* to = call_.partials + ((pair_ * rows_ + row) * call_.splits + block_index_y()) * (D + 2);
+        float* to = call_.partials + ((pair_ * rows_ + row) * call_.splits + place_.y) * (D + 2);
         for (int d = 0; d < D / 8; ++d) {
           store(to + tile_column(d), tile_.out[r][d]);
         }
@@ -106,7 +108,9 @@ class CachedRows {
 
   const CachedCall& call_;
   const CachedAttention& p_;
-  const int32_t group_, rows_, first_;
+  const int32_t group_, rows_;
+  const Place place_;
+  const int32_t first_;
   const int64_t pair_, b_, h_;
   Tile tile_;
 };

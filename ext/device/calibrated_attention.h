@@ -5,6 +5,7 @@
 // params.h. Equals pcbench.reference.calibrated_attention. Online softmax after FlashAttention, arXiv:2205.14135.
 #pragma once
 
+#include "device/launch.h"
 #include "device/row_tile.h"
 
 namespace pcbench::device::portable {
@@ -77,8 +78,10 @@ PCBENCH_KERNEL(tile_threads, 2)
 void calibrated_attention_kernel(PCBENCH_PARAM CalibratedAttention p) {
   constexpr int R = 4;
   using Tile = RowTile<D, R>;
-  const CalibratedRows x(p, block_index_z(), block_index_y());
-  const int32_t first = (grid_blocks() - 1 - block_index()) * Tile::rows;
+  const int64_t row_blocks = ceil_div(p.rows, Tile::rows);
+  const Place place = place_in(row_blocks, p.heads);
+  const CalibratedRows x(p, place.z, place.y);
+  const int32_t first = (static_cast<int32_t>(row_blocks) - 1 - place.x) * Tile::rows;
   Tile tile;
   Tile::load_queries(p.q.data, p.dtype, [&](int row) {
     const int64_t at = x.b * p.q.strides[0] + x.h * p.q.strides[1] + (first + row) * p.q.strides[2];

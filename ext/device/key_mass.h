@@ -60,8 +60,9 @@ PCBENCH_DEVICE void sum_head(const void* q, Float dtype, float scale, int32_t ro
 template <int D, int R>
 PCBENCH_KERNEL(tile_threads, 2)
 void calibrated_mass_kernel(PCBENCH_PARAM CalibratedAttention p) {
-  const int64_t b = block_index_z(), kv_head = block_index_y(), group = p.heads / p.kv_heads;
-  const int32_t from = block_index() * tile_keys;
+  const Place place = place_in(ceil_div(p.keys, tile_keys), p.kv_heads);
+  const int64_t b = place.z, kv_head = place.y, group = p.heads / p.kv_heads;
+  const int32_t from = place.x * tile_keys;
   const int32_t keys = static_cast<int32_t>(smaller<int64_t>(tile_keys, p.keys - from));
   const CalibratedRows all(p, b, kv_head * group);
   RowTile<D, R>::load_keys(p.k.data, p.dtype, [&](int key) {
@@ -73,7 +74,7 @@ void calibrated_mass_kernel(PCBENCH_PARAM CalibratedAttention p) {
     const CalibratedRows x(p, b, kv_head * group + g);
     const int64_t head = b * p.heads + x.h;
     sum_head<D, R>(
-        p.q.data, p.dtype, p.scale, x.rows - first, x.hidden(block_index()),
+        p.q.data, p.dtype, p.scale, x.rows - first, x.hidden(place.x),
         [&](int32_t i) { return b * p.q.strides[0] + x.h * p.q.strides[1] + (first + i) * p.q.strides[2]; },
         [&](int32_t i) { return load(p.lse + head * p.rows + first + i); },
         [&](int32_t i) { return x.visible(p, first + i) - from; }, p.mass + head * p.keys + from, keys);
@@ -83,9 +84,10 @@ void calibrated_mass_kernel(PCBENCH_PARAM CalibratedAttention p) {
 template <int D, int R>
 PCBENCH_KERNEL(tile_threads, 2)
 void window_mass_kernel(PCBENCH_PARAM WindowMass p) {
-  const int64_t b = block_index_z() / p.keys.listed, place = block_index_z() % p.keys.listed;
-  const int64_t kv_head = block_index_y(), group = p.heads / p.keys.kv_heads;
-  const int32_t from = block_index() * tile_keys;
+  const Place at = place_in(ceil_div(p.longest, tile_keys), p.keys.kv_heads);
+  const int64_t b = at.z / p.keys.listed, place = at.z % p.keys.listed;
+  const int64_t kv_head = at.y, group = p.heads / p.keys.kv_heads;
+  const int32_t from = at.x * tile_keys;
   const int32_t keys = static_cast<int32_t>(smaller<int64_t>(tile_keys, p.longest - from));
   const Segment x = segment(p.keys, b, kv_head, place, last_used(p.keys, b));
   RowTile<D, R>::load_keys(p.keys.k_rows.data, p.keys.dtype, [&](int key) {

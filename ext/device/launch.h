@@ -1,25 +1,40 @@
-// Starts kernels, on every platform alike.
+// Starts kernels, on every platform alike: a grid is one row of blocks, since GPUs take no more than 65535 in the other
+// directions.
 #pragma once
+
+#include <stdexcept>
+#include <string>
 
 #include "platform.h"
 
 namespace pcbench::device {
 
-struct Grid {
-  int64_t x = 1, y = 1, z = 1;
-};
-
 PCBENCH_HOST_DEVICE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// A grid without blocks starts nothing.
+// No blocks start nothing.
 template <class Params>
-void launch(void (*kernel)(Params), Grid grid, int threads, int shared_bytes, Stream stream, const Params& params) {
-  if (grid.x > 0 && grid.y > 0 && grid.z > 0) {
-    const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z));
-    launch_blocks(kernel, blocks, threads, shared_bytes, stream, params);
+void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_bytes, Stream stream,
+            const Params& params) {
+  if (blocks > most_blocks(threads)) {
+    throw std::runtime_error("a launch must have <= " + std::to_string(most_blocks(threads)) + " blocks of " +
+                             std::to_string(threads) + " threads, got " + std::to_string(blocks) +
+                             "; split the batch or the rows over several calls");
   }
+  if (blocks > 0) {
+    launch_blocks(kernel, static_cast<unsigned>(blocks), threads, shared_bytes, stream, params);
+  }
+}
+
+// Where the block stands if the row is read as width × height × any blocks, x first.
+struct Place {
+  int32_t x, y, z;
+};
+
+PCBENCH_DEVICE Place place_in(int64_t width, int64_t height) {
+  const int32_t w = static_cast<int32_t>(width), h = static_cast<int32_t>(height), index = block_index();
+  return {uniform(index % w), uniform(index / w % h), uniform(index / w / h)};
 }
 
 }  // namespace pcbench::device

@@ -54,28 +54,28 @@ CachedCall cached_call(const CachedAttention& p, void* scratch) {
 
 void merge_states(const MergeStates& p, Stream stream) {
   constexpr int rows = merge_threads / warp_width;
-  launch(merge_states_kernel, {ceil_div(p.batch * p.heads * p.rows, rows)}, merge_threads, 0, stream, p);
+  launch(merge_states_kernel, ceil_div(p.batch * p.heads * p.rows, rows), merge_threads, 0, stream, p);
 }
 
 void calibrated_attention_portable(const CalibratedAttention& p, Stream stream) {
   with_dim(p.dim, [&](auto d) {
     using Tile = RowTile<d(), 4>;
-    const Grid grid{ceil_div(p.rows, Tile::rows), p.heads, p.batch};
-    launch(calibrated_attention_kernel<d()>, grid, tile_threads, Tile::shared_bytes, stream, p);
+    const int64_t blocks = ceil_div(p.rows, Tile::rows) * p.heads * p.batch;
+    launch(calibrated_attention_kernel<d()>, blocks, tile_threads, Tile::shared_bytes, stream, p);
   });
 }
 
 void calibrated_attention_mass(const CalibratedAttention& p, Stream stream) {
   with_tile(p.dim, smaller(p.rows, p.mass_rows), [&](auto d, auto r) {
-    const Grid grid{ceil_div(p.keys, tile_keys), p.kv_heads, p.batch};
-    launch(calibrated_mass_kernel<d(), r()>, grid, tile_threads, RowTile<d(), r()>::shared_bytes, stream, p);
+    const int64_t blocks = ceil_div(p.keys, tile_keys) * p.kv_heads * p.batch;
+    launch(calibrated_mass_kernel<d(), r()>, blocks, tile_threads, RowTile<d(), r()>::shared_bytes, stream, p);
   });
 }
 
 void window_mass(const WindowMass& p, Stream stream) {
   with_tile(p.keys.dim, p.rows, [&](auto d, auto r) {
-    const Grid grid{ceil_div(p.longest, tile_keys), p.keys.kv_heads, p.keys.batch * p.keys.listed};
-    launch(window_mass_kernel<d(), r()>, grid, tile_threads, RowTile<d(), r()>::shared_bytes, stream, p);
+    const int64_t blocks = ceil_div(p.longest, tile_keys) * p.keys.kv_heads * p.keys.batch * p.keys.listed;
+    launch(window_mass_kernel<d(), r()>, blocks, tile_threads, RowTile<d(), r()>::shared_bytes, stream, p);
   });
 }
 
@@ -89,11 +89,11 @@ void cached_attention_portable(const CachedAttention& p, void* scratch, Stream s
   const CachedCall call = cached_call(p, scratch);
   const int64_t pairs = p.keys.batch * p.keys.kv_heads;
   with_tile(p.keys.dim, call.packed_rows(), [&](auto d, auto r) {
-    const Grid grid{blocks_of(call.packed_rows()), call.splits, pairs};
-    launch(cached_attention_kernel<d(), r()>, grid, tile_threads, RowTile<d(), r()>::shared_bytes, stream, call);
+    const int64_t blocks = blocks_of(call.packed_rows()) * call.splits * pairs;
+    launch(cached_attention_kernel<d(), r()>, blocks, tile_threads, RowTile<d(), r()>::shared_bytes, stream, call);
   });
   constexpr int rows = merge_splits_threads / warp_width;
-  launch(merge_splits_kernel, {ceil_div(pairs * call.packed_rows(), rows)}, merge_splits_threads, 0, stream, call);
+  launch(merge_splits_kernel, ceil_div(pairs * call.packed_rows(), rows), merge_splits_threads, 0, stream, call);
 }
 
 }  // namespace pcbench::device

@@ -28,8 +28,8 @@ SelectCall select_call(const SelectTokens& p, void* scratch) {
 template <int Threads, int Held>
 void start(const SelectCall& call, Stream stream) {
   const int64_t listed = select_list + 4 * int64_t{call.share_rows}, held = Held ? 4 * call.p.keys : 0;
-  const Grid grid{call.p.batch * call.p.kv_heads * call.shares};
-  launch(select_tokens_kernel<Threads, Held>, grid, Threads, static_cast<int>(larger(listed, held)), stream, call);
+  const int64_t blocks = call.p.batch * call.p.kv_heads * call.shares;
+  launch(select_tokens_kernel<Threads, Held>, blocks, Threads, static_cast<int>(larger(listed, held)), stream, call);
 }
 
 }  // namespace
@@ -38,7 +38,7 @@ void query_nll_update(const QueryNll& p, Stream stream) {
   const auto kernel = p.dtype == Float::f32    ? query_nll_kernel<float>
                       : p.dtype == Float::bf16 ? query_nll_kernel<bf16>
                                                : query_nll_kernel<half>;
-  launch(kernel, {p.rows}, nll_threads, nll_shared_bytes, stream, p);
+  launch(kernel, p.rows, nll_threads, nll_shared_bytes, stream, p);
 }
 
 int64_t chunk_topk_scratch(const ChunkTopk& p) {
@@ -50,7 +50,7 @@ void chunk_topk(const ChunkTopk& p, void* scratch, Stream stream) {
   float* scores = static_cast<float*>(scratch);
   int32_t* ids = reinterpret_cast<int32_t*>(scores + entries);
   const ChunkTopkCall call{p, scores, ids, ids + entries, ids + 2 * entries, ids + 3 * entries};
-  launch(chunk_topk_kernel, {}, topk_threads, 0, stream, call);
+  launch(chunk_topk_kernel, 1, topk_threads, 0, stream, call);
 }
 
 int64_t select_tokens_scratch(const SelectTokens& p) {
@@ -69,8 +69,8 @@ void select_tokens(const SelectTokens& p, void* scratch, Stream stream) {
     return start<1024, 16>(call, stream);
   }
   const int reached = rank_keys + 2 * static_cast<int>(p.pool / 2);
-  const Grid grid{ceil_div(p.keys, rank_keys), p.batch * p.kv_heads};
-  launch(rank_keys_kernel, grid, rank_threads, reached * 4, stream, call);
+  const int64_t blocks = ceil_div(p.keys, rank_keys) * p.batch * p.kv_heads;
+  launch(rank_keys_kernel, blocks, rank_threads, reached * 4, stream, call);
   start<1024, 0>(call, stream);
 }
 

@@ -103,9 +103,10 @@ template <class T, int D, template <class, int> class MassTile>
 PCBENCH_KERNEL((MassTile<T, D>::threads), 2)
 void calibrated_mass_kernel(PCBENCH_PARAM CalibratedAttention p) {
   using Tile = MassTile<T, D>;
-  const int64_t b = block_index_z(), kv_head = block_index_y(), group = p.heads / p.kv_heads;
+  const Place place = place_in(ceil_div(p.keys, block_keys), p.kv_heads);
+  const int64_t b = place.z, kv_head = place.y, group = p.heads / p.kv_heads;
   const int64_t head = b * p.heads + kv_head * group;
-  const int32_t from = block_index() * block_keys;
+  const int32_t from = place.x * block_keys;
   const int count = static_cast<int>(smaller<int64_t>(block_keys, p.keys - from));
   const CalibratedRows all(p, b, kv_head * group);
   if (all.rows == 0) {
@@ -132,10 +133,11 @@ template <class T, int D, template <class, int> class MassTile>
 PCBENCH_KERNEL((MassTile<T, D>::threads), 2)
 void window_mass_kernel(PCBENCH_PARAM WindowMass p) {
   using Tile = MassTile<T, D>;
-  const int64_t b = block_index_z() / p.keys.listed, place = block_index_z() % p.keys.listed;
-  const int64_t kv_head = block_index_y(), group = p.heads / p.keys.kv_heads;
+  const Place at = place_in(ceil_div(p.longest, block_keys), p.keys.kv_heads);
+  const int64_t b = at.z / p.keys.listed, place = at.z % p.keys.listed;
+  const int64_t kv_head = at.y, group = p.heads / p.keys.kv_heads;
   const int64_t head = (b * p.keys.listed + place) * p.heads + kv_head * group;
-  const int32_t from = block_index() * block_keys;
+  const int32_t from = at.x * block_keys;
   const Segment x = portable::segment(p.keys, b, kv_head, place, portable::last_used(p.keys, b));
   const T* k = static_cast<const T*>(p.keys.k_rows.data);
   const T* q = static_cast<const T*>(p.q.data) + b * p.q.strides[0] + kv_head * group * p.q.strides[1];
@@ -178,20 +180,20 @@ bool with_inputs(Float dtype, int64_t dim, Start start) {
 
 template <template <class, int> class Tile>
 bool start_calibrated_mass(const CalibratedAttention& p, Stream stream) {
-  const Grid grid{ceil_div(p.keys, block_keys), p.kv_heads, p.batch};
+  const int64_t blocks = ceil_div(p.keys, block_keys) * p.kv_heads * p.batch;
   return takes_rows(p.q, {p.batch, p.heads, p.rows}) && takes_rows(p.k, {p.batch, p.kv_heads, p.keys}) &&
          with_inputs(p.dtype, p.dim, [&]<class T, int D>() {
-           launch(calibrated_mass_kernel<T, D, Tile>, grid, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
+           launch(calibrated_mass_kernel<T, D, Tile>, blocks, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
          });
 }
 
 template <template <class, int> class Tile>
 bool start_window_mass(const WindowMass& p, Stream stream) {
-  const Grid grid{ceil_div(p.longest, block_keys), p.keys.kv_heads, p.keys.batch * p.keys.listed};
+  const int64_t blocks = ceil_div(p.longest, block_keys) * p.keys.kv_heads * p.keys.batch * p.keys.listed;
   return p.rows > 0 && takes_rows(p.q, {p.keys.batch, p.heads, p.rows}) &&
          takes_rows(p.keys.k_rows, {p.keys.stored_rows}) &&
          with_inputs(p.keys.dtype, p.keys.dim, [&]<class T, int D>() {
-           launch(window_mass_kernel<T, D, Tile>, grid, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
+           launch(window_mass_kernel<T, D, Tile>, blocks, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
          });
 }
 

@@ -7,6 +7,7 @@
 // arXiv:2502.14317v2.
 #pragma once
 
+#include "device/launch.h"
 #include "device/select_rank.h"
 
 namespace pcbench::device {
@@ -17,9 +18,10 @@ constexpr int rank_threads = 256;
 // The first launch beyond 16384 keys. Shared: the masses of the block's keys and of those that pooling reaches.
 PCBENCH_KERNEL(rank_threads, 4) void rank_keys_kernel(PCBENCH_PARAM SelectCall call) {
   const SelectTokens& p = call.p;
-  const int64_t pair = block_index_y();
+  const Place place = place_in(ceil_div(p.keys, rank_keys), p.batch * p.kv_heads);
+  const int64_t pair = place.y;
   const SelectedHead head(p, pair);
-  const int32_t from = block_index() * rank_keys, reach = static_cast<int32_t>(p.pool / 2);
+  const int32_t from = place.x * rank_keys, reach = static_cast<int32_t>(p.pool / 2);
   const int32_t first = larger(0, from - reach), last = smaller(head.length, from + rank_keys + reach);
   Shared<float> masses = shared<float>(0);
   for (int32_t j = first + thread_index(); j < last; j += block_threads()) {

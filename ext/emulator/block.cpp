@@ -34,10 +34,6 @@ struct Turns {
 
 Turns turns;
 
-std::string text(Size x) {
-  return "(" + std::to_string(x.x) + ", " + std::to_string(x.y) + ", " + std::to_string(x.z) + ")";
-}
-
 }  // namespace
 
 void set_order(Order order, uint64_t seed) {
@@ -59,8 +55,8 @@ Block::Block(const Launch& launch, const std::function<void()>& thread)
   stacks_.reserve(launch.threads);
 }
 
-void Block::run_at(Size place) {
-  place_ = place;
+void Block::run_at(int64_t index) {
+  index_ = index;
   alive_ = launch_.threads;
   at_barrier_ = 0;
   std::fill(arrived_.begin(), arrived_.end(), 0);
@@ -311,7 +307,7 @@ void Block::fail(const std::string& what) {
 }
 
 void Block::fail(const std::string& who, const std::string& what) {
-  error_ = launch_.kernel + ": block " + text(place_) + ", " + who + ": " + what;
+  error_ = launch_.kernel + ": block " + std::to_string(index_) + ", " + who + ": " + what;
   Context abandoned;
   switch_fibers(abandoned, host_);
   __builtin_unreachable();
@@ -343,12 +339,10 @@ void run(const Launch& launch, const std::function<void()>& thread) {
                              " bytes, got " + std::to_string(launch.shared_bytes));
   }
   Block block(launch, thread);
-  const int64_t blocks = launch.grid.x * launch.grid.y * launch.grid.z;
-  counter("blocks") += blocks;
-  counter("blocks of " + launch.kernel) += blocks;
-  for (int64_t n = 0; n < blocks; ++n) {
-    const int64_t i = turns.order == Order::reverse ? blocks - 1 - n : n;
-    block.run_at({i % launch.grid.x, i / launch.grid.x % launch.grid.y, i / launch.grid.x / launch.grid.y});
+  counter("blocks") += launch.blocks;
+  counter("blocks of " + launch.kernel) += launch.blocks;
+  for (int64_t n = 0; n < launch.blocks; ++n) {
+    block.run_at(turns.order == Order::reverse ? launch.blocks - 1 - n : n);
   }
 }
 

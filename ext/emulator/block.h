@@ -18,13 +18,9 @@ enum class Order : int { forward, reverse, seeded };
 
 void set_order(Order order, uint64_t seed);
 
-struct Size {
-  int64_t x, y, z;
-};
-
 struct Launch {
   std::string kernel;
-  Size grid;
+  int64_t blocks;
   int threads;
   int shared_bytes;
   int warp_width;
@@ -46,10 +42,10 @@ class Block {
   // Of the running thread.
   int thread() const { return current_; }
   int lane() const { return current_ % launch_.warp_width; }
-  Size place() const { return place_; }
+  int64_t index() const { return index_; }
   const Launch& launch() const { return launch_; }
 
-  void run_at(Size place);
+  void run_at(int64_t index);
 
   void barrier();
   void collective(const char* name, const void* in, void* out, Act act);
@@ -66,7 +62,7 @@ class Block {
   // Notes an access of the running thread for the count of bank conflicts.
   void note_shared_access(int64_t offset, int64_t bytes);
 
-  // Ends the launch: "<kernel>: block (x, y, z), thread t: <what>".
+  // Ends the launch: "<kernel>: block b, thread t: <what>".
   [[noreturn]] void fail(const std::string& what);
   [[noreturn]] void fail(const std::string& who, const std::string& what);
 
@@ -103,7 +99,7 @@ class Block {
 
   const Launch& launch_;
   const std::function<void()>& body_;
-  Size place_{};
+  int64_t index_ = 0;
   int current_ = 0;
   int alive_ = 0;
   int at_barrier_ = 0;

@@ -113,18 +113,6 @@ inline Pack16 load16(Buffer from, int offset) {
   return load_within<Pack16>(from, offset);
 }
 
-inline int uniform(int x) {
-  return emulator::collective<int>("uniform", x, [](auto in, auto out, int lanes) {
-    for (int i = 0; i < lanes; ++i) {
-      if (in(i) != in(0)) {
-        emulator::block().fail("a uniform value must be the same on all lanes, got " + std::to_string(in(0)) + " and " +
-                               std::to_string(in(i)));
-      }
-      out(i) = in(0);
-    }
-  });
-}
-
 template <int level>
 void priority() {}
 

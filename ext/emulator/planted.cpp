@@ -20,6 +20,8 @@ enum Fault : int {
   write_to_input,
   read_before_write,
   too_much_shared,
+  too_many_blocks,
+  global_read_out_of_bounds,
 };
 
 struct Planted {
@@ -57,6 +59,9 @@ PCBENCH_KERNEL(planted_threads, 1) void planted_kernel(PCBENCH_PARAM Planted p) 
   if (p.fault == read_before_write) {
     x += load(p.out + i);
   }
+  if (p.fault == global_read_out_of_bounds) {
+    x += load(p.in + i + 1);
+  }
   store(p.out + i + (p.fault == global_out_of_bounds ? 1 : 0), 2.0f * x);
 }
 
@@ -73,7 +78,8 @@ extern "C" __attribute__((visibility("default"))) const char* pcbench_emulator_p
   emulator::memory().expose(out, 4 * device::planted_threads, emulator::Access::output);
   try {
     const int shared_bytes = fault == device::too_much_shared ? 200 * 1024 : 4 * device::planted_threads;
-    device::launch(device::planted_kernel, {2}, device::planted_threads, shared_bytes, nullptr,
+    const int64_t blocks = fault == device::too_many_blocks ? int64_t{1} << 32 : 2;
+    device::launch(device::planted_kernel, blocks, device::planted_threads, shared_bytes, nullptr,
                    device::Planted{in, out, device::planted_threads, fault});
   } catch (const std::exception& caught) {
     error = caught.what();

@@ -29,16 +29,7 @@ inline int block_threads() {
   return emulator::block().launch().threads;
 }
 inline int block_index() {
-  return static_cast<int>(emulator::block().place().x);
-}
-inline int block_index_y() {
-  return static_cast<int>(emulator::block().place().y);
-}
-inline int block_index_z() {
-  return static_cast<int>(emulator::block().place().z);
-}
-inline int grid_blocks() {
-  return static_cast<int>(emulator::block().launch().grid.x);
+  return static_cast<int>(emulator::block().index());
 }
 inline int lane() {
   return thread_index() % warp_width;
@@ -55,7 +46,6 @@ inline void barrier() {
 inline void warp_barrier() {
   emulator::collective<Nothing>("warp_barrier", Nothing{}, [](auto, auto, int) {});
 }
-inline void fence() {}
 
 template <class T>
 struct FromLane {
@@ -106,6 +96,19 @@ inline uint64_t ballot(bool claim) {
 }
 inline bool any(bool claim) {
   return ballot(claim) != 0;
+}
+
+// A value that is the same on all lanes.
+inline int uniform(int x) {
+  return emulator::collective<int>("uniform", x, [](auto in, auto out, int lanes) {
+    for (int i = 0; i < lanes; ++i) {
+      if (in(i) != in(0)) {
+        emulator::block().fail("a uniform value must be the same on all lanes, got " + std::to_string(in(0)) + " and " +
+                               std::to_string(in(i)));
+      }
+      out(i) = in(0);
+    }
+  });
 }
 
 struct alignas(16) Pack16 {
@@ -187,11 +190,6 @@ inline int32_t atomic_add(Shared<int32_t> to, int32_t x) {
   to[0] = before + x;
   return before;
 }
-inline int32_t atomic_add(int32_t* to, int32_t x) {
-  const int32_t before = load(to);
-  store(to, before + x);
-  return before;
-}
 
 inline int count_bits(uint64_t x) {
   return __builtin_popcountll(x);
@@ -250,18 +248,16 @@ inline int multiprocessors() {
   return 4;
 }
 
-struct dim3 {
-  unsigned x, y, z;
-};
+// As the platforms with warps of this width have it.
+inline int64_t most_blocks(int threads) {
+  return warp_width == 32 ? 0x7fffffff : 0xffffffff / threads;
+}
 
 template <class Params>
-void launch_blocks(void (*kernel)(Params), dim3 grid, int threads, int shared_bytes, Stream, const Params& params) {
-  emulator::run({emulator::name_of(reinterpret_cast<const void*>(kernel)),
-                 {grid.x, grid.y, grid.z},
-                 threads,
-                 shared_bytes,
-                 warp_width},
-                [&] { kernel(params); });
+void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int shared_bytes, Stream,
+                   const Params& params) {
+  const std::string name = emulator::name_of(reinterpret_cast<const void*>(kernel));
+  emulator::run({name, blocks, threads, shared_bytes, warp_width}, [&] { kernel(params); });
 }
 
 }  // namespace pcbench::device

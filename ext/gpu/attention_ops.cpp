@@ -7,8 +7,6 @@
 namespace pcbench {
 namespace {
 
-using torch::stable::new_empty;
-
 std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tensor v, double scale, bool causal,
                                                         std::optional<Tensor> query_lengths,
                                                         std::optional<Tensor> key_lengths,
@@ -19,9 +17,9 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
   const Call call(a);
   const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), keys = a.size("S"), dim = a.size("D");
   const ScalarType out_dtype = out_in ? ScalarType::Float : q.scalar_type();
-  Tensor out = new_empty(q, {batch, heads, rows, dim}, out_dtype);
-  Tensor lse = new_empty(q, {batch, heads, rows}, ScalarType::Float);
-  Tensor mass = new_empty(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
+  Tensor out = allocate(q, {batch, heads, rows, dim}, out_dtype);
+  Tensor lse = allocate(q, {batch, heads, rows}, ScalarType::Float);
+  Tensor mass = allocate(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
   const CalibratedAttention p{
       .batch = batch,
       .heads = heads,
@@ -85,8 +83,8 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
   const Call call(a);
   const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, slots, causal_last);
   const int64_t heads = a.size("H"), rows = a.size("Q");
-  Tensor out = new_empty(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
-  Tensor lse = new_empty(q, {keys.batch, heads, rows}, ScalarType::Float);
+  Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
   const CachedAttention p{
       .keys = keys,
       .heads = heads,
@@ -113,7 +111,7 @@ Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tens
   check_window_mass(a, q_last, lse, k_rows, starts, lengths, slots, longest);
   const Call call(a);
   const KeyRows keys = key_rows(call, a, k_rows, std::nullopt, starts, lengths, slots, causal_last);
-  Tensor mass = new_empty(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
+  Tensor mass = allocate(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
   const WindowMass p{
       .keys = keys,
       .heads = a.size("H"),
@@ -135,8 +133,8 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
   check_merge_states(a, outs, lses);
   const Call call(a);
   const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), dim = a.size("D");
-  Tensor out = new_empty(outs, {batch, heads, rows, dim}, ScalarType::Float);
-  Tensor lse = new_empty(outs, {batch, heads, rows}, ScalarType::Float);
+  Tensor out = allocate(outs, {batch, heads, rows, dim}, ScalarType::Float);
+  Tensor lse = allocate(outs, {batch, heads, rows}, ScalarType::Float);
   const MergeStates p{
       .parts = a.size("P"),
       .batch = batch,
@@ -155,10 +153,10 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
 }  // namespace
 
 PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, PCBENCH_KEY, m) {
-  m.impl("calibrated_attention", TORCH_BOX(&calibrated_attention));
-  m.impl("cached_attention", TORCH_BOX(&cached_attention));
-  m.impl("window_mass", TORCH_BOX(&window_mass));
-  m.impl("merge_states", TORCH_BOX(&merge_states));
+  PCBENCH_OP(m, calibrated_attention);
+  PCBENCH_OP(m, cached_attention);
+  PCBENCH_OP(m, window_mass);
+  PCBENCH_OP(m, merge_states);
 }
 
 }  // namespace pcbench

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string_view>
 
+#include "allocate.h"
 #include "checks.h"
 #include "gpu/stream.h"
 #include "gpu/visible.h"
@@ -85,9 +86,7 @@ class Call {
   }
 
   // Device memory for the time of the call; torch gives it to nobody else before the stream is done with it.
-  Tensor scratch(const Tensor& like, int64_t bytes) const {
-    return torch::stable::new_empty(like, {(bytes + 3) / 4}, ScalarType::Int);
-  }
+  Tensor scratch(const Tensor& like, int64_t bytes) const { return allocate(like, {(bytes + 3) / 4}, ScalarType::Int); }
 
  private:
   std::optional<torch::stable::accelerator::DeviceGuard> guard_;

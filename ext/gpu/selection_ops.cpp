@@ -6,8 +6,6 @@
 namespace pcbench {
 namespace {
 
-using torch::stable::new_empty;
-
 void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tensor row_max, Tensor row_sum,
                       Tensor row_target) {
   Arguments a("query_nll_update", gpu_takes);
@@ -35,7 +33,7 @@ Tensor chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor best_sco
   Arguments a("chunk_topk", gpu_takes);
   check_chunk_topk(a, scores, chunk_ids, slots, best_scores, best_ids, best_slots);
   const Call call(a);
-  Tensor freed = new_empty(slots, {a.size("M")}, ScalarType::Int);
+  Tensor freed = allocate(slots, {a.size("M")}, ScalarType::Int);
   const ChunkTopk p{
       .scored = a.size("M"),
       .kept = a.size("K"),
@@ -63,10 +61,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
   a.number("pool", pool <= 8191 || a.size("S") <= 16384, "<= 8191 with more than 16384 keys", pool);
   const Call call(a);
   const int64_t batch = a.size("B"), kv_heads = a.size("Hkv"), dim = a.size("D");
-  Tensor k2 = new_empty(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
-  Tensor v2 = new_empty(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
-  Tensor index = new_empty(k, {batch, kv_heads, capacity}, ScalarType::Int);
-  Tensor lengths = new_empty(k, {batch, kv_heads}, ScalarType::Int);
+  Tensor k2 = allocate(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
+  Tensor v2 = allocate(k, {batch, kv_heads, capacity, dim}, k.scalar_type());
+  Tensor index = allocate(k, {batch, kv_heads, capacity}, ScalarType::Int);
+  Tensor lengths = allocate(k, {batch, kv_heads}, ScalarType::Int);
   const int64_t itemsize = static_cast<int64_t>(k.element_size());
   const SelectTokens p{
       .batch = batch,
@@ -100,9 +98,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
 }  // namespace
 
 PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, PCBENCH_KEY, m) {
-  m.impl("query_nll_update", TORCH_BOX(&query_nll_update));
-  m.impl("chunk_topk", TORCH_BOX(&chunk_topk));
-  m.impl("select_tokens", TORCH_BOX(&select_tokens));
+  PCBENCH_OP(m, query_nll_update);
+  PCBENCH_OP(m, chunk_topk);
+  PCBENCH_OP(m, select_tokens);
 }
 
 }  // namespace pcbench

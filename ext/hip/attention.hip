@@ -34,8 +34,8 @@ bool takes(const CalibratedAttention& p) {
 template <class T, int D>
 void start(const CalibratedAttention& p, Stream stream) {
   const int64_t rows = p.rows * (p.heads / p.kv_heads);
-  launch(&calibrated_attention_mfma<T, D>, Grid{p.batch * p.kv_heads * ceil_div(rows, attention_rows)},
-         attention_threads, attention_shared_bytes(D), stream, p);
+  launch(&calibrated_attention_mfma<T, D>, p.batch * p.kv_heads * ceil_div(rows, attention_rows), attention_threads,
+         attention_shared_bytes(D), stream, p);
 }
 
 template <class T>

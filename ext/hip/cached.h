@@ -2,14 +2,15 @@
 //
 // A wave owns 32 rows of one (b, hkv), rows being (position, head of the group), and one part of their keys; the up to
 // four waves of a block have the same keys, which they find in the cache of their compute unit. The listed segments are
-// laid end to end in tiles of 32 keys, and a part is an even share of the tiles, found on the device. Grid: (row blocks
-// of all pairs, parts). A wave leaves a normalised output and its log-sum-exp; cached_merge adds
+// laid end to end in tiles of 32 keys, and a part is an even share of the tiles, found on the device. Grid: row blocks
+// × B·Hkv × parts. A wave leaves a normalised output and its log-sum-exp; cached_merge adds
 // the parts of a row in a fixed order, by way of 3 KiB of shared memory. Scratch: 4·(D + 1) bytes a row and part.
 // Shapes: CachedAttention of params.h. Scores, weights and sums are float32; weights are packed to 16 bits. Equals
 // pcbench.reference.cached_attention. Split keys after FlashDecoding.
 #pragma once
 
 #include "attention_rows.h"
+#include "device/launch.h"
 #include "device/warps.h"
 
 namespace pcbench::device {
@@ -123,10 +124,11 @@ class CachedWave {
         group_(static_cast<int>(x.p.heads / x.p.keys.kv_heads)),
         packed_rows_(static_cast<int>(x.p.rows) * group_) {
     const int block_rows = block_threads() / warp_width * cached_wave_rows;
-    const int blocks = (packed_rows_ + block_rows - 1) / block_rows, pair = block_index() / blocks;
-    batch_ = pair / static_cast<int>(p_.keys.kv_heads);
-    kv_head_ = pair % static_cast<int>(p_.keys.kv_heads);
-    first_ = block_index() % blocks * block_rows + uniform(warp()) * cached_wave_rows;
+    const Place place = place_in(ceil_div(packed_rows_, block_rows), p_.keys.batch * p_.keys.kv_heads);
+    batch_ = place.y / static_cast<int>(p_.keys.kv_heads);
+    kv_head_ = place.y % static_cast<int>(p_.keys.kv_heads);
+    part_ = place.z;
+    first_ = place.x * block_rows + uniform(warp()) * cached_wave_rows;
     const int row = first_ + lane() % cached_wave_rows;
     present_ = row < packed_rows_;
     position_ = (present_ ? row : packed_rows_ - 1) / group_;
@@ -141,14 +143,14 @@ class CachedWave {
     rows_.load_q(static_cast<const T*>(p_.q.data) + batch_ * p_.q.strides[0] + head_ * p_.q.strides[1] +
                  position_ * p_.q.strides[2]);
     const Segments segments(p_.keys, batch_, kv_head_);
-    const int64_t tiles = segments.tiles(), part = block_index_y();
-    const int from = static_cast<int>(tiles * part / x_.parts), to = static_cast<int>(tiles * (part + 1) / x_.parts);
+    const int64_t tiles = segments.tiles();
+    const int from = static_cast<int>(tiles * part_ / x_.parts), to = static_cast<int>(tiles * (part_ + 1) / x_.parts);
     if (from < to) {
       attend(segments, from, to);
     }
     const float lse = rows_.finish();
     if (present_) {
-      const int64_t place = ((part * p_.keys.batch + batch_) * p_.heads + head_) * p_.rows + position_;
+      const int64_t place = ((part_ * p_.keys.batch + batch_) * p_.heads + head_) * p_.rows + position_;
       if (lane() < 32) {
         store(x_.lses + place, lse);
       }
@@ -246,7 +248,7 @@ class CachedWave {
   const CachedParts& x_;
   const CachedAttention& p_;
   const int group_, packed_rows_;
-  int batch_, kv_head_, first_;
+  int batch_, kv_head_, part_, first_;
   // of the lane
   bool present_;
   int position_, head_;

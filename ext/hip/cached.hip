@@ -54,7 +54,7 @@ int64_t parts_of(const CachedAttention& p) {
 template <class T, int D>
 void start(const CachedParts& x, Stream stream) {
   const int64_t waves = waves_of(x.p);
-  launch(&cached_attention_mfma<T, D>, Grid{row_blocks(x.p, waves), x.parts}, static_cast<int>(waves) * warp_width, 0,
+  launch(&cached_attention_mfma<T, D>, row_blocks(x.p, waves) * x.parts, static_cast<int>(waves) * warp_width, 0,
          stream, x);
 }
 
@@ -62,7 +62,7 @@ template <class T>
 void start(const CachedParts& x, Stream stream) {
   const int64_t dim = x.p.keys.dim, rows = x.p.keys.batch * x.p.heads * x.p.rows;
   dim == 64 ? start<T, 64>(x, stream) : dim == 96 ? start<T, 96>(x, stream) : start<T, 128>(x, stream);
-  launch(&cached_merge<T>, Grid{rows}, cached_merge_threads, cached_merge_shared_bytes, stream, x);
+  launch(&cached_merge<T>, rows, cached_merge_threads, cached_merge_shared_bytes, stream, x);
 }
 
 }  // namespace

@@ -80,11 +80,6 @@ PCBENCH_DEVICE Pack16 load16(Buffer from, int offset) {
   return __builtin_bit_cast(Pack16, __builtin_amdgcn_raw_buffer_load_b128(from.resource, offset, 0, 0));
 }
 
-// The value of the first lane, in a scalar register.
-PCBENCH_DEVICE int uniform(int x) {
-  return __builtin_amdgcn_readfirstlane(x);
-}
-
 // Which wave of a SIMD issues first: 0 to 3.
 template <int level>
 PCBENCH_DEVICE void priority() {

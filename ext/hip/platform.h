@@ -31,15 +31,6 @@ PCBENCH_DEVICE int block_threads() {
 PCBENCH_DEVICE int block_index() {
   return static_cast<int>(__builtin_amdgcn_workgroup_id_x());
 }
-PCBENCH_DEVICE int block_index_y() {
-  return static_cast<int>(__builtin_amdgcn_workgroup_id_y());
-}
-PCBENCH_DEVICE int block_index_z() {
-  return static_cast<int>(__builtin_amdgcn_workgroup_id_z());
-}
-PCBENCH_DEVICE int grid_blocks() {
-  return static_cast<int>(gridDim.x);
-}
 PCBENCH_DEVICE int lane() {
   return thread_index() % warp_width;
 }
@@ -55,9 +46,6 @@ PCBENCH_DEVICE void warp_barrier() {
   __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
   __builtin_amdgcn_wave_barrier();
   __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
-}
-PCBENCH_DEVICE void fence() {
-  __threadfence();
 }
 
 // Warp collectives: every lane calls them. T has 32 bits.
@@ -79,6 +67,11 @@ PCBENCH_DEVICE uint64_t ballot(bool claim) {
 }
 PCBENCH_DEVICE bool any(bool claim) {
   return ballot(claim) != 0;
+}
+
+// A value that is the same on all lanes.
+PCBENCH_DEVICE int uniform(int x) {
+  return __builtin_amdgcn_readfirstlane(x);
 }
 
 // Dynamic shared memory from a byte offset on: index it, add to it, nothing else.
@@ -180,11 +173,16 @@ inline int multiprocessors() {
   return count;
 }
 
+// Blocks of one launch, whose threads are counted in 32 bits.
+inline int64_t most_blocks(int threads) {
+  return 0xffffffff / threads;
+}
+
 template <class Params>
-void launch_blocks(void (*kernel)(Params), dim3 grid, int threads, int shared_bytes, Stream stream,
+void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int shared_bytes, Stream stream,
                    const Params& params) {
   void* arguments[] = {const_cast<Params*>(&params)};
-  check_hip(hipLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(static_cast<unsigned>(threads)),
+  check_hip(hipLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks), dim3(static_cast<unsigned>(threads)),
                             arguments, static_cast<size_t>(shared_bytes), static_cast<hipStream_t>(stream)),
             "launch of a kernel");
 }

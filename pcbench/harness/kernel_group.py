@@ -12,13 +12,13 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import BackendUnavailable, ShapeError
-from pcbench.harness.group import is_out_of_memory
+from pcbench.harness.group import first_line, is_out_of_memory
 from pcbench.harness.kernels import PreparedKernel
 from pcbench.measure.baselines import make_baseline
 from pcbench.measure.cases import CHANGED, run
 from pcbench.measure.devices import torch_device
 from pcbench.measure.draws import Draws
-from pcbench.measure.kernel_timing import RepeatedCall, ReplayedCall, make_sampler
+from pcbench.measure.kernel_timing import RepeatedCall, ReplayedCall, TimedBy, make_sampler
 from pcbench.measure.memory import peak_bytes
 from pcbench.measure.parity import Comparison
 from pcbench.measure.sampling import compare_samples
@@ -38,6 +38,7 @@ class KernelLane:
     warnings: list[str] = field(default_factory=list)
     parity: dict[str, Comparison] = field(default_factory=dict)
     sampler: RepeatedCall | ReplayedCall | None = None
+    timed_by: TimedBy | None = None
     samples_ms: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
 
@@ -112,6 +113,7 @@ class KernelGroup:
             before = torch.cuda.memory_allocated(self.device)
             lane.peak_bytes = peak_bytes(call, self.device) - before
         lane.sampler = make_sampler(call, self.device)
+        lane.timed_by = lane.sampler.timed_by
         lane.warnings += lane.sampler.warnings
 
     def _op_call(self, prepared: PreparedKernel) -> Callable[[], object]:
@@ -151,7 +153,7 @@ class KernelGroup:
         except Exception as error:  # becomes the cell's status
             lane.trace = traceback.format_exc()
             if is_out_of_memory(error):
-                lane.end("out_of_memory", str(error).splitlines()[0])
+                lane.end("out_of_memory", first_line(error))
             else:
                 lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
         if lane.status != "ok":

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pcbench.harness.kernel_group import KernelLane
+from pcbench.harness.times import add_samples
 from pcbench.measure.baselines import is_floor
 from pcbench.measure.ceilings import Ceilings
 from pcbench.measure.parity import worst
@@ -53,7 +54,7 @@ def _record(
         shape=str(lane.prepared.shape),
         status=lane.status,
         reason=lane.reason,
-        warnings=lane.warnings,
+        warnings=[*lane.warnings],
         repro_command=repro,
         **shared,
     )
@@ -70,12 +71,9 @@ def _record(
 
 
 def _add_times(record: Record, lane: KernelLane, ceilings: Ceilings | None) -> None:
-    times = lane.samples_ms
-    record.samples_ms, record.repeats = times, len(times)
-    record.ms_p10, record.ms_p50, record.ms_p90 = (percentile(times, q) for q in (10, 50, 90))
+    seconds = add_samples(record, lane.samples_ms) / 1e3
     record.peak_bytes = lane.peak_bytes
     work = lane.prepared.shape.work(getattr(torch, lane.prepared.cell.dtype).itemsize)
-    seconds = record.ms_p50 / 1e3
     if work.limit == "flops":
         record.tflops = work.flops / seconds / 1e12
     else:
@@ -86,17 +84,23 @@ def _add_times(record: Record, lane: KernelLane, ceilings: Ceilings | None) -> N
 
 
 def _add_ratios(record: Record, lane: KernelLane, lanes: list[KernelLane]) -> None:
-    """Only for lanes whose parity passed: the others have ended before they were timed."""
+    """Only for lanes whose parity passed, and between lanes that were timed alike: a graph's replay has no launches."""
     if lane.is_baseline or is_floor(lane.prepared.cell.method):
         return
-    others = [x for x in lanes if x.status == "ok" and len(x.samples_ms) == len(lane.samples_ms)]
+    timed = [x for x in lanes if x.status == "ok" and len(x.samples_ms) == len(lane.samples_ms)]
+    others = [x for x in timed if x.timed_by == lane.timed_by]
+    record.warnings += [f"no ratio to {_name(x)}, timed by {x.timed_by}" for x in timed if x not in others]
     stock = [x for x in others if x.is_baseline and not is_floor(x.prepared.cell.method)]
     if stock:
         fastest = min(stock, key=lambda x: percentile(x.samples_ms, 50))
-        record.baseline = f"{fastest.prepared.cell.method}/torch"
+        record.baseline = _name(fastest)
         ratio = ratio_interval(fastest.samples_ms, lane.samples_ms)
         record.speedup_vs_baseline, record.speedup_vs_baseline_ci_low, record.speedup_vs_baseline_ci_high = ratio
     same = [x for x in others if x.prepared.cell.backend == "reference"]
     if same and lane.prepared.cell.backend != "reference":
         ratio = ratio_interval(same[0].samples_ms, lane.samples_ms)
         record.speedup_vs_reference, record.speedup_vs_reference_ci_low, record.speedup_vs_reference_ci_high = ratio
+
+
+def _name(lane: KernelLane) -> str:
+    return f"{lane.prepared.cell.method}/{lane.prepared.cell.backend}"

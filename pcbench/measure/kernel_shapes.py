@@ -172,7 +172,7 @@ class MergeStates(Shape):
 
 
 class QueryNllUpdate(Shape):
-    """The tile of logits once."""
+    """The tile of logits and the targets once; row_max and row_sum in and out, row_target out, since all are in it."""
 
     rows: Count
     columns: Count
@@ -182,10 +182,11 @@ class QueryNllUpdate(Shape):
 
     def work(self, itemsize: int) -> Work:
         logits = self.rows * self.columns
-        return Work(2.0 * logits, logits * itemsize + self.rows * (INT32 + 6 * FLOAT32), "bytes")
+        return Work(2.0 * logits, logits * itemsize + self.rows * (INT32 + 5 * FLOAT32), "bytes")
 
     def inputs(self, draw: Draws) -> dict[str, Any]:
-        return nll(draw, rows=self.rows, columns=self.columns)
+        inputs = nll(draw, rows=self.rows, columns=self.columns)
+        return inputs | {"targets": draw.integers(self.columns, self.rows)}
 
 
 class ChunkTopk(Shape):

@@ -120,6 +120,7 @@ class Record:
     wall_ms_p50: float | None = None  # monotonic clock beside a GPU's events
     repeats: int | None = None
     samples_ms: list[float] | None = None
+    warmup_ms: list[float] | None = None  # untimed passes before; the first holds what only a first pass does
     stages_ms: dict[str, float] | None = None
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None

@@ -5,12 +5,13 @@ import tomllib
 
 import pytest
 from builds import give_up
-from gpu_code import compiler
+from gpu_code import compiler, images
 from resource_budget import budget_file
 
 MATRIX = "HMMA|v_mfma"
 # a loop of a kernel without matrix units is known by its fused multiply-adds
 FUSED = r"FFMA|v_(pk_)?fma"
+ATOMIC = r"ATOM|RED\.|(global|flat|buffer)_atomic|ds_(add|sub|inc|dec|min|max|and|or|xor|cmpst|wrxchg)_"
 LOCAL = ("LDL", "STL", "scratch_")
 # what runs 16-bit attention, each for every dtype and head dim
 ATTENTION = {
@@ -26,6 +27,23 @@ def of(code, arch):
 
 def test_library_has_every_architecture(code, backend):
     assert sorted({kernel.arch for kernel in code}) == ARCHITECTURES[backend]
+
+
+def test_every_source_of_cuda_is_code_for_two_architectures_and_ptx_for_later_ones(code, backend, library):
+    if backend == "cuda":
+        found = images(library)
+        assert set(found) == {"sm_80.cubin", "sm_90.cubin", "sm_80.ptx"}
+        assert len({found.count(image) for image in found}) == 1
+
+
+def test_atomics_are_integer_additions_in_shared_memory(code):
+    other = {}
+    for kernel in code:
+        found = {text.split()[0] for text in kernel.code.values() if re.match(ATOMIC, text)}
+        if wrong := found - {"ATOMS.ADD", "ATOMS.POPC.INC.32", "ds_add_u32"}:
+            other[f"{kernel.arch} {kernel.name}"] = wrong
+        assert not (found and "mass" in kernel.name), f"{kernel.arch} {kernel.name}: {found}"
+    assert other == {}
 
 
 @pytest.mark.parametrize("dim", [64, 96, 128])

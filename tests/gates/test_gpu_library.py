@@ -1,14 +1,16 @@
 """The GPU libraries in this torch: they load, register every op, and leave CPU tensors to the CPU's kernels."""
 
+import re
 import subprocess
 import sys
 
 import pytest
-from builds import build
+from builds import ROOT, build, give_up
 
 USE = """
 import sys, torch
 from pcbench import ops, reference
+from pcbench.measure.cases import CASES
 from pcbench.ops.fakes import FAKES
 
 torch.set_grad_enabled(False)
@@ -20,23 +22,63 @@ assert missing == [], missing
 outs, lses = torch.randn(3, 1, 2, 4, 64), torch.randn(3, 1, 2, 4)
 op = torch.ops.pcbench.merge_states
 torch.testing.assert_close(op(outs, lses), reference.merge_states(outs, lses))
-# what a call with GPU tensors meets first, and then
+# what a call with GPU tensors meets first, and then; not the cases without columns, where nothing is to be done
 torch.set_grad_enabled(True)
-outs.requires_grad_()
-for key in ("AutogradCUDA", "CUDA"):
-    try:
-        op.default.redispatch(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key)), outs, lses)
-    except RuntimeError as error:
-        print(error)
+for name in FAKES:
+    inputs = [case for case in CASES if case.op == name][1].inputs("cpu", torch.float32)
+    lead = next(x for x in inputs.values() if torch.is_tensor(x) and x.is_floating_point())
+    op = getattr(torch.ops.pcbench, name).default
+    positional = [inputs.pop(a.name) for a in op._schema.arguments if not a.kwarg_only]
+    for key in ("AutogradCUDA", "CUDA"):
+        lead.requires_grad_(key != "CUDA")
+        try:
+            op.redispatch(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key)), *positional, **inputs)
+        except RuntimeError as error:
+            print(error)
 """
+# op → the tensor that its check looks at first
+LEADS = {
+    "cached_attention": "q",
+    "calibrated_attention": "q",
+    "chunk_topk": "scores",
+    "merge_states": "outs",
+    "query_nll_update": "logits",
+    "select_tokens": "k",
+    "window_mass": "q_last",
+}
 
 
 def test_library_loads_beside_the_cpu_kernels(library):
     done = subprocess.run([sys.executable, "-c", USE, library], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    gradients, devices = done.stdout.splitlines()
-    assert gradients.startswith("merge_states: compiled ops have no gradient, got an input that requires grad")
-    assert devices.startswith("merge_states: outs must be on the GPU, got another device")
+    said = [line.partition("; ")[0] for line in done.stdout.splitlines()]
+    assert said == [
+        line
+        for op, lead in LEADS.items()
+        for line in (
+            f"{op}: compiled ops have no gradient, got an input that requires grad",
+            f"{op}: {lead} must be on the GPU, got another device",
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", ["cuda", "hip"])
+def test_ccache_compiles_everything_where_it_is(name, tmp_path):
+    ccache = tmp_path / "ccache"
+    ccache.write_text('#!/bin/sh\nexec "$@"\n')
+    ccache.chmod(0o755)
+    folder = tmp_path / "build"
+    if reason := build(folder, ["help"], f"-DPCBENCH_BACKEND={name}", f"-DPCBENCH_CCACHE={ccache}"):
+        give_up(reason)
+    commands = (folder / "build.ninja").read_text()
+    sources = len(list((ROOT / f"ext/{name}").glob("*.cu" if name == "cuda" else "*.hip")))
+    if name == "hip":
+        compiled = re.findall(rf"COMMAND = .*{ccache} \S*clang\S* .*-x hip .* -c ", commands)
+    else:
+        assert re.search(rf"command = .*{ccache} \S*nvcc ", commands)
+        compiled = re.findall(r"^build \S+: CUDA_COMPILER__pcbench_cuda", commands, re.M)
+    assert len(compiled) == sources + len(list((ROOT / "ext/device").glob("*.cpp")))
+    assert re.search(rf"command = .*{ccache} \S*c\+\+ ", commands)
 
 
 @pytest.mark.needs("readelf")

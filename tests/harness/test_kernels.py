@@ -134,6 +134,29 @@ def test_rates_are_work_over_the_median(options, console):
     assert (record.repeats, record.speedup_vs_baseline_ci_low) == (1, None)
 
 
+@pytest.mark.parametrize("launched", [{"torch-topk"}, {"reference"}, {"torch-topk", "floor-copy", "cpu"}])
+def test_ratios_are_between_lanes_that_were_timed_alike(options, console, monkeypatch, launched):
+    sides, real = iter(("cpu", "reference", "torch-topk", "floor-copy")), kernel_group.make_sampler
+
+    def sampler(call, device):
+        made = real(call, device)
+        made.timed_by = "launches" if next(sides) in launched else "graph"
+        return made
+
+    monkeypatch.setattr(kernel_group, "make_sampler", sampler)
+    _, records = run(options(methods=["select_tokens"]), console)
+    ours = records[0]
+    alike = {"torch-topk", "reference"} - (launched if "cpu" not in launched else {"reference"})
+    assert ours.baseline == ("torch-topk/torch" if "torch-topk" in alike else None)
+    assert (ours.speedup_vs_baseline is None) == ("torch-topk" not in alike)
+    assert (ours.speedup_vs_reference is None) == ("reference" not in alike)
+    assert [w.split()[3] for w in ours.warnings] == [
+        f"{name},"
+        for name in ("select_tokens/reference", "torch-topk/torch")
+        if name.split("/")[1] not in alike and name.split("/")[0] not in alike
+    ]
+
+
 class Wrong:
     """The CPU backend with one op that is off by a little in its last row."""
 
@@ -165,7 +188,11 @@ def test_a_wrong_kernel_is_not_timed(options, console, monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(RuntimeError("can't allocate memory: 9 GiB"), "out_of_memory"), (KeyError("odd"), "error")],
+    [
+        (RuntimeError("can't allocate memory: 9 GiB"), "out_of_memory"),
+        (RuntimeError("select_tokens: memory for [9] must be there, got CUDA out of memory"), "out_of_memory"),
+        (KeyError("odd"), "error"),
+    ],
 )
 def test_a_baseline_that_goes_wrong_ends_alone(options, console, monkeypatch, error, status):
     def fails(*_):

@@ -87,7 +87,7 @@ def test_a_replayed_sample_is_one_graph_between_events_after_cold_caches(gpu):
     gpu.clear()
     assert sampler.sample() == 0.25
     assert gpu == ["cold", "record", "replay", "record", "wait"]
-    assert sampler.warnings == []
+    assert (sampler.timed_by, sampler.warnings) == ("graph", [])
 
 
 def test_a_call_that_cannot_be_captured_is_launched_and_says_so(gpu, monkeypatch):
@@ -101,17 +101,19 @@ def test_a_call_that_cannot_be_captured_is_launched_and_says_so(gpu, monkeypatch
     gpu.clear()
     sampler.sample()
     assert gpu == ["cold", "record", "call", "record", "wait"]
+    assert sampler.timed_by == "launches"
     assert sampler.warnings == ["timed with its launches, no graph: operation not permitted when stream is capturing"]
 
 
-def test_running_out_of_memory_in_a_capture_is_not_timed_with_launches(gpu, monkeypatch):
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+def test_running_out_of_memory_in_a_capture_is_not_timed_with_launches(gpu, monkeypatch, kind):
     @contextmanager
     def full(_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise kind("memory for [9] must be there, got CUDA out of memory")
         yield
 
     monkeypatch.setattr(torch.cuda, "graph", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(kind, match="out of memory"):
         make_sampler(lambda: gpu.append("call"), torch.device("cuda"))
 
 

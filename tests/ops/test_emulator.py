@@ -16,9 +16,11 @@ FAULTS = {
     7: "lanes of a warp must do the same",
     8: "writes an input",
     9: "reads global memory that nothing was written to",
+    12: "reads global memory out of bounds",
 }
 MISSING_BARRIER = 2
 TOO_MUCH_SHARED = 10
+TOO_MANY_BLOCKS = 11
 THREADS = 128
 
 
@@ -55,7 +57,7 @@ def test_faultless_kernel_passes_in_every_order(planted, order):
 def test_planted_fault_is_named(planted, fault, order):
     _, error = planted(fault, order)
     assert FAULTS[fault] in error
-    assert error.startswith("pcbench::device::planted_kernel: block (")
+    assert error.startswith("pcbench::device::planted_kernel: block ")
     assert "thread" in error
 
 
@@ -70,6 +72,12 @@ def test_more_shared_memory_than_there_is_is_refused(planted):
     _, error = planted(TOO_MUCH_SHARED)
     assert "planted_kernel: shared memory must be at most" in error
     assert "got 204800" in error
+
+
+def test_more_blocks_than_a_launch_takes_are_refused(planted):
+    _, error = planted(TOO_MANY_BLOCKS)
+    assert "a launch must have <= " in error
+    assert error.endswith("got 4294967296; split the batch or the rows over several calls")
 
 
 def test_emulator_works_on_after_an_error(planted):

@@ -3,9 +3,13 @@
 import pytest
 import torch
 from emulated import LIBRARIES, emulated_ops
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pcbench import ops, reference
 from pcbench.errors import BackendUnavailable, ShapeError
+from pcbench.harness.group import is_out_of_memory
+from pcbench.ops import libraries
+from pcbench.ops.gpus import TorchGpu
 
 
 def draw(*shape, dtype=torch.float32):
@@ -51,6 +55,21 @@ def select(**changes):
     return {"mass": draw(1, 4, 40), "k": k, "v": k, "capacity": 8} | changes
 
 
+def merge(**changes):
+    return {"outs": draw(2, 1, 1, 3, 64), "lses": draw(2, 1, 1, 3)} | changes
+
+
+# op, the tensor that is looked at first, arguments
+CALLS = [
+    ("calibrated_attention", "q", attention),
+    ("cached_attention", "q", cached),
+    ("window_mass", "q_last", window),
+    ("merge_states", "outs", merge),
+    ("query_nll_update", "logits", nll),
+    ("chunk_topk", "scores", topk),
+    ("select_tokens", "k", select),
+]
+
 # op, arguments, what the message says
 WRONG = [
     ("calibrated_attention", attention(q=draw(4, 5, 64)), "q must be"),
@@ -67,7 +86,7 @@ WRONG = [
     ("cached_attention", cached(v_rows=draw(15, 64)), "v_rows must be"),
     ("window_mass", window(longest=-1), "longest must be"),
     ("window_mass", window(lse=draw(1, 4, 3)), "lse must be"),
-    ("merge_states", {"outs": draw(2, 1, 1, 3, 64), "lses": draw(2, 1, 1, 4)}, "lses must be"),
+    ("merge_states", merge(lses=draw(2, 1, 1, 4)), "lses must be"),
     ("query_nll_update", nll(first_column=-1), "first_column must be"),
     ("query_nll_update", nll(row_sum=draw(2)), "row_sum must be"),
     ("chunk_topk", topk(best_ids=ints(0)), "best_ids must be"),
@@ -123,14 +142,34 @@ def test_dtype_without_a_kernel_is_refused_by_name(op, arguments, dtype):
         getattr(torch.ops.pcbench, op)(**arguments)
 
 
+def with_dtype(arguments, dtype):
+    return {name: x.to(dtype) if name in MODEL_TENSORS else x for name, x in arguments.items()}
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_gpu_ops_take_float16_and_refuse_float64(library):
-    ops = emulated_ops(library)
-    half = {name: x.half() if name in MODEL_TENSORS else x for name, x in attention().items()}
-    assert ops.calibrated_attention(**half)[0].dtype == torch.float16
-    double = {name: x.double() if name in MODEL_TENSORS else x for name, x in attention().items()}
-    with pytest.raises(RuntimeError, match="q must have a dtype that this op takes"):
-        ops.calibrated_attention(**double)
+@pytest.mark.parametrize(("op", "lead", "make"), [x for x in CALLS if x[1] in MODEL_TENSORS], ids=lambda x: str(x)[:20])
+def test_gpu_ops_take_float16_and_refuse_float64(op, lead, make, library):
+    function = getattr(emulated_ops(library), op)
+    function(**with_dtype(make(), torch.float16))
+    with pytest.raises(RuntimeError, match=f"{op}: {lead} must have a dtype that this op takes, got Double"):
+        function(**with_dtype(make(), torch.float64))
+
+
+# every tensor of every op whose last dimension is longer than one
+LAYOUTS = [(op, name) for op, _, make in CALLS for name, x in make().items() if torch.is_tensor(x) and x.shape[-1] > 1]
+
+
+@pytest.mark.parametrize(("op", "name"), LAYOUTS)
+def test_layout_without_a_kernel_is_refused_by_name(op, name):
+    make = next(call for other, _, call in CALLS if other == op)
+    arguments = make()
+    x = arguments[name]
+    arguments[name] = torch.stack([x, x], -1).flatten(-2)[..., ::2]
+    assert torch.equal(arguments[name], x)
+    words = f"{op}: {name} must have a contiguous last dimension, got 2"
+    for functions in (torch.ops.pcbench, *(emulated_ops(library) for library in LIBRARIES)):
+        with pytest.raises(RuntimeError, match=words):
+            getattr(functions, op)(**arguments)
 
 
 def test_float64_state_is_refused_by_name():
@@ -140,12 +179,48 @@ def test_float64_state_is_refused_by_name():
         ops.query_nll_update(**arguments)
 
 
-def test_head_dim_without_a_kernel_is_refused_by_name():
-    q = draw(1, 2, 3, 80)
-    with pytest.raises(BackendUnavailable, match="calibrated_attention on cpu needs head_dim 64, 96 or 128, got 80"):
-        ops.calibrated_attention(q, q, q, scale=0.1, causal=True)
-    with pytest.raises(RuntimeError, match="head_dim must be 64, 96 or 128, got 80"):
-        torch.ops.pcbench.calibrated_attention(q, q, q, scale=0.1, causal=True)
+@pytest.mark.parametrize(("op", "lead", "make"), CALLS[:3], ids=lambda x: str(x)[:20])
+def test_head_dim_without_a_kernel_is_refused_by_name(op, lead, make):
+    arguments = {
+        name: x[..., :1].repeat_interleave(80, -1) if name in MODEL_TENSORS else x for name, x in make().items()
+    }
+    with pytest.raises(BackendUnavailable, match=f"{op} on cpu needs head_dim 64, 96 or 128, got 80"):
+        getattr(ops, op)(**arguments)
+    for functions in (torch.ops.pcbench, *(emulated_ops(library) for library in LIBRARIES)):
+        with pytest.raises(RuntimeError, match=f"{op}: head_dim must be 64, 96 or 128, got 80"):
+            getattr(functions, op)(**arguments)
+
+
+@pytest.fixture
+def gpu_tensors(monkeypatch):
+    """gpu_tensors(arguments): on a GPU that is not there; the library of its backend is, with code for sm_80."""
+    monkeypatch.setattr(libraries, "load", lambda backend: object())
+    monkeypatch.setattr("pcbench.ops.backends._reasons", {})
+    info = libraries.import_module("pcbench._build_info")
+    made = type("Info", (), vars(info) | {"backends": ["cpu", "cuda"], "arch_lists": {"cuda": ["sm_80"]}})
+    monkeypatch.setattr(libraries, "import_module", lambda name: made)
+    monkeypatch.setattr(libraries.TorchGpu, "here", lambda: TorchGpu("cuda", "T4", "sm_75"))
+    with FakeTensorMode():
+        yield lambda arguments: {
+            name: torch.empty(x.shape, dtype=x.dtype, device="cuda") if torch.is_tensor(x) else x
+            for name, x in arguments.items()
+        }
+
+
+@pytest.mark.parametrize(("op", "lead", "make"), CALLS, ids=lambda x: str(x)[:20])
+def test_gpu_without_code_is_refused_by_name(op, lead, make, gpu_tensors):
+    with pytest.raises(BackendUnavailable, match=f"{op}: this build has code for sm_80, got T4, which is sm_75"):
+        getattr(ops, op)(**gpu_tensors(make()))
+
+
+@pytest.mark.parametrize(("op", "lead", "make"), CALLS, ids=lambda x: str(x)[:20])
+def test_cpu_tensor_among_those_of_a_gpu_is_refused_by_name(op, lead, make, gpu_tensors):
+    arguments = make()
+    on_gpu = gpu_tensors(arguments)
+    for name in on_gpu:
+        if torch.is_tensor(on_gpu[name]) and name != lead:
+            with pytest.raises(ShapeError, match=f"{op}: {name} must be on cuda:0 as {lead} is, got cpu"):
+                getattr(ops, op)(**on_gpu | {name: arguments[name]})
 
 
 def test_capacity_beyond_the_kernels_is_refused():
@@ -160,7 +235,7 @@ def test_capacity_beyond_the_kernels_is_refused():
         ("calibrated_attention", attention(key_lengths=ints([9, 9])), "key_lengths", "q"),
         ("cached_attention", cached(), "slots", "q"),
         ("window_mass", window(), "lse", "q_last"),
-        ("merge_states", {"outs": draw(2, 1, 1, 3, 64), "lses": draw(2, 1, 1, 3)}, "lses", "outs"),
+        ("merge_states", merge(), "lses", "outs"),
         ("query_nll_update", nll(), "row_sum", "logits"),
         ("chunk_topk", topk(), "best_slots", "scores"),
         ("select_tokens", select(), "mass", "k"),
@@ -188,6 +263,25 @@ def test_changed_argument_that_overlaps_another_is_refused():
     state = draw(3)
     with pytest.raises(RuntimeError, match="query_nll_update: row_max must not overlap row_sum, got the same memory"):
         ops.query_nll_update(**nll(row_max=state, row_sum=state))
+
+
+@pytest.mark.parametrize(
+    ("op", "arguments", "changed", "read"),
+    [("query_nll_update", nll(), "row_target", "logits"), ("chunk_topk", topk(), "best_scores", "scores")],
+)
+def test_changed_argument_that_overlaps_an_input_is_refused(op, arguments, changed, read):
+    # the last elements of the input
+    arguments[changed] = arguments[read].flatten()[-arguments[changed].numel() :]
+    for functions in (ops, torch.ops.pcbench, *(emulated_ops(library) for library in LIBRARIES)):
+        with pytest.raises(RuntimeError, match=f"{op}: {changed} must not overlap {read}, got the same memory"):
+            getattr(functions, op)(**arguments)
+
+
+def test_memory_that_is_not_there_is_asked_for_by_name():
+    for functions in (ops, torch.ops.pcbench, *(emulated_ops(library) for library in LIBRARIES)):
+        with pytest.raises(RuntimeError, match=r"window_mass: memory for \[1, 1, 4, 1073741824000\] must be") as error:
+            functions.window_mass(**window(longest=1 << 30) | {"longest": 1000 << 30})
+        assert is_out_of_memory(error.value)
 
 
 def test_segments_outside_the_store_are_empty():
