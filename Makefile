@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml CMakeLists.txt $(shell find ext build_backend -type f 2>/dev/null)
+SOURCES := pyproject.toml CMakeLists.txt $(shell find ext build_backend -type f 2>/dev/null) $(shell find pcbench -name __init__.py)
 export PCBENCH_GOLDEN ?= $(realpath ../shared/golden)
 export PCBENCH_DATA ?= $(realpath ../shared/data)
 
@@ -27,8 +27,9 @@ check-style: $(VENV)/.pcbench-test
 benchmark: $(VENV)/.pcbench-test  ## kernels against their baselines, as interleaved ratios
 	$(BIN)/python -m pytest tests/benchmarks -q
 
-benchmark-compare: $(VENV)/.pcbench-test  ## the same, held against tests/benchmarks/baseline.json
-	$(BIN)/python -m pytest tests/benchmarks -q --compare-baseline
+benchmark-compare: $(VENV)/.pcbench-test  ## the same, held against tests/benchmarks/baseline.json; BASELINE=, MARKDOWN=
+	$(BIN)/python -m pytest tests/benchmarks -q --compare-baseline \
+		$(if $(BASELINE),--baseline $(BASELINE)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 format: $(VENV)/.pcbench-test     ## rewrite files in the project's format
 	$(BIN)/ruff format .

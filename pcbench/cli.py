@@ -14,18 +14,22 @@ from rich.console import Console
 from rich.table import Table
 
 from pcbench import registry
-from pcbench.errors import Interrupted, PcbenchError, unknown_name
+from pcbench.errors import DiskFull, Interrupted, PcbenchError, RankLost, unknown_name
 from pcbench.suites import suite_summaries
 
 __all__ = ["main"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PARITY, EXIT_INTERRUPTED = 1, 2, 3, 130
+# of errors that do not mean that nothing could run
+EXIT_CODES = {DiskFull: EXIT_ERROR, Interrupted: EXIT_INTERRUPTED, RankLost: EXIT_ERROR}
 LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
 
 # what typer raises for arguments it cannot use; the module it lives in differs between versions
 UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, add_completion=False, help="Official files of benchmarks.")
+app.add_typer(data_app, name="data")
 # a table in a file or a pipe is not squeezed into 80 columns
 out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -59,6 +63,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells with estimated time and memory.")] = False,
 ) -> None:
     """Measure a suite and write its report."""
+    from pcbench.harness import ranks
     from pcbench.harness.runner import Options, plan
     from pcbench.harness.runner import run as measure
     from pcbench.report import build
@@ -67,6 +72,8 @@ def run(
     if dry_run:
         return _print_plan(plan(options))
     run_folder, records = measure(options, err)
+    if ranks.rank():
+        return None
     page = build([run_folder.path])
     counts = Counter(record.status for record in records)
     out.print(", ".join(f"{n} {status}" for status, n in counts.items()), markup=False)
@@ -122,14 +129,56 @@ def _entries(what: str) -> dict[str, str]:
     """Name → one line about it; imports no torch."""
     if what == "suites":
         return suite_summaries()
-    if what in ("tasks", "models"):
-        tables = registry.task_tables() if what == "tasks" else registry.model_tables()
-        listed = {name: str(table["summary"]) for name, table in tables.items()}
-        other = {"ID or PATH": "a Hugging Face RoPE decoder in safetensors"} if what == "models" else {}
-        return listed | other
+    if what == "models":
+        listed = {name: str(table["summary"]) for name, table in registry.model_tables().items()}
+        return listed | {"ID or PATH": "a Hugging Face RoPE decoder in safetensors"}
+    if what == "tasks":
+        return _tasks()
     if what == "ops":
         return registry.op_summaries()
     return registry.scorer_summaries() if what == "scorers" else registry.summaries(registry.METHODS)
+
+
+def _tasks() -> dict[str, str]:
+    """Task → what it is and, where it needs files, whether they are there."""
+    from pcbench.tasks.files import is_there
+
+    listed = {}
+    for name, table in registry.task_tables().items():
+        how = f"; pcbench data fetch {table['fetch']}" if table.get("fetch") else ""
+        there = is_there(table["files"]) if "files" in table else None
+        state = "" if there is None else " (files are there)" if there else f" (no files{how})"
+        listed[name] = f"{table['summary']}{state}"
+    return listed
+
+
+@data_app.command("list")
+def list_sources(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List what can be fetched, and where it goes."""
+    from pcbench.tasks.fetch import sources
+    from pcbench.tasks.files import data_dir
+
+    listed = {name: source.summary for name, source in sources().items()}
+    if as_json:
+        out.print_json(json.dumps(listed))
+        return
+    table = Table("source", f"into {data_dir()}", show_edge=False, box=None, pad_edge=False)
+    for name, summary in listed.items():
+        table.add_row(name, summary)
+    out.print(table)
+
+
+@data_app.command("fetch")
+def fetch_source(
+    name: Annotated[str, typer.Argument(help="A name of `pcbench data list`.")],
+    trust_first_use: Annotated[
+        bool, typer.Option("--trust-first-use", help="Take files whose sha256 is not known and record it.")
+    ] = False,
+) -> None:
+    """Download official files; they have licences of their own."""
+    from pcbench.tasks.fetch import fetch
+
+    fetch(name, lambda line: out.print(line, markup=False), trust_first_use=trust_first_use)
 
 
 @app.command()
@@ -169,6 +218,36 @@ def report(
     from pcbench.report import build
 
     out.print(str(build(runs, page)), markup=False)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; the first is the baseline.")],
+    fail_on: Annotated[
+        str | None,
+        typer.Option(help="Exit with 3 where a ratio is this much worse, as 5%, and its interval excludes 1."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    comment: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write it as Markdown, too.")
+    ] = None,
+) -> None:
+    """Runs side by side: ratios to their in-run baselines, scores, memory, environment; needs no torch."""
+    from pcbench.report.compare import compare as hold_against
+    from pcbench.report.compare import read_margin
+    from pcbench.report.compare_text import headline, tables, terminal, write_markdown
+
+    found = hold_against(runs, None if fail_on is None else read_margin(fail_on))
+    if comment:
+        write_markdown(comment, f"pcbench: {headline(found)}", tables(found))
+    if as_json:
+        out.print_json(json.dumps(found.as_data()))
+    else:
+        for table in tables(found):
+            out.print(terminal(table))
+            out.print(table.note + "\n" if table.note else "", markup=False)
+        out.print(headline(found), markup=False)
+    raise typer.Exit(found.exit_code())
 
 
 @app.command()
@@ -250,5 +329,5 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("PCBENCH_TRACEBACK"):
             err.print_exception()
         err.print(str(error), markup=False)
-        code = EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_USAGE
+        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), EXIT_USAGE)
     sys.exit(code)

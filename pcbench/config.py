@@ -1,5 +1,6 @@
 """Strict tables: unknown keys are refused with the nearest name, values with where they stand."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -7,12 +8,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from pcbench.errors import ConfigError, unknown_name
 
-__all__ = ["Table", "bundled", "parse_value", "validate"]
+__all__ = ["T", "Table", "bundled", "every_key_optional", "parse_value", "validate"]
+
+# names as tasks and methods have them
+LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")
 
 
 class Table(BaseModel):
@@ -22,6 +26,12 @@ class Table(BaseModel):
 
 
 T = TypeVar("T", bound=Table)
+
+
+def every_key_optional(table: type[Table], *, without: Sequence[str] = ()) -> Any:
+    """A table class that may leave any key of `table` out: for tables that merge over one."""
+    fields = {n: (f.annotation | None, None) for n, f in table.model_fields.items() if n not in without}  # type: ignore[operator]
+    return create_model(f"Partial{table.__name__}", __base__=Table, **fields)  # type: ignore[call-overload]
 
 
 def validate(table: type[T], data: Mapping[str, Any], where: str) -> T:
@@ -77,10 +87,15 @@ def _tables(annotation: Any) -> list[type[BaseModel]]:
 
 
 def parse_value(text: str) -> Any:
-    """The value of a `--set key=value`: TOML where it parses (`[1, 2]`, `true`, `"x"`), else the text itself."""
+    """The value of a `--set key=value`: TOML where it parses (`[1, 2]`, `true`, `"x"`), else the text itself.
+
+    A list of words needs no quotes: `[qasper, lcc]`.
+    """
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
+        if LIST_OF_WORDS.fullmatch(text):
+            return [word.strip() for word in text[1:-1].split(",")]
         return text
 
 

@@ -5,7 +5,9 @@
     ├── ShapeError (ValueError)         a tensor has the wrong shape, dtype or layout
     ├── BackendUnavailable (RuntimeError)   this machine or build cannot run what was asked
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
+    ├── DiskFull                        no room to write down what was measured
     ├── ParityError                     a kernel disagrees with the reference
+    ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
 
 A message reads `<where>: <expected>, got <actual>; <what to do>` and has no final period.
@@ -18,9 +20,11 @@ __all__ = [
     "BackendUnavailable",
     "ConfigError",
     "DataMissing",
+    "DiskFull",
     "Interrupted",
     "ParityError",
     "PcbenchError",
+    "RankLost",
     "ShapeError",
     "unknown_name",
 ]
@@ -55,8 +59,16 @@ class DataMissing(PcbenchError, FileNotFoundError):
     """A model or a data file is not on this machine; the message says how to get it."""
 
 
+class DiskFull(PcbenchError):
+    """A file could not be written for want of room; what stood in it before still does."""
+
+
 class ParityError(PcbenchError):
     """A result disagrees with the float64 reference by more than its bound."""
+
+
+class RankLost(PcbenchError):
+    """A process of a torchrun ended before the run did; the message holds how to go on."""
 
 
 class Interrupted(PcbenchError):

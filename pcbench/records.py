@@ -1,22 +1,27 @@
 """A run's folder: manifest.json, records.jsonl, samples.jsonl and records.csv, readable after any interruption."""
 
 import csv
+import errno
+import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.errors import ConfigError, DataMissing, DiskFull, unknown_name
 from pcbench.types import Record, Sample
 
-__all__ = ["JSONL_ONLY", "RunFolder", "read_records"]
+__all__ = ["JSONL_ONLY", "RunFolder", "append_whole", "read_records", "write_whole"]
 
 # too long for a table cell
-JSONL_ONLY = ("samples_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
+JSONL_ONLY = ("samples_ms", "warmup_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
+# how a system says that a file has no more room: disk, quota, limit of a file's size
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T", Record, Sample)
 
@@ -31,6 +36,7 @@ class Lines(Generic[T]):
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path = path
+        self.kind: type[T] = kind
         self.names = {f.name for f in fields(kind)}
         self.adapter: TypeAdapter[T] = TypeAdapter(kind)
 
@@ -42,8 +48,9 @@ class Lines(Generic[T]):
         """
         if not self.path.exists():
             return []
-        complete = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [self._parse(line, number) for number, line in enumerate(complete, 1) if line]
+        # a line may have been cut inside a letter, so lines are cut before letters are read
+        complete = self.path.read_bytes().split(b"\n")[:-1]
+        return [self._parse(line.decode(), number) for number, line in enumerate(complete, 1) if line]
 
     def _parse(self, line: str, number: int) -> T:
         where = f"{self.path}:{number}"
@@ -63,13 +70,8 @@ class Lines(Generic[T]):
             ) from None
 
     def append(self, rows: Iterable[T]) -> None:
-        """Writes all rows with one write and waits until they are on the disk."""
-        text = "".join(_dumps(asdict(row)) + "\n" for row in rows)
-        if text:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+        """Adds all rows, or none where the disk is full."""
+        append_whole(self.path, "".join(_dumps(asdict(row)) + "\n" for row in rows))
 
     def replace(self, rows: Sequence[T]) -> None:
         """The file holds exactly `rows`, or, after an interruption, what it held before."""
@@ -81,12 +83,14 @@ class RunFolder:
 
     Args:
         path: the folder; `create` makes it.
+        rank: of the process that writes; those beyond 0 have files of their own until `arrange`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rank: int = 0) -> None:
         self.path = path
-        self.records = Lines(path / "records.jsonl", Record)
-        self.samples = Lines(path / "samples.jsonl", Sample)
+        ending = f"{rank}.jsonl" if rank else "jsonl"
+        self.records = Lines(path / f"records.{ending}", Record)
+        self.samples = Lines(path / f"samples.{ending}", Sample)
 
     def create(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -113,23 +117,39 @@ class RunFolder:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         write_whole(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
-    def keep_groups(self, finished: set[str]) -> None:
-        """Drops the records and samples of groups that are not in `finished`."""
+    def keep_groups(self, finished: set[str], cells: Iterable[str] = ()) -> None:
+        """Drops the records and samples of groups that are not in `finished`; the samples of `cells` stay."""
         records = [r for r in self.records.read() if r.group in finished]
-        cells = {r.cell for r in records}
+        cells = {*cells, *(r.cell for r in records)}
         self.records.replace(records)
         self.samples.replace([s for s in self.samples.read() if s.cell in cells])
+
+    def arrange(self, cells: Sequence[str]) -> None:
+        """Takes in the lines of every rank's files, each once, in the order of `cells` and of their prompts."""
+        place = {key: i for i, key in enumerate(cells)}
+        latest = {record.cell: record for record in self._of_all_ranks(self.records)}
+        self.records.replace(sorted(latest.values(), key=lambda r: place.get(r.cell, len(place))))
+        samples = {_identity(sample): sample for sample in self._of_all_ranks(self.samples)}
+        ordered = sorted(samples.values(), key=lambda s: (place.get(s.cell, len(place)), s.index or 0))
+        self.samples.replace(ordered)
+        for path in (*self._of_ranks(self.records.path), *self._of_ranks(self.samples.path)):
+            path.unlink()
+
+    def _of_ranks(self, path: Path) -> list[Path]:
+        return sorted(self.path.glob(f"{path.stem}.*.jsonl"))
+
+    def _of_all_ranks(self, lines: Lines[T]) -> list[T]:
+        return [row for path in (lines.path, *self._of_ranks(lines.path)) for row in Lines(path, lines.kind).read()]
 
     def write_csv(self) -> None:
         """records.csv: the records without what does not fit a table; dicts and lists as JSON."""
         names = [f.name for f in fields(Record) if f.name not in JSONL_ONLY]
-        path = self.path / "records.csv"
-        with path.with_suffix(".part").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(names)
-            for record in read_records(self.path):
-                writer.writerow([_cell(getattr(record, name)) for name in names])
-        path.with_suffix(".part").replace(path)
+        file = io.StringIO(newline="")
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for record in read_records(self.path):
+            writer.writerow([_cell(getattr(record, name)) for name in names])
+        write_whole(self.path / "records.csv", file.getvalue())
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -139,13 +159,53 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is either the old one or the new one, whatever interrupts."""
+    """Writes a file that is either the old one or the new one, whatever interrupts.
+
+    Raises:
+        DiskFull: there is no room; the old one stays.
+    """
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    part.unlink(missing_ok=True)
+    try:
+        append_whole(part, text)
+    except (OSError, DiskFull):
+        part.unlink(missing_ok=True)
+        raise
     part.replace(path)
+
+
+def _identity(sample: Sample) -> tuple[str, ...]:
+    """A numbered prompt is taken once in its cell; others may be timed again."""
+    return (sample.cell, sample.prompt_sha256) if sample.index is not None else (repr(sample),)
+
+
+def append_whole(path: Path, text: str) -> None:
+    """Adds a text to a file and waits until it is on the disk.
+
+    Raises:
+        DiskFull: there is no room; the file is as long as before.
+    """
+    rest = memoryview(text.encode())
+    # without a buffer: nothing is left to be written when the file is closed
+    with _disk(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFull(f"{path}: room on the disk, got {error.strerror}; make room") from error
 
 
 def _dumps(value: object) -> str:

@@ -37,6 +37,7 @@ SCORERS = {
     "infinitebench-2024-08": "pcbench.tasks.scorers.infinitebench:august",
     "ruler": "pcbench.tasks.scorers.ruler:ruler",
     "gsm8k": "pcbench.tasks.scorers.gsm8k:gsm8k",
+    "longbench-v2": "pcbench.tasks.scorers.longbench_v2:v2",
     "needle": "pcbench.tasks.scorers.needle:needle",
     # these explain other people's numbers
     "longbench-official+indel-unrounded": "pcbench.tasks.scorers.longbench:indel_unrounded",
@@ -45,15 +46,21 @@ SCORERS = {
     "uncomp": "pcbench.tasks.scorers.uncomp:uncomp",
 }
 
-# what builds the prompts of a task from its table
+# what builds the prompts of a task from its table, and from a record where it has a file
 GENERATORS = {
     "noise": "pcbench.tasks.synthetic:noise",
     "prose": "pcbench.tasks.synthetic:prose",
     "needles": "pcbench.tasks.synthetic:needles",
+    "scattered": "pcbench.tasks.synthetic:scattered",
     "pairs": "pcbench.tasks.puzzles:pairs",
     "extremes": "pcbench.tasks.puzzles:extremes",
     "calculation": "pcbench.tasks.puzzles:calculation",
     "program": "pcbench.tasks.puzzles:program",
+    "longbench": "pcbench.tasks.longbench:longbench",
+    "longbench_v2": "pcbench.tasks.longbench:longbench_v2",
+    "infinitebench": "pcbench.tasks.infinitebench:infinitebench",
+    "ruler": "pcbench.tasks.ruler:ruler",
+    "gsm8k": "pcbench.tasks.gsm8k:gsm8k",
     "variables": "pcbench.tasks.tracing:variables",
     "common_words": "pcbench.tasks.tracing:common_words",
     "frequent_words": "pcbench.tasks.tracing:frequent_words",
@@ -62,11 +69,22 @@ GENERATORS = {
 
 @cache
 def task_tables() -> dict[str, dict[str, Any]]:
-    """Task id → its table, from every file of pcbench/tasks/data."""
+    """Task id → its table, from every file of pcbench/tasks/data.
+
+    A file's table `defaults` stands under all others of the file, and under it the table that a `like` names;
+    `{dataset}` in a text of `files` is the table's own.
+    """
     tables: dict[str, dict[str, Any]] = {}
     for file in sorted(files("pcbench").joinpath("tasks/data").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".toml"):
-            tables |= tomllib.loads(file.read_text(encoding="utf-8"))
+            found = tomllib.loads(file.read_text(encoding="utf-8"))
+            defaults = found.pop("defaults", {})
+            for name, table in found.items():
+                base = tables[table.pop("like")] if "like" in table else {}
+                merged = base | defaults | table
+                if "files" in merged:
+                    merged["files"] = [path.format(**merged) for path in merged["files"]]
+                tables[name] = merged
     return tables
 
 

@@ -45,7 +45,10 @@ def test_validate_takes_no_bool_for_a_number():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("[1, 2]", [1, 2]), ("true", True), ('"a b"', "a b"), ("a/b", "a/b"), ("1e-1", 0.1), ("", "")],
+    [
+        *[("3", 3), ("[1, 2]", [1, 2]), ("true", True), ('"a b"', "a b"), ("a/b", "a/b"), ("1e-1", 0.1), ("", "")],
+        *[("[qasper, repobench-p]", ["qasper", "repobench-p"]), ("[lcc]", ["lcc"]), ("[a b]", "[a b]"), ("[]", [])],
+    ],
 )
 def test_parse_value_reads_toml_or_text(text, value):
     assert parse_value(text) == value

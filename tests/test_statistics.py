@@ -1,7 +1,22 @@
 import numpy as np
 import pytest
 
-from pcbench.statistics import mcnemar, mean_intervals, percentile, ratio_interval, wilson_interval
+from pcbench.statistics import (
+    Difference,
+    average_difference,
+    mcnemar,
+    mean_intervals,
+    median_interval,
+    outliers,
+    paired_difference,
+    percentile,
+    ratio_change,
+    ratio_interval,
+    repeats_that_tell,
+    score_interval,
+    settled,
+    wilson_interval,
+)
 
 
 def test_percentile_is_linear_between_samples():
@@ -87,3 +102,145 @@ def test_mcnemar_equals_the_binomial_tail():
 def test_mcnemar_refuses_what_is_not_right_or_wrong(a, b):
     with pytest.raises(ValueError, match="mcnemar: two equally long lists of 0 and 1"):
         mcnemar(a, b)
+
+
+# two-sided 5 % critical values of U: Mann and Whitney's test is significant at and below
+@pytest.mark.parametrize(("n", "m", "critical"), [(4, 4, 0), (5, 5, 2), (8, 6, 8), (10, 10, 23), (20, 20, 127)])
+def test_ratio_change_leaves_out_as_many_differences_as_the_published_tables(n, m, critical):
+    rng = np.random.default_rng(n)
+    before, after = rng.lognormal(0, 1, n), rng.lognormal(0.3, 1, m)
+    differences = np.sort((np.log(after)[:, None] - np.log(before)).ravel())
+    factor, low, high = ratio_change(before.tolist(), after.tolist())
+    assert low == pytest.approx(np.exp(differences[critical]))
+    assert high == pytest.approx(np.exp(differences[-1 - critical]))
+    assert factor == pytest.approx(np.exp(np.median(differences)))
+
+
+def test_ratio_change_has_no_interval_where_repeats_can_exclude_nothing():
+    assert ratio_change([1.0] * 3, [2.0] * 3) == (2.0, None, None)
+    assert ratio_change([1.0] * 5, [2.0] * 5, 0.999)[1:] == (None, None)
+    for confidence in (0.95, 0.99, 0.999):
+        enough = repeats_that_tell(confidence)
+        assert ratio_change([1.0] * enough, [2.0] * enough, confidence)[1] == pytest.approx(2.0)
+        assert ratio_change([1.0] * (enough - 1), [2.0] * (enough - 1), confidence)[1] is None
+    assert [repeats_that_tell(c) for c in (0.95, 0.99, 0.999)] == [4, 5, 7]
+
+
+@pytest.mark.parametrize("repeats", [4, 7, 20])
+def test_ratio_change_covers_the_true_factor_at_least_as_often_as_it_says(repeats):
+    rng = np.random.default_rng(repeats)
+    hits = 0
+    for _ in range(400):
+        before, after = rng.standard_t(2, (2, repeats)) * 0.1
+        _, low, high = ratio_change(np.exp(before).tolist(), np.exp(after + 0.1).tolist())
+        hits += low <= np.exp(0.1) <= high
+    assert hits >= 0.93 * 400
+
+
+def test_ratio_change_is_hardly_moved_by_a_burst():
+    quiet = [1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.01, 0.99, 1.02, 0.98]
+    factor, low, high = ratio_change(quiet, [*quiet[:-2], 30.0, 40.0])
+    assert 1.0 <= factor < 1.02
+    assert low < 1 < high
+
+
+def test_ratio_change_refuses_an_empty_side():
+    with pytest.raises(ValueError, match="at least one ratio on each side, got 0 and 2"):
+        ratio_change([], [1.0, 2.0])
+
+
+def test_score_interval_is_wilson_for_right_or_wrong_and_else_the_bootstrap():
+    assert score_interval([1, 0, 1]) == (2 / 3, *wilson_interval(2, 3))
+    values = [0.1, 0.4, 0.3, 0.9, 0.2]
+    assert score_interval(values) == mean_intervals({"": values}, [])[1][""]
+    assert score_interval(values[:4]) == (pytest.approx(0.425), None, None)
+
+
+def test_paired_difference_ignores_what_both_share():
+    shared = np.random.default_rng(3).random(40)
+    found = paired_difference((0.5 * shared + 0.1).tolist(), (0.5 * shared).tolist())
+    assert found == pytest.approx((0.1, 0.1, 0.1, None))
+    assert found.words() == "higher"
+
+
+def test_paired_difference_covers_none_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    said = []
+    for _ in range(200):
+        prompts = rng.random(60)
+        a, b = (np.clip(prompts + rng.normal(0, 0.2, 60), 0, 1).tolist() for _ in "ab")
+        said.append(paired_difference(a, b).words())
+    assert said.count("no significant difference") >= 180
+
+
+def test_paired_difference_has_mcnemars_p_only_for_right_or_wrong():
+    a, b = [1] * 9 + [0] + [1] * 30, [0] * 9 + [1] + [1] * 30
+    assert paired_difference(a, b).p == mcnemar(a, b)
+    assert paired_difference([0.5, *a[1:]], b).p is None
+
+
+def test_paired_difference_under_five_prompts_has_no_interval():
+    assert paired_difference([1, 1, 1, 1], [0, 0, 0, 0]) == (1.0, None, None, 0.125)
+    with pytest.raises(ValueError, match="paired_difference: two equally long lists, got 1 and 2"):
+        paired_difference([1], [1, 0])
+
+
+def test_average_difference_weighs_datasets_alike():
+    pairs = {"small": ([1.0] * 5, [0.0] * 5), "large": ([0.0] * 50, [0.0] * 50)}
+    assert average_difference(pairs) == (0.5, 0.5, 0.5, None)
+    assert average_difference({"one": ([1.0], [0.0]), "other": ([0.0] * 9, [0.0] * 9)}) == (0.5, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (Difference(0.1, -0.1, 0.3, None), "no significant difference"),
+        (Difference(0.0, 0.0, 0.0, 1.0), "no significant difference"),
+        (Difference(0.1, 0.05, 0.3, None), "higher"),
+        (Difference(-0.1, -0.3, -0.05, 0.01), "lower"),
+        # five of five: the bootstrap of equal differences has no width, the exact test knows better
+        (Difference(1.0, 1.0, 1.0, 0.0625), "no significant difference"),
+        (Difference(1.0, None, None, 0.125), "an interval needs 5 prompts"),
+    ],
+)
+def test_words_claim_a_difference_only_where_interval_and_p_agree(difference, words):
+    assert difference.words() == words
+
+
+def test_median_interval_covers_the_true_median_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for seed in range(200):
+        low, high = median_interval(rng.lognormal(0.0, 0.2, 15).tolist(), seed)
+        hits += low <= 1.0 <= high
+    assert hits >= 180
+
+
+def test_median_interval_is_null_under_five_values_and_seeded():
+    assert median_interval([1.0, 2.0, 3.0, 4.0]) is None
+    values = [3.0, 1.0, 4.0, 1.5, 9.0]
+    low, high = median_interval(values)
+    assert 1.0 <= low <= percentile(values, 50) <= high <= 9.0
+    assert median_interval(values) == (low, high)
+
+
+def test_outliers_are_beyond_the_fences():
+    # quartiles 2 and 4: fences at -1 and 7
+    assert outliers([1.0, 2.0, 3.0, 4.0, 7.0]) == 0
+    assert outliers([1.0, 2.0, 3.0, 4.0, 7.1]) == 1
+    assert outliers([-50.0, 2.0, 3.0, 3.0, 4.0, 70.0]) == 2
+    assert outliers([5.0]) == 0
+
+
+def test_settled_needs_five_samples_and_a_narrow_interval():
+    narrow, wide = [10.0, 10.1, 9.9, 10.0, 10.05, 9.95], [10.0, 20.0, 5.0, 12.0, 8.0, 30.0]
+    assert not settled([narrow[:4]], 0.5)
+    assert settled([narrow], 0.02)
+    assert not settled([wide], 0.02)
+
+
+def test_settled_looks_at_ratios_to_the_first():
+    drift = [10.0, 12.0, 15.0, 19.0, 24.0, 30.0]
+    assert not settled([drift], 0.02)
+    assert settled([drift, [x / 2 for x in drift]], 0.02)
+    assert not settled([drift, [x / 2 for x in drift], [3.0] * 6], 0.02)

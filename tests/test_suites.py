@@ -100,7 +100,7 @@ def test_load_suite_keeps_only_the_named_methods(suite_file):
                 "sets": ["cell.parallel_comp.backend=reference", "suite.context_tokens=[128]"],
                 "methods": ["parallel_comp"],
             },
-            "mine.toml: at least one cell, got none; raise reference_up_to",
+            "mine.toml: at least one cell, got none; raise up_to or reference_up_to",
         ),
         ({"methods": ["ful"]}, '--method: unknown method "ful"; did you mean "full"?'),
     ],
@@ -131,6 +131,32 @@ def test_load_suite_finds_errors_in_the_file(suite_file, tmp_path, old, new, mes
     with pytest.raises(ConfigError) as caught:
         load_suite(suite_file, "cpu")
     assert str(caught.value).startswith(message)
+
+
+def test_load_suite_holds_the_folder_of_official_files(suite_file, tmp_path):
+    sets = ["data.dir=/nowhere-else", "suite.repeats=3", f"data.dir={tmp_path}"]
+    suite = load_suite(suite_file, "cpu", sets=sets)
+    assert (suite.data_dir, suite.settings.repeats) == (str(tmp_path), 3)
+    assert load_suite(suite_file, "cpu").data_dir is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data.dir=/nowhere", "mine.toml: --set data.dir: a folder, got '/nowhere'; name one that is there"),
+        ("data.dir", "mine.toml: --set data.dir: a folder, got ''"),
+        ("data.folder=x", 'mine.toml: --set data.folder: unknown name "data.folder"; did you mean "data.dir"?'),
+    ],
+)
+def test_load_suite_says_what_is_wrong_with_the_folder(suite_file, text, message):
+    with pytest.raises(PcbenchError) as caught:
+        load_suite(suite_file, "cpu", sets=[text])
+    assert str(caught.value).startswith(message)
+
+
+def test_a_suite_of_kernels_refuses_a_folder_of_official_files(tmp_path):
+    with pytest.raises(ConfigError, match="kernels read no files"):
+        load_suite("kernels", "cpu", sets=[f"data.dir={tmp_path}"])
 
 
 def test_load_suite_names_a_missing_file_and_a_near_suite():

@@ -1,8 +1,12 @@
 """Tiny models with random weights and prompts for them."""
 
 import os
+import resource
 import signal
+import subprocess
+import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -66,12 +70,14 @@ def continued(method, prompt, steps=3):
 
 
 class Broken:
-    """A method for tests of the harness; `how` names what goes wrong in its prefill."""
+    """A method for tests of the harness; `how` names what goes wrong in its prefill of `above` tokens and more."""
 
     class Config(Table):
         how: str
+        above: int = 0
+        pid_file: str = ""
 
-        def resolve(self, spec, device):
+        def resolve(self, spec, device, task=""):
             return self
 
         def cost(self, spec, tokens):
@@ -80,16 +86,44 @@ class Broken:
     backends = ("ops",)
 
     def __init__(self, config, runner):
-        self.how = config.how
+        self.config, self.how = config, config.how
 
     def prefill(self, prompt, stages):
+        if self.how == "refuses" or prompt.context_tokens < self.config.above:
+            raise ConfigError("broken: a method that works, got this one; choose another")
         if self.how == "memory":
             return torch.empty(1 << 50, dtype=torch.uint8)
+        if self.how == "limit":
+            # what the system gives this process from now on: 64 MiB more than it has
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            more = pages * resource.getpagesize() + (64 << 20)
+            resource.setrlimit(resource.RLIMIT_AS, (more, resource.RLIM_INFINITY))
+            return torch.ones(256 << 20, dtype=torch.uint8)
         if self.how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.how == "refuses":
-            raise ConfigError("broken: a method that works, got this one; choose another")
+        if self.how == "hangs":
+            child = subprocess.Popen(["sleep", "600"])
+            Path(self.config.pid_file).write_text(str(child.pid))
+            time.sleep(600)
         raise RuntimeError("something that nobody expected\nwith a second line")
 
     def step(self, prefilled, token):
         raise AssertionError("never prefilled")
+
+
+class Wrong:
+    """The CPU backend with one op that is off by a little."""
+
+    backend = "cpu"
+
+    def __getattr__(self, name):
+        real = getattr(ops.backend("reference"), name)
+        if name != "cached_attention":
+            return real
+
+        def off(q, *args, **kwargs):
+            out, lse = real(q, *args, **kwargs)
+            out[..., -1, :] *= 1 + 1e-4
+            return out, lse
+
+        return off

@@ -1,26 +1,57 @@
 """Plans of a suite → cells whose method, config and backend are settled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.config import validate
-from pcbench.errors import ConfigError, unknown_name
+from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
-from pcbench.suites import Plan, Suite
+from pcbench.suites import AccuracySettings, Plan, Suite
+from pcbench.tasks import size
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
-__all__ = ["Prepared", "prepare_cells"]
+__all__ = ["Effort", "Prepared", "prepare_cells"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a cell is measured; none of it is part of what it is.
+
+    Args:
+        repeats: timed passes before the stop rule is asked.
+        relative_error: the rule's; None takes every prompt.
+        warmup_up_to: untimed passes at most.
+        flush_caches: before every timed pass.
+        budget_bytes: for what `harness.fit` asks; None does not ask.
+    """
+
+    repeats: int = 1
+    relative_error: float | None = None
+    warmup_up_to: int = 1
+    flush_caches: bool = False
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cell with the class and the resolved config that will run it."""
+    """A cell with the class and the resolved config that will run it.
+
+    Args:
+        cell: what becomes a record.
+        method, config: its class and its resolved parameters.
+        new_tokens: of an answer at most; None takes the task's own limit.
+        where: the cell's table in the suite's file.
+        missing: why there are no prompts; None where there are.
+    """
 
     cell: Cell
     method: Any
     config: Any
-    new_tokens: int
+    new_tokens: int | None
+    where: str
+    missing: str | None = None
+    effort: Effort = field(default_factory=Effort)
 
 
 def prepare_cells(suite: Suite, spec: ModelSpec, device: DeviceKind, limit: int | None = None) -> list[Prepared]:
@@ -47,8 +78,8 @@ def prepare_cells(suite: Suite, spec: ModelSpec, device: DeviceKind, limit: int 
 def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limit: int | None) -> Prepared:
     settings, workload, table = suite.settings, plan.workload, plan.table
     method = load(METHODS, "method", table.method, f"{plan.where}.method")
-    config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device)
-    prompts = settings.repeats if workload.timed else workload.prompts or settings.repeats
+    config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device, workload.task)
+    prompts, missing = _prompts(suite, plan)
     prompts = min(prompts, limit) if limit else prompts
     cell = Cell(
         suite=suite.name,
@@ -67,7 +98,35 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
         timed=workload.timed,
         prompts=prompts,
     )
-    return Prepared(cell, method, config, workload.new_tokens)
+    return Prepared(cell, method, config, workload.new_tokens, plan.where, missing, _effort(suite, prompts))
+
+
+def _effort(suite: Suite, prompts: int) -> Effort:
+    settings = suite.settings
+    if isinstance(settings, AccuracySettings):
+        return Effort()
+    return Effort(
+        repeats=min(settings.repeats, prompts),
+        relative_error=settings.relative_error,
+        warmup_up_to=settings.warmup_up_to,
+        flush_caches=settings.flush_caches,
+        budget_bytes=settings.budget_bytes,
+    )
+
+
+def _prompts(suite: Suite, plan: Plan) -> tuple[int, str | None]:
+    """How many prompts a cell has, and why there are none."""
+    settings, workload = suite.settings, plan.workload
+    if not isinstance(settings, AccuracySettings):
+        most = settings.repeats_up_to or settings.repeats
+        return most if workload.timed else workload.prompts or settings.repeats, None
+    try:
+        records = size(workload.task, plan.context_tokens)
+    except DataMissing as error:
+        return 0, str(error)
+    if records is None and workload.prompts is None:
+        raise ConfigError(f"{suite.where}: suite.prompts: a number for {workload.task}, which is generated; add it")
+    return min(n for n in (records, workload.prompts) if n is not None), None
 
 
 def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:

@@ -6,6 +6,8 @@ from typing import get_args
 from pcbench import ops
 from pcbench.measure.devices import Build
 from pcbench.measure.environment import environment
+from pcbench.measure.meters import open_meter
+from pcbench.measure.telemetry import NoMeter
 from pcbench.models import smollm2
 from pcbench.types import DeviceKind
 
@@ -34,6 +36,11 @@ def diagnose() -> list[Finding]:
     for name in ("cpu", "cuda", "hip"):
         why = ops.why_not(name)
         findings.append(Finding(f"backend {name}", why is None, why or "kernels loaded"))
+    for kind in get_args(DeviceKind):
+        if kind != "cpu" and build.why_not(kind) is None:
+            meter = open_meter(kind)
+            why = meter.reason if isinstance(meter, NoMeter) else None
+            findings.append(Finding(f"telemetry {kind}", why is None, why or meter.name))
     installed = smollm2.is_installed()
     findings.append(Finding(f"model {smollm2.NAME}", installed, "installed" if installed else smollm2.INSTALL))
     return findings

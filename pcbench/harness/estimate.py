@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pcbench import ops
+from pcbench.harness.group import wants_peak
 from pcbench.harness.runner import Planned
-from pcbench.measure.ceilings import Ceilings, matmul_flops_per_s, measure_ceilings
+from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device
 from pcbench.measure.kernel_timing import SAMPLE_MS
 from pcbench.suites import KernelSuite
@@ -17,8 +18,8 @@ __all__ = ["Estimate", "estimates"]
 
 # a model's forward reaches about this share of a large matmul's rate
 FORWARD_SHARE = 0.6
-# warm-up with parity, and the pass of its own process that peak memory is read from
-UNTIMED_PASSES = 2
+# a kernel's first call and the one that finds how it is timed
+KERNEL_WARM_CALLS = 2
 # a call reaches about this share of what it is bound by, stock code and the reference included
 KERNEL_SHARE = 0.25
 # the float64 truth and the reference's own error cost about so many calls
@@ -53,24 +54,35 @@ def estimates(planned: Planned) -> Iterator[Estimate]:
     if isinstance(planned.suite, KernelSuite):
         yield from _kernels(planned.cells, measure_ceilings(device, dtype))
     else:
-        yield from _prefills(planned, matmul_flops_per_s(device, dtype) * FORWARD_SHARE)
+        yield from _prefills(planned, measure_ceilings(device, dtype))
 
 
-def _prefills(planned: Planned, rate: float) -> Iterator[Estimate]:
+def _prefills(planned: Planned, ceilings: Ceilings) -> Iterator[Estimate]:
+    """Prefills are bound by matmuls, decoding by reading the weights; with a stop rule all prompts are counted."""
     spec = planned.spec
+    assert spec is not None, "a suite of methods has a model"
     for prepared in planned.cells:
         cell = prepared.cell
         itemsize = getattr(torch, cell.dtype).itemsize
         cost = prepared.config.cost(spec, cell.context_tokens)
-        passes = cell.prompts + (UNTIMED_PASSES if cell.timed else 1)
+        peak = wants_peak(cell)
+        passes = cell.prompts + prepared.effort.warmup_up_to + peak
+        prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
+        # how long an answer is that ends by a task's own rules, no formula says
+        steps = max(0, (prepared.new_tokens or 0) - 1)
+        decode = steps * spec.parameters * itemsize / ceilings.bytes_per_s
         yield Estimate(
             cell=cell.name,
             key=cell.key,
             passes=passes,
-            seconds=passes * cost.flops / rate + (CHILD_S if cell.timed else 0.0),
+            seconds=passes * prefill + (cell.prompts + peak) * decode + (CHILD_S if peak else 0.0),
             sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
-            why_not=None if cell.backend == "torch" else ops.why_not(cell.backend, head_dim=spec.head_dim),
+            why_not=prepared.missing or _why_not(cell.backend, spec.head_dim),
         )
+
+
+def _why_not(backend: str, head_dim: int) -> str | None:
+    return None if backend == "torch" else ops.why_not(backend, head_dim=head_dim)
 
 
 def _kernels(cells: list[Any], ceilings: Ceilings) -> Iterator[Estimate]:
@@ -78,7 +90,7 @@ def _kernels(cells: list[Any], ceilings: Ceilings) -> Iterator[Estimate]:
         cell = prepared.cell
         work = prepared.shape.work(getattr(torch, cell.dtype).itemsize)
         once = max(work.flops / ceilings.flops_per_s, work.bytes / ceilings.bytes_per_s) / KERNEL_SHARE
-        passes = cell.prompts + (UNTIMED_PASSES if cell.backend == "torch" else PARITY_PASSES)
+        passes = cell.prompts + (KERNEL_WARM_CALLS if cell.backend == "torch" else PARITY_PASSES)
         seconds = cell.prompts * max(once, SAMPLE_MS / 1e3) + (passes - cell.prompts) * once
         why_not = None if cell.backend == "torch" else ops.why_not(cell.backend, prepared.op)
         yield Estimate(cell.name, cell.key, passes, seconds, {"read and written": int(work.bytes)}, why_not)

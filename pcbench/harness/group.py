@@ -4,63 +4,36 @@ import gc
 import math
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
 from pcbench import ops
-from pcbench.errors import BackendUnavailable, ConfigError, ShapeError
+from pcbench.errors import BackendUnavailable, ConfigError, RankLost, ShapeError
 from pcbench.harness.cells import Prepared
 from pcbench.harness.decoding import decode
-from pcbench.harness.peak import Peak, peak_of
-from pcbench.harness.prompts import build_example, device_prompt, key_chunk
-from pcbench.measure.devices import torch_device
-from pcbench.measure.timing import StageClock, timed
+from pcbench.harness.fit import fit
+from pcbench.harness.lane import Lane
+from pcbench.harness.peak import peak_of
+from pcbench.harness.prompts import build_example, device_prompt, key_chunk, key_depth
+from pcbench.measure.kernel_timing import flush_caches
+from pcbench.measure.meters import open_meter
+from pcbench.measure.telemetry import others_on_gpu, sampled, throttled
+from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
+from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
-from pcbench.types import Method, Sample, Status
+from pcbench.types import Cell, Kind, Sample
 
-__all__ = ["Group", "Lane", "is_out_of_memory"]
+__all__ = ["UNSCORED", "Group", "first_line", "is_out_of_memory", "wants_peak"]
 
 # tokens decoded in the parity pass, so that decoding is checked too
 PARITY_STEPS = 2
-
-
-@dataclass
-class Lane:
-    """One cell on its way to a record."""
-
-    prepared: Prepared
-    clock: StageClock
-    method: Method | None = None
-    status: Status = "ok"
-    reason: str | None = None
-    trace: str | None = None
-    warnings: list[str] = field(default_factory=list)
-    parity: dict[str, dict[str, float]] | None = None
-    samples_ms: list[float] = field(default_factory=list)
-    step_ms: list[float] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    chunk_tokens: int | None = None
-    chunks: int | None = None
-    kept_tokens: int | None = None
-    kv_bytes: int | None = None
-    kv_bytes_predicted: int | None = None
-    peak: Peak = field(default_factory=lambda: Peak(None))
-
-    @classmethod
-    def ended(cls, prepared: Prepared, status: Status, reason: str) -> "Lane":
-        """A cell that never began."""
-        lane = cls(prepared, StageClock(torch_device(prepared.cell.device)))
-        lane.end(status, reason)
-        return lane
-
-    def end(self, status: Status, reason: str) -> None:
-        """No more passes for this cell."""
-        self.status, self.reason = status, reason
-        self.method = None
-        self.samples_ms.clear()
+# kinds whose answers are not scored: decoding goes on to a fixed length, or one prompt says nothing
+UNSCORED: tuple[Kind, ...] = ("throughput", "memory")
+# how an allocator says that there is no more
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
 class Group:
@@ -75,6 +48,7 @@ class Group:
     def __init__(self, cells: list[Prepared], runner: HFRunner, say: Callable[[str], None]) -> None:
         self.runner, self.say = runner, say
         self.device = runner.device
+        self.meter = open_meter(cells[0].cell.device)
         self.lanes = [Lane(prepared, StageClock(self.device)) for prepared in cells]
 
     def measure(self) -> list[Lane]:
@@ -86,20 +60,30 @@ class Group:
             for lane in self.lanes:
                 lane.end("unsupported", str(error))
             return self.lanes
+        others = others_on_gpu(self.meter)
         for lane in self.lanes:
+            lane.warn(others)
             self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
             self._guarded(lane, lambda lane=lane: self._first_pass(lane, examples[0]))  # type: ignore[misc]
         for i, example in enumerate(examples):
             for lane in self.lanes:
                 self.say(f"{lane.prepared.cell.name}: prompt {i + 1} of {len(examples)}")
                 self._guarded(lane, lambda lane=lane, example=example: self._pass(lane, example))  # type: ignore[misc]
+            if self._settled(i + 1):
+                break
         for lane in self.lanes:
-            if lane.status == "ok" and lane.prepared.cell.timed:
-                self.say(f"{lane.prepared.cell.name}: peak memory")
-                lane.peak = peak_of(lane.prepared, torch.get_num_threads())
-                if lane.peak.reason:
-                    lane.warnings.append(f"peak memory: {lane.peak.reason}")
+            lane.warn(throttled(lane.readings))
+            self._guarded(lane, lambda lane=lane: self._fit(lane, examples[0]))  # type: ignore[misc]
+            self._peak(lane)
         return self.lanes
+
+    def _settled(self, passes: int) -> bool:
+        """Whether the suite's stop rule says that more passes would tell nothing new."""
+        effort = self.lanes[0].prepared.effort
+        times = [lane.samples_ms for lane in self.lanes if lane.samples_ms]
+        if effort.relative_error is None or passes < effort.repeats or not times:
+            return False
+        return settled(times, effort.relative_error)
 
     def _open(self, lane: Lane) -> None:
         """Makes the method on the cell's backend."""
@@ -107,65 +91,104 @@ class Group:
         backend = "reference" if cell.backend == "torch" else cell.backend
         lane.method = lane.prepared.method(lane.prepared.config, replace(self.runner, ops=ops.backend(backend)))
 
+    @torch.inference_mode()
     def _first_pass(self, lane: Lane, example: Example) -> None:
-        """Warms up and holds every op against the float64 reference on the cell's own tensors."""
-        cell = lane.prepared.cell
+        """Holds every op against the float64 reference on the cell's own tensors, and warms up."""
+        cell, passes = lane.prepared.cell, lane.prepared.effort.warmup_up_to
         self.say(f"{cell.name}: warm-up and parity")
         prompt = device_prompt(example, self.device)
-        if cell.backend == "torch":
-            if cell.timed:
-                with torch.inference_mode():
-                    lane.method.prefill(prompt, StageClock(self.device))  # type: ignore[union-attr]
-            return
-        watched = WatchedRunner.of(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
-        method = lane.prepared.method(lane.prepared.config, watched)
-        with torch.inference_mode():
+        if cell.backend != "torch":
+            passes -= 1
+            watched = WatchedRunner.of(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
+            method = lane.prepared.method(lane.prepared.config, watched)
             prefilled = method.prefill(prompt, StageClock(self.device))
             decode(method, prefilled, 1 + PARITY_STEPS, (), self.device)
-        lane.parity = watched.watch.worst()
-        wrong = [op for op, found in lane.parity.items() if not found["err"] <= found["bound"]]
-        if wrong:
-            lane.end("parity_failed", f"{', '.join(wrong)} disagrees with the float64 reference")
+            lane.parity = watched.watch.worst()
+            wrong = [op for op, found in lane.parity.items() if not found["err"] <= found["bound"]]
+            if wrong:
+                lane.end("parity_failed", f"{', '.join(wrong)} disagrees with the float64 reference")
+        if cell.timed and lane.method is not None:
+            prefill, aside = lane.method.prefill, StageClock(self.device)
+            lane.warmup_ms = warm_up(lambda: clocked(lambda: prefill(prompt, aside), self.device)[1].ms, passes)
+            if passes > 1 and not is_steady(lane.warmup_ms):
+                lane.warn(f"not steady after {len(lane.warmup_ms)} passes of warm-up")
 
     @torch.inference_mode()
     def _pass(self, lane: Lane, example: Example) -> None:
         """One prompt: the timed prefill, the answer, the score."""
-        cell, method = lane.prepared.cell, lane.method
+        cell, method, clock = lane.prepared.cell, lane.method, lane.clock
         if method is None:
             return
         prompt = device_prompt(example, self.device)
-        prefilled, ms = timed(lambda: method.prefill(prompt, lane.clock), self.device)
-        lane.clock.end_pass()
-        answered = decode(method, prefilled, example.new_tokens, self.runner.spec.eos_ids, self.device)
+        fixed_length = cell.kind == "throughput"
+        eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
+        if lane.prepared.effort.flush_caches:
+            flush_caches(self.device)
+        with sampled(self.meter, lane.readings):
+            prefilled, elapsed = clocked(lambda: method.prefill(prompt, clock), self.device)
+            with clock("decode"):
+                answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
+        clock.end_pass()
         if cell.timed:
-            lane.samples_ms.append(ms)
+            lane.samples_ms.append(elapsed.ms)
+            lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
             lane.step_ms += answered.step_ms
         task = load_task(cell.task, "task")
         prediction = self.runner.tokenizer.decode(answered.tokens)
-        trained = self.runner.spec.trained
-        kept = prefilled.kept_chunks
-        lane.samples.append(
-            Sample(
-                cell=cell.key,
-                task=f"{cell.task}@{task.version}",
-                id=example.id,
-                prediction=prediction,
-                answers=list(example.answers),
-                score=score(task, prediction, example.answers) if trained else None,
-                scorer=task.scorer_id if trained else None,
-                prompt_sha256=example.sha256,
-                kept_chunks=None if kept is None else kept.tolist(),
-                chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
-                key_chunk=key_chunk(example, prefilled.spans),
-                prefill_ms=ms if cell.timed else None,
-            )
+        scored = self.runner.spec.trained and cell.kind not in UNSCORED
+        kept, spans = prefilled.kept_chunks, prefilled.spans
+        sample = Sample(
+            cell=cell.key,
+            task=f"{cell.task}@{task.version}",
+            id=example.id,
+            prediction=prediction,
+            answers=list(example.answers),
+            score=score(task, prediction, example.answers, example.classes) if scored else None,
+            scorer=task.scorer_id if scored else None,
+            prompt_sha256=example.sha256,
+            kept_chunks=None if kept is None else kept.tolist(),
+            chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
+            key_chunk=key_chunk(example, spans),
+            prefill_ms=elapsed.ms if cell.timed else None,
+            tokens=prompt.context_tokens - prompt.new_tokens,
+            tokens_before=example.tokens_before,
+            finish="end" if answered.ended else "length",
+            key_depth=key_depth(example),
+            chunks=None if spans is None else len(spans),
+            chunk_tokens=None if spans is None else max(end - start for start, end in spans),
+            kept_tokens=round(prefilled.kept_tokens()),
+            kv_bytes=prefilled.kv_bytes,
+            warnings=prefilled.warnings,
         )
-        lane.warnings += [w for w in prefilled.warnings if w not in lane.warnings]
-        if prefilled.spans is not None:
-            lane.chunks = len(prefilled.spans)
-            lane.chunk_tokens = max(end - start for start, end in prefilled.spans)
-        lane.kept_tokens = round(prefilled.kept_tokens())
-        lane.kv_bytes, lane.kv_bytes_predicted = prefilled.kv_bytes, prefilled.kv_bytes_predicted
+        lane.samples.append(sample)
+        for warning in sample.warnings:
+            lane.warn(warning)
+        lane.chunks, lane.chunk_tokens = sample.chunks, sample.chunk_tokens
+        lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
+        lane.kv_bytes_predicted = prefilled.kv_bytes_predicted
+
+    def _fit(self, lane: Lane, example: Example) -> None:
+        """What the suite's budget holds, where it has one."""
+        budget = lane.prepared.effort.budget_bytes
+        if budget is None:
+            return
+        self.say(f"{lane.prepared.cell.name}: what fits in {budget} bytes")
+        try:
+            lane.fit = fit(lane.prepared, self.runner, example, lane.chunk_tokens, budget)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lane.warn(f"budget_bytes {budget} is more than is free here: {first_line(error)}")
+
+    def _peak(self, lane: Lane) -> None:
+        """Peak memory, in a process of its own."""
+        cell = lane.prepared.cell
+        if lane.status != "ok" or not wants_peak(cell):
+            return
+        self.say(f"{cell.name}: peak memory")
+        lane.peak = peak_of(lane.prepared, torch.get_num_threads())
+        if lane.peak.reason:
+            lane.warn(f"peak memory: {lane.peak.reason}")
 
     def _guarded(self, lane: Lane, step: Callable[[], None]) -> None:
         """Runs a step of a lane that still goes on; what goes wrong ends the lane, not the run."""
@@ -173,12 +196,14 @@ class Group:
             return
         try:
             step()
+        except RankLost:
+            raise
         except (BackendUnavailable, ConfigError, ShapeError) as error:
             lane.end("unsupported", str(error))
         except Exception as error:  # becomes the cell's status
             lane.trace = traceback.format_exc()
             if is_out_of_memory(error):
-                lane.end("out_of_memory", str(error).splitlines()[0])
+                lane.end("out_of_memory", first_line(error))
             else:
                 lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
         if lane.status != "ok":
@@ -192,7 +217,16 @@ def _finite(values: list[float]) -> list[float | None]:
     return [x if math.isfinite(x) else None for x in values]
 
 
+def wants_peak(cell: Cell) -> bool:
+    """Whether the cell's peak memory is measured."""
+    return cell.kind == "memory" or (cell.kind == "prefill" and cell.timed)
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops hand on its words."""
-    said = any(words in str(error) for words in ("can't allocate memory", "out of memory"))
-    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in NO_MEMORY)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in one line; some say nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

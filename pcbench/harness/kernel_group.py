@@ -12,7 +12,7 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import BackendUnavailable, ShapeError
-from pcbench.harness.group import is_out_of_memory
+from pcbench.harness.group import first_line, is_out_of_memory
 from pcbench.harness.kernels import PreparedKernel
 from pcbench.measure.baselines import make_baseline
 from pcbench.measure.cases import CHANGED, run
@@ -153,7 +153,7 @@ class KernelGroup:
         except Exception as error:  # becomes the cell's status
             lane.trace = traceback.format_exc()
             if is_out_of_memory(error):
-                lane.end("out_of_memory", str(error).splitlines()[0])
+                lane.end("out_of_memory", first_line(error))
             else:
                 lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
         if lane.status != "ok":

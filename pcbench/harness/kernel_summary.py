@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pcbench.harness.kernel_group import KernelLane
+from pcbench.harness.times import add_samples
 from pcbench.measure.baselines import is_floor
 from pcbench.measure.ceilings import Ceilings
 from pcbench.measure.parity import worst
@@ -70,12 +71,9 @@ def _record(
 
 
 def _add_times(record: Record, lane: KernelLane, ceilings: Ceilings | None) -> None:
-    times = lane.samples_ms
-    record.samples_ms, record.repeats = times, len(times)
-    record.ms_p10, record.ms_p50, record.ms_p90 = (percentile(times, q) for q in (10, 50, 90))
+    seconds = add_samples(record, lane.samples_ms) / 1e3
     record.peak_bytes = lane.peak_bytes
     work = lane.prepared.shape.work(getattr(torch, lane.prepared.cell.dtype).itemsize)
-    seconds = record.ms_p50 / 1e3
     if work.limit == "flops":
         record.tflops = work.flops / seconds / 1e12
     else:

@@ -9,10 +9,10 @@ import torch
 
 from pcbench import ops
 from pcbench.harness.children import children
+from pcbench.harness.decoding import decode
 from pcbench.harness.prompts import build_example, device_prompt
 from pcbench.measure.devices import torch_device
-from pcbench.measure.memory import peak_bytes
-from pcbench.measure.timing import StageClock
+from pcbench.measure.memory import Phases
 from pcbench.models import load_runner
 
 __all__ = ["Peak", "peak_of"]
@@ -20,9 +20,17 @@ __all__ = ["Peak", "peak_of"]
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes, or why there are none."""
+    """Bytes, or why there are none.
 
-    bytes: int | None
+    Args:
+        bytes: the prefill's highest point.
+        phases: that of each stage of the prefill and of decoding; on a GPU of loading too.
+        reserved: what the GPU's allocator has taken from the driver at most.
+    """
+
+    bytes: int | None = None
+    phases: dict[str, int] | None = None
+    reserved: int | None = None
     reason: str | None = None
 
 
@@ -37,7 +45,7 @@ def peak_of(prepared: Any, threads: int) -> Peak:
         peak: Peak = receive.recv()
     except EOFError:
         child.join()
-        peak = Peak(None, f"the process that measured peak memory ended with code {child.exitcode}")
+        peak = Peak(reason=f"the process that measured peak memory ended with code {child.exitcode}")
     child.join()
     return peak
 
@@ -45,15 +53,26 @@ def peak_of(prepared: Any, threads: int) -> Peak:
 def _measure(prepared: Any, threads: int, send: Connection) -> None:
     try:
         torch.set_num_threads(threads)
-        cell = prepared.cell
-        device = torch_device(cell.device)
-        backend = ops.backend("reference" if cell.backend == "torch" else cell.backend)
-        runner = load_runner(cell.model, device, getattr(torch, cell.dtype), backend)
-        prompt = device_prompt(build_example(prepared, runner.tokenizer, 0), device)
-        method = prepared.method(prepared.config, runner)
-        with torch.inference_mode():
-            # loading ended with a short forward, so every weight has been touched
-            send.send(Peak(peak_bytes(lambda: method.prefill(prompt, StageClock(device)), device)))
+        send.send(_peak(prepared))
     except Exception as error:  # reported to the parent, which records it
         traceback.print_exc()
-        send.send(Peak(None, f"{type(error).__name__}: {error}".splitlines()[0]))
+        send.send(Peak(reason=f"{type(error).__name__}: {error}".splitlines()[0]))
+
+
+@torch.inference_mode()
+def _peak(prepared: Any) -> Peak:
+    cell = prepared.cell
+    device, gpu = torch_device(cell.device), cell.device != "cpu"
+    backend = ops.backend("reference" if cell.backend == "torch" else cell.backend)
+    runner = load_runner(cell.model, device, getattr(torch, cell.dtype), backend)
+    prompt = device_prompt(build_example(prepared, runner.tokenizer, 0), device)
+    method = prepared.method(prepared.config, runner)
+    loaded = {"weights": torch.cuda.memory_allocated(device)} if gpu else {}
+    # loading ended with a short forward, so every weight has been touched
+    phases = Phases(device)
+    with phases("prefill"):
+        prefilled = method.prefill(prompt, phases)
+    peak = phases.bytes.pop("prefill")
+    with phases("decode"):
+        decode(method, prefilled, prompt.new_tokens, runner.spec.eos_ids, device)
+    return Peak(peak, loaded | phases.bytes, torch.cuda.max_memory_reserved(device) if gpu else None)

@@ -50,4 +50,8 @@ class Progress:
         """One cell has its record."""
         self.done += 1
         self.bar.update(self.task, completed=self.done)
-        self.bar.console.print(f"[{self.done}/{self.cells}] {text}", markup=False, highlight=False, soft_wrap=True)
+        self.say(f"[{self.done}/{self.cells}] {text}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from pcbench import ops
-from pcbench.errors import ConfigError, Interrupted
+from pcbench.errors import ConfigError, DataMissing, DiskFull, Interrupted, RankLost
+from pcbench.harness import followers, ranks
+from pcbench.harness.accuracy import AccuracySession
+from pcbench.harness.accuracy_summary import average_records
 from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.kernels import PreparedKernel, prepare_kernels
@@ -20,14 +23,16 @@ from pcbench.harness.session import KernelSession, ModelSession, Session, measur
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
-from pcbench.records import RunFolder
-from pcbench.suites import KernelSuite, Suite, load_suite
+from pcbench.records import RunFolder, append_whole
+from pcbench.statistics import Difference
+from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
+from pcbench.tasks.files import set_data_dir
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
 
 __all__ = ["Options", "Planned", "plan", "run"]
 
 # groups that ended so are measured again by --resume
-RETRIED = ("error", "timeout")
+RETRIED = ("error", "timeout", "data_missing")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,12 @@ class Planned:
     spec: ModelSpec | None
     cells: list[Any]
 
+    @property
+    def accuracy(self) -> AccuracySettings | None:
+        """The settings of an accuracy suite."""
+        settings = self.suite.settings
+        return settings if isinstance(settings, AccuracySettings) else None
+
     def groups(self) -> list[list[Any]]:
         """Cells by group, in the order of measurement."""
         groups: dict[str, list[Any]] = {}
@@ -92,14 +103,30 @@ def plan(options: Options) -> Planned:
         model=options.model,
         methods=options.methods,
     )
+    if suite.settings.timeout_s is not None and not options.isolate:
+        raise ConfigError(
+            f"{suite.where}: suite.timeout_s: --isolate, got none; a group of this process cannot be stopped"
+        )
     if isinstance(suite, KernelSuite):
         return Planned(options, suite, device, None, prepare_kernels(suite, device, options.limit))
+    _set_data_dir(suite)
     spec = model_spec(suite.settings.model)
-    return Planned(options, suite, device, spec, prepare_cells(suite, spec, device, options.limit))
+    planned = Planned(options, suite, device, spec, prepare_cells(suite, spec, device, options.limit))
+    if all(prepared.missing for prepared in planned.cells):
+        raise DataMissing(planned.cells[0].missing)
+    if planned.accuracy and options.isolate and ranks.ranks() > 1:
+        raise ConfigError(f"--isolate: an accuracy suite on one rank, got {ranks.ranks()} ranks; leave it out")
+    followers.check_shared(planned.cells, accuracy=planned.accuracy is not None, isolate=options.isolate)
+    return planned
+
+
+def _set_data_dir(suite: Suite | KernelSuite) -> None:
+    if isinstance(suite, Suite) and suite.data_dir is not None:
+        set_data_dir(suite.data_dir)
 
 
 def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
-    """Measures what is not in the folder yet.
+    """Measures what is not in the folder yet; under torchrun this rank's share of it.
 
     Args:
         options: the command line.
@@ -110,33 +137,75 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
 
     Raises:
         PcbenchError: nothing could run.
+        RankLost: another rank has ended; what was finished is in the folder.
         Interrupted: Ctrl-C; what was finished is in the folder.
+        DiskFull: no room for a group; what was finished before is in the folder.
     """
+    with ranks.joined():
+        planned, path, done = ranks.from_first(lambda: _begin(options))
+        folder = RunFolder(path, ranks.rank())
+        if ranks.rank():
+            resolve_device(planned.device, Build.here())
+            _set_data_dir(planned.suite)
+            # of all ranks only the first has a live line
+            console = Console(stderr=True, soft_wrap=True, force_terminal=False)
+        command = options.command("--out", str(path), "--resume")
+        try:
+            _measure(planned, folder, done, console)
+        except KeyboardInterrupt:
+            raise Interrupted(f"run: interrupted, what was finished is in {path}; go on with: {command}") from None
+        except DiskFull as error:
+            raise DiskFull(f"{error} and go on with: {command}") from error
+        except RankLost as error:
+            raise RankLost(f"run: {error}; what was finished is in {path}, go on with: {command}") from None
+        return folder, RunFolder(path).records.read()
+
+
+def _begin(options: Options) -> tuple[Planned, Path, set[str]]:
+    """What rank 0 decides for all: the plan, the folder, and the groups that are finished in it."""
     planned = plan(options)
     folder, done = _open_folder(planned)
-    try:
-        _measure(planned, folder, done, console)
-    except KeyboardInterrupt:
-        command = options.command("--out", str(folder.path), "--resume")
-        raise Interrupted(f"run: interrupted, finished groups are in {folder.path}; go on with: {command}") from None
-    return folder, folder.records.read()
+    return planned, folder.path, done
 
 
 def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Console) -> None:
-    finished = [r for r in folder.records.read() if r.group in done]
-    session = _session(planned, folder)
-    measure = measure_in_child if planned.options.isolate else measure_group
-    with Progress(len(planned.cells), len(finished), console) as progress:
-        for cells in planned.groups():
-            if cells[0].cell.group in done:
-                continue
-            result = measure(session, cells, _repro(planned, cells[0]), progress.working)
+    groups = [cells for cells in planned.groups() if cells[0].cell.group not in done]
+    finished = len(planned.cells) - sum(map(len, groups))
+    session, isolate = _session(planned, folder), planned.options.isolate
+    if not planned.accuracy:
+        # the ranks of an accuracy suite share the prompts of every group
+        groups = followers.own_groups(planned.cells, groups, session)
+    with Progress(finished + sum(map(len, groups)), finished, console) as progress:
+        for cells in groups:
+            group = (session, cells, _repro(planned, cells[0]), progress.working)
+            result = measure_in_child(*group, planned.suite.settings.timeout_s) if isolate else measure_group(*group)
             folder.samples.append(result.samples)
             folder.records.append(result.records)
-            folder.write_csv()
+            if ranks.rank() == 0:
+                folder.write_csv()
             _log_errors(folder, result.traces)
             for record in result.records:
                 progress.finished(describe(record))
+            for note in result.notes:
+                progress.say(note)
+        followers.dismiss(planned.cells)
+        ranks.gather(None)
+        if ranks.rank() == 0:
+            _finish(planned, folder, progress.say)
+
+
+def _finish(planned: Planned, folder: RunFolder, say: Callable[[str], None]) -> None:
+    """One file of records and one of samples, in the suite's order, and the averages over datasets."""
+    folder.arrange([prepared.cell.key for prepared in planned.cells])
+    averaged = planned.accuracy.average if planned.accuracy else None
+    if averaged:
+        records = {record.cell: record for record in folder.records.read()}
+        samples, shared = folder.samples.read(), _shared(planned, folder)
+        averages = average_records(planned.cells, records, samples, averaged, shared, planned.options.command(), say)
+        folder.records.append(averages)
+        for record in averages:
+            say(describe(record))
+    folder.write_csv()
 
 
 def describe(record: Record) -> str:
@@ -154,20 +223,46 @@ def describe(record: Record) -> str:
         parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
     if record.speedup_vs_reference is not None:
         parts.append(f"{record.speedup_vs_reference:.2f}x reference")
+    if record.chunks_that_fit is not None:
+        parts.append(f"{record.chunks_that_fit} chunks fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    elif record.longest_context_tokens is not None:
+        parts.append(f"{record.longest_context_tokens} tokens fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    if record.fit_ratio is not None:
+        parts.append(f"{record.fit_ratio:.2f}x without token eviction")
     if record.score is not None:
-        parts.append(f"{record.score_name} {record.score * 100:.0f} % of {record.n_samples} ({record.scorer})")
+        parts.append(f"{record.score_name} {record.score * 100:.4g} % of {record.n_samples} ({record.scorer})")
+    if record.score_vs_full is not None:
+        low, high, p = record.score_vs_full_ci_low, record.score_vs_full_ci_high, record.score_vs_full_p
+        words = Difference(record.score_vs_full, low, high, p).words()
+        parts.append(f"{record.score_vs_full * 100:+.1f} against full attention: {words}")
     return f"{head}: {', '.join(parts) or 'ok'}"
 
 
 def _session(planned: Planned, folder: RunFolder) -> Session:
+    shared = _shared(planned, folder)
+    if planned.spec is None:
+        return KernelSession(shared)
+    if planned.accuracy:
+        return AccuracySession(planned.spec, shared, path=folder.path)
+    return ModelSession(planned.spec, shared)
+
+
+def _shared(planned: Planned, folder: RunFolder) -> dict[str, Any]:
+    """The fields all records carry.
+
+    Raises:
+        DataMissing: a rank does not see the folder of rank 0.
+    """
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    shared = {"run": folder.manifest["run"], "started_at": started, **provenance(planned.device)}
-    return KernelSession(shared) if planned.spec is None else ModelSession(planned.spec, shared)
+    return {"run": folder.manifest["run"], "started_at": started, **provenance(planned.device)}
 
 
 def _repro(planned: Planned, prepared: Prepared | PreparedKernel) -> str:
     """The command that measures one group of the suite."""
     options, cell = planned.options, prepared.cell
+    tokens = f"context_tokens=[{cell.context_tokens}]"
+    if planned.accuracy:
+        return options.command("--set", f"suite.tasks=[{cell.workload}]", "--set", f"suite.{tokens}")
     if isinstance(prepared, PreparedKernel):
         numbers = prepared.shape.model_dump(exclude_none=True)
         shape = ", ".join(f"{key} = {json.dumps(value)}" for key, value in numbers.items())
@@ -175,9 +270,7 @@ def _repro(planned: Planned, prepared: Prepared | PreparedKernel) -> str:
         return replace(options, methods=[prepared.op]).command("--set", narrowed)
     workload = next(w for w in planned.suite.workloads if w.name == cell.workload)
     path = "suite" if workload.context_tokens is None else f"workload.{workload.name}"
-    return options.command(
-        "--set", f'suite.workloads=["{workload.name}"]', "--set", f"{path}.context_tokens=[{cell.context_tokens}]"
-    )
+    return options.command("--set", f'suite.workloads=["{workload.name}"]', "--set", f"{path}.{tokens}")
 
 
 def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
@@ -199,8 +292,10 @@ def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
             raise ConfigError(
                 f"--resume: the command that began {folder.path}, got one with other {what}; see manifest.json"
             )
+    keys = [prepared.cell.key for prepared in planned.cells]
+    folder.arrange(keys)
     done = _finished(planned, folder)
-    folder.keep_groups(done)
+    folder.keep_groups(done, keys if planned.accuracy else ())
     return folder, done
 
 
@@ -219,9 +314,18 @@ def _planned(planned: Planned) -> dict[str, list[Any]]:
     """What a run that goes on must share with the one that began."""
     return {
         "cells": [prepared.cell.key for prepared in planned.cells],
-        "prompts": [prepared.cell.prompts for prepared in planned.cells],
+        "prompts": _prompts(planned),
         "new_tokens": [prepared.new_tokens for prepared in planned.cells if isinstance(prepared, Prepared)],
     }
+
+
+def _prompts(planned: Planned) -> list[int | None]:
+    """Of every cell; None where a task's own records decide, which may come later."""
+    limit, settings = planned.options.limit, planned.accuracy
+    if settings is None:
+        return [prepared.cell.prompts for prepared in planned.cells]
+    asked = [n for n in (limit, settings.prompts) if n is not None]
+    return [min(asked, default=None)] * len(planned.cells)
 
 
 def _manifest(planned: Planned, name: str) -> dict[str, Any]:
@@ -242,5 +346,4 @@ def _manifest(planned: Planned, name: str) -> dict[str, Any]:
 def _log_errors(folder: RunFolder, traces: dict[str, str]) -> None:
     """errors.txt keeps the tracebacks whose one line is in the records."""
     if traces:
-        with (folder.path / "errors.txt").open("a", encoding="utf-8") as file:
-            file.writelines(f"{cell}\n{trace}\n" for cell, trace in traces.items())
+        append_whole(folder.path / "errors.txt", "".join(f"{cell}\n{trace}\n" for cell, trace in traces.items()))

@@ -8,27 +8,29 @@ import torch
 
 from pcbench import ops
 from pcbench.harness.cells import Prepared
-from pcbench.harness.group import Group, Lane, is_out_of_memory
+from pcbench.harness.group import Group, first_line, is_out_of_memory
 from pcbench.harness.kernel_group import KernelGroup, KernelLane
 from pcbench.harness.kernel_summary import summarise_kernels
 from pcbench.harness.kernels import PreparedKernel
+from pcbench.harness.lane import Lane
 from pcbench.harness.summary import summarise
 from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
-from pcbench.types import ModelSpec, Record, Sample
+from pcbench.types import ModelSpec, Record, Sample, Status
 
 __all__ = ["KernelSession", "Measured", "ModelSession", "Session", "measure_group"]
 
 
 @dataclass
 class Measured:
-    """A finished group; `traces` are the tracebacks of cells that ended in an error."""
+    """A finished group; `traces` are the tracebacks of cells that ended in an error, `notes` are for the console."""
 
     records: list[Record]
     samples: list[Sample]
     traces: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class Session(Protocol):
@@ -40,8 +42,8 @@ class Session(Protocol):
     def measure(self, cells: list[Any], repro: str, say: Callable[[str], None]) -> Measured:
         """Measures one group in this process."""
 
-    def lost(self, cells: list[Any], repro: str, reason: str) -> Measured:
-        """Records of a group whose process ended."""
+    def lost(self, cells: list[Any], repro: str, status: Status, reason: str) -> Measured:
+        """Records of a group whose process ended before it told any."""
 
 
 @dataclass
@@ -59,23 +61,23 @@ class ModelSession:
         """Measures one group of methods."""
         say("loading the model")
         try:
-            lanes = Group(cells, self._runner(cells[0]), say).measure()
+            lanes = Group(cells, self.runner(cells[0]), say).measure()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            lanes = [Lane.ended(prepared, "out_of_memory", str(error).splitlines()[0]) for prepared in cells]
+            lanes = [Lane.ended(prepared, "out_of_memory", first_line(error)) for prepared in cells]
         return Measured(
             summarise(lanes, self.spec, self.shared, repro),
             [sample for lane in lanes for sample in lane.samples],
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
 
-    def lost(self, cells: list[Prepared], repro: str, reason: str) -> Measured:
-        """Every cell with status error."""
-        lanes = [Lane.ended(prepared, "error", reason) for prepared in cells]
+    def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
+        """Every cell with this status."""
+        lanes = [Lane.ended(prepared, status, reason) for prepared in cells]
         return Measured(summarise(lanes, self.spec, self.shared, repro), [])
 
-    def _runner(self, prepared: Prepared) -> HFRunner:
+    def runner(self, prepared: Prepared) -> HFRunner:
         """The cells' model on their device, loaded once."""
         cell = prepared.cell
         if self.loaded is None:
@@ -107,11 +109,11 @@ class KernelSession:
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
 
-    def lost(self, cells: list[PreparedKernel], repro: str, reason: str) -> Measured:
-        """Every cell with status error."""
+    def lost(self, cells: list[PreparedKernel], repro: str, status: Status, reason: str) -> Measured:
+        """Every cell with this status."""
         lanes = [KernelLane(prepared) for prepared in cells]
         for lane in lanes:
-            lane.end("error", reason)
+            lane.end(status, reason)
         return Measured(summarise_kernels(lanes, None, self.shared, repro), [])
 
 

@@ -5,13 +5,19 @@ from typing import Any
 
 import torch
 
-from pcbench.harness.group import Lane
+from pcbench.harness.group import UNSCORED
+from pcbench.harness.lane import Lane
+from pcbench.harness.times import add_samples
 from pcbench.measure.parity import Comparison, worst
-from pcbench.statistics import mean_intervals, percentile, ratio_interval, wilson_interval
-from pcbench.tasks import load_task
-from pcbench.types import Cell, ModelSpec, Record
+from pcbench.measure.telemetry import driver_bytes, summary
+from pcbench.statistics import percentile, ratio_interval, score_interval
+from pcbench.tasks import Task, load_task
+from pcbench.types import Cell, ModelSpec, Record, Sample
 
-__all__ = ["summarise"]
+__all__ = ["add_parity", "add_scores", "summarise"]
+
+# the parameter by which a method evicts tokens inside what it keeps; None keeps them all
+EVICTION = "evict"
 
 
 def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> list[Record]:
@@ -27,7 +33,7 @@ def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro:
 
 
 def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> Record:
-    cell = lane.prepared.cell
+    cell, task = lane.prepared.cell, load_task(lane.prepared.cell.task, "task")
     record = Record(
         suite=cell.suite,
         kind=cell.kind,
@@ -41,7 +47,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         dtype=cell.dtype,
         seed=cell.seed,
         workload=cell.workload,
-        task=f"{cell.task}@{load_task(cell.task, 'task').version}",
+        task=f"{cell.task}@{task.version}",
         context_tokens=cell.context_tokens,
         chunk_tokens=lane.chunk_tokens,
         chunks=lane.chunks,
@@ -49,34 +55,45 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         status=lane.status,
         reason=lane.reason,
         warnings=lane.warnings,
-        parity_ops=lane.parity,
         peak_bytes=lane.peak.bytes,
+        reserved_bytes=lane.peak.reserved,
+        driver_bytes=driver_bytes(lane.readings),
+        phase_bytes=lane.peak.phases,
         kv_bytes=lane.kv_bytes,
         kv_bytes_predicted=lane.kv_bytes_predicted,
+        telemetry_summary=summary(lane.readings),
         repro_command=repro,
         **shared,
     )
-    if lane.parity:
-        last = worst({op: Comparison(**found) for op, found in lane.parity.items()})
-        record.parity_err, record.parity_bound = last.err, last.bound
+    add_parity(record, lane.parity)
     if lane.status == "ok":
         _add_times(record, lane)
         _add_speedups(record, lane, lanes, spec)
-        _add_scores(record, lane, spec)
+        _add_fit(record, lane, lanes)
+        add_scores(record, lane.samples, task, spec)
     return record
 
 
+def add_parity(record: Record, found: dict[str, dict[str, float]] | None) -> None:
+    """Every op's agreement, and the worst; None for stock code."""
+    record.parity_ops = found
+    if found:
+        last = worst({op: Comparison(**numbers) for op, numbers in found.items()})
+        record.parity_err, record.parity_bound = last.err, last.bound
+
+
 def _add_times(record: Record, lane: Lane) -> None:
-    times = lane.samples_ms
-    if not times:
+    if not lane.samples_ms:
         return
-    record.samples_ms, record.repeats = times, len(times)
-    record.ms_p10, record.ms_p50, record.ms_p90 = (percentile(times, q) for q in (10, 50, 90))
+    seconds = add_samples(record, lane.samples_ms) / 1e3
+    record.warmup_ms = lane.warmup_ms
     record.stages_ms = lane.clock.median_ms()
     cell = lane.prepared.cell
-    record.prefill_tokens_per_s = (cell.context_tokens - lane.prepared.new_tokens) / record.ms_p50 * 1e3
+    record.prefill_tokens_per_s = (cell.context_tokens - lane.prepared.new_tokens) / seconds
     if lane.chunks:
-        record.chunks_per_s = lane.chunks / record.ms_p50 * 1e3
+        record.chunks_per_s = lane.chunks / seconds
+    if lane.wall_ms:
+        record.wall_ms_p50 = percentile(lane.wall_ms, 50)
     if lane.step_ms:
         record.decode_ms_per_token = percentile(lane.step_ms, 50)
 
@@ -107,28 +124,40 @@ def _comparable(other: Lane, lane: Lane) -> bool:
     return other.status == "ok" and bool(lane.samples_ms) and len(other.samples_ms) == len(lane.samples_ms)
 
 
-def _add_scores(record: Record, lane: Lane, spec: ModelSpec) -> None:
-    kept = [s for s in lane.samples if s.kept_chunks is not None]
+def _add_fit(record: Record, lane: Lane, lanes: list[Lane]) -> None:
+    """What fits in the budget, and how much more than in the same cell that evicts no token."""
+    held = lane.fit
+    record.budget_bytes, record.chunks_that_fit = held.budget_bytes, held.chunks
+    record.longest_context_tokens = held.context_tokens
+    if held.chunks is None or record.method_config.get(EVICTION) is None:
+        return
+    for other in lanes:
+        config = other.prepared.cell.method_config
+        if config.get(EVICTION) is None and _but_eviction(other) == _but_eviction(lane) and other.fit.chunks:
+            record.fit_ratio = held.chunks / other.fit.chunks
+
+
+def _but_eviction(lane: Lane) -> tuple[str, str, dict[str, Any]]:
+    """What a cell is, whether or not it evicts tokens."""
+    cell = lane.prepared.cell
+    return cell.method, cell.backend, {name: x for name, x in cell.method_config.items() if name != EVICTION}
+
+
+def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: ModelSpec) -> None:
+    """The mean score with its interval, and how often the needle's chunk was kept."""
+    kept = [s for s in samples if s.kept_chunks is not None]
     if kept:
-        record.chunks_kept = len(kept[0].kept_chunks or ())
-    if any(s.key_chunk is not None for s in kept):
-        record.key_chunk_kept = _mean([float(s.key_chunk in (s.kept_chunks or ())) for s in kept])
-    scores = [s.score for s in lane.samples if s.score is not None]
+        record.chunks_kept = max(len(s.kept_chunks or ()) for s in kept)
+    found = [float(s.key_chunk in (s.kept_chunks or ())) for s in kept if s.key_chunk is not None]
+    if found:
+        record.key_chunk_kept = sum(found) / len(found)
+    scores = [s.score for s in samples if s.score is not None]
     if not scores:
-        if not spec.trained:
+        if not spec.trained and record.kind not in UNSCORED:
             record.warnings.append("random weights: not scored")
         return
-    task = load_task(lane.prepared.cell.task, "task")
-    record.score, record.n_samples = _mean(scores), len(scores)
-    record.score_name, record.scorer = task.score_name, task.scorer_id
-    if {*scores} <= {0, 1}:
-        record.score_ci_low, record.score_ci_high = wilson_interval(sum(scores), len(scores))
-    else:
-        _, record.score_ci_low, record.score_ci_high = mean_intervals({"": scores}, [])[1][""]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    record.score, record.score_ci_low, record.score_ci_high = score_interval(scores)
+    record.score_name, record.scorer, record.n_samples = task.score_name, task.scorer_id, len(scores)
 
 
 def _sdpa_backend(spec: ModelSpec, cell: Cell) -> str:

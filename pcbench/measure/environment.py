@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from pcbench.measure.devices import torch_device
+from pcbench.measure.meters import open_meter
 from pcbench.types import DeviceKind
 
 __all__ = ["environment", "provenance"]
@@ -30,7 +31,7 @@ def provenance(device: DeviceKind) -> dict[str, Any]:
         "runtime": {"cpu": _cpu_runtime(), "cuda": f"CUDA {torch.version.cuda}", "rocm": f"ROCm {torch.version.hip}"}[
             device
         ],
-        "telemetry": "none",
+        "telemetry": open_meter(device).name,
         "commit": source["commit"],
         "dirty": source["dirty"],
     }

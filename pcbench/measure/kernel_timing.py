@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["RepeatedCall", "ReplayedCall", "TimedBy", "make_sampler"]
+__all__ = ["RepeatedCall", "ReplayedCall", "TimedBy", "flush_caches", "make_sampler"]
 
 # what a sample is of: samples of different ones are not compared
 TimedBy = Literal["repeats", "graph", "launches"]
@@ -85,7 +85,7 @@ class ReplayedCall:
         """Milliseconds of one call."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         # the replay is queued while this runs, so the device never waits for the host
-        _cold(self.device).amax()
+        flush_caches(self.device)
         begin.record()
         self.replay()
         end.record()
@@ -96,6 +96,11 @@ class ReplayedCall:
 def make_sampler(call: Callable[[], object], device: torch.device) -> RepeatedCall | ReplayedCall:
     """The way of timing short calls on a device."""
     return RepeatedCall(call) if device.type == "cpu" else ReplayedCall(call, device)
+
+
+def flush_caches(device: torch.device) -> None:
+    """Reads so much that nothing else is left in a cache; queued, not waited for, on a GPU."""
+    _cold(device).amax()
 
 
 @cache

@@ -1,41 +1,78 @@
-"""Peak memory of a call: the allocator's peak on a GPU, the growth of the resident set on a CPU."""
+"""Peak memory of a call and of its phases: the allocator's on a GPU, the growth of the resident set on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from pcbench.errors import PcbenchError
 
-__all__ = ["peak_bytes"]
+__all__ = ["Phases", "peak_bytes"]
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
-def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
-    """Bytes a call needs at its highest point.
+class Phases:
+    """The highest point of memory in every named phase, and over all of them; usable as the `Stages` of a prefill.
 
-    On a GPU: the allocator's peak, weights included. On a CPU: the highest resident set during the call
-    minus the one before it, so weights and the interpreter are not in it; call it in a process of its
-    own, after something small has touched the weights.
+    On a GPU: the allocator's peak, weights included. On a CPU: the highest resident set minus the one at the start,
+    so weights and the interpreter are not in it; use it in a process of its own, after something small has touched
+    the weights. A phase around others is as high as they are.
+
+    Args:
+        device: whose memory.
 
     Raises:
         PcbenchError: this system does not let a process reset its own peak (Linux does).
     """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes: dict[str, int] = {}
+        self.peak = 0
+        self.open: list[str] = []
+        self._reset()
+        self.before = 0 if device.type == "cuda" else _status_bytes("VmRSS")
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._look()
+        self.open.append(name)
+        try:
+            yield
+        finally:
+            self._look()
+            self.open.pop()
+
+    def _look(self) -> None:
+        """Counts the highest point since the last look for the phases that are open."""
+        gpu = self.device.type == "cuda"
+        high = torch.cuda.max_memory_allocated(self.device) if gpu else _status_bytes("VmHWM")
+        grown = max(0, high - self.before)
+        self.peak = max(self.peak, grown)
+        for name in self.open:
+            self.bytes[name] = max(self.bytes.get(name, 0), grown)
+        self._reset()
+
+    def _reset(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        try:
+            # 5: forget the peak so far (proc(5))
+            CLEAR_REFS.write_text("5")
+        except OSError as error:
+            raise PcbenchError(f"peak memory: a Linux /proc/self/clear_refs, got {error}; run on Linux") from error
+
+
+def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
+    """Bytes a call needs at its highest point, as `Phases` counts them."""
+    phases = Phases(device)
+    with phases("call"):
         function()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        # 5: forget the peak so far (proc(5))
-        CLEAR_REFS.write_text("5")
-    except OSError as error:
-        raise PcbenchError(f"peak memory: a Linux /proc/self/clear_refs, got {error}; run on Linux") from error
-    before = _status_bytes("VmRSS")
-    function()
-    return max(0, _status_bytes("VmHWM") - before)
+    return phases.peak
 
 
 def _status_bytes(field: str) -> int:

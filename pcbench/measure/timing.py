@@ -2,35 +2,79 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from statistics import median
+from dataclasses import dataclass
+from statistics import linear_regression, median
 from typing import TypeVar
 
 import torch
 
-__all__ = ["StageClock", "timed"]
+__all__ = ["Elapsed", "StageClock", "clocked", "is_steady", "timed", "warm_up"]
 
 T = TypeVar("T")
 
+# passes whose slope is looked at, and how much of their median it may be a pass
+STEADY_PASSES, STEADY_SLOPE = 3, 0.05
 
-def timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """Result and milliseconds of one call: device events on a GPU, the monotonic clock on a CPU."""
+
+@dataclass(frozen=True)
+class Elapsed:
+    """Milliseconds of one call: device events on a GPU, the monotonic clock on a CPU.
+
+    Args:
+        ms: what counts; wall_ms: the monotonic clock beside a GPU's events, None on a CPU.
+    """
+
+    ms: float
+    wall_ms: float | None = None
+
+
+def clocked(function: Callable[[], T], device: torch.device) -> tuple[T, Elapsed]:
+    """Result and times of one call; waits for the device before and after it."""
     if device.type == "cpu":
         start = time.perf_counter()
         result = function()
-        return result, (time.perf_counter() - start) * 1e3
+        return result, Elapsed((time.perf_counter() - start) * 1e3)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize(device)
+    start = time.perf_counter()
     begin.record()
     result = function()
     end.record()
     end.synchronize()
-    return result, begin.elapsed_time(end)
+    wall_ms = (time.perf_counter() - start) * 1e3
+    return result, Elapsed(begin.elapsed_time(end), wall_ms)
+
+
+def timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
+    """Result and milliseconds of one call: device events on a GPU, the monotonic clock on a CPU."""
+    result, elapsed = clocked(function, device)
+    return result, elapsed.ms
+
+
+def is_steady(times_ms: Sequence[float]) -> bool:
+    """Whether the line through the last three passes is flat: its slope is at most 5 % of their median a pass."""
+    last = times_ms[-STEADY_PASSES:]
+    if len(last) < STEADY_PASSES:
+        return False
+    slope = linear_regression(range(STEADY_PASSES), last).slope
+    return abs(slope) <= STEADY_SLOPE * median(last)
+
+
+def warm_up(call: Callable[[], float], up_to: int) -> list[float]:
+    """Milliseconds of calls until they are steady, or of `up_to` calls; the first holds what only a first call does."""
+    times_ms: list[float] = []
+    while len(times_ms) < up_to and not is_steady(times_ms):
+        times_ms.append(call())
+    return times_ms
 
 
 class StageClock:
     """Adds up the named parts of one prefill at a time; `median_ms` is over the prefills.
+
+    A part inside another is taken out of it, so that parts add up. On a GPU every part is an NVTX (on AMD: ROCTX)
+    range too.
 
     Args:
         device: events on a GPU, the monotonic clock on a CPU; nothing waits inside a prefill.
@@ -39,23 +83,35 @@ class StageClock:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.passes: list[dict[str, float]] = []
-        self.open: list[tuple[str, object, object]] = []
+        self.open: list[str] = []
+        self.closed: list[tuple[str, str | None, object, object]] = []
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        around = self.open[-1] if self.open else None
+        on_gpu = self.device.type == "cuda"
+        self.open.append(name)
+        if on_gpu:
+            torch.cuda.nvtx.range_push(name)
         start = self._now()
         try:
             yield
         finally:
-            self.open.append((name, start, self._now()))
+            self.closed.append((name, around, start, self._now()))
+            if on_gpu:
+                torch.cuda.nvtx.range_pop()
+            self.open.pop()
 
     def end_pass(self) -> None:
         """Closes one prefill; waits for the device."""
         stages: dict[str, float] = defaultdict(float)
-        for name, start, end in self.open:
-            stages[name] += self._ms(start, end)
+        for name, around, start, end in self.closed:
+            ms = self._ms(start, end)
+            stages[name] += ms
+            if around is not None:
+                stages[around] -= ms
         self.passes.append(dict(stages))
-        self.open.clear()
+        self.closed.clear()
 
     def median_ms(self) -> dict[str, float] | None:
         """Stage → median milliseconds, None before the first pass."""

@@ -17,7 +17,7 @@ class Full:
     class Config(Table):
         """Nothing to set."""
 
-        def resolve(self, spec: ModelSpec, device: DeviceKind) -> Self:
+        def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
             return self
 
         def cost(self, spec: ModelSpec, tokens: int) -> Cost:

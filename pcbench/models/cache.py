@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from pcbench.reference.bits import pack_bits, unpack_bits, words
+from pcbench.reference.cache_selection import kept_first
 from pcbench.types import KVRows, ModelSpec
 
 __all__ = ["SlotCache"]
@@ -23,24 +24,36 @@ class SlotCache(Cache):  # type: ignore[misc]
         slots: N.
         capacity: rows of a segment.
         evictions: keep bits for evicted keys.
+        kv_heads: heads of the store, a multiple of the model's, whose keys are then repeated; None means the model's.
         dtype: of keys and values.
         device: where they lie.
     """
 
     def __init__(
-        self, spec: ModelSpec, slots: int, capacity: int, *, evictions: bool, dtype: torch.dtype, device: torch.device
+        self,
+        spec: ModelSpec,
+        slots: int,
+        capacity: int,
+        *,
+        evictions: bool,
+        kv_heads: int | None = None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         super().__init__(layers=[])
         self.capacity = capacity
-        shape = (spec.layers, slots, spec.kv_heads, capacity, spec.head_dim)
+        kv_heads = kv_heads or spec.kv_heads
+        self.repeats = kv_heads // spec.kv_heads
+        shape = (spec.layers, slots, kv_heads, capacity, spec.head_dim)
         self.k = torch.empty(shape, dtype=dtype, device=device)
         self.v = torch.empty(shape, dtype=dtype, device=device)
-        segments = torch.arange(slots * spec.kv_heads, dtype=torch.int32, device=device)
-        self.starts = (segments * capacity).view(slots, spec.kv_heads)
+        segments = torch.arange(slots * kv_heads, dtype=torch.int32, device=device)
+        self.origin = (segments * capacity).view(slots, kv_heads)
+        self.starts = self.origin.clone()
         self.lengths = torch.zeros(shape[:3], dtype=torch.int32, device=device)
         bits = (spec.layers, slots, spec.heads, words(capacity))
         self.evicted = torch.zeros(bits, dtype=torch.int32, device=device) if evictions else None
-        self.heads = torch.arange(spec.kv_heads, device=device)
+        self.heads = torch.arange(kv_heads, device=device)
 
     def begin(self, slots: Tensor, rows: Tensor | int | None = None) -> None:
         """Empties `slots` [M] int32; forwards from now on write there.
@@ -63,11 +76,14 @@ class SlotCache(Cache):  # type: ignore[misc]
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Writes [M, Hkv, T, D] rows of one layer behind what its slots hold."""
+        k, v = key_states, value_states
+        if self.repeats > 1:
+            k, v = (x.repeat_interleave(self.repeats, 1) for x in (k, v))
         if layer_idx in self.empty:
             self.empty.discard(layer_idx)
-            self._write_first(layer_idx, key_states, value_states)
+            self._write_first(layer_idx, k, v)
         else:
-            self._append(layer_idx, key_states, value_states)
+            self._append(layer_idx, k, v)
         return key_states, value_states
 
     def _write_first(self, layer: int, k: Tensor, v: Tensor) -> None:
@@ -100,6 +116,25 @@ class SlotCache(Cache):  # type: ignore[misc]
         fitted = torch.nn.functional.pad(bits, (0, max(0, width - bits.shape[2])))[..., :width]
         self.evicted[layer, slots.long()] |= fitted
 
+    def keep(self, layer: int, slots: Tensor, kept: Tensor) -> None:
+        """Keeps of `slots` [P] only the rows where kept [P, Hkv, capacity] is true, moved to the front; bits follow."""
+        index = slots.long()
+        order, count = kept_first(kept), kept.sum(-1, dtype=torch.int32)
+        row = torch.arange(self.capacity, device=kept.device)
+        # a segment whose first key was skipped starts one row later
+        skipped = (self.starts[index] - self.origin[index])[..., None].long()
+        source = order.gather(2, (row - skipped).clamp_min(0)) + skipped
+        source = torch.where(row - skipped < count[..., None], source, row).clamp_max(self.capacity - 1)
+        source = torch.where(row < skipped, row, source)[..., None].expand(-1, -1, -1, self.k.shape[-1])
+        self.k[layer, index] = self.k[layer, index].gather(2, source)
+        self.v[layer, index] = self.v[layer, index].gather(2, source)
+        self.lengths[layer, index] = count
+        if self.evicted is not None:
+            group = self.evicted.shape[2] // kept.shape[1]
+            moved = unpack_bits(self.evicted[layer, index], self.capacity).gather(2, order.repeat_interleave(group, 1))
+            still = row < count[..., None].repeat_interleave(group, 1)
+            self.evicted[layer, index] = pack_bits(moved & still)
+
     def skip_first(self, slots: Tensor, where: Tensor) -> None:
         """Drops the first key of those of `slots` [K] int32 for which `where` [K] is true; the bits follow."""
         index = slots.long()
@@ -109,6 +144,21 @@ class SlotCache(Cache):  # type: ignore[misc]
             bits = self.evicted[:, index]
             shifted = pack_bits(unpack_bits(bits, self.capacity + 1)[..., 1:])
             self.evicted[:, index] = torch.where(where[:, None, None], shifted, bits)
+
+    def take(self, layer: int, slots: Tensor) -> list[Tensor]:
+        """Copies of what `slots` [P] hold in `layer`, before any first key was skipped, as int32 tensors [P, …]."""
+        index = slots.long()
+        rows = [x[layer, index].view(torch.int32) for x in (self.k, self.v)]
+        bits = [] if self.evicted is None else [self.evicted[layer, index]]
+        return [*rows, self.lengths[layer, index], *bits]
+
+    def put(self, layer: int, slots: Tensor, held: list[Tensor]) -> None:
+        """Makes `slots` [P] hold in `layer` what `take` gave, of a store of the same shape."""
+        index = slots.long()
+        k, v, self.lengths[layer, index], *bits = held
+        self.k[layer, index], self.v[layer, index] = k.view(self.k.dtype), v.view(self.v.dtype)
+        if self.evicted is not None:
+            (self.evicted[layer, index],) = bits
 
     def held(self, slots: Tensor) -> float:
         """Keys in `slots` [K], mean over layers and kv-heads; waits for the device."""
@@ -126,9 +176,8 @@ class SlotCache(Cache):  # type: ignore[misc]
         )
 
     def nbytes(self) -> int:
-        """Bytes of keys, values, lengths and bits."""
-        held = (self.k, self.v, self.starts, self.lengths, self.evicted)
-        return sum(x.numel() * x.element_size() for x in held if x is not None)
+        """Bytes of keys and values; starts, lengths and bits are not in it."""
+        return sum(x.numel() * x.element_size() for x in (self.k, self.v))
 
     # what the mask helpers of transformers ask of a cache; the plan needs no mask
     def get_seq_length(self, layer_idx: int = 0) -> int:

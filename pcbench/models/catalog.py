@@ -1,5 +1,6 @@
 """Names of models → loaders: the packaged model, seeded random weights, Hugging Face ids or paths."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,16 @@ def load_runner(name: str, device: torch.device, dtype: torch.dtype, ops: Ops) -
         model, tokenizer = _stored_model(name, device, dtype)
     model.eval().requires_grad_(False)
     parameters = sum(p.numel() for p in model.parameters())
-    runner = HFRunner(model, replace(spec, parameters=parameters), tokenizer, ops)
+    ends = end_ids(spec.eos_ids, model.generation_config.eos_token_id, tokenizer.end_id)
+    runner = HFRunner(model, replace(spec, parameters=parameters, eos_ids=ends), tokenizer, ops)
     runner.verify()
     return runner
+
+
+def end_ids(*named: int | Iterable[int] | None) -> tuple[int, ...]:
+    """Every id that ends an answer: config, generation config and tokenizer may each name others."""
+    ids = [i for one in named if one is not None for i in ((one,) if isinstance(one, int) else one)]
+    return tuple(dict.fromkeys(ids))
 
 
 def _config(name: str) -> Any:

@@ -77,8 +77,18 @@ class HFRunner:
     def dtype(self) -> torch.dtype:
         return self.lm_head().dtype
 
-    def new_store(self, slots: int, capacity: int, *, evictions: bool = False) -> SlotCache:
-        return SlotCache(self.spec, slots, capacity, evictions=evictions, dtype=self.dtype, device=self.device)
+    def new_store(
+        self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None
+    ) -> SlotCache:
+        like: Any = {"dtype": self.dtype, "device": self.device}
+        return SlotCache(self.spec, slots, capacity, evictions=evictions, kv_heads=kv_heads, **like)
+
+    def free_bytes(self) -> int | None:
+        """Memory of the GPU that the driver or torch's allocator has free; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, positions: Tensor, lengths: Tensor, store: KVStore, plan: AttentionPlan) -> Tensor:

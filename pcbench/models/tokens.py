@@ -1,9 +1,15 @@
 """Tokenizers behind one small surface."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+from pcbench.errors import ConfigError
+
 __all__ = ["ByteTokenizer", "HFTokenizer"]
+
+# stands in for the context while a chat template is filled in
+CONTEXT = "\N{SYMBOL FOR RECORD SEPARATOR}context\N{SYMBOL FOR RECORD SEPARATOR}"
 
 
 class HFTokenizer:
@@ -15,23 +21,59 @@ class HFTokenizer:
         plain = self.encode("a")
         self.start_ids: list[int] = with_specials[: with_specials.index(plain[0])]
 
+    @property
+    def name(self) -> str:
+        return str(self.tokenizer.name_or_path)
+
+    @property
+    def end_id(self) -> int | None:
+        found: int | None = self.tokenizer.eos_token_id
+        return found
+
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int] | None]:
+        if not self.tokenizer.is_fast:
+            return self.encode(text), None
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return encoded.input_ids, [start for start, _ in encoded.offset_mapping]
+
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def chat(self, before: str, after: str) -> tuple[str, str] | None:
+        if not self.tokenizer.chat_template:
+            return None
+        message = {"role": "user", "content": f"{before}{CONTEXT}{after}"}
+        text: str = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        if text.count(CONTEXT) != 1:
+            raise ConfigError(
+                f"{self.name}: a chat template that holds the message once, got {text.count(CONTEXT)} times; "
+                "turn the template off by chat = false"
+            )
+        opened, _, closed = text.partition(CONTEXT)
+        return opened, closed
 
 
 class ByteTokenizer:
     """UTF-8 bytes as ids 0…255, for models without a vocabulary of their own."""
 
     def __init__(self) -> None:
+        self.name = "bytes"
+        self.end_id = None
         self.start_ids: list[int] = []
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int] | None]:
+        return self.encode(text), [*chain(*([i] * len(char.encode()) for i, char in enumerate(text)))]
+
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(i for i in ids if i < 256).decode(errors="replace")
+
+    def chat(self, before: str, after: str) -> tuple[str, str] | None:
+        return None

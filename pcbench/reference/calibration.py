@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcbench.types import KVRows, Ops
 
-__all__ = ["bias_in_cache", "bias_in_chunks", "keys_to_evict", "zone_mask"]
+__all__ = ["bias_in_cache", "bias_in_chunks", "fill_heads", "keys_to_evict", "zone_mask"]
 
 
 class Rule(Protocol):
@@ -25,6 +25,12 @@ class Rule(Protocol):
     def rows(self) -> int: ...
     @property
     def width(self) -> int: ...
+    @property
+    def shared(self) -> bool: ...
+    @property
+    def fill(self) -> bool: ...
+    @property
+    def query_keys(self) -> bool: ...
 
 
 def zone_mask(zone: str, position: Tensor, total: Tensor | int, width: int) -> Tensor:
@@ -67,6 +73,34 @@ def keys_to_evict(mass: Tensor, rows: int, threshold: float, zone: Tensor) -> Te
     return (mass > threshold * rows) & zone
 
 
+def fill_heads(evicted: Tensor, mass: Tensor, candidates: Tensor) -> Tensor:
+    """Evicts the least attended candidates of each head until all heads have lost as many as the one that lost most.
+
+    Args:
+        evicted: [..., H, S] bool; mass: [..., H, S] float32; candidates: broadcastable to them, bool.
+
+    Returns:
+        [..., H, S] bool, `evicted` among them; ties fill the lower index.
+
+    Source: the released code of ParallelComp keeps its tensors rectangular so; equation 8 does not say it.
+    """
+    lost = evicted.sum(-1)
+    missing = lost.amax(-1, keepdim=True) - lost
+    free = candidates & ~evicted
+    order = mass.masked_fill(~free, torch.inf).argsort(dim=-1, stable=True)
+    rank = torch.arange(mass.shape[-1], device=mass.device).expand_as(order)
+    filled = torch.zeros_like(evicted).scatter(-1, order, rank < missing[..., None])
+    return evicted | filled & free
+
+
+def _evicted_by(rule: Rule, mass: Tensor, rows: int, zone: Tensor, candidates: Tensor) -> Tensor:
+    """[..., H, S] bool: what a rule evicts, given the mass of its window of `rows`."""
+    if rule.shared:
+        mass = mass.mean(-2, keepdim=True).expand_as(mass)
+    evicted = keys_to_evict(mass, rows, rule.threshold, zone & candidates)
+    return fill_heads(evicted, mass, candidates) if rule.fill else evicted
+
+
 def bias_in_chunks(
     ops: Ops,
     rules: Sequence[Rule],
@@ -102,20 +136,22 @@ def bias_in_chunks(
         mass = ops.calibrated_attention(window, k, v, scale=scale, causal=True, key_lengths=kv_lengths, mass_rows=rows)[
             2
         ]
-        zone = zone_mask(rule.zone, position, context_lengths[:, None, None], rule.width)
-        evicted |= keys_to_evict(mass, rows, rule.threshold, zone)
+        zone, context = (
+            zone_mask(name, position, context_lengths[:, None, None], rule.width) for name in (rule.zone, "all")
+        )
+        evicted |= _evicted_by(rule, mass, rows, zone, context)
     return evicted
 
 
 def bias_in_cache(ops: Ops, rules: Sequence[Rule], q: Tensor, rows: KVRows, slots: Tensor, *, scale: float) -> Tensor:
-    """Cached keys that rules evict, from the last query rows over all listed slots; never the last slot's.
+    """Cached keys that rules evict, from the last query rows over all listed slots.
 
     Args:
         ops: the backend.
         rules: those of the layer.
         q: [1, H, Q, D], the query's rows.
         rows: the layer's cache.
-        slots: [1, P] int32, all used; the last holds the query's own keys.
+        slots: [1, P] int32, all used; the last holds the query's own keys, which only rules with `query_keys` evict.
         scale: of the scores.
 
     Returns:
@@ -123,17 +159,25 @@ def bias_in_cache(ops: Ops, rules: Sequence[Rule], q: Tensor, rows: KVRows, slot
     """
     listed = rows.lengths[slots[0].long()]  # [P, Hkv]
     before = listed.cumsum(0) - listed
-    position = before[..., None] + torch.arange(rows.longest, device=q.device)  # [P, Hkv, L]
+    row = torch.arange(rows.longest, device=q.device)
     group = q.shape[1] // listed.shape[1]
-    evicted = torch.zeros((len(listed), q.shape[1], rows.longest), dtype=torch.bool, device=q.device)
+
+    def in_line(x: Tensor) -> Tensor:
+        """[P, H, L] → [H, P·L]: one slot after another."""
+        return x.transpose(0, 1).flatten(1)
+
+    position = in_line((before[..., None] + row).repeat_interleave(group, 1))
+    held = in_line((row < listed[..., None]).repeat_interleave(group, 1))
+    of_chunks = (torch.arange(len(listed) * rows.longest, device=q.device) < (len(listed) - 1) * rows.longest) & held
+    total = listed.sum(0).repeat_interleave(group)[:, None]
+    evicted = torch.zeros_like(held)
     for rule in rules:
         window = q[:, :, -min(rule.rows, q.shape[2]) :]
         where = (rows.starts, rows.lengths, slots)
         _, lse = ops.cached_attention(window, rows.k_rows, rows.v_rows, *where, scale=scale, causal_last=True)
-        mass = ops.window_mass(window, lse, rows.k_rows, *where, scale=scale, causal_last=True, longest=rows.longest)[
-            0
-        ]  # [P, H, L]
-        zone = zone_mask(rule.zone, position, listed.sum(0)[:, None], rule.width)
-        evicted |= keys_to_evict(mass, window.shape[2], rule.threshold, zone.repeat_interleave(group, 1))
-    evicted[-1] = False
-    return evicted
+        mass = ops.window_mass(window, lse, rows.k_rows, *where, scale=scale, causal_last=True, longest=rows.longest)
+        zone = zone_mask(rule.zone, position, total, rule.width)
+        candidates = held if rule.query_keys else of_chunks
+        evicted |= _evicted_by(rule, in_line(mass[0]), window.shape[2], zone, candidates)
+    by_slot: Tensor = evicted.unflatten(1, (len(listed), rows.longest))
+    return by_slot.transpose(0, 1)

@@ -22,6 +22,7 @@ class ChunkBatch:
     positions: Tensor  # [M', T] int64
     lengths: Tensor  # [M'] int32
     context_lengths: Tensor  # [M'] int32, prefix + chunk
+    first: int  # number of the first chunk in the document
     ragged: bool
     query_rows: int
     scored_rows: Tensor  # [X] int64, into the flattened rows
@@ -30,7 +31,9 @@ class ChunkBatch:
     chunk_ids: Tensor  # [M] int32, −1 pads
 
     @classmethod
-    def of(cls, prompt: Prompt, spans: list[tuple[int, int]], first: int, slots: int) -> Self:
+    def of(
+        cls, prompt: Prompt, spans: list[tuple[int, int]], first: int, slots: int, *, scored: int | None = None
+    ) -> Self:
         """Packs some chunks of a prompt.
 
         Args:
@@ -38,28 +41,31 @@ class ChunkBatch:
             spans: (start, end) of the chunks in its context.
             first: number of the first of them in the document.
             slots: M ≥ len(spans).
+            scored: last tokens of each row that its score is the loss of; None means the query's, more than
+                there are means all.
         """
         device, query = prompt.context.device, prompt.query
         rows = [torch.cat([prompt.prefix, prompt.context[a:b], query]) for a, b in spans]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         width = ids.shape[1]
         contexts = [row.numel() - query.numel() for row in rows]
-        scored, targets, segments = [], [], []
-        for m, context in enumerate(contexts):
+        scored_rows, targets, segments = [], [], []
+        for m, row in enumerate(rows):
             # a token is predicted by the row before it; the very first token of a row by none
-            skip = 1 if context == 0 else 0
-            scored.append(torch.arange(context - 1 + skip, context - 1 + query.numel(), device=device) + m * width)
-            targets.append(query[skip:])
-            segments.append(torch.full((query.numel() - skip,), m, dtype=torch.int32, device=device))
+            start = max(1, row.numel() - (query.numel() if scored is None else scored))
+            scored_rows.append(torch.arange(start - 1, row.numel() - 1, device=device) + m * width)
+            targets.append(row[start:])
+            segments.append(torch.full((row.numel() - start,), m, dtype=torch.int32, device=device))
         chunk_ids = [first + m if m < len(spans) else -1 for m in range(slots)]
         return cls(
             ids=ids,
             positions=torch.arange(width, device=device).expand(len(rows), width),
             lengths=torch.tensor([row.numel() for row in rows], dtype=torch.int32, device=device),
             context_lengths=torch.tensor(contexts, dtype=torch.int32, device=device),
+            first=first,
             ragged=len(set(contexts)) > 1,
             query_rows=query.numel(),
-            scored_rows=torch.cat(scored),
+            scored_rows=torch.cat(scored_rows),
             targets=torch.cat(targets).int(),
             segments=torch.cat(segments),
             chunk_ids=torch.tensor(chunk_ids, dtype=torch.int32, device=device),

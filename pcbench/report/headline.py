@@ -1,17 +1,19 @@
 """The verdict strip: what a run was, how its cells ended, and its headline numbers with what they allow to say."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pcbench.report.results import Entry, Results
+from pcbench.report.changes import mean_change, memory_gain, score_change
+from pcbench.report.gates import Gate, gates
+from pcbench.report.results import Entry, Results, Series
 from pcbench.report.runs import Run
-from pcbench.report.wording import NEEDS_REPEATS, Estimate, claim, number, percent, signed
+from pcbench.report.wording import NEEDS_REPEATS, Estimate, claim, counted, number, percent, signed
 
-__all__ = ["Headline", "Verdict", "score_difference", "verdicts"]
+__all__ = ["Headline", "Verdict", "verdicts"]
 
+MIB = 1 / (1 << 20)
 STATUSES = ("ok", "parity_failed", "error", "timeout", "out_of_memory", "unsupported", "data_missing")
 
 
@@ -38,9 +40,10 @@ class Headline:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One run: facts as label → text, statuses with how many cells ended so, headlines."""
+    """One run: facts as label → text, gates, statuses with how many cells ended so, headlines."""
 
     run: str
+    gates: list[Gate]
     facts: dict[str, str]
     statuses: list[tuple[str, int]]
     headlines: list[Headline]
@@ -52,36 +55,24 @@ def verdicts(results: Results) -> list[Verdict]:
     return [_verdict(results, run) for run in results.runs]
 
 
-def score_difference(a: Estimate, b: Estimate) -> Estimate:
-    """a − b of two scores with its 95 % interval from theirs.
-
-    The two are treated as independent; where both saw the same prompts the interval is on the wide side.
-
-    Source: method of variance estimates recovery, Zou and Donner 2008 (Newcombe 1998 for two shares).
-    """
-    difference = a.value - b.value
-    if a.low is None or a.high is None or b.low is None or b.high is None:
-        return Estimate(difference, None, None)
-    low = difference - math.hypot(a.value - a.low, b.high - b.value)
-    high = difference + math.hypot(a.high - a.value, b.value - b.low)
-    return Estimate(difference, low, high)
-
-
 def _verdict(results: Results, run: Run) -> Verdict:
     entries = results.of(run)
     ended: Counter[str] = Counter(e.record.status for e in entries)
     headlines, notes = [], []
     subject = _subject(results, [e for e in entries if not e.kernel])
     if subject is not None:
-        found = (_speed(subject, entries), _memory(results, subject), _score(results, subject))
+        timed = subject.vs_full is not None
+        score = _score(results, subject) if timed else _mean_score(results, entries)
+        found = (_speed(subject, entries), _memory(results, subject), score)
         headlines = [headline for headline in found if headline is not None]
         notes = _beyond(subject, entries)
-    headlines += _kernels(entries)
+    headlines += [*_reference(entries), *_fit(entries), *_kernels(entries)]
     if not headlines:
         notes.append(
             "No headline number: no cell holds a speed-up, a peak or a score beside that of stock full attention."
         )
-    return Verdict(run.name, _facts(run, entries), [(s, ended[s]) for s in STATUSES if ended[s]], headlines, notes)
+    statuses = [(s, ended[s]) for s in STATUSES if ended[s]]
+    return Verdict(run.name, gates(results, run), _facts(run, entries), statuses, headlines, notes)
 
 
 def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:
@@ -100,7 +91,7 @@ def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:
         "dtype": values("dtype"),
         "torch": str(environment.get("torch") or ""),
         "date": str(manifest.get("created_at", "")).replace("T", " ", 1),
-        "cells": f"{len(entries):,} of {len(manifest.get('cells', entries)):,} planned",
+        "cells": f"{len(run.planned) - run.missing:,} of {len(run.planned):,} planned",
     }
     return {label: text for label, text in facts.items() if text}
 
@@ -138,11 +129,11 @@ def _speed(entry: Entry, entries: list[Entry]) -> Headline | None:
 
 
 def _memory(results: Results, entry: Entry) -> Headline | None:
-    stock = results.stock_of(entry)
-    if stock is None or not stock.record.peak_bytes or entry.record.peak_bytes is None:
+    gain, stock = memory_gain(results, entry), results.stock_of(entry)
+    if gain is None or stock is None:
         return None
-    ratio = entry.record.peak_bytes / stock.record.peak_bytes
-    mib = [number(e.record.peak_bytes, 1 / (1 << 20)) for e in (entry, stock)]
+    ratio = 1 / gain.value
+    mib = [number(e.record.peak_bytes, MIB) for e in (entry, stock)]
     return Headline(
         f"Peak memory over full attention's{_at(entry)}",
         f"{number(ratio, digits=3)}×",
@@ -154,23 +145,95 @@ def _memory(results: Results, entry: Entry) -> Headline | None:
 
 
 def _score(results: Results, entry: Entry) -> Headline | None:
-    stock = results.stock_of(entry)
-    if stock is None or entry.score is None or stock.score is None or stock.record.scorer != entry.record.scorer:
+    change, stock = score_change(results, entry), results.stock_of(entry)
+    if change is None or stock is None or entry.score is None or stock.score is None:
         return None
-    points = Estimate(*(None if x is None else x * 100 for x in score_difference(entry.score, stock.score)))  # type: ignore[arg-type]
-    interval = "no interval in the records"
-    if points.low is not None and points.high is not None:
-        interval = f"95 % interval {signed(points.low)} to {signed(points.high)}"
-    reading = claim(points, 0.0, "higher", "lower")
+    how = "the same prompts pair by pair" if change.paired else "as if the prompts were different ones"
     return Headline(
         f"Score minus full attention's{_at(entry)}",
-        f"{signed(points.value, 1)} points",
-        interval,
-        "no claim" if reading == NEEDS_REPEATS else reading,
+        f"{signed(change.points.value, 1)} points",
+        _points(change.points),
+        _reading(change.points),
         f"{percent(entry.score.value)} and {percent(stock.score.value)} of 100 by {entry.record.scorer}, "
-        f"{number(entry.record.n_samples)} prompts each",
+        f"{number(entry.record.n_samples)} prompts each, {how}",
         "accuracy",
     )
+
+
+def _mean_score(results: Results, entries: list[Entry]) -> Headline | None:
+    """Of the best method: the average of its data sets where there is one, else over what all methods share."""
+    changes: dict[Series, dict[tuple[str, int], Estimate]] = {}
+    averages = [e for e in entries if e.average and score_change(results, e) is not None]
+    for entry in averages or entries:
+        change = score_change(results, entry)
+        if change is not None:
+            place = (entry.panel, entry.record.context_tokens or 0)
+            changes.setdefault(entry.series, {})[place] = change.points
+    places = set.intersection(*(set(found) for found in changes.values())) if changes else set()
+    if not places:
+        return None
+    means = {series: mean_change([found[place] for place in sorted(places)]) for series, found in changes.items()}
+    best = max(means, key=lambda series: means[series].value)
+    each = [score_change(results, e) for e in entries if e.series == best and not e.average]
+    said = Counter(_reading(change.points) for change in each if change is not None)
+    mean = f"mean of {counted(len(places), 'workload')}"
+    among = f", the best of {len(means)} methods" if len(means) > 1 else ""
+    return Headline(
+        f"Score minus full attention's, {averages[0].record.score_name if averages else mean}",
+        f"{signed(means[best].value, 1)} points",
+        _points(means[best]),
+        _reading(means[best]),
+        f"{best.label}{among}; by workload: {', '.join(f'{n} {text}' for text, n in sorted(said.items()))}",
+        "accuracy",
+    )
+
+
+def _reference(entries: list[Entry]) -> list[Headline]:
+    """What the kernels are worth, where nothing was timed against full attention."""
+    fast = [(e.record.context_tokens or 0, found.value, e, found) for e in entries if (found := e.vs_reference)]
+    if not fast or any(e.vs_full for e in entries):
+        return []
+    _, _, best, found = max(fast, key=lambda one: one[:2])
+    return [
+        Headline(
+            f"Speed-up over the reference{_at(best)}",
+            f"{number(found.value, digits=3)}×",
+            _interval(found, "×"),
+            claim(found, 1.0, "faster", "slower"),
+            f"{best.name}, against the same method in pure PyTorch",
+            "speedup",
+        )
+    ]
+
+
+def _fit(entries: list[Entry]) -> list[Headline]:
+    """Chunks that fit in the budget, with token eviction over without."""
+    known = [e for e in entries if e.usable and e.record.fit_ratio is not None]
+    if not known:
+        return []
+    best = max(known, key=lambda e: e.record.fit_ratio or 0.0)
+    r = best.record
+    return [
+        Headline(
+            "Chunks that fit, over without token eviction",
+            f"{number(r.fit_ratio, digits=3)}×",
+            "a count, no interval",
+            "more fit" if (r.fit_ratio or 0) > 1 else "no more fit",
+            f"{best.name}: {number(r.chunks_that_fit)} chunks in {number(r.budget_bytes, MIB)} MiB",
+            "memory",
+        )
+    ]
+
+
+def _points(change: Estimate) -> str:
+    if change.low is None or change.high is None:
+        return "no interval in the records"
+    return f"95 % interval {signed(change.low, 1)} to {signed(change.high, 1)}"
+
+
+def _reading(change: Estimate) -> str:
+    said = claim(change, 0.0, "higher", "lower")
+    return "no claim" if said == NEEDS_REPEATS else said
 
 
 def _kernels(entries: list[Entry]) -> list[Headline]:

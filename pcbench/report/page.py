@@ -1,20 +1,35 @@
 """The parts a page is made of; the templates know these and nothing of records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from pcbench.report.plots import Point, Scale, against_length
+from pcbench.report.plots import Curve, Point, Scale, against_length
 from pcbench.report.results import Entry, Series
 from pcbench.report.svg import glyph
 from pcbench.report.tables import Table
 
-__all__ = ["Block", "Legend", "Picture", "Section", "by_panel", "length_block"]
+__all__ = [
+    "MAX_PANELS",
+    "MAX_SERIES",
+    "SUMMARISED",
+    "Block",
+    "Legend",
+    "Picture",
+    "Section",
+    "by_panel",
+    "legend_of",
+    "length_block",
+    "not_drawn",
+    "series_limit",
+]
 
 # more cannot be told apart; tables hold everything
 MAX_SERIES = 12
-MAX_PANELS = 6
+# of a block about more entries than that, fewer: a page of 500 cells stays small
+MANY_ENTRIES, FEWER_SERIES = 200, 6
+MAX_PANELS = 4
 SUMMARISED = 6
 
 
@@ -82,6 +97,7 @@ def length_block(
     title: str = "",
     notes: Sequence[str] = (),
     expected: Callable[[Entry], Point | None] = lambda entry: None,
+    curves: Callable[[str, Series], Curve | None] = lambda panel, series: None,
 ) -> Block:
     """Values against context length, a figure a panel.
 
@@ -95,26 +111,50 @@ def length_block(
         title: of the block.
         notes: said above the figures, before what is left out of them.
         expected: a predicted value, where there is one.
+        curves: a fitted line of a series in a panel, where there is one.
     """
     placed = [e for e in entries if e.record.context_tokens is not None]
     panels = {panel: rows for panel, rows in by_panel(placed).items() if any(point(e).value is not None for e in rows)}
+    limit = series_limit(placed)
     pictures, drawn_series, most = [], set[Series](), 0
     for i, (panel, rows) in enumerate(list(panels.items())[:MAX_PANELS]):
         series = list(dict.fromkeys(e.series for e in rows))
         most = max(most, len(series))
-        drawn_series.update(series[:MAX_SERIES])
-        drawn = [e for e in rows if e.series in series[:MAX_SERIES]]
+        drawn_series.update(series[:limit])
+        drawn = [e for e in rows if e.series in series[:limit]]
         lines = [p for p in (expected(e) for e in drawn) if p is not None]
+        fitted = [curve for s in series[:limit] if (curve := curves(panel, s)) is not None]
         spoken = f"{ylabel} against context length, {panel}"
-        svg = against_length(f"{name}-{i}", spoken, [point(e) for e in drawn], scale, ylabel, expected=lines)
+        points = [point(e) for e in drawn]
+        svg = against_length(f"{name}-{i}", spoken, points, scale, ylabel, expected=lines, curves=fitted)
         pictures.append(Picture(panel, svg, _summary(rows, lambda e: point(e).value is not None, say)))
+    return Block(title, pictures, legend_of(drawn_series), [*notes, *not_drawn(most, len(panels), limit)])
+
+
+def legend_of(series: Iterable[Series]) -> list[Legend]:
+    """Each series once, in the order of the report."""
+    return [Legend(glyph(s), s.label) for s in sorted(set(series), key=lambda s: s.index)]
+
+
+def series_limit(entries: Sequence[Entry]) -> int:
+    """How many series a figure of a block holds."""
+    return MAX_SERIES if len(entries) <= MANY_ENTRIES else FEWER_SERIES
+
+
+def not_drawn(series: int, panels: int, limit: int = MAX_SERIES) -> list[str]:
+    """What the limits of the figures leave out.
+
+    Args:
+        series: the most in a panel.
+        panels: how many there are.
+        limit: series that are drawn in one.
+    """
     left_out = []
-    if most > MAX_SERIES:
-        left_out.append(f"The first {MAX_SERIES} of up to {most} series are drawn; the table holds all.")
-    if len(panels) > MAX_PANELS:
-        left_out.append(f"{MAX_PANELS} of {len(panels)} panels are drawn; the table holds all.")
-    legend = [Legend(glyph(s), s.label) for s in sorted(drawn_series, key=lambda s: s.index)]
-    return Block(title, pictures, legend, [*notes, *left_out])
+    if series > limit:
+        left_out.append(f"The first {limit} of up to {series} series are drawn; the table holds all.")
+    if panels > MAX_PANELS:
+        left_out.append(f"{MAX_PANELS} of {panels} panels are drawn; the table holds all.")
+    return left_out
 
 
 def _summary(entries: Sequence[Entry], has_value: Callable[[Entry], bool], say: Callable[[Entry], str]) -> str:

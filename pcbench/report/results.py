@@ -1,17 +1,18 @@
 """The records of a report as entries: named, placed in a series and a panel, and split into usable and not."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from pcbench.report.parameters import as_text, flat, varying
 from pcbench.report.runs import Run
 from pcbench.report.wording import Estimate
 from pcbench.types import Record
 
 __all__ = ["Entry", "Results", "Series", "error_ratio"]
 
+# how the task of a record that averages others begins
+AVERAGE = "average of "
 # where these differ inside a run, the series' name says so
 NAMED_WITHIN_RUN = ("suite", "device", "dtype", "seed")
 
@@ -57,6 +58,11 @@ class Entry:
         return self.record.kind == "kernel"
 
     @property
+    def average(self) -> bool:
+        """Whether it is the mean score of other cells, which has no tensors of its own to check."""
+        return (self.record.task or "").startswith(AVERAGE)
+
+    @property
     def parity_ratio(self) -> float | None:
         """Error over bound of the op that uses most of its bound; up to 1 is a pass."""
         if self.record.parity_err is None or self.record.parity_bound is None:
@@ -65,8 +71,8 @@ class Entry:
 
     @property
     def checked(self) -> bool:
-        """Whether its numbers may be shown as speeds: stock torch code, or parity within its bound."""
-        if self.record.backend == "torch":
+        """Whether its numbers may be shown: stock torch code, an average, or parity within its bound."""
+        if self.record.backend == "torch" or self.average:
             return True
         ratio = self.parity_ratio
         return ratio is not None and ratio <= 1
@@ -128,9 +134,13 @@ class Results:
 
     def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
+        self._by_name = {run.name: run for run in runs}
         self.entries = sorted(self._entries(), key=self._place)
         self.methods = [entry for entry in self.entries if not entry.kernel]
         self.kernels = [entry for entry in self.entries if entry.kernel]
+
+    def run_of(self, entry: Entry) -> Run:
+        return self._by_name[entry.run]
 
     def of(self, run: Run) -> list[Entry]:
         return [entry for entry in self.entries if entry.run == run.name]
@@ -143,7 +153,7 @@ class Results:
 
     def varies(self, name: str) -> bool:
         """Whether a record field has more than one value in the report."""
-        return len({_key(getattr(record, name)) for run in self.runs for record in run.records}) > 1
+        return len({as_text(getattr(record, name)) for run in self.runs for record in run.records}) > 1
 
     @cached_property
     def _stock(self) -> dict[tuple[str, str], list[Entry]]:
@@ -159,14 +169,14 @@ class Results:
         return list(dict.fromkeys(self._panel(record) for run in self.runs for record in run.records))
 
     @cached_property
-    def _varying_parameters(self) -> dict[str, list[str]]:
-        """Method → dotted names of parameters with more than one value."""
-        values: dict[str, dict[str, set[str]]] = {}
+    def varying_parameters(self) -> dict[str, list[str]]:
+        """Method → dotted names of parameters with more than one value, or that only some records have."""
+        configs: dict[str, dict[str, dict[str, str]]] = {}
         for run in self.runs:
             for record in run.records:
-                for path, value in _flat(record.method_config):
-                    values.setdefault(record.method, {}).setdefault(path, set()).add(_key(value))
-        return {method: [p for p, seen in paths.items() if len(seen) > 1] for method, paths in values.items()}
+                texts = {path: as_text(value) for path, value in flat(record.method_config)}
+                configs.setdefault(record.method, {})[str(texts)] = texts
+        return {method: varying(list(found.values())) for method, found in configs.items()}
 
     def _entries(self) -> Iterator[Entry]:
         series: dict[str, Series] = {}
@@ -175,7 +185,7 @@ class Results:
             for record in run.records:
                 label = self._label(record, run, within)
                 placed = series.setdefault(label, Series(len(series), label))
-                choices = run.choices.get(record.cell)
+                choices = run.prompts.choices.get(record.cell)
                 yield Entry(run.name, record, placed, self._panel(record), self._parameters(record), choices)
 
     def _label(self, record: Record, run: Run, within: list[str]) -> str:
@@ -190,9 +200,9 @@ class Results:
         return " · ".join(name for name in names if name)
 
     def _parameters(self, record: Record) -> str:
-        varying = self._varying_parameters.get(record.method, [])
-        values = dict(_flat(record.method_config))
-        return " ".join(f"{path}={_key(values[path])}" for path in varying if path in values)
+        varying = self.varying_parameters.get(record.method, [])
+        values = dict(flat(record.method_config))
+        return " ".join(f"{path}={as_text(values[path])}" for path in varying if path in values)
 
     @cached_property
     def _place(self) -> Callable[[Entry], tuple[int, int, int, int, int]]:
@@ -205,15 +215,3 @@ class Results:
             return runs[e.run], panels[e.panel], shapes[r.shape], r.context_tokens or 0, e.series.index
 
         return place
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _key(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

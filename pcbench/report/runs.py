@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.records import RunFolder, read_records
+from pcbench.report.prompts import Prompts, keep
+from pcbench.report.thinning import Thinned, thin
 from pcbench.types import Record
 
 __all__ = ["DATA_ID", "Run", "embeddable", "read_runs"]
 
 DATA_ID = "pcbench-data"
-FORMAT = 1
+FORMAT = 2
 
 DEFAULTS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Record)}
 
@@ -29,13 +31,26 @@ class Run:
         name: unique in a report.
         manifest: manifest.json.
         records: in the order they were finished.
-        choices: cell → prompts of which it is known whether the needle's chunk was kept.
+        prompts: what is kept of the samples.
+        thinned: cell → what its `samples_ms` were before some were left out.
     """
 
     name: str
     manifest: dict[str, Any]
     records: list[Record]
-    choices: dict[str, int]
+    prompts: Prompts
+    thinned: dict[str, Thinned]
+
+    @property
+    def planned(self) -> list[str]:
+        """Cells of the manifest, without one those that have a record."""
+        found: list[str] = self.manifest.get("cells", [record.cell for record in self.records])
+        return found
+
+    @property
+    def missing(self) -> int:
+        """Planned cells without a record. Averages have records and are not planned."""
+        return len(set(self.planned) - {record.cell for record in self.records})
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -52,7 +67,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         raise DataMissing("report: a run's folder, got none; give the folder of --out")
     found = [run for path in paths for run in (_from_report(path) if path.is_file() else [_from_folder(path)])]
     names = _unique([str(run.manifest.get("run", "run")) for run in found])
-    return [Run(name, run.manifest, run.records, run.choices) for name, run in zip(names, found, strict=True)]
+    return [replace(run, name=name) for name, run in zip(names, found, strict=True)]
 
 
 def embeddable(runs: Iterable[Run]) -> dict[str, Any]:
@@ -64,20 +79,41 @@ def embeddable(runs: Iterable[Run]) -> dict[str, Any]:
 
 
 def _packed(run: Run) -> dict[str, Any]:
+    """Columns of what differs: names stand once."""
     rows = [{k: v for k, v in asdict(record).items() if v != DEFAULTS[k]} for record in run.records]
     shared = {k: v for k, v in rows[0].items() if all(k in row and row[k] == v for row in rows)} if rows else {}
-    kept = [{k: v for k, v in row.items() if k not in shared} for row in rows]
-    return {"manifest": run.manifest, "shared": shared, "records": kept, "choices": run.choices}
+    names = [name for name in DEFAULTS if name not in shared and any(name in row for row in rows)]
+    ops = list(dict.fromkeys(op for row in rows for op in row.get("parity_ops") or ()))
+    packed = [row | {"parity_ops": _packed_ops(row.get("parity_ops"), ops)} for row in rows]
+    return {
+        "manifest": run.manifest,
+        "shared": shared,
+        "names": names,
+        "ops": ops,
+        "records": [[row.get(name, _default(name)) for name in names] for row in packed],
+        "prompts": run.prompts.packed(),
+        "thinned": {cell: asdict(thinned) for cell, thinned in run.thinned.items()},
+    }
+
+
+def _packed_ops(found: dict[str, dict[str, float]] | None, ops: list[str]) -> list[float] | None:
+    """Number of the op, error and bound, one op after the other."""
+    return found and [x for op, parity in found.items() for x in (ops.index(op), parity["err"], parity["bound"])]
+
+
+def _unpacked_ops(flat: list[Any] | None, ops: list[str]) -> dict[str, dict[str, float]] | None:
+    return flat and {ops[i]: {"err": e, "bound": b} for i, e, b in zip(*[iter(flat)] * 3, strict=True)}
+
+
+def _default(name: str) -> Any:
+    """What a field holds where a record says nothing; fields without a default never say nothing."""
+    return None if DEFAULTS[name] is MISSING else DEFAULTS[name]
 
 
 def _from_folder(path: Path) -> Run:
     folder = RunFolder(path)
-    manifest = folder.manifest
-    choices: dict[str, int] = {}
-    for sample in folder.samples.read():
-        if sample.kept_chunks is not None:
-            choices[sample.cell] = choices.get(sample.cell, 0) + 1
-    return Run("", manifest, read_records(path), choices)
+    records, thinned = thin(read_records(path))
+    return Run("", folder.manifest, records, keep(folder.samples.read()), thinned)
 
 
 def _from_report(path: Path) -> list[Run]:
@@ -91,15 +127,15 @@ def _from_report(path: Path) -> list[Run]:
         raise ConfigError(
             f"{path}: embedded data of format {FORMAT}, got {data.get('format')}; rebuild from the folder"
         )
-    return [
-        Run(
-            "",
-            run["manifest"],
-            [_record(run["shared"] | row, f"{path}: record {i}") for i, row in enumerate(run["records"], 1)],
-            run["choices"],
-        )
-        for run in data["runs"]
-    ]
+    return [_unpacked(run, path) for run in data["runs"]]
+
+
+def _unpacked(run: dict[str, Any], path: Path) -> Run:
+    rows = [dict(zip(run["names"], row, strict=True)) for row in run["records"]]
+    rows = [row | {"parity_ops": _unpacked_ops(row.get("parity_ops"), run["ops"])} | run["shared"] for row in rows]
+    records = [_record(row, f"{path}: record {i}") for i, row in enumerate(rows, 1)]
+    thinned = {cell: Thinned(**held) for cell, held in run["thinned"].items()}
+    return Run("", run["manifest"], records, Prompts.unpacked(run["prompts"]), thinned)
 
 
 def _record(data: dict[str, Any], where: str) -> Record:

@@ -94,7 +94,7 @@ def _themed(tag: str, name: str) -> str:
     tag = re.sub(r"font-family: [^;\"]*sans-serif;?", "", tag)
     tag = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", tag)
     # a tenth of a pixel is enough, but not inside a marker
-    tag = re.sub(r"(\d\.\d\d)\d+" if " id=" in tag else r"(\d\.\d)\d+", r"\1", tag)
+    tag = re.sub(r"(\d\.\d\d)\d+" if " id=" in tag else r"(?<!opacity: )(\d\.\d)\d+", r"\1", tag)
     tag = re.sub(r"; stroke-line(join|cap): \w+", "", tag)
     if tag.startswith("<path") and " C " not in tag:
         # numbers after M go on as lines

@@ -17,6 +17,8 @@ SAME_IN_A_RUN = ("commit", "dirty", "gpu", "arch", "torch", "runtime")
 NAMED_CELLS = 3
 # noise beyond which a median of few repeats says little
 RESTLESS = 0.25
+# what the warnings of other floors say
+BASELINE, OTHERS = "published", "on the GPU"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Trust:
 
 def trust(results: Results) -> Trust:
     """What speaks for and against the report's numbers."""
-    makers = (_parity, _withheld, _coverage, _repeats, _noise, _commits, _mixed, _telemetry)
+    makers = (_parity, _withheld, _coverage, _baseline, _repeats, _noise, _outliers, _telemetry, _commits, _mixed)
     findings = [finding for make in makers for finding in make(results)]
     failed = [e for e in results.entries if e.record.status != "ok"]
     failures = None
@@ -79,9 +81,9 @@ def _withheld(results: Results) -> Iterator[Finding]:
 
 def _coverage(results: Results) -> Iterator[Finding]:
     for run in results.runs:
-        planned, there = len(run.manifest.get("cells", run.records)), len(run.records)
-        if there < planned:
-            text = f"{there:,} of {planned:,} planned cells have a record{_in(results, run.name)}: "
+        if run.missing:
+            planned = len(run.planned)
+            text = f"{planned - run.missing:,} of {planned:,} planned cells have a record{_in(results, run.name)}: "
             text += "the run was interrupted or goes on."
             yield Finding("bad", "coverage", text)
 
@@ -141,9 +143,54 @@ def _mixed(results: Results) -> Iterator[Finding]:
         yield Finding("note", "runs", f"{text}; speed-ups are within a run only.")
 
 
+def _baseline(results: Results) -> Iterator[Finding]:
+    """Whether full attention scores what was published for it; the accuracy suites warn where it does not."""
+    warned = [e for e in results.entries if any(BASELINE in w for w in e.record.warnings)]
+    if warned:
+        text = f"Full attention's score is not the published one in {counted(len(warned), 'cell')}: {_names(warned)}; "
+        yield Finding("bad", "baseline", text + "see the warnings below.")
+
+
+def _outliers(results: Results) -> Iterator[Finding]:
+    counts = [(e.record.outliers, e) for e in results.entries if e.timed and e.record.outliers is not None]
+    if not counts:
+        return
+    times = sum(e.record.repeats or 0 for _, e in counts)
+    found = [(count, e) for count, e in counts if count]
+    total = sum(count for count, _ in found)
+    text = f"{total:,} of {times:,} times lie beyond 1.5 interquartile ranges; none was dropped."
+    if found:
+        text += f" Most of them: {_names([e for _, e in sorted(found, key=lambda pair: -pair[0])])}."
+    yield Finding("note" if found else "good", "outliers", text)
+
+
 def _telemetry(results: Results) -> Iterator[Finding]:
+    shared = [e for e in results.entries if any(OTHERS in w for w in e.record.warnings)]
+    if shared:
+        text = f"Other processes used the device beside {counted(len(shared), 'cell')}: {_names(shared)}."
+        yield Finding("bad", "shared", text)
+    watched = [(e, e.record.telemetry_summary) for e in results.entries if e.record.telemetry_summary]
+    slowed = [e for e, found in watched if float(found.get("throttled_ratio", 0)) > 0]
+    if slowed:
+        yield Finding(
+            "bad", "throttling", f"Clocks were held down in {counted(len(slowed), 'cell')}: {_names(slowed)}."
+        )
+    elif watched:
+        yield Finding("good", "throttling", f"None seen in {counted(len(watched), 'cell')}.{_clocks(watched)}")
     if any(r.telemetry in (None, "none") for run in results.runs for r in run.records):
         yield Finding("note", "telemetry", "Clocks, temperature and other users of the device were not watched.")
+
+
+def _clocks(watched: list[tuple[Entry, dict[str, float | str]]]) -> str:
+    """The range of clocks and temperatures over the cells."""
+    said = []
+    for title, low, high in (("Clock", "sm_clock_mhz_min", "sm_clock_mhz_max"), ("Hottest", "temperature_c_max", "")):
+        values = [float(found[name]) for _, found in watched for name in (low, high) if name in found]
+        if values:
+            unit = "MHz" if "mhz" in low else "°C"
+            span = {f"{min(values):,.0f}": None, f"{max(values):,.0f}": None}
+            said.append(f" {title} {' to '.join(span)} {unit}.")
+    return "".join(said)
 
 
 def _warnings(results: Results) -> Table | None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pcbench.statistics import MIN_PAIRS
 
 __all__ = [
+    "NEEDS_REPEATS",
     "Estimate",
     "claim",
     "compact",

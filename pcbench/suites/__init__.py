@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from pcbench.errors import ConfigError
+from pcbench.suites.accuracy import AccuracySettings, accuracy_suite
 from pcbench.suites.files import read_suite, suite_names, suite_summaries
 from pcbench.suites.kernels import KernelPlan, KernelSuite, kernel_suite
 from pcbench.suites.prefill import CellTable, Plan, Suite, Workload, prefill_suite
 from pcbench.types import DeviceKind
 
 __all__ = [
+    "AccuracySettings",
     "CellTable",
     "KernelPlan",
     "KernelSuite",
@@ -36,7 +38,8 @@ def load_suite(
         name: a bundled suite's name or the path of a .toml file.
         device: chooses `[device.cpu]` or `[device.gpu]`.
         preset: a `[preset.NAME]` of the file.
-        sets: `path=value` strings: suite.KEY, device.cpu.KEY, workload.NAME.KEY, cell.METHOD.KEY, kernel.OP.KEY.
+        sets: `path=value` strings: suite.KEY, device.cpu.KEY, workload.NAME.KEY, cell.METHOD.KEY, kernel.OP.KEY,
+            data.dir.
         model: overrides the suite's model; a suite of kernels has none.
         methods: keeps only the cells of these methods, of a suite of kernels only these ops.
 
@@ -45,7 +48,10 @@ def load_suite(
         DataMissing: `name` is a path and there is no such file.
     """
     source = read_suite(name, device, preset, sets)
-    if source.document["suite"].get("kind") != "kernel":
+    kind = source.document["suite"].get("kind")
+    if kind == "accuracy":
+        return accuracy_suite(source, model, methods)
+    if kind != "kernel":
         return prefill_suite(source, model, methods)
     if model is not None:
         raise ConfigError(f"{source.where}: no --model, got {model}; its kernels run without one, leave it out")

@@ -30,7 +30,8 @@ class Source:
         name: of the suite; where: of the file, for error messages.
         kind: of device: cpu or gpu.
         document: the file; it has a table `suite`.
-        preset: the name given; sets: the `--set` strings.
+        preset: the name given; sets: the `--set` strings but data.dir.
+        data_dir: what `--set data.dir` says; None leaves the folder of official files to PCBENCH_DATA.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     document: dict[str, Any]
     preset: str | None
     sets: Sequence[str]
+    data_dir: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """`[suite]` with the device's table over it."""
@@ -103,7 +105,24 @@ def read_suite(name: str, device: DeviceKind, preset: str | None, sets: Sequence
         raise ConfigError(f"{where}: a TOML file, got an error: {error}") from None
     if not isinstance(document.get("suite"), dict):
         raise ConfigError(f"{where}: suite: a table [suite], got none; add it")
-    return Source(path.stem, where, "cpu" if device == "cpu" else "gpu", document, preset, sets)
+    folders = [text for text in sets if text.startswith("data.")]
+    rest = [text for text in sets if text not in folders]
+    kind = "cpu" if device == "cpu" else "gpu"
+    return Source(path.stem, where, kind, document, preset, rest, _data_dir(where, folders))
+
+
+def _data_dir(where: str, sets: Sequence[str]) -> str | None:
+    """The folder of the last `data.dir=FOLDER`."""
+    if not sets:
+        return None
+    for text in sets:
+        key, _, folder = text.partition("=")
+        if key != "data.dir":
+            raise unknown_name(f"{where}: --set {key}", "name", key, ["data.dir"])
+    # the text itself: a folder called 1 is no number
+    if not folder or not Path(folder).expanduser().is_dir():
+        raise DataMissing(f"{where}: --set data.dir: a folder, got {folder!r}; name one that is there")
+    return folder
 
 
 def _find(name: str) -> Path:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field
 
-from pcbench.config import Table, validate
+from pcbench.config import Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import op_summaries
 from pcbench.suites.files import Change, Source, known, set_settings
@@ -24,6 +24,7 @@ class KernelSettings(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     rounds: Annotated[int, Field(gt=0)] = 20
     reference_up_to_gflop: Annotated[float, Field(ge=0)] | None = None
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
 
 
 class Grid(Table):
@@ -40,18 +41,14 @@ class KernelTable(Table):
     grid: Annotated[dict[str, Grid], Field(min_length=1)]
 
 
-Partial: Any = create_model(
-    "Partial",
-    __base__=Table,
-    **{n: (f.annotation | None, None) for n, f in KernelSettings.model_fields.items() if n != "kind"},  # type: ignore[call-overload, operator]
-)
+Partial = every_key_optional(KernelSettings, without=("kind",))
 
 
 class KernelFile(Table):
     """The top level of a suite file; `[suite]` itself is checked after merging."""
 
     suite: dict[str, Any]
-    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)
+    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)  # type: ignore[valid-type]
     kernel: Annotated[list[KernelTable], Field(min_length=1)]
     preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
@@ -92,6 +89,10 @@ def kernel_suite(source: Source, ops: Sequence[str]) -> KernelSuite:
         ConfigError: anything unknown or impossible, by key path.
     """
     file = validate(KernelFile, source.document, source.where)
+    if source.data_dir is not None:
+        raise ConfigError(
+            f"{source.where}: no --set data.dir, got {source.data_dir}; kernels read no files, leave it out"
+        )
     for i, table in enumerate(file.kernel):
         if table.op not in op_summaries():
             raise unknown_name(f"{source.where}: kernel[{i}].op", "op", table.op, op_summaries())

@@ -2,23 +2,33 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, create_model
+from pydantic import Field
 
-from pcbench.config import Table, validate
+from pcbench.config import Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Change, Source, known, set_settings
 from pcbench.types import Kind
 
-__all__ = ["CellTable", "Plan", "Suite", "Workload", "prefill_suite"]
+__all__ = ["CellTable", "Count", "Merge", "Plan", "Suite", "Workload", "prefill_suite"]
 
 Count = Annotated[int, Field(gt=0)]
 
 
 class Settings(Table):
-    """`[suite]` with the device's table merged over it; `workloads` names those to measure, None all."""
+    """`[suite]` with the device's table merged over it.
+
+    Args:
+        workloads: those to measure, None all.
+        repeats: prompts of a timed workload; with `repeats_up_to` the least of them.
+        relative_error: stop once every time is known so well; needs `repeats_up_to`.
+        warmup_up_to: untimed passes at most; they end when they no longer become faster.
+        flush_caches: before every timed pass.
+        timeout_s: of a group; needs --isolate.
+        budget_bytes: of keys and values; asks how many chunks and tokens fit.
+    """
 
     kind: Kind
     model: str
@@ -26,25 +36,35 @@ class Settings(Table):
     context_tokens: Annotated[list[Count], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)] = 0
     repeats: Count = 5
+    repeats_up_to: Count | None = None
+    relative_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    warmup_up_to: Count = 1
+    flush_caches: bool = False
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    budget_bytes: Count | None = None
     workloads: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class Workload(Table):
-    """`[[workload]]`: a task at every length; timed workloads take one unique prompt per repeat."""
+    """`[[workload]]`: a task at every length; timed workloads take one unique prompt per repeat.
+
+    None, which only accuracy suites have: all records of the task, and its own limit of new tokens.
+    """
 
     name: str
     task: str
     timed: bool = True
     prompts: Count | None = None
     context_tokens: Annotated[list[Count], Field(min_length=1)] | None = None
-    new_tokens: Count = 12
+    new_tokens: Count | None = 12
 
 
 class CellTable(Table):
-    """`[[cell]]`: a method on its backends."""
+    """`[[cell]]`: a method on its backends, at lengths up to a limit."""
 
     method: str
     backend: str | Annotated[list[str], Field(min_length=1)] = "auto"
+    up_to: Count | None = None
     reference_up_to: Count | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -52,19 +72,20 @@ class CellTable(Table):
     def backends(self) -> list[str]:
         return [self.backend] if isinstance(self.backend, str) else self.backend
 
+    def takes(self, backend: str, tokens: int) -> bool:
+        """Whether the cell runs on a backend at a length."""
+        limits = [self.up_to, self.reference_up_to if backend == "reference" else None]
+        return all(limit is None or tokens <= limit for limit in limits)
 
-Partial: Any = create_model(
-    "Partial",
-    __base__=Table,
-    **{name: (field.annotation | None, None) for name, field in Settings.model_fields.items() if name != "kind"},  # type: ignore[call-overload, operator]
-)
+
+Partial = every_key_optional(Settings, without=("kind",))
 
 
 class SuiteFile(Table):
     """The top level of a suite file; `[suite]` itself is checked after merging."""
 
     suite: dict[str, Any]
-    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)
+    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)  # type: ignore[valid-type]
     workload: Annotated[list[dict[str, Any]], Field(min_length=1)]
     cell: Annotated[list[dict[str, Any]], Field(min_length=1)]
     preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -83,13 +104,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite file with everything merged over it."""
+    """A suite file with everything merged over it; `data_dir` as in `Source`."""
 
     name: str
     where: str
-    settings: Settings
+    settings: Any  # the suite's kind decides
     workloads: list[Workload]
     cells: list[CellTable]
+    data_dir: str | None = None
 
     def plans(self) -> Iterator[Plan]:
         """Cells in the order they are measured: by workload, then length, then as the file lists them."""
@@ -97,10 +119,20 @@ class Suite:
             for tokens in workload.context_tokens or self.settings.context_tokens:
                 for i, table in enumerate(self.cells):
                     for backend in table.backends:
-                        limit = table.reference_up_to
-                        if backend == "reference" and limit is not None and tokens > limit:
-                            continue
-                        yield Plan(f"{self.where}: cell[{i}]", table, backend, workload, tokens)
+                        if table.takes(backend, tokens):
+                            yield Plan(f"{self.where}: cell[{i}]", table, backend, workload, tokens)
+
+    def checked(self) -> Self:
+        """The same suite.
+
+        Raises:
+            ConfigError: it has no cell.
+        """
+        if not any(self.plans()):
+            raise ConfigError(
+                f"{self.where}: at least one cell, got none; raise up_to or reference_up_to, or shorten the context"
+            )
+        return self
 
 
 def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> Suite:
@@ -114,25 +146,74 @@ def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> 
     Raises:
         ConfigError: anything unknown or impossible, by key path.
     """
-    merged = _Merge(source, validate(SuiteFile, source.document, source.where))
-    for change in source.changes(("workload", "cell")):
-        merged.set(change)
-    if model is not None:
-        merged.settings["model"] = model
-    return merged.suite(methods)
+    file = validate(SuiteFile, source.document, source.where)
+    merged = Merge(source, Settings, file.workload, file.cell, model)
+    where = source.where
+    settings = validate(Settings, merged.settings, f"{where}: suite")
+    workloads = [validate(Workload, w, f"{where}: workload[{i}]") for i, w in enumerate(merged.workloads)]
+    _check_repeats(where, settings)
+    _check_workloads(where, settings, workloads)
+    chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
+    cells = merged.checked_cells(methods)
+    return Suite(source.name, where, settings, chosen, cells, source.data_dir).checked()
 
 
-class _Merge:
-    """A suite file as plain tables while presets and `--set` change it."""
+def _check_repeats(where: str, settings: Settings) -> None:
+    if (settings.repeats_up_to or settings.repeats) < settings.repeats:
+        raise ConfigError(
+            f"{where}: suite.repeats_up_to: at least suite.repeats ({settings.repeats}), "
+            f"got {settings.repeats_up_to}; raise it"
+        )
+    if (settings.relative_error is None) != (settings.repeats_up_to is None):
+        raise ConfigError(
+            f"{where}: suite: relative_error and repeats_up_to together, got one of them; set or drop the other"
+        )
 
-    def __init__(self, source: Source, file: SuiteFile) -> None:
-        self.source = source
+
+def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workload]) -> None:
+    named = [w.name for w in workloads]
+    for wanted in settings.workloads or ():
+        if wanted not in named:
+            raise unknown_name(f"{where}: suite.workloads", "workload", wanted, named)
+    for i, workload in enumerate(workloads):
+        if workload.timed and workload.prompts is not None:
+            raise ConfigError(
+                f"{where}: workload[{i}].prompts: only where timed = false, got {workload.prompts}; "
+                "a timed workload takes a prompt a repeat, set suite.repeats"
+            )
+        if workload.task not in task_tables():
+            raise unknown_name(f"{where}: workload[{i}].task", "task", workload.task, task_tables())
+
+
+class Merge:
+    """A suite file as plain tables, with what the preset, `--set` and `--model` change in it.
+
+    Args:
+        source: the file and what changes it.
+        table: what `[suite]` may hold.
+        workloads, cells: the file's tables.
+        model: overrides the suite's.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        table: type[Table],
+        workloads: Sequence[dict[str, Any]],
+        cells: Sequence[dict[str, Any]],
+        model: str | None,
+    ) -> None:
+        self.source, self.table = source, table
         self.settings = source.settings()
-        self.workloads, self.cells = ([dict(table) for table in tables] for tables in (file.workload, file.cell))
+        self.workloads, self.cells = ([dict(table) for table in tables] for tables in (workloads, cells))
+        for change in source.changes(("workload", "cell")):
+            self.set(change)
+        if model is not None:
+            self.settings["model"] = model
 
     def set(self, change: Change) -> None:
         """Makes one change."""
-        if set_settings(self.source, self.settings, change, Settings.model_fields):
+        if set_settings(self.source, self.settings, change, self.table.model_fields):
             return
         head, *rest = change.path.split(".")
         if head == "workload" and len(rest) == 2:
@@ -174,24 +255,10 @@ class _Merge:
                 inner = inner[key]
             inner[keys[-1]] = change.value
 
-    def suite(self, methods: Sequence[str]) -> Suite:
-        """The changed tables, checked."""
+    def checked_cells(self, methods: Sequence[str]) -> list[CellTable]:
+        """The cells of these methods, of all when there are none."""
         where = self.source.where
-        settings = validate(Settings, self.settings, f"{where}: suite")
-        workloads = [validate(Workload, w, f"{where}: workload[{i}]") for i, w in enumerate(self.workloads)]
         cells = [validate(CellTable, c, f"{where}: cell[{i}]") for i, c in enumerate(self.cells)]
-        named = [w.name for w in workloads]
-        for wanted in settings.workloads or ():
-            if wanted not in named:
-                raise unknown_name(f"{where}: suite.workloads", "workload", wanted, named)
-        for i, workload in enumerate(workloads):
-            if workload.timed and workload.prompts is not None:
-                raise ConfigError(
-                    f"{where}: workload[{i}].prompts: only where timed = false, got {workload.prompts}; "
-                    "a timed workload takes a prompt a repeat, set suite.repeats"
-                )
-            if workload.task not in task_tables():
-                raise unknown_name(f"{where}: workload[{i}].task", "task", workload.task, task_tables())
         for i, cell in enumerate(cells):
             if cell.method not in METHODS:
                 raise unknown_name(f"{where}: cell[{i}].method", "method", cell.method, METHODS)
@@ -204,8 +271,4 @@ class _Merge:
                 f"{where}: --method of the suite ({', '.join(dict.fromkeys(c.method for c in cells))}), "
                 f"got {', '.join(methods)}; choose one of them or another suite"
             )
-        chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
-        suite = Suite(self.source.name, where, settings, chosen, kept)
-        if not any(suite.plans()):
-            raise ConfigError(f"{where}: at least one cell, got none; raise reference_up_to or shorten the context")
-        return suite
+        return kept

@@ -1,5 +1,7 @@
-"""Tasks: prompts of an exact length, their answers and their scorers."""
+"""Tasks: prompts of generated and official benchmarks, their answers and their scorers."""
 
-from pcbench.tasks.base import Example, Task, example, load_task, score
+from pcbench.tasks.base import Example, Task, load_task, score
+from pcbench.tasks.examples import example, size
+from pcbench.tasks.longbench import bucket
 
-__all__ = ["Example", "Task", "example", "load_task", "score"]
+__all__ = ["Example", "Task", "bucket", "example", "load_task", "score", "size"]

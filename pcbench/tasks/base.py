@@ -1,16 +1,24 @@
-"""A task is a table: template texts, a generator of contexts and a scorer."""
+"""A task is a table: template texts, what builds its prompts, and a scorer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from pcbench.config import Table, validate
 from pcbench.errors import unknown_name
-from pcbench.registry import GENERATORS, SCORERS, load, task_tables
+from pcbench.registry import SCORERS, load, task_tables
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
 from pcbench.types import Tokenizer, digest
 
-__all__ = ["Example", "Request", "Task", "example", "load_task", "score"]
+__all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score"]
+
+Count = Annotated[int, Field(gt=0)]
+# whose prompts: the official ones where their file is there and else ours; or one author's, or an error
+Prompts = Literal["auto", "official", "parallelcomp", "pcbench"]
+# whether the model's chat template stands around a prompt: as the task's table says, or not as it says
+Wrap = Literal["auto", "always", "never"]
 
 
 class Task(Table):
@@ -19,12 +27,15 @@ class Task(Table):
     Args:
         summary: one line for `pcbench list tasks`.
         version: raised by every change that can move a score.
-        generator: what builds the context, a name of `registry.GENERATORS`.
+        generator: what builds the prompt, a name of `registry.GENERATORS`.
         scorer: a name of `registry.SCORERS`; dataset: whose rules of that scorer, where it has several.
         instruction: text before the context.
         needle: a line put into the context, with `{key}`, and with `{name}` where several keys have names.
         question: text after the context, up to where the answer starts; generators fill in their own `{…}`.
         key, key_name: kinds of `keys.KEYS`.
+        depth: of the needle as a share of the context; None takes a random one a prompt.
+        asked, others, values: of scattered needles: names that are asked for, names that are not, keys of each.
+        new_tokens: tokens of the answer where a request leaves them to the task.
     """
 
     summary: str
@@ -37,6 +48,11 @@ class Task(Table):
     question: str
     key: str = "five digits"
     key_name: str = ""
+    depth: Annotated[float, Field(ge=0, le=1)] | None = None
+    asked: Count = 1
+    others: Annotated[int, Field(ge=0)] = 0
+    values: Count = 1
+    new_tokens: Count = 12
 
     @property
     def scorer_id(self) -> str:
@@ -49,6 +65,33 @@ class Task(Table):
         return _metric(self).name
 
 
+class FileTask(Task):
+    """A task whose records are official files; its own texts serve where the official prompts are not there.
+
+    Args:
+        files: paths below `files.data_dir()`, the first that is there counts; `*` stands for a folder.
+        fetch: what `pcbench data fetch` calls the files.
+        prompts: the file of the official prompts, with `:name` where several tables stand in it.
+        limits: the file of the official tokens of an answer.
+        model_limits: the file of the official tokens of a prompt, by model.
+        chat: the model's chat template stands around the prompt.
+        head_lines, tail_lines: lines of a record's whole prompt before and after the context.
+        stop: text that ends an answer besides the model's own ends.
+    """
+
+    instruction: str = ""
+    question: str = ""
+    files: Annotated[list[str], Field(min_length=1)]
+    fetch: str = ""
+    prompts: str = ""
+    limits: str = ""
+    model_limits: str = ""
+    chat: bool
+    head_lines: int = 0
+    tail_lines: int = 0
+    stop: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """A prompt as token ids, and what a right answer holds.
@@ -58,6 +101,15 @@ class Example:
         prefix: ids before the context; query: ids after it.
         answers: what the scorer compares the prediction with.
         key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
+        new_tokens: tokens of the answer at most.
+        prompts: whose words: "official", "parallelcomp" or "pcbench/VERSION".
+        classes: names the answer is one of, for scorers that ask.
+        stop_ids: ends of an answer besides the model's own; never its first token.
+        tokens_before: of the whole prompt before its middle was cut out, the same as now where nothing was; None
+            for a generated prompt.
+        words: length of the record as its authors count it.
+        context_characters: where in the context's text each of its tokens begins; None where nobody can say.
+        as_whole: the ids are those of the text tokenised whole; None where there never was a text.
     """
 
     id: str
@@ -68,6 +120,13 @@ class Example:
     answers: tuple[str, ...]
     key_span: tuple[int, int] | None
     new_tokens: int
+    prompts: str
+    classes: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    tokens_before: int | None = None
+    words: int | None = None
+    context_characters: tuple[int, ...] | None = None
+    as_whole: bool | None = None
 
     @property
     def sha256(self) -> str:
@@ -82,9 +141,11 @@ class Request:
     Args:
         name: the task; task: its table.
         tokenizer: of the model that will read the prompt.
-        context_tokens: tokens of the whole prompt with the reserved new ones, exact.
+        context_tokens: tokens of the whole prompt with the reserved new ones; exact for a generated prompt, at most
+            for a record.
         new_tokens: tokens reserved for the answer.
-        seed: of the suite; index: 0-based; other values are other prompts.
+        seed: of the suite; index: 0-based; other values are other prompts. Of a record the index is its place.
+        prompts, chat: choices for records.
     """
 
     name: str
@@ -94,6 +155,8 @@ class Request:
     new_tokens: int
     seed: int
     index: int
+    prompts: Prompts = "auto"
+    chat: Wrap = "auto"
 
     @property
     def id(self) -> str:
@@ -108,29 +171,8 @@ def load_task(name: str, where: str) -> Task:
     """
     if name not in task_tables():
         raise unknown_name(where, "task", name, task_tables())
-    return validate(Task, task_tables()[name], f"tasks/data: {name}")
-
-
-def example(name: str, tokenizer: Tokenizer, *, context_tokens: int, new_tokens: int, seed: int, index: int) -> Example:
-    """Prompt `index` of a task; the arguments are those of `Request`.
-
-    Raises:
-        ConfigError: there is no such task, or no room for what it must hold.
-    """
-    task = load_task(name, "task")
-    build = load(GENERATORS, "generator", task.generator, f"tasks/data: {name}")
-    built: Example = build(
-        Request(
-            name=name,
-            task=task,
-            tokenizer=tokenizer,
-            context_tokens=context_tokens,
-            new_tokens=new_tokens,
-            seed=seed,
-            index=index,
-        )
-    )
-    return built
+    table = task_tables()[name]
+    return validate(FileTask if "files" in table else Task, table, f"tasks/data: {name}")
 
 
 def score(task: Task, prediction: str, answers: Sequence[Any], classes: Sequence[str] = ()) -> float:

@@ -2,9 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 from pcbench.errors import ConfigError
 from pcbench.tasks.base import Example, Request
+from pcbench.types import Tokenizer
 
 __all__ = ["Frame"]
 
@@ -81,13 +83,23 @@ class Frame:
         """
         self.require(len(context))
         newline = self.request.tokenizer.encode("\n")[-1]
+        whole = (*context, *[newline] * (self.room - len(context)))
         return Example(
             id=self.request.id,
             task=self.request.name,
             prefix=tuple(self.prefix),
-            context=(*context, *[newline] * (self.room - len(context))),
+            context=whole,
             query=tuple(self.query),
             answers=tuple(answers),
             key_span=key_span,
             new_tokens=self.request.new_tokens,
+            prompts=f"pcbench/{self.request.task.version}",
+            context_characters=_characters(self.request.tokenizer, whole),
         )
+
+
+def _characters(tokenizer: Tokenizer, context: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Where each id's text begins, if the text of all is that of each put together; else None."""
+    lengths = {i: len(tokenizer.decode([i])) for i in set(context)}
+    *starts, end = accumulate((lengths[i] for i in context), initial=0)
+    return tuple(starts) if end == len(tokenizer.decode(context)) else None

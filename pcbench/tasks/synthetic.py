@@ -1,15 +1,15 @@
 """Needles in generated contexts: seeded, offline, exact to the token."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 
 from pcbench.tasks.base import Example, Request
 from pcbench.tasks.frame import Frame
 from pcbench.tasks.keys import KEYS
 
-__all__ = ["NOISE", "needles", "noise", "prose"]
+__all__ = ["NOISE", "needles", "noise", "prose", "scattered"]
 
 # the noise line of InfiniteBench's passkey recipe (github.com/OpenBMB/InfiniteBench, MIT)
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
@@ -28,9 +28,36 @@ def noise(request: Request) -> Example:
 def prose(request: Request) -> Example:
     """The same needle between lines of CPython's documentation, read from a seeded line on."""
     rng = _random(request)
-    lines = _documentation()
-    start = rng.randrange(len(lines))
-    return _hide(request, islice(cycle(lines), start, None), _name(request, rng), rng)
+    return _hide(request, _prose(rng), _name(request, rng), rng)
+
+
+def scattered(request: Request) -> Example:
+    """Several needles in CPython's documentation, each at a depth of its own.
+
+    Source: niah_multikey_1, niah_multivalue and niah_multiquery of RULER, arXiv:2404.06654; the documentation instead
+        of essays and random depths are ours.
+    """
+    rng, task, encode = _random(request), request.task, request.tokenizer.encode
+    lines = _prose(rng)
+    names = _different(request, rng, task.asked + task.others)
+    asked = names[: task.asked]
+    pairs = [(name, KEYS[task.key](rng)) for name in names for _ in range(task.values)]
+    frame = Frame(request, task.question.format(name=", ".join(asked)))
+    lost = [encode(task.needle.format(name=name, key=key)) for name, key in pairs]
+    needed = sum(map(len, lost))
+    frame.require(needed)
+    room = frame.room - needed
+    hay, line_starts = _hay(lines, encode, room)
+    places = [_nearest(line_starts, rng.random() * room) for _ in lost]
+    parts, done, span = [], 0, (0, 0)
+    for i in sorted(range(len(lost)), key=lambda i: places[i]):
+        parts += [hay[done : places[i]], lost[i]]
+        done = places[i]
+        if i == 0:
+            end = sum(map(len, parts))
+            span = end - len(lost[0]), end
+    answers = [key for name, key in pairs if name in asked]
+    return frame.example([*chain(*parts), *hay[done:room]], answers, span if len(answers) == 1 else None)
 
 
 def needles(request: Request) -> Example:
@@ -51,11 +78,24 @@ def _name(request: Request, rng: random.Random) -> str:
     return KEYS[request.task.key_name](rng) if request.task.key_name else ""
 
 
+def _different(request: Request, rng: random.Random, count: int) -> list[str]:
+    names: dict[str, None] = {}
+    while len(names) < count:
+        names[_name(request, rng)] = None
+    return list(names)
+
+
 def _other_needles(request: Request, asked: str, rng: random.Random) -> Iterator[str]:
     while True:
         name = _name(request, rng)
         if name != asked:
             yield request.task.needle.format(name=name, key=KEYS[request.task.key](rng))
+
+
+def _prose(rng: random.Random) -> Iterator[str]:
+    """The documentation's lines without end, from a random one on."""
+    lines = _documentation()
+    return islice(cycle(lines), rng.randrange(len(lines)), None)
 
 
 @cache
@@ -66,13 +106,20 @@ def _documentation() -> list[str]:
 
 
 def _hide(request: Request, lines: Iterable[str], name: str, rng: random.Random) -> Example:
-    """Puts the needle at the line start nearest to a random depth; the last line is cut to the exact length."""
+    """Puts the needle at the line start nearest to the task's depth, else to a random one."""
     task, encode = request.task, request.tokenizer.encode
     key = KEYS[task.key](rng)
     frame = Frame(request, task.question.format(name=name))
     needle = encode(task.needle.format(name=name, key=key))
     frame.require(len(needle))
     room = frame.room - len(needle)
+    hay, line_starts = _hay(lines, encode, room)
+    start = _nearest(line_starts, (rng.random() if task.depth is None else task.depth) * room)
+    return frame.example(hay[:start] + needle + hay[start:], [key], (start, start + len(needle)))
+
+
+def _hay(lines: Iterable[str], encode: Callable[[str], list[int]], room: int) -> tuple[list[int], list[int]]:
+    """Ids of the first lines, the last one cut to the exact length, and where each line begins."""
     hay: list[int] = []
     line_starts = [0]
     encode_line = cache(encode)
@@ -81,6 +128,8 @@ def _hide(request: Request, lines: Iterable[str], name: str, rng: random.Random)
             break
         hay += encode_line(line)
         line_starts.append(len(hay))
-    depth = rng.random() * room
-    start = min((s for s in line_starts if s <= room), key=lambda s: abs(s - depth))
-    return frame.example(hay[:start] + needle + hay[start:room], [key], (start, start + len(needle)))
+    return hay[:room], [start for start in line_starts if start <= room]
+
+
+def _nearest(line_starts: Sequence[int], depth: float) -> int:
+    return min(line_starts, key=lambda start: abs(start - depth))

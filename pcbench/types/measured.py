@@ -120,6 +120,7 @@ class Record:
     wall_ms_p50: float | None = None  # monotonic clock beside a GPU's events
     repeats: int | None = None
     samples_ms: list[float] | None = None
+    warmup_ms: list[float] | None = None  # untimed passes before; the first holds what only a first pass does
     stages_ms: dict[str, float] | None = None
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None
@@ -179,6 +180,12 @@ class Record:
     started_at: str | None = None
     repro_command: str | None = None
 
+    @classmethod
+    def of(cls, cell: Cell, **fields: Any) -> "Record":
+        """A record that says what the cell says, and `fields`."""
+        same = {name: getattr(cell, name) for name in IDENTITY}
+        return cls(group=cell.group, cell=cell.key, **(same | fields))
+
 
 @dataclass(kw_only=True)
 class Sample:
@@ -196,3 +203,13 @@ class Sample:
     chunk_scores: list[float | None] | None = None
     key_chunk: int | None = None
     prefill_ms: float | None = None
+    index: int | None = None  # of the prompt in its cell, in accuracy suites
+    tokens: int | None = None  # of the prompt as it was read
+    tokens_before: int | None = None  # of the prompt before its middle was cut out
+    finish: Literal["end", "length"] | None = None  # what ended the answer
+    key_depth: float | None = None  # where the needle begins, as a share of the context
+    chunks: int | None = None
+    chunk_tokens: int | None = None
+    kept_tokens: int | None = None
+    kv_bytes: int | None = None
+    warnings: list[str] = field(default_factory=list)

@@ -77,12 +77,14 @@ class Prompt:
         context: [N] int64.
         query: [n] int64, n ≥ 1; the question and the template after it.
         new_tokens: room reserved for the answer.
+        characters: where in the context's text each of its tokens starts; None where that is not known.
     """
 
     prefix: "Tensor"
     context: "Tensor"
     query: "Tensor"
     new_tokens: int
+    characters: Sequence[int] | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -115,12 +117,31 @@ class Stages(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back, without special tokens; `start_ids` begin a prompt (the BOS where a model has one)."""
+    """Text to ids and back, without special tokens.
+
+    `name` is the model's id or path; `start_ids` begin a prompt (the BOS where a model has one), `end_id` ends an
+    answer.
+    """
 
     start_ids: list[int]
 
+    @property
+    def name(self) -> str: ...
+    @property
+    def end_id(self) -> int | None: ...
+
     def encode(self, text: str) -> list[int]: ...
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int] | None]:
+        """The same ids, and the character at which each begins; None where the tokenizer cannot say."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str: ...
+    def chat(self, before: str, after: str) -> tuple[str, str] | None:
+        """Text before and after a context with the model's chat template around both; None without one.
+
+        The template brings its own start ids as text.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +181,20 @@ class KVStore(Protocol):
         """Hides keys: bits [M, H, W] int32 are added to those of `slots` [M]."""
         ...
 
+    def keep(self, layer: int, slots: "Tensor", kept: "Tensor") -> None:
+        """Keeps of `slots` [P] int32 in `layer` only the rows where kept [P, Hkv, L] is true, moved to the front."""
+        ...
+
     def skip_first(self, slots: "Tensor", where: "Tensor") -> None:
         """Drops the first key of those of `slots` [K] int32 for which `where` [K] is true."""
+        ...
+
+    def take(self, layer: int, slots: "Tensor") -> "list[Tensor]":
+        """Copies of what `slots` [P] int32 hold in `layer`, as int32 tensors [P, …]."""
+        ...
+
+    def put(self, layer: int, slots: "Tensor", held: "list[Tensor]") -> None:
+        """Makes `slots` [P] int32 hold in `layer` what `take` gave."""
         ...
 
     def held(self, slots: "Tensor") -> float:
@@ -197,7 +230,14 @@ class ModelRunner(Protocol):
     def dtype(self) -> "Any": ...
     @property
     def ops(self) -> Ops: ...
-    def new_store(self, slots: int, capacity: int, *, evictions: bool = False) -> KVStore: ...
+    def new_store(self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None) -> KVStore:
+        """An empty store; with more `kv_heads` than the model's, keys are repeated as they are written."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Memory of the device that can still be had; None where nobody needs to ask."""
+        ...
+
     def forward(
         self, ids: "Tensor", positions: "Tensor", lengths: "Tensor", store: KVStore, plan: AttentionPlan
     ) -> "Tensor":
@@ -216,8 +256,11 @@ class ModelRunner(Protocol):
 class MethodConfig(Protocol):
     """A method's parameters."""
 
-    def resolve(self, spec: ModelSpec, device: DeviceKind) -> "MethodConfig":
-        """The same with every "auto", fraction and preset as numbers; what the record shows."""
+    def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> "MethodConfig":
+        """The same with every "auto", fraction and preset as numbers; what the record shows.
+
+        `task` is the id of the task that will run: a preset may have other values for some.
+        """
         ...
 
     def cost(self, spec: ModelSpec, tokens: int) -> Cost:

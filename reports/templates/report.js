@@ -1,5 +1,5 @@
 "use strict";
-// Sorts tables by a click on a heading and narrows long ones; everything is readable without it.
+// Sorts tables by a click on a heading, narrows long ones, saves the data; everything is readable without it.
 
 const numeric = (text) => parseFloat(text.replaceAll(",", "").replace("−", "-").replace(/^[^\d.+-]+/, ""));
 
@@ -44,6 +44,52 @@ function addFilter(table) {
   table.parentNode.before(label);
 }
 
+const embedded = document.getElementById("pcbench-data").textContent;
+
+// the records of every run as plain objects: shared fields and columns put together again
+function unpacked() {
+  return JSON.parse(embedded).runs.flatMap(({ shared, names, records }) =>
+    records.map((row) => ({ ...shared, ...Object.fromEntries(names.map((name, i) => [name, row[i]])) })));
+}
+
+function csv(rows) {
+  const names = [...new Set(rows.flatMap(Object.keys))];
+  const cell = (value) => {
+    const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [names, ...rows.map((row) => names.map((name) => row[name]))].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+}
+
+const NESTED = ["samples_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary"];
+const DOWNLOADS = {
+  "records.csv": () => csv(unpacked().map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => !NESTED.includes(name))))),
+  // tidy: one row a timed pass
+  "times.csv": () => csv(unpacked().flatMap(({ schema, run, cell, method, backend, workload, context_tokens, samples_ms }) =>
+    (samples_ms ?? []).map((ms, i) => ({ schema: schema ?? 1, run, cell, method, backend, workload, context_tokens, repeat: i + 1, ms })))),
+  "data.json": () => embedded,
+};
+
+function addDownloads(place) {
+  const bar = document.createElement("p");
+  bar.className = "downloads";
+  bar.append("Save ");
+  for (const [name, make] of Object.entries(DOWNLOADS)) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.addEventListener("click", () => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([make()], { type: name.endsWith("csv") ? "text/csv" : "application/json" }));
+      link.download = name;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+    bar.append(button);
+  }
+  place.append(bar);
+}
+
 for (const table of document.querySelectorAll("table")) {
   for (const heading of table.tHead.rows[0].cells) {
     if (!heading.textContent) continue;
@@ -55,3 +101,4 @@ for (const table of document.querySelectorAll("table")) {
   }
   if ("filter" in table.dataset && table.tBodies[0].rows.length > 10) addFilter(table);
 }
+for (const place of document.querySelectorAll("[data-downloads]")) addDownloads(place);

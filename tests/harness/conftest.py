@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 from harness_suite import SUITE
-from rich.console import Console
 
+from pcbench import registry
 from pcbench.harness.runner import Options, run
 from pcbench.records import RunFolder
 
@@ -21,12 +21,6 @@ def options(suite_file, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def console():
-    with open("/dev/null", "w") as nowhere:
-        yield Console(file=nowhere)
-
-
-@pytest.fixture(scope="session")
 def finished_once(tmp_path_factory, console):
     """The whole suite, measured once."""
     place = tmp_path_factory.mktemp("finished")
@@ -41,3 +35,16 @@ def finished(finished_once, tmp_path):
     """A finished run in `options().out`, to be read or changed."""
     shutil.copytree(finished_once.path, tmp_path / "run")
     return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture
+def broken(suite_file, monkeypatch):
+    """Adds a cell whose method goes wrong."""
+    monkeypatch.setitem(registry.METHODS, "broken", "tiny:Broken")
+
+    def add(how, above=0):
+        config = f'how = "{how}"\nabove = {above}\npid_file = "{suite_file.parent / "pid"}"\n'
+        text = f'[[cell]]\nmethod = "broken"\nbackend = "reference"\n[cell.config]\n{config}'
+        suite_file.write_text(suite_file.read_text() + text)
+
+    return add

@@ -3,8 +3,9 @@ import shlex
 
 import pytest
 import torch
+from tiny import Wrong
 
-from pcbench import ops, registry
+from pcbench import ops
 from pcbench.errors import ConfigError, Interrupted
 from pcbench.harness import group, runner, session
 from pcbench.harness.runner import plan, run
@@ -70,8 +71,8 @@ def test_chunks_and_kept_tokens_are_counted(finished):
     assert (record.chunks, record.chunks_kept) == (4, 1)
     assert record.chunk_tokens <= 128
     assert record.kept_tokens > record.chunk_tokens
-    assert record.kv_bytes == pytest.approx(record.kv_bytes_predicted, rel=0.01)
-    assert set(record.stages_ms) == {"chunks", "selection", "query"}
+    assert record.kv_bytes == record.kv_bytes_predicted
+    assert set(record.stages_ms) == {"chunks", "selection", "query", "decode"}
 
 
 def test_every_prompt_of_a_repeat_is_new_and_the_same_for_all_cells(finished):
@@ -200,18 +201,6 @@ def test_a_model_too_large_to_load_is_out_of_memory(options, console, tmp_path, 
 RULES_OF_TWO_LAYERS = [("recent", [0, 0])]
 
 
-@pytest.fixture
-def broken(suite_file, monkeypatch):
-    """Adds a cell whose method goes wrong."""
-    monkeypatch.setitem(registry.METHODS, "broken", "tiny:Broken")
-
-    def add(how):
-        text = f'[[cell]]\nmethod = "broken"\nbackend = "reference"\n[cell.config]\nhow = "{how}"\n'
-        suite_file.write_text(suite_file.read_text() + text)
-
-    return add
-
-
 @pytest.mark.parametrize(
     ("how", "status", "reason"),
     [
@@ -239,38 +228,6 @@ def test_resume_tries_errors_again(broken, options, console):
     _, second = run(options(limit=1, methods=["broken"], resume=True), console)
     assert [r.cell for r in second] == [r.cell for r in first]
     assert len((folder.path / "errors.txt").read_text()) == 2 * len(traces)
-
-
-def test_isolation_survives_a_group_that_is_killed(broken, options, console):
-    broken("killed")
-    _, records = run(options(limit=1, isolate=True, sets=["suite.context_tokens=[300]"]), console)
-    assert {(r.status, r.reason) for r in records} == {
-        ("error", "the group's process was killed; see the system's log for out of memory")
-    }
-
-
-def test_isolation_measures_as_without(options, console):
-    _, records = run(options(limit=1, isolate=True, sets=["suite.context_tokens=[300]"]), console)
-    assert {r.status for r in records} == {"ok"}
-    assert len(records) == 6
-
-
-class Wrong:
-    """The CPU backend with one op that is off by a little."""
-
-    backend = "cpu"
-
-    def __getattr__(self, name):
-        real = getattr(ops.backend("reference"), name)
-        if name != "cached_attention":
-            return real
-
-        def off(q, *args, **kwargs):
-            out, lse = real(q, *args, **kwargs)
-            out[..., -1, :] *= 1 + 1e-4
-            return out, lse
-
-        return off
 
 
 def test_a_wrong_kernel_is_not_timed(options, console, monkeypatch):

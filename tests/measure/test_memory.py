@@ -1,20 +1,67 @@
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from pcbench.measure import memory
+from pcbench.measure.memory import Phases
+
 CODE = """
 import torch
-from pcbench.measure.memory import peak_bytes
+from pcbench.measure.memory import Phases, peak_bytes
 
-def use():
-    a = torch.ones(64 << 20, dtype=torch.uint8)
+def use(mib=64, held=16):
+    a = torch.ones(mib << 20, dtype=torch.uint8)
     del a
-    return torch.ones(16 << 20, dtype=torch.uint8)
+    return torch.ones(held << 20, dtype=torch.uint8)
 
+cpu = torch.device("cpu")
 torch.ones(1 << 20).sum()
-print(peak_bytes(use, torch.device("cpu")))
+print(peak_bytes(use, cpu) >> 20)
+phases = Phases(cpu)
+with phases("around"):
+    with phases("large"):
+        use(96, 1)
+    with phases("small"):
+        kept = use(32, 24)
+with phases("after"):
+    use(8, 1)
+print(*(phases.bytes[name] >> 20 for name in ("around", "large", "small", "after")), phases.peak >> 20)
 """
 
 
-def test_peak_bytes_is_the_highest_point_of_the_call():
+@pytest.fixture(scope="module")
+def printed():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert 60 << 20 < int(done.stdout) < 90 << 20
+    return [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+
+
+def test_peak_bytes_is_the_highest_point_of_the_call(printed):
+    assert 60 < printed[0][0] < 90
+
+
+def test_phases_have_their_own_highest_points_and_what_is_around_them_the_highest(printed):
+    around, large, small, after, peak = printed[1]
+    assert 90 < large < 120
+    assert 28 < small < 60
+    # what a phase leaves behind is in those after it
+    assert 28 < after < 60
+    assert around == peak == large
+
+
+def test_phases_of_a_gpu_are_the_allocators_without_waiting(monkeypatch):
+    allocated, seen = iter([100, 700, 900, 300]), []
+    for name, call in {
+        "max_memory_allocated": lambda device: next(allocated),
+        "reset_peak_memory_stats": lambda device: seen.append("reset"),
+        "synchronize": lambda *_: pytest.fail("waits for the device"),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, call)
+    monkeypatch.setattr(memory, "_status_bytes", None)
+    phases = Phases(torch.device("cuda"))
+    with phases("prefill"), phases("chunks"):
+        pass
+    assert phases.bytes == {"prefill": 900, "chunks": 900}
+    assert phases.peak == 900
+    assert len(seen) == 5

@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import continued, make_prompt, make_runner
 
-from pcbench import reference
+from pcbench import ops, reference
 from pcbench.measure.sampling import AXES
 from pcbench.measure.watch import WatchedRunner
 from pcbench.methods.parallel_comp import ParallelComp
@@ -33,9 +33,9 @@ class Off:
         return call
 
 
-def watched(ops=reference, **config):
+def watched(backend=reference, **config):
     runner = make_runner(num_hidden_layers=5)
-    runner = type(runner)(runner.model, runner.spec, runner.tokenizer, ops)
+    runner = type(runner)(runner.model, runner.spec, runner.tokenizer, backend)
     made = WatchedRunner.of(runner, 0)
     method = ParallelComp(ParallelComp.Config(**(EVERYTHING | config)).resolve(runner.spec, "cpu"), made)
     result = continued(method, make_prompt(context=70))
@@ -113,3 +113,27 @@ def test_axes_name_arguments_and_results_of_their_ops():
     for op, axes in AXES.items():
         known = {*inspect.signature(getattr(reference, op)).parameters, *_RESULTS[op]}
         assert set(axes) <= known
+
+
+OFTEN = dict(zone="all", layers=[0, 4], threshold=0.1, rows=2)
+
+
+@pytest.mark.parametrize(
+    ("config", "seen"),
+    [
+        (dict(evict=dict(capacity=6, group="query_head")), {"select_tokens"}),
+        (dict(evict=dict(capacity=6, when="query", decode=True)), {"window_mass"}),
+        (dict(evict=dict(capacity=6, decode=True), rank_by="window_nll"), {"window_mass", "select_tokens"}),
+        (dict(rank_by="random"), {"chunk_topk"}),
+        (dict(prefer="highest", tie="late", query_tail=3), {"chunk_select", "chunk_topk"}),
+        (dict(calibration=[OFTEN | dict(scope="chunk", starts="now", fill=True)]), {"calibrated_attention"}),
+        (dict(calibration=[OFTEN | dict(starts="next", query_keys=True, shared=True)]), {"window_mass"}),
+    ],
+)
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_every_switchs_calls_are_watched_and_right(config, seen, backend):
+    if why := ops.why_not(backend):
+        pytest.skip(why)
+    watch, _ = watched(ops.backend(backend), **dict(evict=None, calibration=[]) | config)
+    assert seen | {"calibrated_attention", "cached_attention"} <= set(watch.worst())
+    assert failed(watch) == set()

@@ -167,9 +167,10 @@ def test_the_store_holds_keep_plus_batch_slots_for_any_length():
     assert len(sizes) == 1
 
 
-def test_nothing_of_a_sample_survives_into_the_next(backend):
+@pytest.mark.parametrize("more", [{}, {"when": "query", "decode": True, "group": "query_head"}])
+def test_nothing_of_a_sample_survives_into_the_next(more, backend):
     runner = make_runner(backend=backend)
-    config = dict(chunk_tokens=16, keep=2, evict=dict(capacity=5), calibration="paper")
+    config = dict(chunk_tokens=16, keep=2, evict=dict(capacity=5) | more, calibration="paper")
     a, b = make_prompt(context=70, seed=1), make_prompt(context=33, seed=2)
     alone = continued(method(runner, **config), b)[1]
     both = method(runner, **config)
@@ -282,6 +283,40 @@ def test_a_threshold_of_one_hides_nothing(backend):
     _, calibrated, _ = continued(method(runner, chunk_tokens=10, keep=2, calibration=rules), prompt)
     _, plain, _ = continued(method(runner, chunk_tokens=10, keep=2), prompt)
     assert torch.equal(calibrated, plain)
+
+
+def test_rules_of_empty_zones_hide_nothing(backend):
+    runner, prompt = make_runner(backend=backend), make_prompt()
+    # a width beyond the sequence makes every key a sink
+    rules = [
+        dict(zone=zone, layers=[0, 1], threshold=0.01, width=1000, scope=scope)
+        for zone in ("middle", "recent")
+        for scope in ("global", "chunk")
+    ]
+    _, calibrated, _ = continued(method(runner, chunk_tokens=10, keep=2, calibration=rules), prompt)
+    _, plain, _ = continued(method(runner, chunk_tokens=10, keep=2), prompt)
+    assert torch.equal(calibrated, plain)
+
+
+@pytest.mark.parametrize("evict", [dict(capacity=6), dict(capacity=6, when="query", decode=True)])
+def test_query_heads_that_share_no_keys_choose_as_kv_heads_do(evict, backend):
+    runner, prompt = make_runner(backend=backend, num_key_value_heads=4), make_prompt(new_tokens=8)
+    by_kv, by_query = (
+        continued(method(runner, chunk_tokens=12, keep=2, evict=evict | dict(group=group)), prompt)
+        for group in ("kv_head", "query_head")
+    )
+    assert torch.equal(by_kv[1], by_query[1])
+    assert by_kv[0].kv_bytes == by_query[0].kv_bytes
+
+
+def test_repeated_keys_are_in_the_predicted_bytes():
+    runner, prompt = make_runner(), make_prompt()
+    by_kv, by_query = (
+        method(runner, chunk_tokens=12, evict=dict(capacity=6, group=group)).prefill(prompt, no_stages)
+        for group in ("kv_head", "query_head")
+    )
+    assert by_query.kv_bytes_predicted == 2 * by_kv.kv_bytes_predicted
+    assert abs(by_query.kv_bytes - by_query.kv_bytes_predicted) < 0.01 * by_query.kv_bytes
 
 
 def test_hidden_keys_follow_the_selection_of_tokens():

@@ -100,6 +100,67 @@ def test_held_is_the_mean_over_layers_and_heads(store):
     assert store.held(ints(0, 2)) == 4.0
 
 
-def test_nbytes_counts_every_tensor(store):
-    kv = 2 * store.k.numel() * 4
-    assert kv < store.nbytes() < kv * 1.01
+def filled(store, slot, count):
+    k, v = rows(1, count), rows(1, count, 1e4)
+    store.begin(ints(slot))
+    store.expect(ints(count))
+    store.update(k, v, 0)
+    return k[0], v[0]
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+@pytest.mark.parametrize("count", [5, 8])
+def test_keep_moves_the_kept_rows_and_their_bits_to_the_front(store, skipped, count):
+    k, v = filled(store, 1, count)
+    hidden = torch.zeros(1, 4, 8, dtype=torch.bool)
+    hidden[0, 1, 3] = hidden[0, 2, 4] = True
+    store.evict(0, ints(1), pack_bits(hidden))
+    store.skip_first(ints(1), torch.tensor([skipped]))
+    first = int(skipped)
+    kept = torch.zeros(1, HEADS, 8, dtype=torch.bool)
+    wanted = [[0, 3 - first], [1, 2, count - 1 - first]]
+    for head, places in enumerate(wanted):
+        kept[0, head, places] = True
+    store.keep(0, ints(1), kept)
+    for head, places in enumerate(wanted):
+        held_k, held_v = segment(store, 0, 1, head)
+        assert torch.equal(held_k, k[head, [p + first for p in places]])
+        assert torch.equal(held_v, v[head, [p + first for p in places]])
+    bits = unpack_bits(store.rows(0).evicted[1], 8)
+    assert bits.nonzero().tolist() == [[1, 1], *([[2, 2]] if count == 5 else [])]
+
+
+def test_keep_leaves_other_slots_and_layers_alone(store):
+    filled(store, 0, 4)
+    other = filled(store, 1, 4)[0]
+    before = store.k[1].clone()
+    store.keep(0, ints(0), torch.zeros(1, HEADS, 8, dtype=torch.bool))
+    assert store.rows(0).lengths.tolist() == [[0, 0], [4, 4], [0, 0]]
+    assert torch.equal(segment(store, 0, 1, 1)[0], other[1])
+    assert torch.equal(store.k[1].nan_to_num(7), before.nan_to_num(7))
+
+
+def test_a_row_after_keep_is_appended_behind_what_is_left_and_seen(store):
+    k, _ = filled(store, 1, 6)
+    store.evict(0, ints(1), pack_bits(torch.ones(1, 4, 8, dtype=torch.bool)))
+    kept = torch.zeros(1, HEADS, 8, dtype=torch.bool)
+    kept[0, :, 2:4] = True
+    store.keep(0, ints(1), kept)
+    new = rows(1, 1, 5e4)
+    store.expect(ints(1))
+    store.update(new, new, 0)
+    assert torch.equal(segment(store, 0, 1, 0)[0], torch.cat([k[0, 2:4], new[0, 0]]))
+    assert unpack_bits(store.rows(0).evicted[1], 8)[:, 2:].sum() == 0
+
+
+def test_a_store_of_more_heads_repeats_the_keys():
+    store = make_runner().new_store(2, 8, kv_heads=4)
+    k, v = filled(store, 1, 5)
+    for head in range(4):
+        held_k, held_v = segment(store, 0, 1, head)
+        assert torch.equal(held_k, k[head // 2])
+        assert torch.equal(held_v, v[head // 2])
+
+
+def test_nbytes_counts_keys_and_values(store):
+    assert store.nbytes() == 2 * store.k.numel() * 4

@@ -4,6 +4,7 @@ import torch
 from pcbench import ops
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.models import load_runner, model_spec, smollm2
+from pcbench.models.catalog import end_ids
 from pcbench.registry import model_tables
 
 
@@ -33,6 +34,12 @@ def test_loading_leaves_the_callers_random_state_alone():
     torch.manual_seed(3)
     load_runner("random:tiny", torch.device("cpu"), torch.float32, ops.backend("reference"))
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_end_ids_are_those_of_config_generation_config_and_tokenizer():
+    assert end_ids((128001,), [128001, 128008, 128009], 128009) == (128001, 128008, 128009)
+    assert end_ids((), None, None) == ()
+    assert end_ids((2,), 2, 7) == (2, 7)
 
 
 def test_unknown_models_are_errors_with_a_hint(tmp_path, monkeypatch):

@@ -1,17 +1,25 @@
 """The page in a browser with the network off: no errors, sorting, filtering, phone width, dark, without scripts."""
 
+import csv
 import html
+import io
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from report.made_accuracy import accuracy_records, needle_samples, write_with_samples
+from report.made_kernels import kernel_records
+from report.made_memory import memory_records, throughput_records
 from report.made_runs import HOSTILE, endings, record, suite_records, write_run
 
 from pcbench.report import build
+from pcbench.report.runs import read_runs
+from pcbench.report.sections import SECTIONS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -48,7 +56,19 @@ def probe(page: Path, script: str, *flags: str) -> Any:
 def page(tmp_path_factory):
     records = suite_records(model=HOSTILE, warnings=[HOSTILE]) + endings(model=HOSTILE)
     records.append(record(model=HOSTILE, workload="w" * 300, method="m" * 200))
-    return build([write_run(tmp_path_factory.mktemp("browser") / "run", records)])
+    ok = [one for one in records if one.status == "ok"]
+    samples = [replace(s, id=HOSTILE, prediction=HOSTILE, answers=[HOSTILE]) for r in ok for s in needle_samples(r, 2)]
+    return build([write_with_samples(tmp_path_factory.mktemp("browser") / "run", records, samples)])
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory):
+    """A page with every section there is; two of its runs hold the same cells."""
+    root = tmp_path_factory.mktemp("every")
+    folders = [write_run(root / "kernels", kernel_records()), write_run(root / "throughput", throughput_records())]
+    folders += [write_run(root / "memory", memory_records()), write_run(root / "accuracy", accuracy_records())]
+    folders += [write_run(root / name, suite_records(run=name)) for name in ("one", "two")]
+    return build(folders, root / "every.html")
 
 
 def test_console_sees_errors(tmp_path):
@@ -57,11 +77,76 @@ def test_console_sees_errors(tmp_path):
     assert "missing is not defined" in browse(bad)[1][0]
 
 
-def test_page_opens_without_a_console_message(page):
-    document, console = browse(page)
+@pytest.mark.parametrize("name", ["page", "every_kind"])
+def test_page_opens_without_a_console_message(name, request):
+    document, console = browse(request.getfixturevalue(name))
     assert console == []
     assert "<button" in document
     assert "<h1>pcbench report</h1>" in document
+
+
+def test_page_has_a_part_for_every_section(every_kind):
+    shown, links = probe(
+        every_kind,
+        """[[...document.querySelectorAll("section, footer")].map((part) => part.id),
+      [...document.querySelectorAll("a")].map((a) => a.getAttribute("href"))]""",
+    )
+    names = ["verdict", "trust", *(make.__name__ for make in SECTIONS), "definitions"]
+    assert shown == [{"times": "time"}.get(name, name) for name in names]
+    assert {link.removeprefix("#") for link in links} <= set(shown)
+
+
+def requests(page: Path) -> set[str]:
+    """Addresses asked for while the page was open, by the browser's own log of the network."""
+    log = page.with_name(f"{page.stem}-net.json")
+    browse(page, f"--log-net-log={log}")
+    asked = set(re.findall(r'"url":"([^"]*)"', log.read_text(encoding="utf-8")))
+    # what the browser asks for at every start
+    return {url for url in asked if not re.match(r"https?://[\w.-]+\.(google|googleapis|gstatic)\.com/", url)}
+
+
+def test_requests_sees_a_page_that_asks(tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text('<!DOCTYPE html><img src="http://example.invalid/picture.png">')
+    assert "http://example.invalid/picture.png" in requests(bad)
+
+
+@pytest.mark.parametrize("name", ["page", "every_kind"])
+def test_no_request_leaves_the_page(name, request):
+    found = requests(request.getfixturevalue(name))
+    assert {url for url in found if not url.startswith("file:")} == set()
+
+
+def test_hostile_names_are_shown_and_not_run(page):
+    script = """[document.body.innerText.split("alert(1)<\\/script>").length > 20,
+      document.querySelectorAll("img").length, document.querySelectorAll("body script").length]"""
+    # the page's data, its script and the probe
+    assert probe(page, script) == [True, 0, 3]
+
+
+SAVE = """(() => {
+  const [blobs, saved] = [[], []];
+  URL.createObjectURL = (blob) => { blobs.push(blob); return "blob:none"; };
+  HTMLAnchorElement.prototype.click = function () { saved.push(this.download); };
+  document.querySelectorAll(".downloads button").forEach((button) => button.click());
+  return [saved, blobs.map((blob) => blob.size), DOWNLOADS["records.csv"](), DOWNLOADS["times.csv"]()];
+})()"""
+
+
+def test_downloads_hold_the_records(page):
+    names, sizes, records, times = probe(page, SAVE)
+    assert names == ["records.csv", "times.csv", "data.json"]
+    assert sizes[:2] == [len(records.encode()), len(times.encode())]
+    (run,) = read_runs([page])
+    rows = list(csv.DictReader(io.StringIO(records, newline="")))
+    assert [row["cell"] for row in rows] == [one.cell for one in run.records]
+    assert {row["model"] for row in rows} == {HOSTILE}
+    wanted = [float("nan") if one.ms_p50 is None else one.ms_p50 for one in run.records]
+    assert [float(row["ms_p50"] or "nan") for row in rows] == pytest.approx(wanted, nan_ok=True)
+    assert "samples_ms" not in rows[0]
+    passes = list(csv.DictReader(io.StringIO(times, newline="")))
+    assert [float(row["ms"]) for row in passes] == [ms for one in run.records for ms in one.samples_ms or ()]
+    assert {"schema", "cell", "context_tokens", "repeat"} <= set(passes[0])
 
 
 SORT = """(() => {
@@ -111,7 +196,9 @@ def test_filter_keeps_rows_that_hold_every_word(page):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_is_no_wider_than_the_window(page, width):
+@pytest.mark.parametrize("name", ["page", "every_kind"])
+def test_page_is_no_wider_than_the_window(name, width, request):
+    page = request.getfixturevalue(name)
     # a window has a least width, a frame has none
     inner = html.escape(re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")))
     outer = page.with_name(f"frame{width}.html")

@@ -1,12 +1,13 @@
 """The verdict strip says what the records hold and claims what the intervals allow."""
 
 import pytest
+from report.made_accuracy import accuracy_records
+from report.made_memory import memory_records, throughput_records
 from report.made_runs import FULL, endings, record, stock, suite_records, write_run
 
-from pcbench.report.headline import score_difference, verdicts
+from pcbench.report.headline import verdicts
 from pcbench.report.results import Results
 from pcbench.report.runs import read_runs
-from pcbench.report.wording import Estimate
 
 
 @pytest.fixture
@@ -91,14 +92,37 @@ def test_verdict_names_suite_model_device_and_date(verdict):
     assert facts["date"] == "2026-03-01 10:00:00+0000"
 
 
-def test_score_difference_is_newcombes_interval():
-    # Newcombe 1998, example (a): 56/70 and 48/80 give 0.2000 [0.0524, 0.3339]
-    a, b = Estimate(0.8, 0.6918, 0.8770), Estimate(0.6, 0.4904, 0.7004)
-    found = score_difference(a, b)
-    assert found.value == pytest.approx(0.2)
-    assert found.low == pytest.approx(0.0524, abs=2e-4)
-    assert found.high == pytest.approx(0.3339, abs=2e-4)
+def test_verdict_of_an_accuracy_suite_is_the_average_of_the_best_method(verdict):
+    (found,) = verdict(*accuracy_records()).headlines
+    assert found.title == "Score minus full attention's, mean of 3 datasets"
+    assert (found.value, found.interval) == ("−0.2 points", "95 % interval −0.7 to +0.3")
+    assert found.detail == "parallel_comp/cpu keep=4, the best of 2 methods; by workload: 3 no significant difference"
 
 
-def test_score_difference_without_intervals_has_none():
-    assert score_difference(Estimate(1, None, None), Estimate(0, 0, 0.4)) == Estimate(1, None, None)
+def test_verdict_without_averages_takes_the_mean_of_the_workloads(verdict):
+    records = [r for r in accuracy_records() if r.workload != "average"]
+    (found,) = [h for h in verdict(*records).headlines if h.evidence == "accuracy"]
+    assert found.title == "Score minus full attention's, mean of 3 workloads"
+    # three independent half widths of 1 point: the square root of 3, over 3
+    assert found.interval == "95 % interval −0.8 to +0.4"
+
+
+def test_verdict_names_the_fit_ratio(verdict):
+    found = verdict(*memory_records()).headlines[-1]
+    assert (found.value, found.reading, found.evidence) == ("1.83×", "more fit", "memory")
+    assert "11 chunks in 512.0 MiB" in found.detail
+
+
+def test_verdict_falls_back_on_the_reference(verdict):
+    names = ("speedup_vs_reference", "speedup_vs_reference_ci_low", "speedup_vs_reference_ci_high")
+    records = throughput_records()
+    for one in records:
+        if one.backend == "cpu":
+            for name, value in zip(names, (1.9, 1.8, 2.0), strict=True):
+                setattr(one, name, value)
+    found = next(h for h in verdict(*records).headlines if h.evidence == "speedup")
+    assert (found.title, found.value, found.reading) == (
+        "Speed-up over the reference at 8,192 tokens",
+        "1.90×",
+        "faster",
+    )

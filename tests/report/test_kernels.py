@@ -12,7 +12,7 @@ PAIRS = "Kernels against baselines, one row a pair"
 
 def test_kernels_have_a_section_of_their_own(report):
     page = report(kernel_records())
-    assert page.sections == ["verdict", "trust", "kernels", "correctness", "cells", "provenance"]
+    assert page.sections == ["verdict", "trust", "kernels", "correctness", "distribution", "cells", "provenance"]
     assert len(page.tables[TIMES]) == len(page.tables["All cells"]) == len(kernel_records())
 
 

@@ -1,6 +1,7 @@
 """Reading runs from folders and from reports."""
 
 import pytest
+from report.made_accuracy import accuracy_records
 from report.made_runs import endings, record, stock, suite_records, write_run
 
 from pcbench.errors import ConfigError, DataMissing
@@ -12,7 +13,8 @@ from pcbench.report.runs import embeddable, read_runs
 def test_read_runs_counts_the_prompts_behind_a_choice(tmp_path):
     kept, full = record(), stock()
     (run,) = read_runs([write_run(tmp_path / "a", [kept, full])])
-    assert run.choices == {kept.cell: 5}
+    assert run.prompts.choices == {kept.cell: 5}
+    assert run.prompts.total == 5
 
 
 def test_read_runs_keeps_every_field_through_a_report(tmp_path):
@@ -35,14 +37,14 @@ def test_read_runs_refuses_a_file_that_is_no_report(tmp_path):
 
 def test_read_runs_refuses_another_format(tmp_path):
     path = build([write_run(tmp_path / "a", [record()])])
-    path.write_text(path.read_text().replace('{"format":1', '{"format":2'))
-    with pytest.raises(ConfigError, match="format 1, got 2"):
+    path.write_text(path.read_text().replace('{"format":2', '{"format":1'))
+    with pytest.raises(ConfigError, match="format 2, got 1"):
         read_runs([path])
 
 
 def test_read_runs_names_an_unknown_field(tmp_path):
     path = build([write_run(tmp_path / "a", [record()])])
-    path.write_text(path.read_text().replace('"ms_p50":', '"ms_p55":'))
+    path.write_text(path.read_text().replace('"ms_p50"', '"ms_p55"'))
     with pytest.raises(ConfigError, match='unknown field "ms_p55"; did you mean "ms_p50"'):
         read_runs([path])
 
@@ -54,9 +56,17 @@ def test_read_runs_names_a_wrong_value(tmp_path):
         read_runs([path])
 
 
-def test_embeddable_writes_shared_fields_once(tmp_path):
+def test_embeddable_writes_shared_fields_and_names_once(tmp_path):
     runs = read_runs([write_run(tmp_path / "a", suite_records())])
     (packed,) = embeddable(runs)["runs"]
     assert packed["shared"]["model"] == "smollm2-135m"
-    assert all("model" not in row for row in packed["records"])
-    assert None not in [value for row in packed["records"] for value in row.values()]
+    assert not set(packed["shared"]) & set(packed["names"])
+    assert {len(row) for row in packed["records"]} == {len(packed["names"])}
+
+
+def test_missing_counts_planned_cells_without_a_record(tmp_path):
+    records = accuracy_records()
+    planned = [r.cell for r in records if r.workload != "average"]
+    (run,) = read_runs([write_run(tmp_path / "a", records, cells=[*planned, "another"])])
+    assert len(records) > len(planned)
+    assert run.missing == 1

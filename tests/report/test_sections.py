@@ -1,8 +1,13 @@
 """The numbers on the page are those of the records."""
 
-import pytest
-from report.made_runs import endings, record, stock, suite_records
+import re
 
+import pytest
+from report.made_accuracy import accuracy_records
+from report.made_memory import memory_records, throughput_records
+from report.made_runs import endings, read_page, record, stock, suite_records, write_run
+
+from pcbench.report import build
 from pcbench.statistics import wilson_interval
 
 
@@ -76,7 +81,6 @@ def test_times_show_percentiles_noise_and_parity(report):
     assert [row[t] for t in ("p10 (ms)", "p50 (ms)", "p90 (ms)", "repeats")] == ["21,510", "21,893", "22,940", "5"]
     assert value(row["noise (p90−p10)/p50 (%)"]) == pytest.approx((22940.5 - 21510.4) / 21893.25 * 100, abs=0.05)
     assert row["parity (error / bound)"] == "0.3100"
-    assert row["decode (ms/token)"] == "35.50"
 
 
 def test_speedups_are_never_in_one_table(report):
@@ -171,14 +175,148 @@ def test_provenance_has_a_command_a_row(report):
     assert '{"chunk_tokens": 2048, "keep": 1}' in {row["all parameters"] for row in methods}
 
 
-def test_every_figure_has_words_and_a_table(report):
-    page = report(suite_records())
+@pytest.mark.parametrize("make", [suite_records, accuracy_records, throughput_records, memory_records])
+def test_every_figure_has_words_and_a_table(report, make):
+    page = report(make())
     figures = [attributes for tag, attributes in page.elements if tag == "figure"]
     pictures = [attributes for tag, attributes in page.elements if tag == "svg" and attributes.get("role") == "img"]
-    assert len(figures) == len(pictures) == 11
+    assert len(figures) == len(pictures) > 3
     assert all(attributes["aria-label"] for attributes in pictures)
-    assert page.html.count('<p class="summary">') == 11
-    assert "At 8,192 tokens: full/torch 38.21 s (37.64 s to 39.36 s); parallel_comp/cpu 21.89 s" in page.text
+    assert page.html.count('<p class="summary">') == len(figures)
+    drawn = re.findall(r'<section id="(\w+)">(?:(?!</section>).)*<figure', page.html, re.DOTALL)
+    assert len(drawn) >= 3
+    for name in drawn:
+        assert re.search(rf'<section id="{name}">(?:(?!</section>).)*<table', page.html, re.DOTALL), name
+
+
+def test_times_are_said_in_words(report):
+    text = report(suite_records()).text
+    assert "At 8,192 tokens: full/torch 38.21 s (37.64 s to 39.36 s); parallel_comp/cpu 21.89 s" in text
+
+
+def test_times_print_the_fitted_line(report):
+    lines = [stock(context_tokens=n, ms_p50=0.5 * n + 2e-4 * n * n, seed=0) for n in (2048, 4096, 8192)]
+    (row,) = report(lines).tables["Fitted lines, one row a series"]
+    assert (row["linear (ms per 1,000 tokens)"], row["quadratic (ms per 1,000² tokens)"]) == ("500.0", "200.0")
+    assert value(row["quadratic part at the longest (%)"]) == pytest.approx(
+        100 * 2e-4 * 8192 / (0.5 + 2e-4 * 8192), abs=0.05
+    )
+
+
+def test_times_say_where_series_end(report):
+    page = report(suite_records() + endings())
+    rows = {row["series"]: row for row in page.tables["Where series end"]}
+    assert rows["full/torch"]["longest context timed"] == "8,192"
+    assert rows["full/torch"]["longer ones"] == "16,384: out_of_memory"
+    assert rows["parallel_comp/hip"]["longest context timed"] == "none"
+    assert "OOM" in page.html
+
+
+def test_rates_show_chunks_against_the_micro_batch(report):
+    page = report(throughput_records())
+    assert "Chunks a second against micro_batch" in page.text
+    assert "parallel_comp/cpu, 8,192 tokens: 0.2200 at 1, 0.2400 at 2, 0.2800 at 4." in page.text
+    row = find(
+        page.tables["Throughput, one row a cell"],
+        parameters="micro_batch=4",
+        **{"method_/_backend": "parallel_comp/cpu"},
+    )
+    assert (row["chunks/s"], row["decode (ms/token)"]) == ("0.2800", "35.50")
+
+
+def test_memory_shows_phases_and_what_fits(report):
+    page = report(memory_records())
+    row = find(page.tables["Budgets, one row a cell"], parameters="evict.capacity=1024", context_tokens="8,192")
+    assert (row["budget (MiB)"], row["chunks that fit"], row["longest context (tokens)"]) == ("512.0", "11", "24,576")
+    assert row["fit ratio, to without token eviction"] == "1.833"
+    row = find(page.tables["Memory by phase, one row a cell"], parameters="evict=null", context_tokens="8,192")
+    assert [row[f"{name} (MiB)"] for name in ("chunks", "selection", "query")] == ["400.0", "120.0", "210.0"]
+    assert "11 chunks in 512.0 MiB, 1.83× those without token eviction" in page.text
+
+
+def test_memory_shows_allocator_and_driver(report):
+    (row,) = report([record(reserved_bytes=600 << 20, driver_bytes=900 << 20)]).tables["Memory, one row a cell"]
+    assert (row["allocator reserved (MiB)"], row["driver, whole GPU (MiB)"]) == ("600.0", "900.0")
+
+
+def test_accuracy_compares_with_full_prompt_by_prompt(report):
+    page = report(accuracy_records())
+    rows = [row for row in page.tables["Accuracy, one row a cell"] if row["workload"] == "qasper"]
+    full, low, same = rows
+    assert full["reading"] == ""
+    assert (low["minus full's (points)"], low["minus full's, 95 %"], low["reading"]) == (
+        "−3.10",
+        "[−4.30, −1.90]",
+        "lower",
+    )
+    assert (same["reading"], same["McNemar p"], same["prompt by prompt"]) == (
+        "no significant difference",
+        "0.700",
+        "paired",
+    )
+    assert {row["texts of the prompts"] for row in rows} == {"official"}
+    assert {row["scorer"] for row in rows} == {"longbench@1+indel"}
+
+
+def test_accuracy_of_averages_needs_no_parity(report):
+    page = report(accuracy_records())
+    assert len([row for row in page.tables["Accuracy, one row a cell"] if row["workload"] == "average"]) == 3
+    assert "withheld" not in page.text
+
+
+def test_correctness_sums_up_by_op(report):
+    rows = report([*suite_records(), *endings()]).tables["Largest errors, one row an op, backend and dtype"]
+    worst = find(rows, op="calibrated_attention", backend="cpu")
+    assert (worst["largest error / bound"], worst["in"]) == ("4,000", "parallel_comp/cpu @ passkey 16,384")
+
+
+def test_correctness_of_many_cells_shows_the_largest(report):
+    ops = {f"op{i}": {"err": 1e-7, "bound": 1e-6} for i in range(20)}
+    many = [record(seed=i, parity_ops=ops, parity_err=i * 1e-9, parity_bound=1e-6) for i in range(100)]
+    rows = report(many).tables["Errors, one row a cell and op"]
+    assert len(rows) == 500
+    assert {row["seed"] for row in rows} == {str(i) for i in range(75, 100)}
+
+
+def test_distribution_shows_drift_in_order(report):
+    page = report([record(samples_ms=[100.0, 102.0, 101.0, 120.0, 122.0, 121.0], outliers=0)])
+    (row,) = page.tables["Raw times, one row a cell"]
+    assert (row["least (ms)"], row["most (ms)"], row["outliers"]) == ("100.0", "122.0", "0")
+    assert value(row["second half over first (%)"]) == pytest.approx((121 / 101 - 1) * 100, abs=0.05)
+
+
+def test_runs_put_the_worst_change_first(tmp_path):
+    faster = {"speedup_vs_full": 2.0, "speedup_vs_full_ci_low": 1.9, "speedup_vs_full_ci_high": 2.1, "baseline": "full"}
+    before = [stock(run="a"), record(run="a", **faster), record(run="a", **faster, context_tokens=2048)]
+    after = [
+        stock(run="b"),
+        record(run="b", **faster),
+        record(run="b", **faster | {"speedup_vs_full": 1.5}, context_tokens=2048),
+    ]
+    folders = [write_run(tmp_path / name, records) for name, records in (("a", before), ("b", after))]
+    page = read_page(build(folders, tmp_path / "both.html"))
+    first, second = page.tables["By speed-up over full attention (×)"]
+    assert (first["cell"], first["a"], first["b"]) == ("parallel_comp/cpu @ passkey 2,048", "2.000", "1.500")
+    assert first["last over first (%)"] == "−25.0"
+    assert second["last over first (%)"] == "0.0"
+
+
+def test_runs_say_what_differs_between_their_machines(tmp_path):
+    machines = [{"cpu": name, "packages": {"numpy": "2.4"}} for name in ("one", "two")]
+    folders = [write_run(tmp_path / m["cpu"], [record(run=m["cpu"])], environment=m) for m in machines]
+    page = read_page(build(folders, tmp_path / "both.html"))
+    assert page.tables["What differs between the runs"] == [{"": "environment.cpu", "one": "one", "two": "two"}]
+
+
+def test_runs_compare_no_scores_of_different_scorers(tmp_path):
+    folders = [write_run(tmp_path / run, [record(run=run, scorer=f"needle@{run}")]) for run in ("1", "2")]
+    assert "By score (×100)" not in read_page(build(folders, tmp_path / "both.html")).tables
+
+
+def test_provenance_lists_packages_apart(report):
+    page = report(suite_records())
+    assert page.tables["Packages"] == [{"package": "pcbench", "prefill_cpu": "0.1.0"}]
+    assert not [row for row in page.tables["Manifest"] if row[""].startswith("environment.packages")]
 
 
 def test_kernel_rows_show_op_and_rates(report):

@@ -1,5 +1,7 @@
 """The trust box names what a careful reader would ask for."""
 
+from itertools import count
+
 import pytest
 from report.made_runs import endings, record, stock, suite_records, write_run
 
@@ -10,8 +12,10 @@ from pcbench.report.trust import trust
 
 @pytest.fixture
 def box(tmp_path):
+    numbers = count()
+
     def make(*records, **manifest):
-        return trust(Results(read_runs([write_run(tmp_path / "run", records, **manifest)])))
+        return trust(Results(read_runs([write_run(tmp_path / f"run{next(numbers)}", records, **manifest)])))
 
     return make
 
@@ -83,6 +87,34 @@ def test_trust_does_not_warn_of_little_noise(box):
 
 
 def test_trust_sees_missing_cells_and_mixed_records(box):
-    found = box(record(), record(seed=1, commit="other", torch="2.14.0"), cells=["a", "b", "c"])
+    records = record(), record(seed=1, commit="other", torch="2.14.0")
+    found = box(*records, cells=[*(one.cell for one in records), "c"])
     assert said(found, "coverage")[0][1].startswith("2 of 3 planned cells")
     assert said(found, "mixed") == [("bad", "Records of one run differ in commit, torch.")]
+
+
+def test_trust_counts_outliers(box):
+    ((level, text),) = said(box(record(outliers=2), stock(outliers=0)), "outliers")
+    assert level == "note"
+    assert text.startswith("2 of 10 times lie beyond 1.5 interquartile ranges; none was dropped.")
+    assert said(box(record(outliers=0)), "outliers")[0][0] == "good"
+    assert said(box(record()), "outliers") == []
+
+
+WATCHED = {"telemetry": "nvml"}
+QUIET = {"sm_clock_mhz_min": 1700.0, "sm_clock_mhz_max": 1980.0, "temperature_c_max": 61.0, "throttled_ratio": 0.0}
+
+
+def test_trust_tells_throttling_from_none(box):
+    ((level, text),) = said(box(record(**WATCHED, telemetry_summary=QUIET)), "throttling")
+    assert (level, text) == ("good", "None seen in 1 cell. Clock 1,700 to 1,980 MHz. Hottest 61 °C.")
+    ((level, text),) = said(box(record(**WATCHED, telemetry_summary=QUIET | {"throttled_ratio": 0.2})), "throttling")
+    assert level == "bad"
+    assert "1 cell: parallel_comp/cpu @ passkey 8,192" in text
+    assert said(box(record()), "throttling") == []
+
+
+def test_trust_names_other_processes_and_unlike_baselines(box):
+    found = box(record(warnings=["2 other processes on the GPU: 4, 5"]), stock(warnings=["40.00, published 45.00 (x)"]))
+    assert said(found, "shared")[0][1].startswith("Other processes used the device beside 1 cell: parallel_comp/cpu")
+    assert said(found, "baseline")[0][1].startswith("Full attention's score is not the published one in 1 cell")

@@ -1,4 +1,9 @@
+import hashlib
+import re
+import sys
+
 import pytest
+from real_data import smollm2_tokenizer
 
 from pcbench.errors import ConfigError
 from pcbench.models.tokens import ByteTokenizer
@@ -6,9 +11,14 @@ from pcbench.registry import task_tables
 from pcbench.tasks import example, load_task, score
 
 TOKENIZER = ByteTokenizer()
-NOISE = ["passkey", "passkey_prose", "number_string"]
-NEEDLES = [*NOISE, "kv_retrieval", "ruler_niah_single_1", "ruler_niah_multikey_2", "ruler_niah_multikey_3"]
-# prose is CPython's documentation, which changes with its version
+GENERATED = [name for name, table in task_tables().items() if "files" not in table]
+GRID = [f"needle/{depth}" for depth in range(0, 101, 10)]
+NOISE = ["passkey", "passkey_prose", "number_string", *GRID]
+NEEDLES = [*NOISE, "kv_retrieval", *(f"ruler_niah_single_{i}" for i in (1, 2, 3))]
+NEEDLES += [f"ruler_niah_multikey_{i}" for i in (1, 2, 3)]
+# their haystack is CPython's documentation, which changes with its version
+PROSE = {"passkey_prose", *GRID, *(f"ruler_niah_{t}" for t in ("single_2", "single_3", "multikey_1"))}
+PROSE |= {"ruler_niah_multivalue", "ruler_niah_multiquery"}
 FROZEN = {
     "number_string": "8ae6475857f7ffb5",
     "kv_retrieval": "53b10b96a5de0c4d",
@@ -23,6 +33,12 @@ FROZEN = {
     "ruler_fwe": "8b073d73949e156e",
     "passkey": "e8d6626b22edc6c6",
 }
+# of the documentation → of the prompts
+FROZEN_PROSE = {
+    "37d06970fc926e60": "84c72bb09876d17a",  # 3.11.7
+    "64a4b3fd3c33d73d": "11238698d21ad4e5",  # 3.12.1
+    "a68b7f5ba5e4f20a": "2d737ea3495df8c6",  # 3.13.0
+}
 
 
 def made(task="passkey", tokens=900, **changes):
@@ -32,7 +48,7 @@ def made(task="passkey", tokens=900, **changes):
 @pytest.mark.parametrize(
     ("task", "tokens"),
     [
-        *[(task, n) for task in task_tables() for n in (4500, 4501, 9000)],
+        *[(task, n) for task in GENERATED for n in (4500, 4501, 9000)],
         *[(task, n) for task in NOISE for n in (260, 999)],
     ],
 )
@@ -41,7 +57,7 @@ def test_prompts_have_exactly_the_asked_length(task, tokens):
     assert len(e.prefix) + len(e.context) + len(e.query) + e.new_tokens == tokens
 
 
-@pytest.mark.parametrize("task", task_tables())
+@pytest.mark.parametrize("task", GENERATED)
 def test_little_of_a_prompt_is_left_to_newlines(task):
     context = TOKENIZER.decode(made(task, 9000, index=4).context)
     assert len(context) - len(context.rstrip("\n")) < 300
@@ -56,7 +72,7 @@ def test_the_key_is_where_the_example_says_and_nowhere_else(task):
     assert start == 0 or TOKENIZER.decode(e.context[:start]).endswith("\n")
 
 
-@pytest.mark.parametrize("task", task_tables())
+@pytest.mark.parametrize("task", GENERATED)
 def test_prompts_are_seeded_and_differ_by_index_seed_and_length(task):
     assert made(task, 4500) == made(task, 4500)
     others = [made(task, 4500, index=1), made(task, 4500, seed=1), made(task, 4501)]
@@ -71,15 +87,60 @@ def test_prompts_are_the_same_under_every_python_until_the_version_is_raised(tas
 
 
 def test_every_task_but_prose_is_frozen():
-    assert set(task_tables()) - set(FROZEN) == {"passkey_prose"}
+    assert set(GENERATED) - set(FROZEN) == PROSE
 
 
-@pytest.mark.parametrize("task", NEEDLES)
+def test_prose_is_the_same_under_one_version_of_the_documentation():
+    from pydoc_data.topics import topics
+
+    read = hashlib.sha256("".join(topics[name] for name in sorted(topics)).encode()).hexdigest()[:16]
+    if read not in FROZEN_PROSE:
+        pytest.skip(f"no frozen prompts for the documentation of Python {sys.version.split()[0]}")
+    prompts = "".join(made(task, 4500).sha256[:16] for task in sorted(PROSE))
+    assert hashlib.sha256(prompts.encode()).hexdigest()[:16] == FROZEN_PROSE[read]
+
+
+@pytest.mark.parametrize("task", sorted(set(NEEDLES) - set(GRID)))
 def test_needles_lie_at_all_depths(task):
     made_ones = [made(task, 2000, index=i) for i in range(200)]
     depths = [e.key_span[0] / len(e.context) for e in made_ones]
     quarters = [sum(q / 4 <= d < (q + 1) / 4 for d in depths) for q in range(4)]
     assert min(quarters) >= 25
+
+
+@pytest.mark.parametrize("depth", range(0, 101, 10))
+def test_a_needle_of_the_grid_lies_at_its_depth(depth):
+    for index in range(20):
+        e = made(f"needle/{depth}", 8000, index=index)
+        start, end = e.key_span
+        # at the nearest start of a line of at most 80 characters
+        assert abs(start - depth / 100 * (len(e.context) - (end - start))) <= 80
+
+
+@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize(("task", "others"), [("multikey_1", 3), ("multivalue", 0), ("multiquery", 0)])
+def test_scattered_needles_are_those_asked_and_the_others(task, others, index):
+    e = made(f"ruler_niah_{task}", 6000, index=index)
+    context, query = TOKENIZER.decode(e.context), TOKENIZER.decode(e.query)
+    hidden = re.findall(r"special number for ([a-z]+-[a-z]+) is (\d{7})\.\n", context)
+    assert len(hidden) == 4
+    asked = [key for name, key in hidden if name in query]
+    assert sorted(asked) == sorted(e.answers)
+    assert len({name for name, _ in hidden}) == (1 if task == "multivalue" else 4)
+    assert len(hidden) - len(asked) == others
+    assert re.findall(r"[a-z]+-[a-z]+", query) == list(dict.fromkeys(re.findall(r"[a-z]+-[a-z]+", query)))
+
+
+@pytest.mark.parametrize("task", GENERATED)
+def test_context_characters_are_known_unless_a_character_has_several_ids(task):
+    e = made(task, 6000)
+    text = TOKENIZER.decode(e.context)
+    assert e.context_characters == (tuple(range(6000))[: len(e.context)] if text.isascii() else None)
+    real = example(task, smollm2_tokenizer(), context_tokens=6000, new_tokens=8, seed=0, index=0)
+    text = smollm2_tokenizer().decode(real.context)
+    assert text.isascii() <= (real.context_characters is not None)
+    for token, start in list(enumerate(real.context_characters or ()))[::211]:
+        assert smollm2_tokenizer().decode(real.context[token:]) == text[start:]
 
 
 def test_a_length_without_room_for_the_needle_is_an_error():
@@ -89,7 +150,7 @@ def test_a_length_without_room_for_the_needle_is_an_error():
     assert len(made(tokens=least).context) == made(tokens=least).key_span[1]
 
 
-@pytest.mark.parametrize("task", task_tables())
+@pytest.mark.parametrize("task", GENERATED)
 def test_the_least_length_that_an_error_names_is_enough(task):
     # keys of another length are drawn for another length, so once more may be needed
     tokens, asked = 20, []
@@ -104,7 +165,7 @@ def test_the_least_length_that_an_error_names_is_enough(task):
     assert asked == sorted(asked)
 
 
-@pytest.mark.parametrize("task", task_tables())
+@pytest.mark.parametrize("task", GENERATED)
 def test_the_right_answer_scores_1_and_an_empty_one_0(task):
     e = made(task, 4500)
     table = load_task(task, "test")

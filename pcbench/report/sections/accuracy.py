@@ -1,20 +1,24 @@
-"""Scores with their scorer, and whether the needle's chunk was kept."""
+"""Scores with their scorer, what changed against full attention, and whether the needle's chunk was kept."""
 
-from pcbench.report.page import Block, Section, length_block
+from pcbench.report.changes import Change, score_change
+from pcbench.report.page import Block, Section, by_panel, length_block
 from pcbench.report.plots import Point
 from pcbench.report.results import Entry, Results
+from pcbench.report.rows import rows_block
+from pcbench.report.sections.depths import depths
 from pcbench.report.tables import Column, identity, table
-from pcbench.report.wording import number, percent, spread
+from pcbench.report.wording import NEEDS_REPEATS, Estimate, claim, number, percent, signed, spread
 from pcbench.statistics import wilson_interval
 
 __all__ = ["accuracy"]
 
 
 def accuracy(results: Results) -> Section | None:
-    """One block a scorer, and one about kept chunks; None without either."""
-    blocks = [*_scores(results), *_choices(results)]
-    if not blocks:
+    """A block a scorer, changes against full attention, kept chunks, needles by depth; None without any."""
+    shown = [e for e in results.methods if e.score is not None or (e.usable and e.record.key_chunk_kept is not None)]
+    if not shown:
         return None
+    changes = {e: change for e in shown if (change := score_change(results, e)) is not None}
     columns = [
         *identity(results),
         Column("score (×100)", lambda e: percent(e.record.score) if e.score else ""),
@@ -22,39 +26,70 @@ def accuracy(results: Results) -> Section | None:
         Column("scorer", lambda e: (e.record.scorer or "") if e.score else "", "text"),
         Column("score is", lambda e: (e.record.score_name or "") if e.score else "", "text"),
         Column("prompts", lambda e: number(e.record.n_samples) if e.score else ""),
+        Column("minus full's (points)", lambda e: signed(changes[e].points.value, 2) if e in changes else ""),
+        Column("minus full's, 95 %", lambda e: _span(changes.get(e)), "text"),
+        Column("reading", lambda e: _reading(changes.get(e)), "text"),
+        Column("prompt by prompt", lambda e: _how(changes.get(e)), "text"),
+        Column("McNemar p", lambda e: _p(changes.get(e))),
         Column("needle's chunk kept (×100)", lambda e: percent(e.record.key_chunk_kept)),
         Column("kept, 95 %", lambda e: spread(*_kept_interval(e)), "text"),
         Column("prompts with a choice", lambda e: number(_prompts(e)) if e.record.key_chunk_kept is not None else ""),
         Column("chunks kept", lambda e: number(e.record.chunks_kept)),
         Column("chunks", lambda e: number(e.record.chunks)),
         Column("task", lambda e: e.record.task or "", "text"),
+        Column("texts of the prompts", lambda e: e.record.prompts or "", "text"),
     ]
-    shown = [e for e in results.methods if e.score is not None or (e.usable and e.record.key_chunk_kept is not None)]
+    blocks = [*_scores(shown), *_changes(changes), *_choices(shown), *depths(results)]
     return Section(
         "accuracy",
         "Accuracy",
         "Shown ×100, with the scorer that made the number and 95 % intervals. "
         "Scores of different scorers are not comparable, and few prompts leave wide intervals.",
-        [*blocks, Block(tables=[table("Accuracy, one row a cell", columns, shown)])],
+        [*blocks, Block(tables=[table("Accuracy, one row a cell", columns, shown, filterable=True)])],
     )
 
 
-def _scores(results: Results) -> list[Block]:
-    """One block a scorer."""
-    shown = [e for e in results.methods if e.score is not None]
+def _scores(shown: list[Entry]) -> list[Block]:
+    """A block a scorer: against length where a workload has several, else a row a workload."""
+    scored = [e for e in shown if e.score is not None]
+    long = {panel for panel, rows in by_panel(scored).items() if len({e.record.context_tokens for e in rows}) > 1}
     blocks = []
-    for i, scorer in enumerate(sorted({e.record.scorer or "" for e in shown})):
-        rows = [e for e in shown if e.record.scorer == scorer]
-        ylabel = f"{rows[0].record.score_name or 'score'} × 100"
-        title = f"Score by {scorer}"
-        blocks.append(length_block(f"score{i}", rows, _score_point, _say_score, "share", ylabel, title=title))
+    for i, scorer in enumerate(sorted({e.record.scorer or "" for e in scored})):
+        rows = [e for e in scored if e.record.scorer == scorer]
+        label, title = f"{rows[0].record.score_name or 'score'} × 100", f"Score by {scorer}"
+        against, single = [e for e in rows if e.panel in long], [e for e in rows if e.panel not in long]
+        if against:
+            blocks.append(length_block(f"score{i}", against, _score_point, _say_score, "share", label, title=title))
+        if single:
+            blocks.append(rows_block(f"rows{i}", single, _hundred, _say_shortly, label, title="" if against else title))
     return blocks
 
 
-def _score_point(entry: Entry) -> Point:
+def _changes(changes: dict[Entry, Change]) -> list[Block]:
+    """Score minus full attention's, a row a workload and length."""
+    if not changes:
+        return []
+    found = rows_block(
+        "change",
+        list(changes),
+        lambda e: changes[e].points,
+        lambda e: f"{signed(changes[e].points.value, 1)} points {_span(changes[e])} ({_reading(changes[e])})",
+        "score minus full's, points",
+        title="Score minus full attention's",
+        neutral=0.0,
+    )
+    return [found]
+
+
+def _hundred(entry: Entry) -> Estimate:
     r = entry.record
-    value, low, high = (None if x is None else x * 100 for x in (r.score, r.score_ci_low, r.score_ci_high))
-    return Point(entry.series, r.context_tokens or 0, value, low, high)
+    return Estimate(
+        (r.score or 0.0) * 100, *(None if x is None else x * 100 for x in (r.score_ci_low, r.score_ci_high))
+    )
+
+
+def _score_point(entry: Entry) -> Point:
+    return Point(entry.series, entry.record.context_tokens or 0, *_hundred(entry))
 
 
 def _say_score(entry: Entry) -> str:
@@ -62,12 +97,38 @@ def _say_score(entry: Entry) -> str:
     return f"{percent(r.score)} {spread(r.score_ci_low, r.score_ci_high)} ({r.scorer}, {number(r.n_samples)} prompts)"
 
 
-def _choices(results: Results) -> list[Block]:
-    shown = [e for e in results.methods if e.usable and e.record.key_chunk_kept is not None]
-    if not shown:
+def _say_shortly(entry: Entry) -> str:
+    return f"{percent(entry.record.score)} {spread(entry.record.score_ci_low, entry.record.score_ci_high)}"
+
+
+def _span(change: Change | None) -> str:
+    if change is None or change.points.low is None or change.points.high is None:
+        return ""
+    return f"[{signed(change.points.low, 2)}, {signed(change.points.high, 2)}]"
+
+
+def _reading(change: Change | None) -> str:
+    """In words, as far as the interval goes."""
+    if change is None:
+        return ""
+    said = claim(change.points, 0.0, "higher", "lower")
+    return "no claim without an interval" if said == NEEDS_REPEATS else said
+
+
+def _how(change: Change | None) -> str:
+    return "" if change is None else "paired" if change.paired else "unpaired"
+
+
+def _p(change: Change | None) -> str:
+    return "" if change is None or change.p is None else number(change.p, digits=3)
+
+
+def _choices(shown: list[Entry]) -> list[Block]:
+    known = [e for e in shown if e.record.key_chunk_kept is not None]
+    if not known:
         return []
     ylabel = "needle's chunk kept × 100"
-    return [length_block("kept", shown, _kept_point, _say_kept, "share", ylabel, title="Needle's chunk kept")]
+    return [length_block("kept", known, _kept_point, _say_kept, "share", ylabel, title="Needle's chunk kept")]
 
 
 def _prompts(entry: Entry) -> int | None:

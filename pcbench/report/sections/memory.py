@@ -1,72 +1,165 @@
-"""Peak memory, and the KV cache measured against its prediction."""
+"""Peak memory, its phases, the KV cache measured against its prediction, and what fits in a budget."""
 
-from pcbench.report.page import Block, Section, length_block
-from pcbench.report.plots import Point
+from collections.abc import Callable, Sequence
+
+from pcbench.report.changes import kv_gain, memory_gain
+from pcbench.report.page import MAX_PANELS, Block, Legend, Picture, Section, by_panel, length_block
+from pcbench.report.plots import Bar, Point, grouped
 from pcbench.report.results import Entry, Results
+from pcbench.report.rows import rows_block
+from pcbench.report.svg import swatch
 from pcbench.report.tables import Column, identity, table
-from pcbench.report.wording import number
+from pcbench.report.wording import Estimate, number
 
 __all__ = ["memory"]
 
 MIB = 1 / (1 << 20)
+MAX_BARS, SAID, FEW_PANELS = 12, 6, 2
+FIELDS = ("peak_bytes", "kv_bytes", "reserved_bytes", "driver_bytes", "phase_bytes", "budget_bytes")
 
 
 def memory(results: Results) -> Section | None:
-    """Peak and KV blocks; None without either."""
-    blocks = [block for block in (_peak(results), _kv(results)) if block is not None]
-    if not blocks:
+    """Peak, KV, phases and budgets; None without any of them."""
+    shown = [e for e in results.methods if e.usable and any(getattr(e.record, name) for name in FIELDS)]
+    if not shown:
         return None
     columns = [
         *identity(results),
         Column("peak (MiB)", lambda e: number(e.record.peak_bytes, MIB)),
-        Column("peak over stock peak (ratio)", lambda e: number(_of_stock(results, e))),
+        Column("peak over stock peak (ratio)", lambda e: _inverse(memory_gain(results, e))),
+        Column("allocator reserved (MiB)", lambda e: number(e.record.reserved_bytes, MIB)),
+        Column("driver, whole GPU (MiB)", lambda e: number(e.record.driver_bytes, MIB)),
         Column("KV measured (MiB)", lambda e: number(e.record.kv_bytes, MIB)),
         Column("KV predicted (MiB)", lambda e: number(e.record.kv_bytes_predicted, MIB)),
         Column("measured / predicted", lambda e: number(_ratio(e.record.kv_bytes, e.record.kv_bytes_predicted))),
+        Column("KV over stock KV (ratio)", lambda e: _inverse(kv_gain(results, e))),
         Column("kept tokens", lambda e: number(e.record.kept_tokens)),
     ]
-    shown = [
-        e for e in results.methods if e.usable and (e.record.peak_bytes is not None or e.record.kv_bytes is not None)
-    ]
+    blocks = [_peak(shown), _kv(shown), Block(tables=[table("Memory, one row a cell", columns, shown)])]
+    blocks += [_phases(results, shown), _budget(results, shown)]
     return Section(
         "memory",
         "Memory",
         "From one untimed pass a cell, so without an interval. On a GPU the peak is the allocator's, weights included; "
         "on a CPU it is what the process grew by after loading the model.",
-        [*blocks, Block(tables=[table("Memory, one row a cell", columns, shown)])],
+        [block for block in blocks if block is not None],
     )
 
 
-def _peak(results: Results) -> Block | None:
-    shown = [e for e in results.methods if e.usable and e.record.peak_bytes is not None]
-    if not shown:
+def _peak(shown: list[Entry]) -> Block | None:
+    placed = [e for e in shown if e.record.peak_bytes is not None]
+    return _sizes(
+        "peak", placed, lambda e: e.record.peak_bytes, lambda e: _mib(e.record.peak_bytes), "peak, MiB", "Peak"
+    )
+
+
+def _say_peak(entry: Entry) -> str:
+    return _mib(entry.record.peak_bytes)
+
+
+def _kv(shown: list[Entry]) -> Block | None:
+    placed = [e for e in shown if e.record.kv_bytes is not None]
+    notes = ["Markers are measured, the dotted line is predicted from the model's shape."]
+
+    def say(entry: Entry) -> str:
+        predicted = entry.record.kv_bytes_predicted
+        return _mib(entry.record.kv_bytes) + (f", predicted {_mib(predicted)}" if predicted else "")
+
+    return _sizes("kv", placed, lambda e: e.record.kv_bytes, say, "KV cache, MiB", "KV cache", notes, predicted=True)
+
+
+def _sizes(
+    name: str,
+    placed: list[Entry],
+    size: Callable[[Entry], int | None],
+    say: Callable[[Entry], str],
+    label: str,
+    title: str,
+    notes: Sequence[str] = (),
+    *,
+    predicted: bool = False,
+) -> Block | None:
+    """Against the context length; many workloads of one length are rows of one figure."""
+    if not placed:
         return None
+    panels = by_panel(placed)
+    single = all(len({e.record.context_tokens for e in entries}) == 1 for entries in panels.values())
+    if single and len(panels) > FEW_PANELS:
+        return rows_block(name, placed, lambda e: _exact(size(e)), say, label, title=title)
+
+    def expected(entry: Entry) -> Point | None:
+        bytes_ = entry.record.kv_bytes_predicted
+        return _point(entry, bytes_) if predicted and bytes_ else None
+
+    drawn = notes if any(expected(e) for e in placed) else ()
     return length_block(
-        "peak",
-        shown,
-        lambda e: _point(e, e.record.peak_bytes),
-        lambda e: _mib(e.record.peak_bytes),
-        "bytes",
-        "peak, MiB",
-        title="Peak",
+        name, placed, lambda e: _point(e, size(e)), say, "bytes", label, title=title, notes=drawn, expected=expected
     )
 
 
-def _kv(results: Results) -> Block | None:
-    shown = [e for e in results.methods if e.usable and e.record.kv_bytes is not None]
-    if not shown:
+def _phases(results: Results, shown: list[Entry]) -> Block | None:
+    """The highest point of each named phase."""
+    placed = [e for e in shown if e.record.phase_bytes]
+    if not placed:
         return None
-    return length_block(
-        "kv",
-        shown,
-        lambda e: _point(e, e.record.kv_bytes),
-        lambda e: f"{_mib(e.record.kv_bytes)}, predicted {_mib(e.record.kv_bytes_predicted)}",
-        "bytes",
-        "KV cache, MiB",
-        title="KV cache",
-        notes=["Markers are measured, the dotted line is predicted from the model's shape."],
-        expected=lambda e: _point(e, e.record.kv_bytes_predicted) if e.record.kv_bytes_predicted else None,
-    )
+    names = list(dict.fromkeys(name for e in placed for name in e.record.phase_bytes or {}))
+    pictures = []
+    for i, (panel, entries) in enumerate(list(by_panel(placed).items())[:MAX_PANELS]):
+        longest = max(e.record.context_tokens or 0 for e in entries)
+        drawn = [e for e in entries if (e.record.context_tokens or 0) == longest][:MAX_BARS]
+        bars = [Bar(e.series.label, {k: v * MIB for k, v in (e.record.phase_bytes or {}).items()}) for e in drawn]
+        said = [
+            f"{bar.label}: " + ", ".join(f"{name} {number(bar.parts[name])} MiB" for name in names if name in bar.parts)
+            for bar in bars[:SAID]
+        ]
+        svg = grouped(f"phases-{i}", f"Memory by phase, {panel}", bars, names, "MiB")
+        pictures.append(Picture(panel, svg, f"At {longest:,} tokens, {'; '.join(said)}."))
+    legend = [Legend(swatch(i), name) for i, name in enumerate(names)]
+    notes = ["Highest in each phase, so phases do not add up. Drawn is the longest length; the table holds all."]
+    columns = [*identity(results), *(_phase(name) for name in names)]
+    return Block("Phases", pictures, legend, notes, [table("Memory by phase, one row a cell", columns, placed)])
+
+
+def _phase(name: str) -> Column:
+    return Column(f"{name} (MiB)", lambda e: number((e.record.phase_bytes or {}).get(name), MIB))
+
+
+def _budget(results: Results, shown: list[Entry]) -> Block | None:
+    """Chunks and context that fit in a given number of bytes."""
+    placed = [e for e in shown if e.record.budget_bytes is not None]
+    if not placed:
+        return None
+    columns = [
+        *identity(results),
+        Column("budget (MiB)", lambda e: number(e.record.budget_bytes, MIB)),
+        Column("chunks that fit", lambda e: number(e.record.chunks_that_fit)),
+        Column("fit ratio, to without token eviction", lambda e: number(e.record.fit_ratio)),
+        Column("longest context (tokens)", lambda e: number(e.record.longest_context_tokens)),
+    ]
+    counted = [e for e in placed if e.record.chunks_that_fit is not None][:MAX_BARS]
+    pictures = []
+    if counted:
+        bars = [
+            Bar(f"{e.series.label} {e.record.context_tokens or 0:,}", {"": float(e.record.chunks_that_fit or 0)})
+            for e in counted
+        ]
+        said = "; ".join(_fits(e) for e in counted[:SAID])
+        pictures = [
+            Picture(
+                "Chunks that fit", grouped("fit", "Chunks that fit in the budget", bars, [""], "chunks"), f"{said}."
+            )
+        ]
+    notes = [
+        "The fit ratio: chunks that fit in the budget over those that fit without token eviction. "
+        "It is a count of what fits, not a speed."
+    ]
+    return Block("What fits in a budget", pictures, [], notes, [table("Budgets, one row a cell", columns, placed)])
+
+
+def _fits(entry: Entry) -> str:
+    r = entry.record
+    ratio = f", {number(r.fit_ratio, digits=3)}× those without token eviction" if r.fit_ratio is not None else ""
+    return f"{entry.series.label}: {number(r.chunks_that_fit)} chunks in {_mib(r.budget_bytes)}{ratio}"
 
 
 def _point(entry: Entry, size: int | None) -> Point:
@@ -75,13 +168,17 @@ def _point(entry: Entry, size: int | None) -> Point:
     return Point(entry.series, entry.record.context_tokens or 0, value, value, value)
 
 
+def _exact(size: int | None) -> Estimate:
+    value = (size or 0) * MIB
+    return Estimate(value, value, value)
+
+
 def _mib(size: int | None) -> str:
     return "not measured" if size is None else f"{number(size, MIB)} MiB"
 
 
-def _of_stock(results: Results, entry: Entry) -> float | None:
-    stock = results.stock_of(entry)
-    return None if stock is None else _ratio(entry.record.peak_bytes, stock.record.peak_bytes)
+def _inverse(gain: Estimate | None) -> str:
+    return "" if gain is None else number(1 / gain.value)
 
 
 def _ratio(a: int | None, b: int | None) -> float | None:

@@ -1,20 +1,14 @@
 """Where every number comes from and how to take it again."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
+from pcbench.report.manifests import packages, side_by_side
 from pcbench.report.page import Block, Section
 from pcbench.report.results import Entry, Results
 from pcbench.report.tables import Align, Column, Table, identity, table
 from pcbench.report.wording import number
 
 __all__ = ["provenance"]
-
-# in the order of the table; what is not here follows by name
-FIRST = ("run", "suite", "created_at", "command", "environment", "builds", "model", "settings", "schema")
-# a list of keys: its length says enough
-COUNTED = "cells"
 
 
 def provenance(results: Results) -> Section | None:
@@ -33,8 +27,12 @@ def provenance(results: Results) -> Section | None:
         "provenance",
         "Provenance",
         "What ran, on what, and the command that measures a row again (a click selects it). "
-        "The records and manifests are embedded in this file: pcbench report rebuilds the page from it.",
-        [Block("Runs", tables=[_manifests(results)]), Block("Cells", tables=tables)],
+        "Records and manifests are embedded in this file: pcbench report rebuilds the page from it, "
+        "and the buttons save them as tables.",
+        [
+            Block("Runs", tables=[t for t in (side_by_side(results.runs), packages(results.runs)) if t is not None]),
+            Block("Cells", tables=tables),
+        ],
     )
 
 
@@ -54,35 +52,3 @@ def _methods(results: Results) -> Table:
         found[key] = found.get(key, 0) + 1
     titles: list[tuple[str, Align]] = [("method", "text"), ("what differs", "text"), ("all parameters", "code")]
     return Table("Methods", [*titles, ("cells", "number")], [[*key, number(count)] for key, count in found.items()])
-
-
-def _manifests(results: Results) -> Table:
-    """One column a run; rows in which runs differ are marked."""
-    flat = [dict(_rows(run.manifest)) for run in results.runs]
-    keys = sorted({key for rows in flat for key in rows}, key=_place)
-    titles: list[tuple[str, Align]] = [("", "text"), *((run.name, "text") for run in results.runs)]
-    if len(flat) == 1:
-        return Table("Manifest", titles, [[key, flat[0][key]] for key in keys])
-    titles.append(("differs", "text"))
-    rows = []
-    for key in keys:
-        values = [found.get(key, "") for found in flat]
-        rows.append([key, *values, "differs" if len(set(values)) > 1 else ""])
-    return Table("Manifests side by side", titles, rows)
-
-
-def _place(key: str) -> tuple[int, str]:
-    head = key.split(".")[0]
-    return (FIRST.index(head) if head in FIRST else len(FIRST), key)
-
-
-def _rows(manifest: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in manifest.items():
-        if isinstance(value, dict):
-            yield from _rows(value, f"{prefix}{key}.")
-        elif key == COUNTED and not prefix:
-            yield "planned cells", f"{len(value):,}"
-        elif isinstance(value, str):
-            yield prefix + key, value
-        else:
-            yield prefix + key, json.dumps(value, ensure_ascii=False)

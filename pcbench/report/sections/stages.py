@@ -5,7 +5,7 @@ from pcbench.report.plots import Bar, stacked
 from pcbench.report.results import Entry, Results
 from pcbench.report.svg import swatch
 from pcbench.report.tables import Column, identity, table
-from pcbench.report.wording import milliseconds, number
+from pcbench.report.wording import milliseconds, number, percent
 
 __all__ = ["stages"]
 
@@ -27,6 +27,7 @@ def stages(results: Results) -> Section | None:
         )
     columns = [*identity(results), *(_stage(name) for name in names)]
     columns.append(Column("whole prefill, p50 (ms)", lambda e: number(e.record.ms_p50)))
+    columns.append(Column("outside the stages (%)", _outside))
     legend = [Legend(swatch(i), name) for i, name in enumerate(names)]
     return Section(
         "stages",
@@ -38,6 +39,12 @@ def stages(results: Results) -> Section | None:
 
 def _stage(name: str) -> Column:
     return Column(f"{name} (ms)", lambda e: number((e.record.stages_ms or {}).get(name)))
+
+
+def _outside(entry: Entry) -> str:
+    """What the named stages do not hold; medians of parts may add up to more than the whole."""
+    whole = entry.record.ms_p50 or 0.0
+    return percent(max(0.0, 1 - sum((entry.record.stages_ms or {}).values()) / whole)) if whole else ""
 
 
 def _picture(index: int, panel: str, entries: list[Entry], names: list[str]) -> Picture:

@@ -1,0 +1,210 @@
+"""Samples of accuracy suites → records: scores with intervals, differences to full attention, averages."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pcbench.harness.cells import Prepared
+from pcbench.harness.summary import add_parity, add_scores
+from pcbench.statistics import MIN_PAIRS, Difference, average_difference, mean_intervals, paired_difference
+from pcbench.tasks import load_task, size
+from pcbench.tasks.published import RunFacts, published_score
+from pcbench.types import ModelSpec, Record, Sample, Status
+
+__all__ = ["Outcome", "average_records", "joined", "summarise_accuracy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a cell, on one rank or on all.
+
+    Args:
+        samples: of its prompts.
+        status, reason, trace: how it ended.
+        parity: of its first prompt.
+        ended_at: the prompt it ended at, −1 before the first.
+        prompts: whose texts.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    status: Status = "ok"
+    reason: str | None = None
+    trace: str | None = None
+    parity: dict[str, dict[str, float]] | None = None
+    ended_at: int = -1
+    prompts: str | None = None
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """The outcome of a cell whose prompts were shared: all samples in their order; ended where the first part ended."""
+    ended = [part for part in parts if part.status != "ok"]
+    first = min(ended, key=lambda part: part.ended_at, default=parts[0])
+    samples = sorted((s for part in parts for s in part.samples), key=lambda s: s.index or 0)
+    return replace(first, samples=samples)
+
+
+def summarise_accuracy(
+    cells: Sequence[Prepared],
+    outcomes: Sequence[Outcome],
+    spec: ModelSpec,
+    shared: dict[str, Any],
+    repro: str,
+    note: Callable[[str], None],
+) -> list[Record]:
+    """One record a cell, made from its samples alone, so that it does not matter when and where they were taken.
+
+    Args:
+        cells: of one group.
+        outcomes: theirs.
+        spec: their model.
+        shared: fields all records of the run carry: run, gpu, arch, torch, commit, …
+        repro: the command that measures this group again.
+        note: told how full attention stands to published scores.
+    """
+    stock = [o for p, o in zip(cells, outcomes, strict=True) if p.cell.backend == "torch" and o.status == "ok"]
+    records = []
+    for prepared, outcome in zip(cells, outcomes, strict=True):
+        cell, task = prepared.cell, load_task(prepared.cell.task, "task")
+        record = Record.of(
+            cell,
+            task=f"{cell.task}@{task.version}",
+            status=outcome.status,
+            reason=outcome.reason,
+            prompts=outcome.prompts,
+            repro_command=repro,
+            **shared,
+        )
+        add_parity(record, outcome.parity)
+        if outcome.status == "ok":
+            _add_sizes(record, outcome.samples)
+            add_scores(record, outcome.samples, task, spec)
+            if stock and outcome is not stock[0]:
+                pairs = _pairs(outcome.samples, stock[0].samples)
+                _add_difference(record, paired_difference(*pairs) if pairs[0] else None)
+            _check_published(record, [prepared], [outcome.samples], note)
+        records.append(record)
+    return records
+
+
+def _add_sizes(record: Record, samples: Sequence[Sample]) -> None:
+    """Of the largest prompt; the warnings of all."""
+    for name in ("chunks", "chunk_tokens", "kept_tokens", "kv_bytes"):
+        values = [x for s in samples if (x := getattr(s, name)) is not None]
+        setattr(record, name, max(values, default=None))
+    record.warnings = list(dict.fromkeys(warning for s in samples for warning in s.warnings))
+
+
+def _pairs(samples: Sequence[Sample], baseline: Sequence[Sample]) -> tuple[list[float], list[float]]:
+    """Scores of both on the prompts that both have."""
+    theirs = {s.prompt_sha256: s.score for s in baseline if s.score is not None}
+    shared = [s for s in samples if s.score is not None and s.prompt_sha256 in theirs]
+    return [s.score for s in shared if s.score is not None], [theirs[s.prompt_sha256] for s in shared]
+
+
+def _add_difference(record: Record, found: Difference | None) -> None:
+    if found is not None:
+        record.score_vs_full, record.score_vs_full_ci_low, record.score_vs_full_ci_high = found[:3]
+        record.score_vs_full_p = found.p
+
+
+def _check_published(
+    record: Record, cells: Sequence[Prepared], samples: Sequence[Sequence[Sample]], note: Callable[[str], None]
+) -> None:
+    """Holds full attention against what was published for the same model and settings."""
+    if record.backend != "torch" or record.score is None:
+        return
+    every = [s for found in samples for s in found]
+    sizes = [size(p.cell.task, p.cell.context_tokens) for p in cells]
+    facts = RunFacts(
+        model=record.model,
+        tasks=[p.cell.task for p in cells],
+        context_tokens=record.context_tokens,
+        prompts=record.prompts,
+        scorer=(record.scorer or "").partition("@")[0],
+        whole=sizes == [len(found) for found in samples],
+        longest_tokens=max(s.tokens or 0 for s in every),
+        cut=any((s.tokens_before or 0) > (s.tokens or 0) for s in every),
+    )
+    if (published := published_score(facts)) is not None:
+        note(f"{record.method}/{record.backend} @ {record.workload}: {published.line(record.score)}")
+        if published.differs(record.score):
+            record.warnings.append(published.line(record.score))
+
+
+def average_records(
+    cells: Sequence[Prepared],
+    records: Mapping[str, Record],
+    samples: Sequence[Sample],
+    tasks: Sequence[str],
+    shared: dict[str, Any],
+    repro: str,
+    note: Callable[[str], None],
+) -> list[Record]:
+    """The plain mean over datasets of every line of the suite: a method on a backend at a length.
+
+    A line's average is over those of `tasks` whose cell has a score, two at least, and its workload names them unless
+    they are all; the difference to full attention is over those that full attention has too.
+
+    Args:
+        cells: of the whole suite.
+        records: by cell.
+        samples: of all cells.
+        tasks: workloads to average.
+        shared, repro, note: as in `summarise_accuracy`.
+    """
+    by_cell: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_cell.setdefault(sample.cell, []).append(sample)
+    lines: dict[tuple[str, str, int | None], list[Prepared]] = {}
+    for prepared in cells:
+        cell = prepared.cell
+        record = records.get(cell.key)
+        if cell.workload in tasks and record is not None and record.score is not None:
+            lines.setdefault((prepared.where, cell.backend, cell.context_tokens), []).append(prepared)
+    found_by = {key: {p.cell.workload: by_cell[p.cell.key] for p in line} for key, line in lines.items()}
+    stock: dict[int | None, dict[str, list[Sample]]] = {}
+    for (_, backend, tokens), found in found_by.items():
+        if backend == "torch":
+            stock.setdefault(tokens, found)
+    averaged = []
+    for key, line in lines.items():
+        found, full = found_by[key], stock.get(key[2], {})
+        if len(line) < 2:
+            continue
+        record = _average(line, found, [records[p.cell.key] for p in line], tasks, shared | {"repro_command": repro})
+        _check_published(record, line, list(found.values()), note)
+        if found is not full:
+            pairs = {name: _pairs(ours, full[name]) for name, ours in found.items() if name in full}
+            pairs = {name: both for name, both in pairs.items() if both[0]}
+            _add_difference(record, average_difference(pairs) if pairs else None)
+        averaged.append(record)
+    return averaged
+
+
+def _average(
+    line: Sequence[Prepared],
+    samples: Mapping[str, Sequence[Sample]],
+    records: Sequence[Record],
+    tasks: Sequence[str],
+    shared: dict[str, Any],
+) -> Record:
+    names = list(samples)
+    workload = "average" if set(names) == set(tasks) else f"average of {', '.join(names)}"
+    configs = [p.cell.method_config for p in line]
+    same = {key: value for key, value in configs[0].items() if all(c.get(key) == value for c in configs)}
+    scores = {name: [s.score for s in found if s.score is not None] for name, found in samples.items()}
+    whole, _ = mean_intervals(scores, names)
+    assert whole is not None, "at least two datasets"
+    low, high = whole[1:] if min(map(len, scores.values())) >= MIN_PAIRS else (None, None)
+    return Record.of(
+        replace(line[0].cell, workload=workload, method_config=same),
+        task=f"average of {', '.join(p.cell.task for p in line)}",
+        prompts=", ".join(dict.fromkeys(r.prompts for r in records if r.prompts)),
+        score=whole[0],
+        score_ci_low=low,
+        score_ci_high=high,
+        score_name=f"mean of {len(names)} datasets",
+        scorer=", ".join(dict.fromkeys(r.scorer for r in records if r.scorer)),
+        n_samples=sum(map(len, scores.values())),
+        **shared,
+    )

@@ -1,0 +1,58 @@
+"""One cell on its way to a record."""
+
+from dataclasses import dataclass, field
+
+from pcbench.harness.cells import Prepared
+from pcbench.harness.fit import Fit
+from pcbench.harness.peak import Peak
+from pcbench.measure.devices import torch_device
+from pcbench.measure.telemetry import Reading
+from pcbench.measure.timing import StageClock
+from pcbench.types import Method, Sample, Status
+
+__all__ = ["Lane"]
+
+
+@dataclass
+class Lane:
+    """What has been measured of a cell so far, and how it ended."""
+
+    prepared: Prepared
+    clock: StageClock
+    method: Method | None = None
+    status: Status = "ok"
+    reason: str | None = None
+    trace: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    parity: dict[str, dict[str, float]] | None = None
+    warmup_ms: list[float] = field(default_factory=list)
+    samples_ms: list[float] = field(default_factory=list)
+    wall_ms: list[float] = field(default_factory=list)
+    step_ms: list[float] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    chunk_tokens: int | None = None
+    chunks: int | None = None
+    kept_tokens: int | None = None
+    kv_bytes: int | None = None
+    kv_bytes_predicted: int | None = None
+    peak: Peak = field(default_factory=Peak)
+    fit: Fit = field(default_factory=Fit)
+
+    @classmethod
+    def ended(cls, prepared: Prepared, status: Status, reason: str) -> "Lane":
+        """A cell that never began."""
+        lane = cls(prepared, StageClock(torch_device(prepared.cell.device)))
+        lane.end(status, reason)
+        return lane
+
+    def end(self, status: Status, reason: str) -> None:
+        """No more passes for this cell."""
+        self.status, self.reason = status, reason
+        self.method = None
+        self.samples_ms.clear()
+
+    def warn(self, text: str | None) -> None:
+        """Notes something once."""
+        if text is not None and text not in self.warnings:
+            self.warnings.append(text)

@@ -1,0 +1,118 @@
+"""The processes of a torchrun: whose share is whose, and what one tells the others.
+
+They exchange small Python objects only, so the process group is gloo's on every device: nothing of it lies in the
+GPU memory that is measured.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from pcbench.errors import PcbenchError, RankLost
+
+__all__ = ["from_first", "gather", "joined", "rank", "ranks", "share"]
+
+T = TypeVar("T")
+
+# a rank waits until the slowest has its share; one that died is noticed at once
+PATIENCE = timedelta(days=30)
+NO_RANKS_AFTER_AN_ERROR = 2
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def ranks() -> int:
+    """How many there are; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """This rank's part: every `ranks()`-th item from the rank-th on. Together the parts are all items, each once."""
+    return list(items[rank() :: ranks()])
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Joined with the other ranks until the end of a `with`; each sees one GPU, its own.
+
+    Raises:
+        RankLost: within, from any collective, when another rank has ended, or from anywhere, when torchrun ends
+            this rank for that reason.
+    """
+    if ranks() == 1:
+        yield
+        return
+    _see_one_gpu()
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    before = signal.signal(signal.SIGTERM, _ended)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    dist.destroy_process_group()
+
+
+def gather(value: T) -> list[T]:
+    """The values of all ranks, by rank, on every rank.
+
+    Raises:
+        RankLost: another rank has ended.
+    """
+    if ranks() == 1:
+        return [value]
+    found: list[Any] = [None] * ranks()
+    try:
+        dist.all_gather_object(found, value)
+    except RuntimeError:
+        _ended()
+    return found
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` returns on rank 0, on every rank.
+
+    Raises:
+        PcbenchError: on rank 0 what `make` raises; the other ranks end silently after it.
+    """
+    made: T | None = None
+    failure: PcbenchError | None = None
+    if rank() == 0:
+        try:
+            made = make()
+        except PcbenchError as error:
+            failure = error
+    first, failed = gather((made, failure is not None))[0]
+    if failure is not None:
+        raise failure
+    if failed:
+        _wait_for_the_end_of_first()
+    return first  # type: ignore[return-value]
+
+
+def _wait_for_the_end_of_first() -> None:
+    """Torchrun ends the other ranks as soon as one has failed; rank 0 has something to say before."""
+    try:
+        gather(None)
+    except RankLost:
+        raise SystemExit(NO_RANKS_AFTER_AN_ERROR) from None
+
+
+def _see_one_gpu() -> None:
+    """Before anything asks for a GPU; children inherit it."""
+    name = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    visible = os.environ[name].split(",") if os.environ.get(name) else None
+    os.environ[name] = str(local) if visible is None else ",".join(visible[local : local + 1])
+
+
+def _ended(*_: object) -> None:
+    """Another rank has ended; a second notice, from torchrun, must not disturb the first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise RankLost("torchrun: every rank until the end, got one that ended before")

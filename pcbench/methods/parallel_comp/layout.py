@@ -1,0 +1,144 @@
+"""How a prompt is cut into chunks, and how many of them are prefilled together."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+
+from pcbench.errors import ConfigError
+from pcbench.methods.parallel_comp.config import Config
+from pcbench.reference.bits import words
+from pcbench.reference.chunks import TILE_COLUMNS, split_chunks
+from pcbench.types import ModelRunner, ModelSpec, Prompt
+
+__all__ = ["Layout", "lay_out", "read_with_bos"]
+
+# of the free memory, what a micro-batch may take: estimates are not exact
+FREE_SHARE = 0.8
+# live at once: an input and an output of every linear part of a layer is more than any moment holds
+LIVE_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All numbers of a prefill, known before anything runs.
+
+    Args:
+        spans: of the chunks in the context.
+        keep: chunks kept; batch: chunks prefilled together.
+        chunk_keys: keys that a chunk keeps per head.
+        capacity: rows of a slot; kv_heads: heads of the store.
+        warnings: what was changed.
+    """
+
+    spans: list[tuple[int, int]]
+    keep: int
+    batch: int
+    chunk_keys: int
+    capacity: int
+    kv_heads: int
+    warnings: list[str]
+
+    @property
+    def slots(self) -> int:
+        return self.keep + self.batch
+
+
+def read_with_bos(prompt: Prompt, config: Config, spec: ModelSpec) -> Prompt:
+    """The prompt whose query starts with a BOS, where the config wants it and the model has one."""
+    if not config.score_bos or spec.bos_id is None:
+        return prompt
+    return replace(prompt, query=torch.cat([prompt.query.new_tensor([spec.bos_id]), prompt.query]))
+
+
+def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
+    """Cuts a prompt so that no position exceeds the trained ones.
+
+    Raises:
+        ConfigError: the query is empty, or template, query and answer alone fill the trained length, or a split by
+            characters without knowing them.
+    """
+    spec = runner.spec
+    query = prompt.query.numel()
+    if not query:
+        raise ConfigError("parallel_comp: a query of at least one token, got none; ask a question")
+    room = spec.trained_tokens - prompt.prefix.numel() - query - prompt.new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"parallel_comp: template + query + new tokens below the {spec.trained_tokens} trained positions of "
+            f"{spec.name}, got {spec.trained_tokens - room}; shorten the query"
+        )
+    chunk, warnings = config.chunk_tokens or room, []
+    if chunk > room:
+        warnings.append(f"chunk_tokens {chunk} cut to {room}: {spec.trained_tokens} trained positions")
+        chunk = room
+    spans = _spans(prompt, config, chunk, room, warnings)
+    longest = prompt.prefix.numel() + max(end - start for start, end in spans)
+    evict = config.evict
+    chunk_keys = longest if evict is None else evict.keys_of(longest)
+    stored = longest if evict is None or evict.when == "query" else chunk_keys
+    layout = Layout(
+        spans=spans,
+        keep=min(config.keep, len(spans)),
+        batch=1,
+        chunk_keys=chunk_keys,
+        # a slot freed by the chunks becomes the query's; whole words of eviction bits
+        capacity=32 * words(max(stored, query + prompt.new_tokens)),
+        kv_heads=spec.heads if evict is not None and evict.group == "query_head" else spec.kv_heads,
+        warnings=warnings,
+    )
+    assert isinstance(config.micro_batch, int), "resolve() first"
+    batch = min(config.micro_batch, len(spans))
+    free = runner.free_bytes() if config.fits_memory else None
+    if free is not None:
+        scored = longest + query if config.rank_by == "window_nll" else query
+        fits = _chunks_that_fit(free, layout, spec, runner.dtype.itemsize, longest + query, scored)
+        if fits < batch:
+            warnings.append(f"micro_batch {batch} cut to {fits}: {free / 2**30:.1f} GiB of memory free")
+            batch = fits
+    return replace(layout, batch=batch)
+
+
+def _spans(prompt: Prompt, config: Config, chunk: int, room: int, warnings: list[str]) -> list[tuple[int, int]]:
+    tokens = prompt.context.numel()
+    spans = split_chunks(tokens, chunk)
+    if config.split == "tokens":
+        return spans
+    if prompt.characters is None or len(prompt.characters) != tokens:
+        raise ConfigError(
+            'parallel_comp: split = "chars" with the character at which each token starts, got none; '
+            'use a task of official files or split = "tokens"'
+        )
+    wanted = chunks = len(spans)
+    spans = _split_characters(prompt.characters, chunks)
+    while max(end - start for start, end in spans) > room:
+        chunks += 1
+        if chunks > prompt.characters[-1]:
+            raise ConfigError(
+                f"parallel_comp: pieces of at most {room} tokens, got more in a character; split by tokens"
+            )
+        spans = _split_characters(prompt.characters, chunks)
+    if chunks > wanted:
+        warnings.append(f"{wanted} chunks of equal characters made {chunks}: one held more than {room} tokens")
+    return spans
+
+
+def _split_characters(starts: Sequence[int], chunks: int) -> list[tuple[int, int]]:
+    """Spans of tokens that start in equal numbers of characters; the rest goes to the last."""
+    width = (starts[-1] + 1) // chunks if starts else 0
+    bounds = [0, *(bisect_left(starts, width * i) for i in range(1, chunks)), len(starts)]
+    return list(pairwise(bounds))
+
+
+def _chunks_that_fit(free: int, layout: Layout, spec: ModelSpec, itemsize: int, width: int, scored: int) -> int:
+    """Chunks of a micro-batch that the free bytes hold, at least 1, from formulas.
+
+    A layer's parameters over its hidden size are the widths of its linear parts: what a token's activations take.
+    """
+    slot = replace(spec, kv_heads=layout.kv_heads).kv_bytes(layout.capacity, itemsize)
+    activations = LIVE_COPIES * width * (spec.parameters // spec.layers // spec.hidden + spec.hidden) * itemsize
+    # a tile of logits and its exponentials, in float32
+    logits = 2 * scored * TILE_COLUMNS * 4
+    return max(1, int((free * FREE_SHARE - layout.keep * slot) // (slot + activations + logits)))

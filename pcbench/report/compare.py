@@ -1,0 +1,112 @@
+"""Runs side by side: what changed, what that allows to say, and whether a gate holds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pcbench.errors import ConfigError
+from pcbench.report.compare_environment import environment_changes
+from pcbench.report.compare_results import Ending, MemoryChange, ScoreChange, endings, memory_changes, score_changes
+from pcbench.report.compare_runs import read_compared
+from pcbench.report.compare_times import MARGIN, TimeChange, absolute_times, time_changes
+
+__all__ = ["Comparison", "compare", "read_margin"]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `pcbench compare --json` prints, key by key.
+
+    Args:
+        schema: of this table.
+        runs: names, the baseline first.
+        margin: a share; a regression is a `time_ratio` beyond 1 + margin whose interval excludes 1.
+        gated: whether --fail-on was given.
+        environment: key → its value in each run, where they differ.
+        endings: cells that did not end alike.
+        times: every ratio to an in-run baseline, the worst first; see `TimeChange`.
+        milliseconds: cell name → median in each run, null where it has none; shown, never judged.
+        scores: see `ScoreChange`.
+        memory: see `MemoryChange`.
+    """
+
+    schema: int = SCHEMA
+    runs: list[str]
+    margin: float
+    gated: bool
+    environment: dict[str, list[str]]
+    endings: list[Ending]
+    times: list[TimeChange]
+    milliseconds: dict[str, list[float | None]]
+    scores: list[ScoreChange]
+    memory: list[MemoryChange]
+
+    def verdicts(self) -> Counter[str]:
+        """How many ratios got which verdict."""
+        return Counter(change.verdict for change in self.times)
+
+    def lost(self, *statuses: str) -> list[str]:
+        """Cells that were ok in the baseline run and ended so in another."""
+        return [
+            ending.name
+            for ending in self.endings
+            if ending.endings[self.runs[0]] == "ok"
+            and any(text.partition(":")[0] in statuses for text in ending.endings.values())
+        ]
+
+    def exit_code(self) -> int:
+        """Of a gate: 3 a regression or a lost parity, 1 a cell lost to an error or a timeout, else 0."""
+        if not self.gated:
+            return 0
+        if self.verdicts()["regression"] or self.lost("parity_failed"):
+            return 3
+        return 1 if self.lost("error", "timeout") else 0
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def compare(paths: Sequence[Path], fail_on: float | None = None) -> Comparison:
+    """Holds runs against the first one.
+
+    Args:
+        paths: run folders, the baseline first.
+        fail_on: the margin of the gate, a share; None compares by 5 % and gates nothing.
+
+    Raises:
+        PcbenchError: runs that cannot be compared, by the first thing that differs.
+    """
+    runs = read_compared(paths)
+    margin = MARGIN if fail_on is None else fail_on
+    return Comparison(
+        runs=[run.name for run in runs],
+        margin=margin,
+        gated=fail_on is not None,
+        environment=environment_changes(runs),
+        endings=endings(runs),
+        times=time_changes(runs, margin),
+        milliseconds=absolute_times(runs),
+        scores=score_changes(runs),
+        memory=memory_changes(runs),
+    )
+
+
+def read_margin(text: str) -> float:
+    """`5%` as 0.05.
+
+    Raises:
+        ConfigError: anything but a percentage above 0 and up to 100.
+    """
+    number, sign, rest = text.partition("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = 0.0
+    if not sign or rest or not 0 < share <= 1:
+        raise ConfigError(f"--fail-on: a percentage above 0% and up to 100%, got {text!r}; give one as 5%")
+    return share

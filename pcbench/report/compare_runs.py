@@ -1,0 +1,137 @@
+"""The runs of a comparison: read, and refused where they did not measure the same thing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.records import RunFolder, read_records
+from pcbench.types import Record, Sample
+
+__all__ = ["ComparedRun", "read_compared", "shared_cells"]
+
+# what makes runs incomparable as wholes, in the order it is named
+WHOLE = ("suite", "kind", "model", "dtype", "device", "seed", "workload", "context_tokens", "method", "backend")
+# what makes one cell incomparable; null where it was not scored
+PER_CELL = {"task": "task and version", "prompts": "prompt texts", "scorer": "scorer", "score_name": "score"}
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run of a comparison.
+
+    Args:
+        name: its folder, unique in a comparison.
+        manifest: manifest.json.
+        records: cell → record.
+        samples: cell → prompt id → the last sample.
+    """
+
+    name: str
+    manifest: dict[str, Any]
+    records: dict[str, Record]
+    samples: dict[str, dict[str, Sample]]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Cell → `parallel_comp/cpu @ passkey 8192`, with the settings that tell it from others of that name."""
+        alike: dict[str, list[Record]] = {}
+        for record in self.records.values():
+            tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
+            name = f"{record.method}/{record.backend} @ {record.workload}{tokens}"
+            alike.setdefault(name, []).append(record)
+        return {r.cell: name + _settings(r, records) for name, records in alike.items() for r in records}
+
+    def group(self, record: Record) -> list[Record]:
+        """The records that were measured interleaved with `record`, itself included."""
+        return [other for other in self.records.values() if other.group == record.group]
+
+
+def read_compared(paths: Sequence[Path]) -> list[ComparedRun]:
+    """The runs of folders, the first one the baseline; every other one shares cells with it.
+
+    Raises:
+        ConfigError: fewer than two runs, one twice, or runs that did not measure the same thing; says which thing.
+        DataMissing: a folder without a run, or a run without a record.
+    """
+    if len(paths) < 2:
+        raise ConfigError(f"compare: two runs or more, got {len(paths)}; give their folders, the baseline first")
+    places = [path.resolve() for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigError(f"compare: every run once, got {path} twice; remove one")
+    short = [place.name for place in places]
+    names = [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]
+    runs = [_read(name, path) for name, path in zip(names, paths, strict=True)]
+    for other in runs[1:]:
+        _check(runs[0], other)
+    return runs
+
+
+def shared_cells(baseline: ComparedRun, other: ComparedRun) -> list[str]:
+    """The cells both runs hold a record of, in the order of the baseline."""
+    return [cell for cell in baseline.records if cell in other.records]
+
+
+def _settings(record: Record, alike: list[Record]) -> str:
+    """The entries of the method's config in which records of one name differ: `, micro_batch 4`."""
+    keys = dict.fromkeys(key for other in alike for key in other.method_config)
+    told = [key for key in keys if any(o.method_config.get(key) != record.method_config.get(key) for o in alike)]
+    return "".join(f", {key} {record.method_config.get(key)}" for key in told)
+
+
+def _read(name: str, path: Path) -> ComparedRun:
+    folder = RunFolder(path)
+    manifest = folder.manifest
+    records = {record.cell: record for record in read_records(path)}
+    if not records:
+        raise DataMissing(f"{path}: a run with records, got none; finish it with pcbench run … --out {path} --resume")
+    samples: dict[str, dict[str, Sample]] = {}
+    for sample in folder.samples.read():
+        samples.setdefault(sample.cell, {})[sample.id] = sample
+    return ComparedRun(name, manifest, records, samples)
+
+
+def _check(baseline: ComparedRun, other: ComparedRun) -> None:
+    """Raises ConfigError for the first thing the runs do not share."""
+    cells = shared_cells(baseline, other)
+    if not cells:
+        for field in WHOLE:
+            values = [{getattr(record, field) for record in run.records.values()} for run in (baseline, other)]
+            if values[0].isdisjoint(values[1]):
+                _refuse(f"the same {field}", [_listed(side) for side in values], baseline, other)
+        _refuse("cells in common", ["others", "others"], baseline, other)
+    for cell in cells:
+        before, after = baseline.records[cell], other.records[cell]
+        for field, what in PER_CELL.items():
+            a, b = getattr(before, field), getattr(after, field)
+            if a is not None and b is not None and a != b:
+                _refuse(f"the same {what} of {baseline.names[cell]}", [a, b], baseline, other)
+        _check_prompts(cell, baseline, other)
+
+
+def _check_prompts(cell: str, baseline: ComparedRun, other: ComparedRun) -> None:
+    before, after = baseline.samples.get(cell, {}), other.samples.get(cell, {})
+    if not before or not after:
+        return
+    what = f"the same prompts of {baseline.names[cell]}"
+    common = before.keys() & after.keys()
+    if not common:
+        _refuse(what, [_listed(set(side)) for side in (before, after)], baseline, other)
+    for prompt in sorted(common):
+        digests = [side[prompt].prompt_sha256 for side in (before, after)]
+        if digests[0] != digests[1]:
+            _refuse(f"{what}, {prompt}", [f"sha256 {digest[:12]}…" for digest in digests], baseline, other)
+
+
+def _refuse(what: str, got: Sequence[object], baseline: ComparedRun, other: ComparedRun) -> NoReturn:
+    raise ConfigError(
+        f"compare: {what}, got {got[0]} in {baseline.name} and {got[1]} in {other.name}; "
+        "compare runs of one suite and data"
+    )
+
+
+def _listed(values: set[Any]) -> str:
+    return ", ".join(sorted(map(str, values))[:5]) + ("…" if len(values) > 5 else "")

@@ -1,0 +1,1 @@
+"""Figures by kind; `pcbench.report.plots` names them."""

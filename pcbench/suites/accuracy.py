@@ -1,0 +1,92 @@
+"""Suites of accuracy: tasks × lengths × methods × backends; nothing is timed."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pcbench.config import Table, every_key_optional, validate
+from pcbench.errors import ConfigError, unknown_name
+from pcbench.registry import task_tables
+from pcbench.suites.files import Source
+from pcbench.suites.prefill import Count, Merge, Suite, Workload
+
+__all__ = ["AccuracySettings", "accuracy_suite"]
+
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class AccuracySettings(Table):
+    """`[suite]` with the device's table merged over it.
+
+    Args:
+        context_tokens: of the whole prompt with its new tokens; at most so many where a task has records.
+        benchmark: whose names `tasks` are: with longbench, `qasper` is the task longbench/qasper.
+        tasks: what is answered.
+        average: whose plain mean is recorded too, over those of `tasks` that ran.
+        prompts: of every task; None takes all records of a task that has records.
+        new_tokens: of an answer at most; None takes the task's own limit.
+        timeout_s: of a group; needs --isolate.
+    """
+
+    kind: Literal["accuracy"]
+    model: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    context_tokens: Annotated[list[Count], Field(min_length=1)]
+    tasks: Names
+    benchmark: str = ""
+    average: Names | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    prompts: Count | None = None
+    new_tokens: Count | None = None
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+
+
+Partial = every_key_optional(AccuracySettings, without=("kind",))
+
+
+class AccuracyFile(Table):
+    """The top level of a suite file; `[suite]` itself is checked after merging."""
+
+    suite: dict[str, Any]
+    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)  # type: ignore[valid-type]
+    cell: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) -> Suite:
+    """The suite of a file whose workloads are tasks.
+
+    Args:
+        source: the file and what changes it.
+        model: overrides the suite's model.
+        methods: keeps only the cells of these methods.
+
+    Raises:
+        ConfigError: anything unknown or impossible, by key path.
+    """
+    file = validate(AccuracyFile, source.document, source.where)
+    merged = Merge(source, AccuracySettings, (), file.cell, model)
+    settings = validate(AccuracySettings, merged.settings, f"{source.where}: suite")
+    for name in settings.average or ():
+        _task(source.where, "average", settings.benchmark, name)
+    workloads: list[Workload] = []
+    for name in settings.tasks:
+        task = _task(source.where, "tasks", settings.benchmark, name)
+        if any(task == w.task for w in workloads):
+            raise ConfigError(f"{source.where}: suite.tasks: every task once, got {name} twice; remove one")
+        short = task.removeprefix(f"{settings.benchmark}/")
+        workloads.append(
+            Workload(name=short, task=task, timed=False, prompts=settings.prompts, new_tokens=settings.new_tokens)
+        )
+    cells = merged.checked_cells(methods)
+    return Suite(source.name, source.where, settings, workloads, cells, source.data_dir).checked()
+
+
+def _task(where: str, key: str, benchmark: str, name: str) -> str:
+    """The id of a task that may be named without its benchmark."""
+    for task in (f"{benchmark}/{name}", name):
+        if task in task_tables():
+            return task
+    names = [task.removeprefix(f"{benchmark}/") for task in task_tables()]
+    raise unknown_name(f"{where}: suite.{key}", "task", name, names)

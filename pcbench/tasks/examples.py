@@ -1,0 +1,68 @@
+"""Prompts by a task's name, and how many a task has."""
+
+from pcbench.errors import ConfigError
+from pcbench.registry import GENERATORS, load
+from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task
+from pcbench.tasks.files import count
+from pcbench.tasks.official import answer_limit, source
+from pcbench.types import Tokenizer
+
+__all__ = ["example", "size"]
+
+
+def example(
+    name: str,
+    tokenizer: Tokenizer,
+    *,
+    context_tokens: int,
+    new_tokens: int | None,
+    seed: int,
+    index: int,
+    prompts: Prompts = "auto",
+    chat: Wrap = "auto",
+) -> Example:
+    """Prompt `index` of a task; the arguments are those of `Request`.
+
+    Without `new_tokens` an answer has as many as the task says.
+
+    Raises:
+        ConfigError: there is no such task or record, or no room for what it must hold.
+        DataMissing: the task's file is not there, or not that of the prompts asked for.
+    """
+    task = load_task(name, "task")
+    if not isinstance(task, FileTask) and (prompts, chat) != ("auto", "auto"):
+        raise ConfigError(f"{name}: prompts and chat of tasks with files, got {prompts} and {chat}; leave them out")
+    build = load(GENERATORS, "generator", task.generator, f"tasks/data: {name}")
+    built: Example = build(
+        Request(
+            name=name,
+            task=task,
+            tokenizer=tokenizer,
+            context_tokens=context_tokens,
+            new_tokens=_new_tokens(task, prompts) if new_tokens is None else new_tokens,
+            seed=seed,
+            index=index,
+            prompts=prompts,
+            chat=chat,
+        )
+    )
+    return built
+
+
+def _new_tokens(task: Task, prompts: Prompts) -> int:
+    return answer_limit(task, prompts) if isinstance(task, FileTask) else task.new_tokens
+
+
+def size(name: str, context_tokens: int | None = None) -> int | None:
+    """How many records a task has; None for a generated one, which has as many prompts as asked.
+
+    Args:
+        name: the task.
+        context_tokens: as in `Request`, for tasks with a file a length; None takes the shortest.
+
+    Raises:
+        ConfigError: there is no such task.
+        DataMissing: its file is not there.
+    """
+    task = load_task(name, "task")
+    return count(source(name, task, context_tokens)) if isinstance(task, FileTask) else None

@@ -1,0 +1,122 @@
+"""Where official files are, and their records."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pcbench.errors import ConfigError, DataMissing
+
+__all__ = ["count", "data_dir", "find", "is_there", "read_record", "set_data_dir", "with_data_dir"]
+
+VARIABLE = "PCBENCH_DATA"
+
+
+def data_dir() -> Path:
+    """The folder of official files: PCBENCH_DATA, else ~/.cache/pcbench/data."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcbench" / "data"
+
+
+def set_data_dir(folder: str | Path) -> None:
+    """Another folder for this process and the children it starts from now on."""
+    os.environ[VARIABLE] = str(Path(folder).expanduser().resolve())
+
+
+@contextmanager
+def with_data_dir(folder: str | Path) -> Iterator[None]:
+    """Another folder until the end of a `with`."""
+    before = os.environ.get(VARIABLE)
+    set_data_dir(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def find(name: str, patterns: list[str], fetch: str) -> list[Path]:
+    """The files of a task that are there.
+
+    Args:
+        name: the task, for the message.
+        patterns: paths below the folder; `*` stands for any folder.
+        fetch: what `pcbench data fetch` calls them; empty where nothing fetches them.
+
+    Raises:
+        DataMissing: none is there; the message says where to put what.
+    """
+    found, root = _found(patterns), data_dir()
+    if not found:
+        command = f", or `pcbench data fetch {fetch} --trust-first-use`" if fetch else ""
+        raise DataMissing(
+            f"{name}: records in {' or '.join(patterns)} below {root}, got no such file; put it there{command}, "
+            f"or name another folder by {VARIABLE} or --set data.dir=DIR"
+        )
+    return found
+
+
+def is_there(patterns: list[str]) -> bool:
+    """Whether `find` finds something."""
+    return bool(_found(patterns))
+
+
+def _found(patterns: list[str]) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(data_dir().glob(pattern)) if path.is_file()]
+
+
+def count(path: Path) -> int:
+    """Records of a file: of a .json its list, of a .jsonl its lines that are not empty."""
+    return len(_items(path, *_state(path)))
+
+
+def read_record(path: Path, index: int) -> Any:
+    """Record `index` of a file.
+
+    Raises:
+        ConfigError: there are fewer records, or it is not JSON.
+    """
+    items = _items(path, *_state(path))
+    if not 0 <= index < len(items):
+        raise ConfigError(f"{path}: a record below {len(items)}, got {index}; lower the number of prompts")
+    if path.suffix == ".json":
+        return items[index]
+    with path.open("rb") as file:
+        file.seek(items[index])
+        try:
+            return json.loads(file.readline())
+        except ValueError as error:
+            raise ConfigError(f"{path}: record {index} as JSON, got an error: {error}; get the file again") from None
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _items(path: Path, _size: int, _changed: int) -> list[Any]:
+    """Of a .json the records; of a .jsonl where each line begins, so that hundreds of MB are not held."""
+    if path.suffix == ".json":
+        try:
+            records = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ConfigError(f"{path}: a list in JSON, got an error: {error}; get the file again") from None
+        if not isinstance(records, list):
+            raise ConfigError(f"{path}: a list in JSON, got a {type(records).__name__}; get the file again")
+        return records
+    starts, position = [], 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                starts.append(position)
+            position += len(line)
+    return starts

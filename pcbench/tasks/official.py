@@ -1,0 +1,179 @@
+"""What a benchmark's own files say: records, prompts, tokens of answers and of prompts."""
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pcbench.config import validate
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.tasks.base import FileTask, Prompts, Request
+from pcbench.tasks.files import data_dir, find, read_record
+from pcbench.tasks.records import Record
+
+__all__ = ["Parts", "answer_limit", "filled", "prompt_limit", "read", "source", "template"]
+
+# the split prompts of ParallelComp's authors (their spelling) and their tokens of answers
+PARALLELCOMP = "parallelcomp-config/dataset2prompt_context.json", "parallelcomp-config/dataset2prompt_quesiton.json"
+PARALLELCOMP_LIMITS = "parallelcomp-config/dataset2maxlen.json"
+# a field and the context in a template; LongBench v2 writes them between dollars
+FIELD = re.compile(r"\{(\w+)\}|\$(Q|C_[A-D])\$")
+CONTEXTS = ("{context}", "$DOC$")
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A prompt's text before its context, the context, and the text after it."""
+
+    before: str
+    context: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.before}{self.context}{self.after}"
+
+
+def source(name: str, task: FileTask, context_tokens: int | None) -> Path:
+    """The file with a task's records; of files in folders named by length the longest that fits.
+
+    Args:
+        name: of the task; task: its table.
+        context_tokens: the length; None takes the shortest.
+
+    Raises:
+        DataMissing: there is none.
+    """
+    found = find(name, task.files, task.fetch)
+    if "*" not in task.files[0]:
+        return found[0]
+    by_length = sorted((int(path.parent.name), path) for path in found if path.parent.name.isdecimal())
+    fitting = [path for length, path in by_length if context_tokens is None or length <= context_tokens]
+    if not fitting:
+        lengths = ", ".join(str(length) for length, _ in by_length)
+        raise DataMissing(
+            f"{name}: records of at most {context_tokens} tokens, got {lengths or 'none'} in {found[0].parents[1]}; "
+            "add them or raise context_tokens"
+        )
+    return fitting[0 if context_tokens is None else -1]
+
+
+def read(request: Request, kind: type[R]) -> R:
+    """The record of a request.
+
+    Raises:
+        ConfigError: there is none, or it is another kind of record.
+        DataMissing: the file is not there.
+    """
+    path = source(request.name, _table(request), request.context_tokens)
+    return validate(kind, read_record(path, request.index), f"{path}: record {request.index}")
+
+
+def template(request: Request) -> tuple[str, str, str]:
+    """Whose words, the text before the context and the text after it, with fields to fill in.
+
+    Raises:
+        ConfigError: the official template has not one context.
+        DataMissing: official prompts were asked for and are not there.
+    """
+    task = _table(request)
+    if request.prompts == "parallelcomp":
+        context, question = (_official_text(_needed(request, path), "", task.dataset) for path in PARALLELCOMP)
+        return "parallelcomp", *_split(PARALLELCOMP[0], task.dataset, context + question)
+    path, _, table = task.prompts.partition(":")
+    there = bool(path) and (data_dir() / path).is_file()
+    if request.prompts == "pcbench" or not (there or request.prompts == "official"):
+        return f"pcbench/{task.version}", task.instruction, task.question
+    return "official", *_split(path, task.dataset, _official_text(_needed(request, path), table, task.dataset))
+
+
+def _split(path: str, dataset: str, text: str) -> tuple[str, str]:
+    before, mark, after = next((text.partition(mark) for mark in CONTEXTS if mark in text), ("", "", ""))
+    if not mark or mark in after:
+        raise ConfigError(f"{path}: a template for {dataset} with one context, got {text!r}; get the file again")
+    return before, after
+
+
+def _needed(request: Request, path: str) -> Path:
+    found = data_dir() / path
+    if not path or not found.is_file():
+        place = f"in {path} below {data_dir()}" if path else "of a task that has them in a file"
+        raise DataMissing(
+            f"{request.name}: {request.prompts} prompts {place}, got none; put them there or take prompts = pcbench"
+        )
+    return found
+
+
+def filled(text: str, fields: Mapping[str, str], where: str) -> str:
+    """A template's text with its fields filled in.
+
+    Raises:
+        ConfigError: the record does not have a field.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name not in fields:
+            raise ConfigError(f"{where}: a template with {', '.join(fields)}, got {{{name}}}; get the file again")
+        return fields[name]
+
+    return FIELD.sub(value, text)
+
+
+def answer_limit(task: FileTask, prompts: Prompts) -> int:
+    """Tokens of an answer: by the file of the prompts' authors where it is there, else by the table."""
+    limits = PARALLELCOMP_LIMITS if prompts == "parallelcomp" else task.limits
+    path = data_dir() / limits
+    if not limits or not path.is_file():
+        return task.new_tokens
+    return int(_entry(path, "", task.dataset))
+
+
+def prompt_limit(request: Request) -> int | None:
+    """Tokens of a prompt that the benchmark's authors gave this model; None for models they do not name."""
+    task = _table(request)
+    path = data_dir() / task.model_limits
+    if not task.model_limits or not path.is_file():
+        return None
+    model = request.tokenizer.name.rstrip("/").rpartition("/")[2].lower()
+    limits = {name.lower(): int(limit) for name, limit in _tables(path, "", path.stat().st_mtime_ns).items()}
+    return limits.get(model)
+
+
+def _table(request: Request) -> FileTask:
+    assert isinstance(request.task, FileTask)
+    return request.task
+
+
+def _official_text(path: Path, table: str, dataset: str) -> str:
+    return path.read_text(encoding="utf-8") if path.suffix == ".txt" else str(_entry(path, table, dataset))
+
+
+def _entry(path: Path, table: str, dataset: str) -> Any:
+    entries = _tables(path, table, path.stat().st_mtime_ns)
+    if dataset not in entries:
+        raise ConfigError(f"{path}: an entry for {dataset}, got {', '.join(entries)}; get the file again")
+    return entries[dataset]
+
+
+@lru_cache(maxsize=16)
+def _tables(path: Path, table: str, _changed: int) -> dict[str, Any]:
+    """A JSON object, or a dictionary that a Python file assigns to `table`; the file is read and never run."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".json":
+            found = json.loads(text)
+        else:
+            assigned = (node for node in ast.parse(text).body if isinstance(node, ast.Assign))
+            found = next(ast.literal_eval(n.value) for n in assigned if getattr(n.targets[0], "id", "") == table)
+    except (ValueError, SyntaxError, StopIteration) as error:
+        raise ConfigError(f"{path}: a table {table}, got an error: {error!r}; get the file again") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: a table {table}, got a {type(found).__name__}; get the file again")
+    return found

@@ -1,0 +1,171 @@
+import pytest
+import torch
+
+from pcbench.harness import group, runner
+from pcbench.harness.group import first_line, is_out_of_memory
+from pcbench.harness.runner import run
+from pcbench.measure.telemetry import Reading
+
+ONE_GROUP = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]}
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    """Makes every prefill take the milliseconds that the test says."""
+    real = group.clocked
+
+    def take(times):
+        rest = iter(times)
+
+        def clocked(function, device):
+            result, elapsed = real(function, device)
+            return result, type(elapsed)(next(rest))
+
+        monkeypatch.setattr(group, "clocked", clocked)
+
+    return take
+
+
+def measured(options, console, *sets, **changes):
+    chosen = ONE_GROUP["sets"] + list(sets)
+    _, records = run(options(**({"methods": ["full"]} | changes), sets=chosen), console)
+    return records
+
+
+def test_every_sample_is_kept_with_its_interval_and_its_outliers_counted(options, console, clocks):
+    times = [10.0, 11.0, 10.5, 10.2, 90.0, 10.1]
+    clocks([500.0, *times])
+    (record,) = measured(options, console, "suite.repeats=6")
+    assert (record.warmup_ms, record.samples_ms) == ([500.0], times)
+    assert (record.repeats, record.outliers) == (6, 1)
+    assert 10.0 <= record.ms_ci_low <= record.ms_p50 <= record.ms_ci_high <= 90.0
+    assert record.wall_ms_p50 is None
+
+
+def test_the_stop_rule_ends_a_group_when_its_times_are_known(options, console, clocks):
+    clocks([10.0] * 40)
+    sets = ("suite.repeats=5", "suite.repeats_up_to=9", "suite.relative_error=0.02")
+    (record,) = measured(options, console, *sets)
+    assert record.repeats == 5
+    assert len(record.samples_ms) == 5
+
+
+def test_the_stop_rule_ends_at_its_cap(options, console, clocks):
+    clocks([10.0, *(10.0 * 2**i for i in range(9))])
+    sets = ("suite.repeats=2", "suite.repeats_up_to=7", "suite.relative_error=0.02")
+    (record,) = measured(options, console, *sets)
+    assert record.repeats == 7
+
+
+def test_warm_up_goes_on_until_steady(options, console, clocks):
+    clocks([500.0, 20.0, 10.0, 10.0, 10.0, 11.0, 12.0])
+    (record,) = measured(options, console, "suite.warmup_up_to=8")
+    assert record.warmup_ms == [500.0, 20.0, 10.0, 10.0, 10.0]
+    assert record.samples_ms == [11.0, 12.0]
+    assert record.warnings == ["random weights: not scored"]
+
+
+def test_warm_up_that_is_not_steady_at_its_cap_says_so(options, console, clocks):
+    clocks([800.0, 400.0, 200.0, 100.0, 100.0])
+    (record,) = measured(options, console, "suite.warmup_up_to=3")
+    assert "not steady after 3 passes of warm-up" in record.warnings
+
+
+def test_the_parity_pass_is_the_first_of_the_warm_up(options, console, clocks):
+    clocks([30.0, 20.0, 11.0, 12.0])
+    chosen = {"methods": ["parallel_comp"]}
+    records = measured(options, console, "suite.warmup_up_to=3", "cell.parallel_comp.backend='reference'", **chosen)
+    assert [r.warmup_ms for r in records] == [[30.0, 20.0]]
+
+
+def test_caches_are_flushed_before_every_timed_pass_where_asked(options, console, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(group, "flush_caches", flushed.append)
+    measured(options, console)
+    assert flushed == []
+    measured(options, console, "suite.flush_caches=true", out=options().out / "flushed")
+    assert flushed == [torch.device("cpu")] * 2
+
+
+class Meter:
+    name = "fake"
+
+    def read(self):
+        return Reading(power_w=300.0, used_bytes=4 << 30, throttle=frozenset({"power_cap"}))
+
+    def pids(self):
+        return [1_000_001, 1_000_002]
+
+
+def test_telemetry_is_in_the_record_and_other_processes_in_its_warnings(options, console, monkeypatch):
+    monkeypatch.setattr(group, "open_meter", lambda device: Meter())
+    (record,) = measured(options, console)
+    assert record.driver_bytes == 4 << 30
+    found = record.telemetry_summary
+    assert (found["power_w_max"], found["throttled"], found["throttled_ratio"]) == (300.0, "power_cap", 1.0)
+    assert found["readings"] >= 2
+    assert "1 other process on the GPU: 1000002" in record.warnings
+    assert any("throttled in 100%" in warning for warning in record.warnings)
+
+
+def test_phases_of_memory_are_in_the_record(finished):
+    for record in finished.records.read():
+        if record.workload != "passkey":
+            assert record.phase_bytes is None
+            continue
+        stages = {"forward"} if record.method == "full" else {"chunks", "selection", "query"}
+        assert set(record.phase_bytes) == {*stages, "decode"}
+        assert record.peak_bytes >= max(record.phase_bytes[stage] for stage in stages)
+        assert record.reserved_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+            True,
+        ),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("shape mismatch"), False),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_errors(error, is_memory):
+    assert is_out_of_memory(error) is is_memory
+    assert first_line(error)
+
+
+def test_an_error_that_says_nothing_is_named(options, console, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(group, "device_prompt", no_memory)
+    (record,) = measured(options, console)
+    assert (record.status, record.reason) == ("out_of_memory", "MemoryError")
+
+
+def test_what_fits_beyond_the_machine_is_a_warning(options, console, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(group, "fit", no_memory)
+    (record,) = measured(options, console, "suite.budget_bytes=1000")
+    assert record.status == "ok"
+    assert "budget_bytes 1000 is more than is free here: MemoryError" in record.warnings
+    assert (record.budget_bytes, record.longest_context_tokens) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["suite.repeats_up_to=9"], "relative_error and repeats_up_to together, got one of them"),
+        (["suite.relative_error=0.1"], "relative_error and repeats_up_to together, got one of them"),
+        (["suite.relative_error=0.1", "suite.repeats_up_to=1"], r"at least suite.repeats \(2\), got 1"),
+        (["suite.relative_error=2"], "should be less than 1, got 2"),
+    ],
+)
+def test_a_stop_rule_is_whole(options, sets, message):
+    with pytest.raises(runner.ConfigError, match=message):
+        runner.plan(options(sets=sets))

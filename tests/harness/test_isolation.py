@@ -1,0 +1,148 @@
+"""Of a sweep over two lengths the first group goes wrong, each time in another way; the second must not notice."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.harness import isolation
+from pcbench.harness.isolation import measure_in_child, memory_kills
+from pcbench.harness.runner import plan, run
+from pcbench.harness.session import Measured
+
+SWEEP = {"sets": ["suite.context_tokens=[600, 300]", "suite.workloads=['passkey']"], "limit": 1, "isolate": True}
+
+
+@pytest.fixture
+def sweep(broken, options, console):
+    """Runs the sweep with a method that goes wrong at 600 tokens and is refused at 300."""
+
+    def start(how, **changes):
+        broken(how, above=500)
+        folder, records = run(options(**(SWEEP | {"methods": ["full", "broken"]} | changes)), console)
+        assert [r.context_tokens for r in records] == [600, 600, 300, 300]
+        assert [(r.method, r.status) for r in records[2:]] == [("full", "ok"), ("broken", "unsupported")]
+        return folder, records[:2]
+
+    return start
+
+
+def test_isolation_measures_as_without(options, console):
+    _, records = run(options(limit=1, isolate=True, sets=["suite.context_tokens=[300]"]), console)
+    assert {r.status for r in records} == {"ok"}
+    assert len(records) == 6
+
+
+def test_a_real_allocation_limit_ends_its_cell_alone(sweep):
+    _, (full, limited) = sweep("limit")
+    assert (full.status, limited.status) == ("ok", "out_of_memory")
+    assert "you tried to allocate 268435456 bytes" in limited.reason
+
+
+def test_a_group_that_is_killed_is_an_error(sweep):
+    _, records = sweep("killed")
+    assert {(r.status, r.reason) for r in records} == {("error", "the group's process ended with signal SIGKILL")}
+
+
+def test_a_group_killed_by_a_system_without_memory_is_out_of_memory(sweep, monkeypatch):
+    counts = iter([3, 4, 4])
+    monkeypatch.setattr(isolation, "memory_kills", lambda: next(counts))
+    _, records = sweep("killed")
+    assert {r.status for r in records} == {"out_of_memory"}
+    assert {r.reason for r in records} == {"the group's process was killed by the system, which had no more memory"}
+
+
+def test_resume_measures_a_killed_group_again_and_keeps_the_rest(sweep, options, console):
+    folder, _ = sweep("killed")
+    kept = folder.records.path.read_text().splitlines()[2:]
+    again = options(**(SWEEP | {"methods": ["full", "broken"], "resume": True}))
+    _, records = run(again, console)
+    assert folder.records.path.read_text().splitlines()[:2] == kept
+    assert [(r.context_tokens, r.status) for r in records[2:]] == [(600, "error")] * 2
+
+
+class Impatient:
+    """Starts children as they are; the time of the first is up as soon as it hangs."""
+
+    def __init__(self, context, pid_file):
+        self.context, self.pid_file, self.asked = context, pid_file, []
+        self.Process = context.Process
+
+    def Pipe(self, duplex):
+        receive, send = self.context.Pipe(duplex)
+        return Receiver(self, receive), send
+
+
+class Receiver:
+    def __init__(self, owner, connection):
+        self.owner, self.connection, self.recv = owner, connection, connection.recv
+
+    def poll(self, timeout_s):
+        self.owner.asked.append(timeout_s)
+        if len(self.owner.asked) > 1:
+            return self.connection.poll(None)
+        while not (self.owner.pid_file.exists() and self.owner.pid_file.read_text()):
+            time.sleep(0.01)
+        return self.connection.poll(0.01)
+
+
+def test_a_group_that_hangs_is_a_timeout_and_leaves_no_process(sweep, monkeypatch, tmp_path):
+    impatient = Impatient(isolation.children(), tmp_path / "pid")
+    monkeypatch.setattr(isolation, "children", lambda: impatient)
+    _, records = sweep("hangs", sets=[*SWEEP["sets"], "suite.timeout_s=2.5"])
+    assert impatient.asked == [2.5, 2.5]
+    assert {(r.status, r.reason) for r in records} == {("timeout", "the group took longer than 2.5 s")}
+    # what the group's process had started
+    state = Path("/proc", (tmp_path / "pid").read_text(), "stat")
+    deadline = time.monotonic() + 60
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_time_is_really_up(broken, options, console):
+    broken("hangs")
+    sets = ["suite.context_tokens=[300]", "suite.workloads=['passkey']", "suite.timeout_s=0.01"]
+    _, records = run(options(methods=["broken"], sets=sets, isolate=True), console)
+    assert [r.status for r in records] == ["timeout"]
+
+
+def test_a_timeout_without_isolation_is_refused(options):
+    with pytest.raises(ConfigError, match=r"small.toml: suite.timeout_s: --isolate, got none"):
+        plan(options(sets=["suite.timeout_s=5"]))
+
+
+class Raising:
+    """A session whose groups raise in the child."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def fresh(self):
+        return self
+
+    def measure(self, cells, repro, say):
+        raise self.error
+
+    def lost(self, cells, repro, status, reason):
+        return Measured([(status, reason)], [])
+
+
+def test_what_nobody_expected_in_a_child_is_an_error_with_its_trace(options):
+    cells = plan(options()).groups()[0]
+    found = measure_in_child(Raising(RuntimeError("first\nsecond")), cells, "", str)
+    assert found.records == [("error", "RuntimeError: first")]
+    assert "in measure" in found.traces[cells[0].cell.key]
+
+
+def test_what_would_end_the_run_ends_it_in_a_child_too(options):
+    with pytest.raises(DataMissing, match="no model"):
+        measure_in_child(Raising(DataMissing("no model")), plan(options()).groups()[0], "", str)
+
+
+def test_memory_kills_reads_the_systems_counter(tmp_path):
+    counters = tmp_path / "vmstat"
+    assert memory_kills(counters) == 0
+    counters.write_text("pgfault 12\noom_kill 7\ndrop_pagecache 0\n")
+    assert memory_kills(counters) == 7

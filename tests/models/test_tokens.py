@@ -1,0 +1,53 @@
+import pytest
+from real_data import smollm2_tokenizer
+
+from pcbench.errors import ConfigError
+from pcbench.models.tokens import ByteTokenizer
+
+TEXTS = ["Hello the world\n\n\nNow 你好, naïve ✓.", "", " begins with a space", "def f(x):\n\treturn  x\n"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("kind", [ByteTokenizer, smollm2_tokenizer], ids=["bytes", "smollm2"])
+def test_encode_with_starts_gives_the_same_ids_and_where_they_begin(kind, text):
+    tokenizer = kind()
+    ids, starts = tokenizer.encode_with_starts(text)
+    assert ids == tokenizer.encode(text)
+    assert starts == sorted(starts)
+    assert starts[:1] == [0][: len(ids)]
+    for i, start in enumerate(starts):
+        # several ids may begin in one character, and an earlier one may hold its first bytes
+        rest = tokenizer.decode(ids[i:])
+        if i == 0 or (starts[i - 1] < start and rest[0] != "\ufffd"):
+            assert rest == text[start:]
+
+
+def test_a_tokenizer_that_cannot_say_where_ids_begin_gives_none(monkeypatch):
+    tokenizer = smollm2_tokenizer()
+    monkeypatch.setattr(type(tokenizer.tokenizer), "is_fast", False)
+    assert tokenizer.encode_with_starts("some text") == (tokenizer.encode("some text"), None)
+
+
+def test_chat_stands_around_the_message_as_the_model_was_trained():
+    before, after = smollm2_tokenizer().chat("Read: ", " What?")
+    assert before.startswith("<|im_start|>system\n")
+    assert before.endswith("<|im_start|>user\nRead: ")
+    assert after == " What?<|im_end|>\n<|im_start|>assistant\n"
+    ids = smollm2_tokenizer().encode(f"{before}x{after}")
+    assert ids.count(smollm2_tokenizer().end_id) == 2
+
+
+def test_chat_follows_templates_that_strip_and_refuses_those_that_repeat(monkeypatch):
+    tokenizer = smollm2_tokenizer()
+    monkeypatch.setattr(tokenizer.tokenizer, "chat_template", "[{{ messages[0].content | trim }}]")
+    assert tokenizer.chat(" a ", " b ") == ("[a ", " b]")
+    monkeypatch.setattr(tokenizer.tokenizer, "chat_template", "{{ messages[0].content * 2 }}")
+    with pytest.raises(ConfigError, match="a chat template that holds the message once, got 2 times"):
+        tokenizer.chat("a", "b")
+    monkeypatch.setattr(tokenizer.tokenizer, "chat_template", None)
+    assert tokenizer.chat("a", "b") is None
+
+
+def test_bytes_have_no_chat_template():
+    assert ByteTokenizer().chat("a", "b") is None
+    assert ByteTokenizer().end_id is None

@@ -1,0 +1,131 @@
+"""The gate, its exit codes and the command line."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from report.made_comparisons import answered, quiet_pair, write
+from report.made_runs import record, stock
+
+from pcbench.cli import main
+from pcbench.errors import ConfigError
+from pcbench.report.compare import compare, read_margin
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    """Writes runs, compares them with these flags; returns exit code, stdout and stderr."""
+
+    def run(*runs, flags=()):
+        folders = [str(write(tmp_path / f"run{i}", records)) for i, records in enumerate(runs)]
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", *folders, *flags])
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+GATE = ["--fail-on", "5%"]
+
+
+def ending(status):
+    return [stock(context_tokens=1, status=status, reason=None if status == "ok" else "why")]
+
+
+@pytest.mark.parametrize(
+    ("factor", "after", "flags", "code"),
+    [
+        (1.10, "ok", GATE, 3),
+        (1.10, "ok", [], 0),
+        (1.10, "ok", ["--fail-on", "20%"], 0),
+        (1.04, "ok", GATE, 0),
+        (0.50, "ok", GATE, 0),
+        (1.00, "parity_failed", GATE, 3),
+        (1.00, "error", GATE, 1),
+        (1.00, "timeout", GATE, 1),
+        (1.10, "error", GATE, 3),
+        (1.00, "error", [], 0),
+        (1.00, "unsupported", GATE, 0),
+    ],
+)
+def test_compare_exits_by_what_the_gate_found(command, factor, after, flags, code):
+    ended, printed, _ = command(quiet_pair() + ending("ok"), quiet_pair(factor) + ending(after), flags=flags)
+    assert ended == code, printed
+
+
+def test_compare_does_not_fail_for_a_cell_that_was_lost_before(command):
+    assert command(quiet_pair() + ending("error"), quiet_pair() + ending("error"), flags=GATE)[0] == 0
+
+
+def test_compare_never_passes_too_few_repeats_as_equal(command):
+    ended, printed, _ = command(quiet_pair(repeats=3), quiet_pair(1.5, repeats=3), flags=GATE)
+    assert ended == 0
+    assert printed.splitlines()[-1] == "1 ratio against run0, margin 5 %: 1 cannot tell"
+
+
+def test_compare_prints_json_of_its_schema(command):
+    ended, printed, _ = command(quiet_pair(), quiet_pair(1.2), flags=["--json", *GATE])
+    data = json.loads(printed)
+    assert ended == 3
+    assert list(data) == [
+        *("schema", "runs", "margin", "gated", "environment", "endings", "times", "milliseconds", "scores", "memory")
+    ]
+    assert (data["schema"], data["runs"], data["margin"], data["gated"]) == (1, ["run0", "run1"], 0.05, True)
+    (change,) = data["times"]
+    assert change["verdict"] == "regression"
+    assert change["time_ratio"] == pytest.approx(1.2, rel=0.01)
+    assert data["milliseconds"]["parallel_comp/cpu @ passkey 8192"] == pytest.approx([100, 120], rel=0.01)
+
+
+def test_compare_writes_markdown_beside_what_it_prints(command, tmp_path):
+    path = tmp_path / "comment.md"
+    _, printed, _ = command(quiet_pair(), quiet_pair(1.2), flags=["--markdown", str(path)])
+    assert path.read_text(encoding="utf-8").startswith("### pcbench: 1 ratio against run0, margin 5 %: 1 regression")
+    assert "regression" in printed
+
+
+def test_compare_names_a_markdown_file_that_cannot_be_written(command, tmp_path):
+    ended, printed, error = command(quiet_pair(), quiet_pair(), flags=["--markdown", str(tmp_path / "no" / "c.md")])
+    assert (ended, printed) == (2, "")
+    assert error.startswith("--markdown: a file that can be written, got ")
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_compare_refuses_in_one_line(command):
+    one = record()
+    ended, printed, error = command([one], [replace(one, scorer="needle@2")])
+    assert (ended, printed) == (2, "")
+    assert error.strip() == (
+        "compare: the same scorer of parallel_comp/cpu @ passkey 8192, got needle@1 in run0 and needle@2 in run1; "
+        "compare runs of one suite and data"
+    )
+
+
+@pytest.mark.parametrize("text", ["5", "five%", "0%", "-5%", "101%", "5%%", "nan%", ""])
+def test_read_margin_refuses_what_is_no_percentage(text):
+    with pytest.raises(ConfigError, match="--fail-on: a percentage above 0% and up to 100%, got"):
+        read_margin(text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.5%", 0.005), ("100%", 1.0), (" 7.5 %", 0.075)])
+def test_read_margin_reads_a_percentage(text, share):
+    assert read_margin(text) == pytest.approx(share)
+
+
+def test_compare_shows_scores_of_runs_that_were_not_timed(tmp_path):
+    one = replace(record(), samples_ms=None, ms_p50=None)
+    folders = [write(tmp_path / name, [one], answered(one, [1] * 5)) for name in "ab"]
+    found = compare(folders)
+    assert (found.times, found.milliseconds) == ([], {})
+    assert [change.verdict for change in found.scores] == ["the same on every prompt"]
+
+
+def test_compare_needs_no_torch(tmp_path):
+    folders = [str(write(tmp_path / name, quiet_pair())) for name in "ab"]
+    program = "import sys; sys.modules['torch'] = None; from pcbench.cli import main; main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", program, "compare", *folders], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "1 ratio against a, margin 5 %: 1 same"

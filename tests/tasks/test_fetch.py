@@ -1,0 +1,201 @@
+"""Downloads from a server on this machine."""
+
+import hashlib
+import json
+import stat
+import threading
+import zipfile
+from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from real_data import official
+
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.registry import task_tables
+from pcbench.tasks.fetch import Source, SourceFile, fetch, sources
+from pcbench.tasks.files import data_dir
+
+
+@pytest.fixture
+def server():
+    """Serves `server.files` path → bytes; `server.asked` lists the paths; a path in `server.short` ends early."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            running.asked.append(self.path)
+            if self.path not in running.files:
+                self.send_error(404)
+                return
+            body = running.files[self.path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[:-1] if self.path in running.short else body)
+
+        def log_message(self, *_):
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.files, running.asked, running.short = {}, [], set()
+    running.url = f"http://127.0.0.1:{running.server_port}"
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+    thread.start()
+    yield running
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PCBENCH_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def known(server, name, path, sha256="", unpack=False):
+    file = SourceFile(url=f"{server.url}/{{revision}}/{name}", revision="r1", sha256=sha256, path=path, unpack=unpack)
+    return {"made": Source(summary="for a test", file=[file])}
+
+
+def get(table, trust=False):
+    said = []
+    fetch("made", said.append, trust_first_use=trust, known=table)
+    return said
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def everything(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+
+
+def test_fetch_puts_a_file_in_its_place_once(server, folder):
+    server.files["/r1/a.json"] = b'{"a": 1}'
+    table = known(server, "a.json", "Some/config/a.json", sha256(b'{"a": 1}'))
+    assert get(table) == [f"{server.url}/r1/a.json → {folder}/Some/config/a.json"]
+    assert (data_dir() / "Some/config/a.json").read_bytes() == b'{"a": 1}'
+    assert get(table) == ["Some/config/a.json is there"]
+    assert server.asked == ["/r1/a.json"]
+    assert everything(folder) == ["Some", "Some/config", "Some/config/a.json"]
+
+
+def test_fetch_keeps_nothing_of_a_file_that_is_not_what_its_hash_says(server, folder):
+    server.files["/r1/a.json"] = b"changed"
+    with pytest.raises(DataMissing, match=f"sha256 {sha256(b'right')}, got {sha256(b'changed')}; nothing was kept"):
+        get(known(server, "a.json", "a.json", sha256(b"right")), trust=True)
+    assert everything(folder) == []
+
+
+def test_fetch_leaves_the_file_that_is_there_where_the_new_one_is_wrong(server, folder):
+    folder.mkdir()
+    (folder / "a.json").write_bytes(b"mine")
+    server.files["/r1/a.json"] = b"changed"
+    with pytest.raises(DataMissing):
+        get(known(server, "a.json", "a.json", sha256(b"right")))
+    assert (folder / "a.json").read_bytes() == b"mine"
+
+
+def test_fetch_asks_nobody_for_a_file_without_a_hash(server, folder):
+    server.files["/r1/a.json"] = b"x"
+    with pytest.raises(ConfigError, match=r"data fetch made: a known sha256 of .*/r1/a.json, got none; --trust-first"):
+        get(known(server, "a.json", "a.json"))
+    assert server.asked == []
+    assert everything(folder) == []
+
+
+def test_fetch_records_a_first_hash_and_holds_later_downloads_to_it(server, folder):
+    server.files["/r1/a.json"] = b"first"
+    table = known(server, "a.json", "a.json")
+    get(table, trust=True)
+    assert json.loads((folder / "trusted.json").read_text()) == {f"{server.url}/r1/a.json": sha256(b"first")}
+    assert get(table) == ["a.json is there"]
+    (folder / "a.json").unlink()
+    server.files["/r1/a.json"] = b"second"
+    with pytest.raises(DataMissing, match=f"sha256 {sha256(b'first')}, got {sha256(b'second')}"):
+        get(table, trust=True)
+    assert everything(folder) == ["trusted.json"]
+
+
+@pytest.mark.parametrize("path", ["/r1/short.json", "/r1/none.json"])
+def test_fetch_keeps_nothing_of_a_broken_download(server, folder, path):
+    server.files["/r1/short.json"] = b"0123456789"
+    server.short.add("/r1/short.json")
+    with pytest.raises(DataMissing, match=r"10 bytes, got 9|HTTP Error 404"):
+        get(known(server, path.removeprefix("/r1/"), "a.json"), trust=True)
+    assert everything(folder) == []
+
+
+def test_fetch_says_that_nobody_answers(server, folder):
+    table = known(server, "a.json", "a.json")
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DataMissing, match=r"a.json: the file, got .*refused.*; nothing was kept, try again"):
+        get(table, trust=True)
+    assert everything(folder) == []
+
+
+def archive(tmp_path, members):
+    path = tmp_path / "made.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, text in members:
+            packed.writestr(name, text)
+    return path.read_bytes()
+
+
+def test_fetch_unpacks_an_archive_into_its_folder(server, folder, tmp_path):
+    body = archive(tmp_path, [("data/a.jsonl", "1"), ("data/deep/b.jsonl", "2")])
+    server.files["/r1/data.zip"] = body
+    get(known(server, "data.zip", "LongBench", sha256(body), unpack=True))
+    assert (folder / "LongBench/data/a.jsonl").read_text() == "1"
+    assert (folder / "LongBench/data/deep/b.jsonl").read_text() == "2"
+    assert [path for path in everything(folder) if "fetch" in path or "zip" in path] == []
+
+
+def link():
+    member = zipfile.ZipInfo("data/link")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return member
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "data/../../out.txt", "/out.txt", "..\\out.txt", "C:out.txt", link()])
+def test_fetch_keeps_nothing_of_an_archive_that_leaves_its_folder(server, folder, tmp_path, name):
+    body = archive(tmp_path, [("data/a.jsonl", "1"), (name, "/etc/passwd")])
+    server.files["/r1/data.zip"] = body
+    with pytest.raises(DataMissing, match=r"members below its own folder, got '.*'; nothing was kept"):
+        get(known(server, "data.zip", "LongBench", sha256(body), unpack=True))
+    assert everything(folder) == []
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_fetch_says_what_is_no_archive(server, folder):
+    server.files["/r1/data.zip"] = b"<html>"
+    with pytest.raises(DataMissing, match="a zip archive, got File is not a zip file; nothing was kept"):
+        get(known(server, "data.zip", "LongBench", unpack=True), trust=True)
+    assert everything(folder) == []
+
+
+def test_fetch_names_the_nearest_source():
+    with pytest.raises(ConfigError, match='data fetch: unknown source "longbensh"; did you mean "longbench"'):
+        fetch("longbensh", print)
+
+
+def test_every_task_that_can_be_fetched_has_its_files_in_a_source():
+    fetched = sources()
+    for name, table in task_tables().items():
+        if not table.get("fetch"):
+            continue
+        places = [f"{f.path}/*" if f.unpack else f.path for f in fetched[table["fetch"]].file]
+        for kind in ("prompts", "limits", "model_limits"):
+            wanted = table.get(kind, "").partition(":")[0]
+            assert not wanted or wanted in places, f"{name}: {wanted}"
+        assert any(fnmatch(path, place) for path in table["files"] for place in places), name
+
+
+def test_known_hashes_are_those_of_the_files():
+    hashed = [file for source in sources().values() for file in source.file if file.sha256]
+    assert hashed
+    paths = official(*(file.path for file in hashed))
+    assert [sha256(path.read_bytes()) for path in paths] == [file.sha256 for file in hashed]

@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from pcbench.errors import ConfigError
+from pcbench.tasks.files import count, data_dir, read_record, set_data_dir, with_data_dir
+
+
+def test_data_dir_is_the_one_named_or_a_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("PCBENCH_DATA", str(tmp_path))
+    assert data_dir() == tmp_path
+    monkeypatch.delenv("PCBENCH_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data_dir() == tmp_path / "cache/pcbench/data"
+    set_data_dir(tmp_path / "a/../b")
+    assert data_dir() == tmp_path / "b"
+
+
+@pytest.mark.parametrize("before", ["/somewhere", None])
+def test_with_data_dir_ends_with_its_block(monkeypatch, tmp_path, before):
+    monkeypatch.setenv("PCBENCH_DATA", "x")
+    if before is None:
+        monkeypatch.delenv("PCBENCH_DATA")
+    outside = data_dir()
+
+    def inside():
+        with with_data_dir(tmp_path):
+            raise ConfigError(str(data_dir()))
+
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        inside()
+    assert data_dir() == outside
+
+
+def test_read_record_reads_a_changed_file_again(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"n": 1}\n{"n": "é"}\n')
+    assert [read_record(path, i)["n"] for i in (1, 0)] == ["é", 1]
+    path.write_text('{"n": 12345}')
+    assert (count(path), read_record(path, 0)) == (1, {"n": 12345})
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "got an error"), ('{"a": 1}', "got a dict")])
+def test_a_json_file_that_is_no_list_is_an_error(tmp_path, text, message):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"a.json: a list in JSON, {message}"):
+        read_record(path, 0)
+    path.write_text(json.dumps([1, 2]))
+    assert count(path) == 2

@@ -1,0 +1,59 @@
+"""`pcbench data` and what `pcbench list tasks` says of files."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pcbench.cli import main
+from pcbench.registry import task_tables
+
+
+@pytest.fixture
+def pcbench(capsys, monkeypatch, tmp_path):
+    """Runs arguments with an empty folder of official files; exit code, stdout, stderr."""
+    monkeypatch.setenv("PCBENCH_DATA", str(tmp_path))
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err.strip()
+
+    return run
+
+
+def test_data_fetch_refuses_files_without_a_hash_on_one_line(pcbench, tmp_path):
+    code, out, err = pcbench("data", "fetch", "gsm8k")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("data fetch gsm8k: a known sha256 of https://")
+    assert "--trust-first-use" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_fetch_names_the_nearest(pcbench):
+    assert pcbench("data", "fetch", "infinitbench")[2].endswith('did you mean "infinitebench"?')
+
+
+def test_data_list_says_what_goes_where(pcbench, tmp_path):
+    code, out, _ = pcbench("data", "list")
+    assert not code
+    assert str(tmp_path) in out
+    listed = json.loads(pcbench("data", "list", "--json")[1])
+    assert {table["fetch"] for table in task_tables().values() if table.get("fetch")} == set(listed)
+
+
+def test_list_tasks_says_whether_files_are_there(pcbench, tmp_path):
+    (tmp_path / "gsm8k").mkdir()
+    (tmp_path / "gsm8k/test.json").write_text("[]")
+    listed = json.loads(pcbench("list", "tasks", "--json")[1])
+    assert listed["gsm8k"].endswith(" (files are there)")
+    assert listed["longbench-e/qasper"].endswith(" (no files; pcbench data fetch longbench)")
+    assert listed["ruler/qa_1"].endswith(" (no files)")
+    assert "files" not in listed["passkey"]
+
+
+def test_listing_tasks_and_sources_imports_no_torch():
+    code = "import sys, pcbench.tasks, pcbench.tasks.fetch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

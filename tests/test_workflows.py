@@ -1,0 +1,116 @@
+"""The workflows are YAML whose actions are pinned and whose commands exist."""
+
+import itertools
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from pcbench.cli import app
+from pcbench.report.compare import read_margin
+from pcbench.suites import load_suite
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".github" / "workflows"
+# YAML 1.1 reads the key `on` as true
+WORKFLOWS = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.iterdir())}
+JOBS = [(name, job) for name, workflow in WORKFLOWS.items() for job in workflow["jobs"]]
+PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40}")
+
+
+def steps(name, job):
+    return WORKFLOWS[name]["jobs"][job]["steps"]
+
+
+def commands():
+    """Every line of every `run`, with each value of the matrix."""
+    for name, job in JOBS:
+        matrix = WORKFLOWS[name]["jobs"][job].get("strategy", {}).get("matrix", {})
+        for values in itertools.product(*matrix.values()):
+            for step in steps(name, job):
+                text = step.get("run", "").replace("\\\n", " ")
+                for key, value in zip(matrix, values, strict=True):
+                    text = text.replace(f"${{{{ matrix.{key} }}}}", value)
+                yield from (line.strip() for line in text.splitlines() if line.strip())
+
+
+COMMANDS = list(dict.fromkeys(commands()))
+
+
+def of(program):
+    return [shlex.split(line)[1:] for line in COMMANDS if Path(shlex.split(line)[0]).name == program]
+
+
+def test_there_are_workflows_for_cpus_and_for_both_gpus():
+    assert sorted(WORKFLOWS) == ["cpu.yml", "gpu.yml"]
+    labels = [tuple(WORKFLOWS["gpu.yml"]["jobs"][job]["runs-on"]) for job in ("nvidia", "amd")]
+    assert labels == [("self-hosted", "linux", "x64", f"pcbench-{vendor}") for vendor in ("nvidia", "amd")]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_action_is_pinned_to_a_commit_that_names_its_version(name):
+    uses = re.findall(r"uses: (\S+)(.*)", (FOLDER / name).read_text(encoding="utf-8"))
+    assert uses
+    assert [action for action, comment in uses if not PINNED.fullmatch(action) or " # v" not in comment] == []
+
+
+@pytest.mark.parametrize(("name", "job"), JOBS)
+def test_every_job_has_a_time_limit_and_few_rights(name, job):
+    workflow = WORKFLOWS[name]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["jobs"][job]["timeout-minutes"] <= 60
+    for step in steps(name, job):
+        assert ("run" in step) != ("uses" in step)
+
+
+def test_no_pull_request_reaches_a_machine_of_ours():
+    for name, job in JOBS:
+        if "self-hosted" in WORKFLOWS[name]["jobs"][job]["runs-on"]:
+            assert "pull_request" not in WORKFLOWS[name][True]
+
+
+def test_every_command_is_one_that_is_checked_here():
+    known = {"make", "pcbench", "gpu_check.sh", "mkdir", "cat"}
+    assert {Path(shlex.split(line)[0]).name for line in COMMANDS} == known
+
+
+@pytest.mark.parametrize("words", of("make"), ids=" ".join)
+def test_make_targets_and_variables_exist(words):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    variables = [word.split("=")[0] for word in words if "=" in word]
+    assert [name for name in variables if f"$({name})" not in makefile] == []
+    done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in variables:
+        assert f"--{name.lower()} " in done.stdout
+
+
+@pytest.mark.parametrize("words", of("pcbench"), ids=" ".join)
+def test_pcbench_commands_parse(words):
+    group = typer.main.get_command(app)
+    context = group.make_context("pcbench", list(words))
+    name, command, rest = group.resolve_command(context, list(words))
+    given = command.make_context(name, rest, parent=context).params
+    if name == "run":
+        load_suite(given["suite"], given["device"], preset=given["preset"], sets=given["set_"])
+    if name == "compare":
+        assert len(given["runs"]) >= 2
+        read_margin(given["fail_on"])
+
+
+@pytest.mark.parametrize("words", ["run --sweet kernels", "compar a b", "compare a b --fail 5%"])
+def test_pcbench_commands_that_do_not_exist_do_not_parse(words):
+    with pytest.raises(Exception, match="No such"):
+        test_pcbench_commands_parse(words.split())
+
+
+@pytest.mark.parametrize("words", of("gpu_check.sh"), ids=" ".join)
+def test_parts_of_the_gpu_check_exist(words):
+    script = ROOT / "tools" / "gpu_check.sh"
+    parts = re.search(r"\[--only ([\w|]+)\]", script.read_text(encoding="utf-8"))[1].split("|")
+    assert words[:2] == ["out", "--only"]
+    assert words[2] in parts
