@@ -252,7 +252,7 @@ def test_a_killed_group_gives_records(options):
 
     cells = plan(options(methods=["query_nll_update"])).cells
     shared = {"run": "r"}
-    lost = KernelSession(shared).lost(cells, "again", "the group's process was killed")
+    lost = KernelSession(shared).lost(cells, "again", "error", "the group's process was killed")
     assert [(r.status, r.reason) for r in lost.records] == [("error", "the group's process was killed")] * 2
 
 

@@ -128,7 +128,7 @@ def test_direct_call_without_an_instruction_set_fails():
     status, stdout, stderr = python(code, PCBENCH_CPU_ISA="sse")
     assert status
     assert "got sse" in stdout
-    assert "RuntimeError: PCBENCH_CPU_ISA: must be one of" in stderr
+    assert "RuntimeError: merge_states: PCBENCH_CPU_ISA: must be one of" in stderr
 
 
 def test_use_cpu_isa_refuses_what_is_not_there():
