@@ -4,6 +4,7 @@ import pytest
 import torch
 from builds import give_up
 from gpu_code import program
+from rich.console import Console
 
 from pcbench import ops
 
@@ -28,6 +29,13 @@ def device(request):
         pytest.skip(reason)
     assert reason is None
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def console():
+    """For progress that nobody reads."""
+    with open("/dev/null", "w") as nowhere:
+        yield Console(file=nowhere)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A suite that runs in seconds."""
+"""Suites that run in seconds."""
 
 SUITE = """
 # A suite for tests.
@@ -30,6 +30,31 @@ backend = "torch"
 method = "parallel_comp"
 backend = ["auto", "reference"]
 reference_up_to = 400
+[cell.config]
+chunk_tokens = 128
+keep = 1
+"""
+
+ACCURACY = """
+# An accuracy suite for tests.
+[suite]
+kind = "accuracy"
+tasks = ["passkey", "kv_retrieval"]
+average = ["passkey", "kv_retrieval"]
+prompts = 3
+context_tokens = [300]
+new_tokens = 4
+[device.cpu]
+model = "random:tiny"
+dtype = "float32"
+[device.gpu]
+model = "random:tiny"
+dtype = "float32"
+[[cell]]
+method = "full"
+backend = "torch"
+[[cell]]
+method = "parallel_comp"
 [cell.config]
 chunk_tokens = 128
 keep = 1

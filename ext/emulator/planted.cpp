@@ -21,6 +21,7 @@ enum Fault : int {
   read_before_write,
   too_much_shared,
   too_many_blocks,
+  global_read_out_of_bounds,
 };
 
 struct Planted {
@@ -57,6 +58,9 @@ PCBENCH_KERNEL(planted_threads, 1) void planted_kernel(PCBENCH_PARAM Planted p) 
   }
   if (p.fault == read_before_write) {
     x += load(p.out + i);
+  }
+  if (p.fault == global_read_out_of_bounds) {
+    x += load(p.in + i + 1);
   }
   store(p.out + i + (p.fault == global_out_of_bounds ? 1 : 0), 2.0f * x);
 }

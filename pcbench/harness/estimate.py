@@ -68,7 +68,9 @@ def _prefills(planned: Planned, ceilings: Ceilings) -> Iterator[Estimate]:
         peak = wants_peak(cell)
         passes = cell.prompts + prepared.effort.warmup_up_to + peak
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
-        decode = (prepared.new_tokens - 1) * spec.parameters * itemsize / ceilings.bytes_per_s
+        # how long an answer is that ends by a task's own rules, no formula says
+        steps = max(0, (prepared.new_tokens or 0) - 1)
+        decode = steps * spec.parameters * itemsize / ceilings.bytes_per_s
         yield Estimate(
             cell=cell.name,
             key=cell.key,

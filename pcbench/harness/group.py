@@ -60,8 +60,9 @@ class Group:
             for lane in self.lanes:
                 lane.end("unsupported", str(error))
             return self.lanes
+        others = others_on_gpu(self.meter)
         for lane in self.lanes:
-            lane.warn(others_on_gpu(self.meter))
+            lane.warn(others)
             self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
             self._guarded(lane, lambda lane=lane: self._first_pass(lane, examples[0]))  # type: ignore[misc]
         for i, example in enumerate(examples):
@@ -222,7 +223,7 @@ def wants_peak(cell: Cell) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops use torch's words."""
+    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops hand on its words."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in NO_MEMORY)
 
 

@@ -44,7 +44,8 @@ def measure_in_child(
             return session.lost(cells, repro, "timeout", f"the group took longer than {timeout_s:g} s")
         outcome = receive.recv()
         child.join(EXIT_S)
-    except EOFError:
+    except (EOFError, OSError):
+        # the pipe ended, before its message or inside
         child.join()
         if child.exitcode == -signal.SIGKILL and memory_kills() > kills:
             reason = "the group's process was killed by the system, which had no more memory"

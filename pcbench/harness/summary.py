@@ -129,14 +129,18 @@ def _add_fit(record: Record, lane: Lane, lanes: list[Lane]) -> None:
     held = lane.fit
     record.budget_bytes, record.chunks_that_fit = held.budget_bytes, held.chunks
     record.longest_context_tokens = held.context_tokens
-    config = lane.prepared.cell.method_config
-    if held.chunks is None or config.get(EVICTION) is None:
+    if held.chunks is None or record.method_config.get(EVICTION) is None:
         return
     for other in lanes:
-        cell = other.prepared.cell
-        same = (cell.method, cell.backend) == (record.method, record.backend)
-        if same and cell.method_config == config | {EVICTION: None} and other.fit.chunks:
+        config = other.prepared.cell.method_config
+        if config.get(EVICTION) is None and _but_eviction(other) == _but_eviction(lane) and other.fit.chunks:
             record.fit_ratio = held.chunks / other.fit.chunks
+
+
+def _but_eviction(lane: Lane) -> tuple[str, str, dict[str, Any]]:
+    """What a cell is, whether or not it evicts tokens."""
+    cell = lane.prepared.cell
+    return cell.method, cell.backend, {name: x for name, x in cell.method_config.items() if name != EVICTION}
 
 
 def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: ModelSpec) -> None:

@@ -22,11 +22,14 @@ __all__ = [
     "legend_of",
     "length_block",
     "not_drawn",
+    "series_limit",
 ]
 
 # more cannot be told apart; tables hold everything
 MAX_SERIES = 12
-MAX_PANELS = 6
+# of a block about more entries than that, fewer: a page of 500 cells stays small
+MANY_ENTRIES, FEWER_SERIES = 200, 6
+MAX_PANELS = 4
 SUMMARISED = 6
 
 
@@ -112,19 +115,20 @@ def length_block(
     """
     placed = [e for e in entries if e.record.context_tokens is not None]
     panels = {panel: rows for panel, rows in by_panel(placed).items() if any(point(e).value is not None for e in rows)}
+    limit = series_limit(placed)
     pictures, drawn_series, most = [], set[Series](), 0
     for i, (panel, rows) in enumerate(list(panels.items())[:MAX_PANELS]):
         series = list(dict.fromkeys(e.series for e in rows))
         most = max(most, len(series))
-        drawn_series.update(series[:MAX_SERIES])
-        drawn = [e for e in rows if e.series in series[:MAX_SERIES]]
+        drawn_series.update(series[:limit])
+        drawn = [e for e in rows if e.series in series[:limit]]
         lines = [p for p in (expected(e) for e in drawn) if p is not None]
-        fitted = [curve for s in series[:MAX_SERIES] if (curve := curves(panel, s)) is not None]
+        fitted = [curve for s in series[:limit] if (curve := curves(panel, s)) is not None]
         spoken = f"{ylabel} against context length, {panel}"
         points = [point(e) for e in drawn]
         svg = against_length(f"{name}-{i}", spoken, points, scale, ylabel, expected=lines, curves=fitted)
         pictures.append(Picture(panel, svg, _summary(rows, lambda e: point(e).value is not None, say)))
-    return Block(title, pictures, legend_of(drawn_series), [*notes, *not_drawn(most, len(panels))])
+    return Block(title, pictures, legend_of(drawn_series), [*notes, *not_drawn(most, len(panels), limit)])
 
 
 def legend_of(series: Iterable[Series]) -> list[Legend]:
@@ -132,16 +136,22 @@ def legend_of(series: Iterable[Series]) -> list[Legend]:
     return [Legend(glyph(s), s.label) for s in sorted(set(series), key=lambda s: s.index)]
 
 
-def not_drawn(series: int, panels: int) -> list[str]:
+def series_limit(entries: Sequence[Entry]) -> int:
+    """How many series a figure of a block holds."""
+    return MAX_SERIES if len(entries) <= MANY_ENTRIES else FEWER_SERIES
+
+
+def not_drawn(series: int, panels: int, limit: int = MAX_SERIES) -> list[str]:
     """What the limits of the figures leave out.
 
     Args:
         series: the most in a panel.
         panels: how many there are.
+        limit: series that are drawn in one.
     """
     left_out = []
-    if series > MAX_SERIES:
-        left_out.append(f"The first {MAX_SERIES} of up to {series} series are drawn; the table holds all.")
+    if series > limit:
+        left_out.append(f"The first {limit} of up to {series} series are drawn; the table holds all.")
     if panels > MAX_PANELS:
         left_out.append(f"{MAX_PANELS} of {panels} panels are drawn; the table holds all.")
     return left_out

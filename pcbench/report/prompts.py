@@ -14,7 +14,7 @@ __all__ = ["DEPTHS", "Depth", "Prompts", "keep"]
 # equal parts of the context in which needles are counted
 DEPTHS = 5
 # samples with their texts in one report, answers of a sample, characters of a text
-SHOWN, ANSWERS, CHARACTERS = 240, 3, 300
+SHOWN, ANSWERS, CHARACTERS = 150, 3, 300
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from pcbench.report.page import MAX_SERIES, SUMMARISED, Block, Picture, legend_of
+from pcbench.report.page import SUMMARISED, Block, Picture, legend_of, series_limit
 from pcbench.report.plots import Estimated, forest
 from pcbench.report.results import Entry
 from pcbench.report.wording import Estimate
@@ -10,7 +10,7 @@ from pcbench.report.wording import Estimate
 __all__ = ["rows_block"]
 
 # rows of a figure, and figures
-MAX_ROWS, MAX_FIGURES = 24, 3
+MAX_ROWS, MAX_FIGURES = 24, 2
 
 
 def rows_block(
@@ -35,7 +35,8 @@ def rows_block(
         neutral: where a line says "the same".
     """
     series = sorted({e.series for e in entries}, key=lambda s: s.index)
-    drawn = [e for e in entries if e.series in series[:MAX_SERIES]]
+    limit = series_limit(entries)
+    drawn = [e for e in entries if e.series in series[:limit]]
     rows = list(dict.fromkeys(_row(e) for e in drawn))
     pictures = []
     for i in range(0, min(len(rows), MAX_ROWS * MAX_FIGURES), MAX_ROWS):
@@ -53,9 +54,9 @@ def rows_block(
         more = f"; {len(here) - SUMMARISED:,} more in the table" if len(here) > SUMMARISED else ""
         pictures.append(Picture(heading, svg, f"{said}{more}."))
     notes = []
-    if len(series) > MAX_SERIES or len(rows) > MAX_ROWS * MAX_FIGURES:
-        notes.append(f"At most {MAX_SERIES} series and {MAX_ROWS * MAX_FIGURES} rows are drawn; the table holds all.")
-    return Block(title, pictures, legend_of(series[:MAX_SERIES]), notes)
+    if len(series) > limit or len(rows) > MAX_ROWS * MAX_FIGURES:
+        notes.append(f"At most {limit} series and {MAX_ROWS * MAX_FIGURES} rows are drawn; the table holds all.")
+    return Block(title, pictures, legend_of(series[:limit]), notes)
 
 
 def _row(entry: Entry) -> str:

@@ -83,14 +83,26 @@ def _packed(run: Run) -> dict[str, Any]:
     rows = [{k: v for k, v in asdict(record).items() if v != DEFAULTS[k]} for record in run.records]
     shared = {k: v for k, v in rows[0].items() if all(k in row and row[k] == v for row in rows)} if rows else {}
     names = [name for name in DEFAULTS if name not in shared and any(name in row for row in rows)]
+    ops = list(dict.fromkeys(op for row in rows for op in row.get("parity_ops") or ()))
+    packed = [row | {"parity_ops": _packed_ops(row.get("parity_ops"), ops)} for row in rows]
     return {
         "manifest": run.manifest,
         "shared": shared,
         "names": names,
-        "records": [[row.get(name, _default(name)) for name in names] for row in rows],
+        "ops": ops,
+        "records": [[row.get(name, _default(name)) for name in names] for row in packed],
         "prompts": run.prompts.packed(),
         "thinned": {cell: asdict(thinned) for cell, thinned in run.thinned.items()},
     }
+
+
+def _packed_ops(found: dict[str, dict[str, float]] | None, ops: list[str]) -> list[float] | None:
+    """Number of the op, error and bound, one op after the other."""
+    return found and [x for op, parity in found.items() for x in (ops.index(op), parity["err"], parity["bound"])]
+
+
+def _unpacked_ops(flat: list[Any] | None, ops: list[str]) -> dict[str, dict[str, float]] | None:
+    return flat and {ops[i]: {"err": e, "bound": b} for i, e, b in zip(*[iter(flat)] * 3, strict=True)}
 
 
 def _default(name: str) -> Any:
@@ -119,7 +131,8 @@ def _from_report(path: Path) -> list[Run]:
 
 
 def _unpacked(run: dict[str, Any], path: Path) -> Run:
-    rows = [run["shared"] | dict(zip(run["names"], row, strict=True)) for row in run["records"]]
+    rows = [dict(zip(run["names"], row, strict=True)) for row in run["records"]]
+    rows = [row | {"parity_ops": _unpacked_ops(row.get("parity_ops"), run["ops"])} | run["shared"] for row in rows]
     records = [_record(row, f"{path}: record {i}") for i, row in enumerate(rows, 1)]
     thinned = {cell: Thinned(**held) for cell, held in run["thinned"].items()}
     return Run("", run["manifest"], records, Prompts.unpacked(run["prompts"]), thinned)

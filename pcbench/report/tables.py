@@ -7,7 +7,7 @@ from typing import Literal
 from pcbench.report.results import Entry, Results
 from pcbench.report.wording import number
 
-__all__ = ["Column", "Table", "identity", "parity", "table"]
+__all__ = ["Column", "Table", "filled", "identity", "parity", "table"]
 
 Align = Literal["text", "number", "code", "status", "strip"]
 
@@ -36,6 +36,12 @@ class Table:
     titles: list[tuple[str, Align]]
     rows: list[list[str]]
     filterable: bool = False
+
+
+def filled(caption: str, titles: Sequence[tuple[str, Align]], rows: Sequence[list[str]]) -> Table:
+    """A long table without the columns in which no row has anything."""
+    used = [i for i in range(len(titles)) if any(row[i] for row in rows)]
+    return Table(caption, [titles[i] for i in used], [[row[i] for i in used] for row in rows], filterable=True)
 
 
 def table(caption: str, columns: Sequence[Column], entries: Sequence[Entry], *, filterable: bool = False) -> Table:

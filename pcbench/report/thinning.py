@@ -8,12 +8,12 @@ from pcbench.types import Record, digest
 __all__ = ["Thinned", "thin"]
 
 # raw times in one report, and the fewest that a cell keeps
-TIMES, FEWEST = 20_000, 20
+TIMES, FEWEST = 12_000, 20
 
 
 @dataclass(frozen=True)
 class Thinned:
-    """How many raw times a cell had, and the sha256 of their JSON list."""
+    """How many raw times a cell had, and the first 16 hex digits of the sha256 of their JSON list."""
 
     count: int
     sha256: str
@@ -30,7 +30,7 @@ def thin(records: Sequence[Record]) -> tuple[list[Record], dict[str, Thinned]]:
     for record in records:
         times = record.samples_ms or []
         if len(times) > most:
-            thinned[record.cell] = Thinned(len(times), digest(times, length=64))
+            thinned[record.cell] = Thinned(len(times), digest(times, length=16))
             record = replace(record, samples_ms=times[:: -(-len(times) // most)])
         kept.append(record)
     return kept, thinned

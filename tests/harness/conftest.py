@@ -2,7 +2,6 @@ import shutil
 
 import pytest
 from harness_suite import SUITE
-from rich.console import Console
 
 from pcbench import registry
 from pcbench.harness.runner import Options, run
@@ -19,12 +18,6 @@ def suite_file(tmp_path):
 @pytest.fixture
 def options(suite_file, tmp_path):
     return lambda **changes: Options(**(dict(suite=str(suite_file), device="cpu", out=tmp_path / "run") | changes))
-
-
-@pytest.fixture(scope="session")
-def console():
-    with open("/dev/null", "w") as nowhere:
-        yield Console(file=nowhere)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ import shlex
 
 import pytest
 import torch
+from tiny import Wrong
 
 from pcbench import ops
 from pcbench.errors import ConfigError, Interrupted
@@ -227,24 +228,6 @@ def test_resume_tries_errors_again(broken, options, console):
     _, second = run(options(limit=1, methods=["broken"], resume=True), console)
     assert [r.cell for r in second] == [r.cell for r in first]
     assert len((folder.path / "errors.txt").read_text()) == 2 * len(traces)
-
-
-class Wrong:
-    """The CPU backend with one op that is off by a little."""
-
-    backend = "cpu"
-
-    def __getattr__(self, name):
-        real = getattr(ops.backend("reference"), name)
-        if name != "cached_attention":
-            return real
-
-        def off(q, *args, **kwargs):
-            out, lse = real(q, *args, **kwargs)
-            out[..., -1, :] *= 1 + 1e-4
-            return out, lse
-
-        return off
 
 
 def test_a_wrong_kernel_is_not_timed(options, console, monkeypatch):

@@ -16,6 +16,7 @@ FAULTS = {
     7: "lanes of a warp must do the same",
     8: "writes an input",
     9: "reads global memory that nothing was written to",
+    12: "reads global memory out of bounds",
 }
 MISSING_BARRIER = 2
 TOO_MUCH_SHARED = 10

@@ -45,7 +45,7 @@ def test_keep_takes_from_every_task_in_turn_up_to_its_limit():
     many = [sample(id=f"t@1/{task}/0/{i}", prompt_sha256=f"{task}{i}") for task in range(3) for i in range(200)]
     shown = keep(many).shown
     assert len(shown) == SHOWN
-    assert {task: sum(s.id.startswith(f"t@1/{task}/") for s in shown) for task in range(3)} == {0: 80, 1: 80, 2: 80}
+    assert {task: sum(s.id.startswith(f"t@1/{task}/") for s in shown) for task in range(3)} == {0: 50, 1: 50, 2: 50}
 
 
 def test_keep_cuts_long_texts_and_says_what_is_missing():
@@ -77,7 +77,8 @@ def test_heat_map_has_its_table(tmp_path):
 
     own = record(chunks=4)
     page = read_page(build([write_with_samples(tmp_path / "a", [own], needle_samples(own))]))
-    rows = page.tables["Needles by length and depth, one row a part of the context"]
-    assert [row["score (×100)"] for row in rows] == ["0.0", "0.0", "50.0", "100.0", "100.0"]
-    assert {row["prompts"] for row in rows} == {"2"}
+    (row,) = page.tables["Needles by length and depth, one row a cell"]
+    parts = ["0–20 %", "20–40 %", "40–60 %", "60–80 %", "80–100 %"]
+    assert [row[f"score at {part}"] for part in parts] == ["0.0", "0.0", "50.0", "100.0", "100.0"]
+    assert row["prompts by depth"] == "2, 2, 2, 2, 2"
     assert "Least: 0.0 at depth 0–20 % of 8K." in page.text

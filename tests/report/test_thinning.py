@@ -20,7 +20,7 @@ def test_thin_keeps_every_kth_time_and_the_hash_of_all():
     kept, thinned = thin(long)
     assert sum(len(one.samples_ms) for one in kept) <= TIMES
     assert kept[0].samples_ms == kept[1].samples_ms == [float(i) for i in range(0, TIMES, 2)]
-    whole = hashlib.sha256(json.dumps(long[0].samples_ms, separators=(",", ":")).encode()).hexdigest()
+    whole = hashlib.sha256(json.dumps(long[0].samples_ms, separators=(",", ":")).encode()).hexdigest()[:16]
     assert thinned[long[0].cell] == Thinned(TIMES, whole)
     assert len(long[0].samples_ms) == TIMES
 

@@ -40,17 +40,17 @@ def forest(name: str, title: str, found: Sequence[Estimated], xlabel: str, *, ne
         neutral: where a line says "the same".
     """
     rows = list(dict.fromkeys(one.row for one in found))
-    series = sorted({one.series for one in found}, key=lambda s: s.index)
+    inside = {row: sorted({one.series for one in found if one.row == row}, key=lambda s: s.index) for row in rows}
     labels = [shortened(row) for row in rows]
-    each = ROW + NEXT * (len(series) - 1)
+    each = ROW + NEXT * (max(map(len, inside.values())) - 1)
     left, height = width_of(labels), 54 + each * len(rows)
     with drawing(name, WIDTH, height) as figure:
         axes = figure.add_axes((left / WIDTH, 44 / height, (WIDTH - left - 14) / WIDTH, (height - 48) / height))
         if neutral is not None:
             axes.axvline(neutral, color=INK, linewidth=1.0, dashes=(2, 2), zorder=1)
         for one in found:
-            shift = (series.index(one.series) - (len(series) - 1) / 2) * NEXT / each
-            y = rows.index(one.row) + shift
+            beside = inside[one.row]
+            y = rows.index(one.row) + (beside.index(one.series) - (len(beside) - 1) / 2) * NEXT / each
             style: Any = {"color": colour(one.series), "clip_on": False}
             sure = one.low is not None and one.high is not None
             if sure:

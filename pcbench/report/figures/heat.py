@@ -10,7 +10,7 @@ from pcbench.report.svg import INK, SERIES, drawing, to_svg
 __all__ = ["heat"]
 
 WIDTH = 440
-LEFT, ROW = 76, 30
+LEFT, ROW, FIELD = 84, 30, 76
 # tint of a full share: text on it stays readable in light and dark
 DARKEST = 0.5
 
@@ -34,9 +34,10 @@ def heat(
         xlabel: what the columns are; ylabel: what the rows are.
     """
     height = 50 + ROW * len(rows)
-    width = min(WIDTH, LEFT + 14 + 76 * len(columns))
-    with drawing(name, width, height) as figure:
-        axes = figure.add_axes((LEFT / width, 46 / height, (width - LEFT - 14) / width, ROW * len(rows) / height))
+    # few columns stay as wide as those of many
+    wide = min(WIDTH - LEFT - 14, FIELD * len(columns))
+    with drawing(name, WIDTH, height) as figure:
+        axes = figure.add_axes((LEFT / WIDTH, 46 / height, wide / WIDTH, ROW * len(rows) / height))
         for y, row in enumerate(shares):
             for x, share in enumerate(row):
                 if share is None:
@@ -52,7 +53,7 @@ def heat(
         axes.set_yticks([i + 0.5 for i in range(len(rows))], rows)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
-        axes.yaxis.set_label_coords(-58 / (width - LEFT - 14), 0.5)
+        axes.yaxis.set_label_coords(-66 / wide, 0.5)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
         return to_svg(figure, name, title)

@@ -7,7 +7,7 @@ from pcbench.report.wording import counted, number, scientific
 
 __all__ = ["correctness"]
 
-MAX_ROWS = 1000
+MAX_ROWS = 500
 
 
 def correctness(results: Results) -> Section | None:

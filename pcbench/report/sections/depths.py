@@ -6,7 +6,7 @@ from pcbench.report.page import MAX_PANELS, MAX_SERIES, Block, Picture
 from pcbench.report.plots import heat
 from pcbench.report.prompts import DEPTHS, Depth
 from pcbench.report.results import Entry, Results
-from pcbench.report.tables import Align, Table
+from pcbench.report.tables import Align, Table, filled
 from pcbench.report.wording import compact, percent
 
 __all__ = ["depths"]
@@ -74,25 +74,13 @@ def _picture(
 
 def _table(lines: dict[Line, list[Entry]], counted: dict[Entry, list[Depth]]) -> Table:
     titles: list[tuple[str, Align]] = [("series", "text"), ("workload", "text"), ("context tokens", "number")]
-    titles += [
-        ("depth", "text"),
-        ("prompts", "number"),
-        ("score (×100)", "number"),
-        ("needle's chunk kept (×100)", "number"),
-    ]
-    rows = [
-        [
-            label,
-            panel,
-            f"{e.record.context_tokens or 0:,}",
-            ROWS[i],
-            f"{d.prompts:,}",
-            percent(_score(d)),
-            percent(_kept(d)),
-        ]
-        for (panel, label), entries in lines.items()
-        for e in entries
-        for i, d in enumerate(counted[e])
-        if d.prompts
-    ]
-    return Table("Needles by length and depth, one row a part of the context", titles, rows, filterable=True)
+    titles += [("prompts by depth", "text"), *((f"score at {row}", "number") for row in ROWS)]
+    titles += [(f"needle's chunk kept at {row}", "number") for row in ROWS]
+    rows = []
+    for (panel, label), entries in lines.items():
+        for e in entries:
+            found = counted[e]
+            prompts = ", ".join(f"{d.prompts:,}" for d in found)
+            shares = [percent(share(d)) for share in (_score, _kept) for d in found]
+            rows.append([label, panel, f"{e.record.context_tokens or 0:,}", prompts, *shares])
+    return filled("Needles by length and depth, one row a cell", titles, rows)

@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from pcbench.report.page import MAX_PANELS, MAX_SERIES, Block, Picture, Section, legend_of, not_drawn
+from pcbench.report.page import MAX_SERIES, Block, Picture, Section, legend_of, not_drawn
 from pcbench.report.plots import Run, in_order
 from pcbench.report.results import Entry, Results
 from pcbench.report.tables import Column, identity, table
@@ -10,6 +10,7 @@ from pcbench.report.wording import counted, number, signed
 
 __all__ = ["distribution"]
 
+FIGURES = 3
 # fewer times than this have no second half worth the name
 HALVES = 6
 
@@ -24,7 +25,7 @@ def distribution(results: Results) -> Section | None:
         groups.setdefault((entry.run, entry.record.group), []).append(entry)
     # the restless ones are worth looking at
     ranked = sorted(groups.values(), key=lambda entries: max(_range(e) for e in entries), reverse=True)
-    drawn = [entries[:MAX_SERIES] for entries in ranked[:MAX_PANELS]]
+    drawn = [entries[:MAX_SERIES] for entries in ranked[:FIGURES]]
     pictures = [_picture(results, i, entries) for i, entries in enumerate(drawn)]
     columns = [
         *identity(results),
@@ -40,7 +41,8 @@ def distribution(results: Results) -> Section | None:
         Column("sha256 of all", lambda e: _hash(results, e), "code"),
     ]
     notes = ["Groups with the widest range come first; their cells took turns, so a dip of the machine shows in all."]
-    notes += not_drawn(max(map(len, groups.values())), len(groups))
+    notes += not_drawn(max(map(len, groups.values())), 0)
+    notes += [f"{FIGURES} of {len(groups)} groups are drawn; the table holds all."] * (len(groups) > FIGURES)
     if any(run.thinned for run in results.runs):
         notes.append(
             "This is a large run: of long cells every k-th time is kept here, with the sha256 of the JSON list of all; "
@@ -101,4 +103,4 @@ def _whole(results: Results, entry: Entry) -> str:
 
 def _hash(results: Results, entry: Entry) -> str:
     all_ = results.run_of(entry).thinned.get(entry.record.cell)
-    return all_.sha256[:12] if all_ else ""
+    return all_.sha256 if all_ else ""

@@ -3,7 +3,7 @@
 from pcbench.report.page import Block, Section
 from pcbench.report.prompts import CHARACTERS
 from pcbench.report.results import Entry, Results
-from pcbench.report.tables import Align, Table
+from pcbench.report.tables import Align, filled
 from pcbench.report.wording import number, percent
 from pcbench.types import Sample
 
@@ -36,7 +36,6 @@ def prompts(results: Results) -> Section | None:
     ]
     if not rows:
         return None
-    used = [i for i in range(len(TITLES)) if any(row[i] for row in rows)]
     total = sum(run.prompts.total for run in results.runs)
     said = "All samples"
     if len(rows) < total:
@@ -45,8 +44,7 @@ def prompts(results: Results) -> Section | None:
         f"{said}. Those on which methods disagree come first; texts are cut at {CHARACTERS} characters.",
         f"Chunks in reading order: {KEPT} kept, {LOST} not; with the needle: {KEPT_NEEDLE} kept, {LOST_NEEDLE} not.",
     ]
-    shown = [[row[i] for i in used] for row in rows]
-    table = Table("Prompts, one row an answer", [TITLES[i] for i in used], shown, filterable=True)
+    table = filled("Prompts, one row an answer", TITLES, rows)
     lead = "What was answered, to see with your own eyes what a score means."
     return Section("prompts", "Prompts", lead, [Block("", notes=notes, tables=[table])])
 

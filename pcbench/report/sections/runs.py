@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pcbench.report.manifests import side_by_side
 from pcbench.report.page import Block, Section
 from pcbench.report.results import Entry, Results
-from pcbench.report.tables import Align, Table
+from pcbench.report.tables import Align, Table, filled
 from pcbench.report.wording import Estimate, counted, interval, number, signed, spread
 
 __all__ = ["runs"]
@@ -82,11 +82,7 @@ def _table(results: Results, measure: Measure, shared: Sequence[dict[str, Entry]
     titles: list[tuple[str, Align]] = [("cell", "text"), *((run.name, "number") for run in results.runs)]
     titles += [(f"{run.name}, 95 %", "text") for run in results.runs]
     titles.append(("last minus first (points)" if measure.share else "last over first (%)", "number"))
-    rows = [row for _, row in ranked]
-    used = [i for i in range(len(titles)) if any(row[i] for row in rows)]
-    if not rows:
-        return None
-    return Table(f"By {measure.title}", [titles[i] for i in used], [[row[i] for i in used] for row in rows], True)
+    return filled(f"By {measure.title}", titles, [row for _, row in ranked]) if ranked else None
 
 
 def _change(values: list[float], measure: Measure) -> float:

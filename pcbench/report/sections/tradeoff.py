@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pcbench.report.page import MAX_SERIES, Block, Picture, Section, legend_of, not_drawn
 from pcbench.report.plots import Dot, scatter
 from pcbench.report.results import Results
-from pcbench.report.tables import Align, Table
+from pcbench.report.tables import Align, Table, filled
 from pcbench.report.tradeoffs import MEASURES, Choice, Measure, Tradeoff, averaged, direct, front
 from pcbench.report.wording import NEEDS_REPEATS, claim, interval, number, signed
 
@@ -86,10 +86,7 @@ def _table(found: dict[Measure, list[Tradeoff]]) -> Table:
                 row = rows.setdefault((one.title, c.series.label), [*_change(one, c), *[""] * 3 * len(found)])
                 gain = interval(c.gain) if c.gain.low is not None else ""
                 row[5 + 3 * i : 8 + 3 * i] = [number(c.gain.value), gain, "yes" if c in best else "no"]
-    cells = list(rows.values())
-    used = [i for i in range(len(titles)) if any(row[i] for row in cells)]
-    shown = [[row[i] for i in used] for row in cells]
-    return Table("Trade-offs, one row a choice", [titles[i] for i in used], shown, filterable=True)
+    return filled("Trade-offs, one row a choice", titles, list(rows.values()))
 
 
 def _change(one: Tradeoff, choice: Choice) -> list[str]:

@@ -1,0 +1,135 @@
+"""Real processes under torchrun, on one machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from harness_suite import ACCURACY, SUITE
+
+from pcbench.errors import ConfigError, RankLost
+from pcbench.harness import ranks
+from pcbench.harness.runner import Options, plan
+from pcbench.records import RunFolder, read_records
+
+SCORED = ACCURACY.replace("random:tiny", "smollm2-135m").replace("new_tokens = 4", "new_tokens = 8")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def command(tmp_path):
+    """A run of a suite on so many ranks."""
+
+    def words(text, out, number, *extra):
+        path = tmp_path / "small.toml"
+        path.write_text(text)
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "--no-python"]
+        alone = [sys.executable, "-m", "pcbench", "run", "--suite", path, "--device", "cpu", "--out", out, *extra]
+        return [sys.executable, *torchrun, *alone] if number > 1 else alone
+
+    return words
+
+
+def finish(words):
+    return subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+
+
+def final(folder):
+    return [(r.cell, r.status, r.score, r.score_vs_full, r.parity_ops, r.warnings) for r in read_records(folder)], (
+        folder / "samples.jsonl"
+    ).read_text()
+
+
+def test_two_ranks_leave_what_one_leaves(command, tmp_path):
+    tasks = ("--set", "suite.tasks=[passkey]", "--set", "suite.prompts=5", "--set", "suite.context_tokens=[200]")
+    for number in (1, 2):
+        done = finish(command(SCORED, tmp_path / str(number), number, *tasks))
+        assert done.returncode == 0, done.stderr
+    assert final(tmp_path / "1") == final(tmp_path / "2")
+    assert all(r.n_samples == 5 for r in read_records(tmp_path / "2"))
+    assert max(r.score for r in read_records(tmp_path / "2")) > 0
+    left = {path.name for path in (tmp_path / "2").iterdir()}
+    assert left == {"manifest.json", "records.jsonl", "records.csv", "samples.jsonl", "report.html"}
+
+
+def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(command, tmp_path):
+    many = ("--set", "suite.prompts=20")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert finish(command(ACCURACY, whole, 1, *many)).returncode == 0
+    with subprocess.Popen(
+        command(ACCURACY, broken, 2, *many), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as child:
+        lines = broken / "samples.1.jsonl"
+        while not (lines.exists() and lines.read_text().count("\n") > 5):
+            assert child.poll() is None
+            time.sleep(0.005)
+        rank = next(p for p in psutil.Process(child.pid).children() if p.environ()["RANK"] == "1")
+        os.kill(rank.pid, signal.SIGKILL)
+        said = child.communicate()[1]
+    assert child.returncode == 1
+    told = [line for line in said.splitlines() if "every rank until the end" in line]
+    assert len(told) == 1
+    assert f"what was finished is in {broken}, go on with: pcbench run" in told[0]
+    assert "Traceback" not in said.partition(told[0])[0]
+    assert lines.exists()
+    done = finish(command(ACCURACY, broken, 1, *many, "--resume"))
+    assert done.returncode == 0, done.stderr
+    assert not lines.exists()
+    assert final(broken) == final(whole)
+
+
+def test_groups_of_other_suites_are_whole_on_one_rank(command, tmp_path):
+    done = finish(command(SUITE, tmp_path / "run", 2, "--limit", "1", "--method", "full"))
+    assert done.returncode == 0, done.stderr
+    folder = RunFolder(tmp_path / "run")
+    assert [(r.cell, r.status) for r in folder.records.read()] == [(c, "ok") for c in folder.manifest["cells"]]
+    assert [s.cell for s in folder.samples.read()] == folder.manifest["cells"]
+
+
+def test_an_error_of_the_plan_is_said_once(command, tmp_path):
+    done = finish(command(ACCURACY, tmp_path / "run", 2, "--set", "suite.tasks=[paskey]"))
+    assert done.returncode == 1
+    assert done.stderr.count('unknown task "paskey"; did you mean "passkey"?') == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_shares_are_all_items_each_once(number, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", str(number))
+    found = []
+    for rank in range(number):
+        monkeypatch.setenv("RANK", str(rank))
+        found += ranks.share(range(5))
+    assert sorted(found) == [0, 1, 2, 3, 4]
+
+
+def test_isolation_of_an_accuracy_suite_is_for_one_rank(tmp_path, monkeypatch):
+    path = tmp_path / "small.toml"
+    path.write_text(ACCURACY)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="--isolate: an accuracy suite on one rank, got 2 ranks"):
+        plan(Options(suite=str(path), device="cpu", isolate=True))
+
+
+@pytest.mark.parametrize(("visible", "local", "own"), [(None, "1", "1"), ("4,6", "1", "6"), ("4", "1", "")])
+def test_a_rank_sees_one_gpu_or_none(visible, local, own, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("LOCAL_RANK", local)
+    monkeypatch.setattr(ranks.torch.version, "hip", None)
+    ranks._see_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == own
+
+
+def test_a_second_notice_does_not_disturb_the_first():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(RankLost, match="every rank until the end"):
+            ranks._ended()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)

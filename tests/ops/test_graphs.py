@@ -1,0 +1,55 @@
+"""Ops inside CUDA graphs: nothing waits for the device, and lengths are read when a graph is replayed."""
+
+import pytest
+import torch
+
+from pcbench import ops
+from pcbench.measure.cases import CASES, compare, run
+from pcbench.ops.fakes import FAKES
+
+NAMES = ("unequal lengths", "query", "9 parts", "a later tile", "many", "everything at once")
+CHOSEN = [case for case in CASES if case.name in NAMES and case.op in FAKES]
+
+
+@pytest.fixture
+def gpu(device):
+    if device.type == "cpu":
+        pytest.skip("graphs are of GPUs")
+    return device
+
+
+def captured(call):
+    """What call() returns, and a function that computes it anew in place."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = call()
+    return results, graph.replay
+
+
+@pytest.mark.parametrize("case", CHOSEN, ids=str)
+def test_op_in_a_graph_equals_the_op(case, gpu):
+    inputs = case.inputs(gpu, torch.bfloat16)
+    wanted = run(ops, case.op, inputs)
+    results, replay = captured(lambda: run(ops, case.op, inputs))
+    for _ in range(2):
+        for x in results.values():
+            x.zero_()
+        replay()
+        assert all(torch.equal(results[name].nan_to_num(), x.nan_to_num()) for name, x in wanted.items())
+
+
+@pytest.mark.parametrize("name", ["decode, many splits", "query", "batch with unused places"])
+def test_cached_attention_in_a_graph_reads_new_lengths(name, gpu):
+    case = next(case for case in CASES if (case.op, case.name) == ("cached_attention", name))
+    inputs = case.inputs(gpu, torch.bfloat16)
+    results, replay = captured(lambda: run(ops, case.op, inputs))
+    for divisor in (2, 5):
+        inputs["lengths"] //= divisor
+        replay()
+        for result, comparison in compare(case.op, inputs, results).items():
+            assert comparison.ok, f"lengths / {divisor}: {result}: {comparison}"

@@ -1,0 +1,75 @@
+"""False alarms and detection on recorded pairs of runs of one build."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report.made_comparisons import times
+from report.made_kernels import SHAPES, kernel
+
+from pcbench.report.compare_runs import ComparedRun
+from pcbench.report.compare_times import time_changes
+
+RECORDED = json.loads((Path(__file__).parent.parent / "golden" / "compare_pairs.json").read_text(encoding="utf-8"))
+PAIRS = [tuple(np.array(side) for side in pair) for pair in RECORDED["pairs"]]
+DRAWS = 1000
+
+
+def run(name, samples):
+    """A run with one op and its in-run baseline; `samples` [2, repeats], ms of the op and of the baseline."""
+    ours, stock = samples.tolist()
+    records = [
+        kernel("calibrated_attention", "cpu", SHAPES[0], 1.0, **times(ours), baseline="sdpa-flash/torch",
+               speedup_vs_baseline=float(np.median(stock) / np.median(ours))),
+        kernel("sdpa-flash", "torch", SHAPES[0], 1.0, **times(stock)),
+    ]  # fmt: skip
+    return ComparedRun(name, {}, {record.cell: record for record in records}, {})
+
+
+def verdict(before, after, factor):
+    """Of a pair whose second run took `factor` times as long in the op."""
+    slowed = after * np.array([[factor], [1.0]])
+    (change,) = time_changes([run("before", before), run("after", slowed)], margin=0.05)
+    return change.verdict
+
+
+def rate(of, factor, repeats):
+    """Share of verdicts `of` over pairs drawn at random, in random order, with their rounds drawn again.
+
+    Who goes first changes from round to round: rounds of either order are drawn among themselves. The noise of rounds
+    counts twice, once as recorded and once as drawn.
+    """
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(DRAWS):
+        pair = PAIRS[rng.integers(len(PAIRS))]
+        rounds = [2 * rng.integers(0, 10, repeats) + np.arange(repeats) % 2 for _ in pair]
+        sides = [pair[side][:, rounds[side]] for side in rng.permutation(2)]
+        found += verdict(*sides, factor) == of
+    return found / DRAWS
+
+
+def test_the_record_holds_thirty_pairs():
+    assert len(PAIRS) >= 30
+    assert {side.shape for pair in PAIRS for side in pair} == {(2, 20)}
+    assert all(RECORDED[key] for key in ("what", "how", "machine", "commit"))
+
+
+def test_the_recorded_pairs_raise_few_alarms_and_show_a_tenth():
+    both = [(a, b) for pair in PAIRS for a, b in (pair, pair[::-1])]
+    assert sum(verdict(a, b, 1.0) == "regression" for a, b in both) <= 0.05 * len(both)
+    assert sum(verdict(a, b, 1.10) == "regression" for a, b in both) >= 0.95 * len(both)
+
+
+@pytest.mark.parametrize("repeats", [5, 10, 20, 30])
+def test_pairs_drawn_again_raise_few_alarms(repeats):
+    assert rate("regression", 1.0, repeats) <= 0.05
+
+
+def test_pairs_drawn_again_show_a_tenth():
+    assert rate("regression", 1.10, 30) >= 0.95
+
+
+def test_three_repeats_never_tell():
+    assert rate("cannot tell", 1.10, 3) == 1.0
