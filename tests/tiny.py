@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pcbench import ops
 from pcbench.config import Table
-from pcbench.errors import ConfigError
+from pcbench.errors import ConfigError, RankLost
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer
@@ -91,6 +91,8 @@ class Broken:
     def prefill(self, prompt, stages):
         if self.how == "refuses" or prompt.context_tokens < self.config.above:
             raise ConfigError("broken: a method that works, got this one; choose another")
+        if self.how == "lost":
+            raise RankLost("every rank until the end, got one that ended before")
         if self.how == "memory":
             return torch.empty(1 << 50, dtype=torch.uint8)
         if self.how == "limit":

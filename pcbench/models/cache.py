@@ -76,7 +76,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Writes [M, Hkv, T, D] rows of one layer behind what its slots hold."""
-        k, v = key_states, value_states
+        k, v = (x.to(self.k.device) for x in (key_states, value_states))
         if self.repeats > 1:
             k, v = (x.repeat_interleave(self.repeats, 1) for x in (k, v))
         if layer_idx in self.empty:

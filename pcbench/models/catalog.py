@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from pcbench.errors import DataMissing, unknown_name
 from pcbench.models import smollm2
+from pcbench.models.placement import spread
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer, HFTokenizer
@@ -35,7 +36,14 @@ def model_spec(name: str) -> ModelSpec:
     return read_spec(name, config, parameters)
 
 
-def load_runner(name: str, device: torch.device, dtype: torch.dtype, ops: Ops) -> HFRunner:
+def load_runner(
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    ops: Ops,
+    *,
+    device_map: str | dict[str, Any] | None = None,
+) -> HFRunner:
     """A model ready to run on a device, held once against its own stock forward.
 
     Args:
@@ -43,18 +51,23 @@ def load_runner(name: str, device: torch.device, dtype: torch.dtype, ops: Ops) -
         device: where the weights go.
         dtype: of weights and activations.
         ops: the backend of its plans.
+        device_map: "auto" spreads the weights over the GPUs, a table of accelerate's over what it names; None
+            puts all on `device`.
 
     Raises:
-        ConfigError: an unknown `random:` name, or an architecture that is not supported.
+        ConfigError: an unknown `random:` name, an architecture that is not supported, or no place for its parts.
         DataMissing: the model is not on this machine; the message says how to get it.
     """
     settle()
     logging.disable_progress_bar()
     spec = model_spec(name)
+    first = device if device_map is None else torch.device("cpu")
     if name.startswith("random:"):
-        model, tokenizer = _random_model(name, device, dtype), ByteTokenizer()
+        model, tokenizer = _random_model(name, first, dtype), ByteTokenizer()
     else:
-        model, tokenizer = _stored_model(name, device, dtype)
+        model, tokenizer = _stored_model(name, first, dtype)
+    if device_map is not None:
+        model = spread(model, device_map, dtype)
     model.eval().requires_grad_(False)
     parameters = sum(p.numel() for p in model.parameters())
     ends = end_ids(spec.eos_ids, model.generation_config.eos_token_id, tokenizer.end_id)

@@ -27,6 +27,7 @@ class Call:
     plan: AttentionPlan
     store: KVStore
     ops: Ops
+    device: torch.device
 
 
 def planned_attention(
@@ -40,9 +41,11 @@ def planned_attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The attention interface's function: asks the plan for this layer; [M, H, T, D] in, [M, T, H, D] out."""
-    call = pcbench_call
-    out = call.plan(module.layer_idx, query, key, value, call.store, call.ops)
-    return out.transpose(1, 2).contiguous(), None
+    call, here = pcbench_call, query.device
+    # the layers of a model may lie on several devices, the store on one
+    q, k, v = (x.to(call.device) for x in (query, key, value))
+    out = call.plan(module.layer_idx, q, k, v, call.store, call.ops)
+    return out.to(here).transpose(1, 2).contiguous(), None
 
 
 def no_mask(*_: Any, **__: Any) -> None:
@@ -100,10 +103,10 @@ class HFRunner:
                 position_ids=positions,
                 past_key_values=store,
                 use_cache=True,
-                pcbench_call=Call(plan, store, self.ops),
+                pcbench_call=Call(plan, store, self.ops, self.device),
             )
         hidden: Tensor = output.last_hidden_state
-        return hidden
+        return hidden.to(self.device)
 
     def lm_head(self) -> Tensor:
         """[V, E]."""

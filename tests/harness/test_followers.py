@@ -6,9 +6,9 @@ import sys
 import pytest
 from harness_suite import SUITE
 
-from pcbench.errors import ConfigError
+from pcbench.errors import ConfigError, RankLost
 from pcbench.harness import followers
-from pcbench.harness.runner import Options, plan
+from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 
 SHARED = SUITE.replace("keep = 1", 'keep = 1\nranks = "chunks"')
@@ -45,3 +45,13 @@ def test_shared_prompts_are_refused_where_ranks_have_prompts_of_their_own(tmp_pa
     with pytest.raises(ConfigError, match='"one" in an accuracy suite, whose ranks take prompts of their own'):
         followers.check_shared(cells, accuracy=True, isolate=False)
     followers.check_shared(cells, accuracy=False, isolate=False)
+
+
+def test_a_lost_rank_ends_the_run_and_keeps_what_was_finished(broken, options, console):
+    broken("lost", above=500)
+    with pytest.raises(
+        RankLost, match=r"run: every rank until the end.*what was finished is in .*, go on with: .*--resume"
+    ):
+        run(options(), console)
+    records = read_records(options().out)
+    assert {(r.context_tokens, r.status) for r in records if r.method != "broken"} == {(300, "ok")}
