@@ -12,10 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from pcbench import registry
-from pcbench.errors import ConfigError, DiskFull, Interrupted, PcbenchError, RankLost, unknown_name
+from pcbench.errors import DiskFull, Interrupted, PcbenchError, RankLost, unknown_name
 from pcbench.suites import suite_summaries
 
 __all__ = ["main"]
@@ -236,37 +235,19 @@ def compare(
     """Runs side by side: ratios to their in-run baselines, scores, memory, environment; needs no torch."""
     from pcbench.report.compare import compare as hold_against
     from pcbench.report.compare import read_margin
-    from pcbench.report.compare_text import headline, markdown, tables
+    from pcbench.report.compare_text import headline, tables, terminal, write_markdown
 
     found = hold_against(runs, None if fail_on is None else read_margin(fail_on))
     if comment:
-        _write(comment, markdown(f"pcbench: {headline(found)}", tables(found)), "--markdown")
+        write_markdown(comment, f"pcbench: {headline(found)}", tables(found))
     if as_json:
         out.print_json(json.dumps(found.as_data()))
     else:
         for table in tables(found):
-            _print_table(table.title, table.columns, table.rows, table.note)
+            out.print(terminal(table))
+            out.print(table.note + "\n" if table.note else "", markup=False)
         out.print(headline(found), markup=False)
     raise typer.Exit(found.exit_code())
-
-
-def _write(path: Path, text: str, where: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{where}: a file that can be written, got {path}: {error.strerror}; choose another"
-        ) from None
-
-
-def _print_table(title: str, columns: list[str], rows: list[list[str]], note: str) -> None:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(Text(name), overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
-    out.print(note + "\n" if note else "", markup=False)
 
 
 @app.command()

@@ -4,15 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-__all__ = ["ROOT", "build", "give_up", "gpu_library"]
+__all__ = ["ROOT", "build", "build_seconds", "give_up", "gpu_library"]
 
 ROOT = Path(__file__).resolve().parents[1]
+# GPU backend → how long its build took; little where nothing had changed
+build_seconds: dict[str, float] = {}
 
 
 def give_up(reason: str) -> NoReturn:
@@ -44,10 +47,11 @@ def build(folder: Path, targets: list[str], *options: str) -> str | None:
 @cache
 def gpu_library(backend: str) -> Path:
     """The library of a GPU backend (cuda, hip), compiled for every architecture and linked with this torch."""
-    folder = ROOT / "build/gates" / backend
+    folder, start = ROOT / "build/gates" / backend, time.monotonic()
     reason = build(folder, [f"pcbench_{backend}"], f"-DPCBENCH_BACKEND={backend}")
     if reason:
         give_up(reason)
+    build_seconds[backend] = time.monotonic() - start
     return folder / f"ext/libpcbench_{backend}.so"
 
 

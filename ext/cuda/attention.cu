@@ -48,6 +48,7 @@ bool calibrated_attention_fast(const CalibratedAttention& p, void*, Stream strea
       .pairs = static_cast<int32_t>(pairs),
       .section = static_cast<int32_t>(std::clamp<int64_t>(fit, 1, pairs)),
   };
+  // a wgmma kernel for sm_90a takes its shapes here, before the mma.sync one
   by_dtype_and_dim(p.dtype, p.dim, [&]<class T, int D>() { launch_calibrated<T, D>(x, stream); });
   return true;
 }

@@ -143,7 +143,7 @@ class AccuracySession(ModelSession):
             return [Outcome(status="data_missing", reason=cells[0].missing)] * len(cells)
         say("loading the model")
         try:
-            runner = self._runner(cells[0])
+            runner = self.runner(cells[0])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

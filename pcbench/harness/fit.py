@@ -47,15 +47,16 @@ class StoreRunner:
         self.spec: ModelSpec = runner.spec
         self.ops: Ops = runner.ops
         self.device, self.dtype, self.new_store = runner.device, runner.dtype, runner.new_store
-        self.head = runner.lm_head()
+        # of width 1, so that ranking the chunks costs nothing either
+        self.head = torch.zeros(runner.spec.vocab, 1, device=self.device, dtype=self.dtype)
 
     def lm_head(self) -> Tensor:
-        """[V, E]."""
+        """[V, 1]."""
         return self.head
 
     def forward(self, ids: Tensor, positions: Tensor, lengths: Tensor, store: KVStore, plan: AttentionPlan) -> Tensor:
-        """Hidden rows [M, T, E] of zeros; the store has been allocated before."""
-        return self.head.new_zeros(*ids.shape, self.head.shape[1])
+        """Hidden rows [M, T, 1] of zeros; the store has been allocated before."""
+        return self.head.new_zeros(*ids.shape, 1)
 
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """Logits [1, V] of zeros and a cache that has grown by `ids` [1, T] in every layer."""

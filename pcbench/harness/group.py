@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from pcbench import ops
-from pcbench.errors import BackendUnavailable, ConfigError, ShapeError
+from pcbench.errors import BackendUnavailable, ConfigError, RankLost, ShapeError
 from pcbench.harness.cells import Prepared
 from pcbench.harness.decoding import decode
 from pcbench.harness.fit import fit
@@ -196,6 +196,8 @@ class Group:
             return
         try:
             step()
+        except RankLost:
+            raise
         except (BackendUnavailable, ConfigError, ShapeError) as error:
             lane.end("unsupported", str(error))
         except Exception as error:  # becomes the cell's status

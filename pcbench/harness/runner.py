@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pcbench import ops
 from pcbench.errors import ConfigError, DataMissing, DiskFull, Interrupted, RankLost
-from pcbench.harness import ranks
+from pcbench.harness import followers, ranks
 from pcbench.harness.accuracy import AccuracySession
 from pcbench.harness.accuracy_summary import average_records
 from pcbench.harness.cells import Prepared, prepare_cells
@@ -116,6 +116,7 @@ def plan(options: Options) -> Planned:
         raise DataMissing(planned.cells[0].missing)
     if planned.accuracy and options.isolate and ranks.ranks() > 1:
         raise ConfigError(f"--isolate: an accuracy suite on one rank, got {ranks.ranks()} ranks; leave it out")
+    followers.check_shared(planned.cells, accuracy=planned.accuracy is not None, isolate=options.isolate)
     return planned
 
 
@@ -170,10 +171,10 @@ def _begin(options: Options) -> tuple[Planned, Path, set[str]]:
 def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Console) -> None:
     groups = [cells for cells in planned.groups() if cells[0].cell.group not in done]
     finished = len(planned.cells) - sum(map(len, groups))
+    session, isolate = _session(planned, folder), planned.options.isolate
     if not planned.accuracy:
         # the ranks of an accuracy suite share the prompts of every group
-        groups = ranks.share(groups)
-    session, isolate = _session(planned, folder), planned.options.isolate
+        groups = followers.own_groups(planned.cells, groups, session)
     with Progress(finished + sum(map(len, groups)), finished, console) as progress:
         for cells in groups:
             group = (session, cells, _repro(planned, cells[0]), progress.working)
@@ -187,6 +188,7 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
                 progress.finished(describe(record))
             for note in result.notes:
                 progress.say(note)
+        followers.dismiss(planned.cells)
         ranks.gather(None)
         if ranks.rank() == 0:
             _finish(planned, folder, progress.say)

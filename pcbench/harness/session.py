@@ -61,7 +61,7 @@ class ModelSession:
         """Measures one group of methods."""
         say("loading the model")
         try:
-            lanes = Group(cells, self._runner(cells[0]), say).measure()
+            lanes = Group(cells, self.runner(cells[0]), say).measure()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -77,7 +77,7 @@ class ModelSession:
         lanes = [Lane.ended(prepared, status, reason) for prepared in cells]
         return Measured(summarise(lanes, self.spec, self.shared, repro), [])
 
-    def _runner(self, prepared: Prepared) -> HFRunner:
+    def runner(self, prepared: Prepared) -> HFRunner:
         """The cells' model on their device, loaded once."""
         cell = prepared.cell
         if self.loaded is None:

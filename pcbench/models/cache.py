@@ -145,6 +145,21 @@ class SlotCache(Cache):  # type: ignore[misc]
             shifted = pack_bits(unpack_bits(bits, self.capacity + 1)[..., 1:])
             self.evicted[:, index] = torch.where(where[:, None, None], shifted, bits)
 
+    def take(self, layer: int, slots: Tensor) -> list[Tensor]:
+        """Copies of what `slots` [P] hold in `layer`, before any first key was skipped, as int32 tensors [P, …]."""
+        index = slots.long()
+        rows = [x[layer, index].view(torch.int32) for x in (self.k, self.v)]
+        bits = [] if self.evicted is None else [self.evicted[layer, index]]
+        return [*rows, self.lengths[layer, index], *bits]
+
+    def put(self, layer: int, slots: Tensor, held: list[Tensor]) -> None:
+        """Makes `slots` [P] hold in `layer` what `take` gave, of a store of the same shape."""
+        index = slots.long()
+        k, v, self.lengths[layer, index], *bits = held
+        self.k[layer, index], self.v[layer, index] = k.view(self.k.dtype), v.view(self.v.dtype)
+        if self.evicted is not None:
+            (self.evicted[layer, index],) = bits
+
     def held(self, slots: Tensor) -> float:
         """Keys in `slots` [K], mean over layers and kv-heads; waits for the device."""
         return float(self.lengths[:, slots.long()].double().mean((0, 2)).sum())

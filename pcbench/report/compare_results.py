@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pcbench.report.compare_runs import ComparedRun, cell_name, shared_cells
+from pcbench.report.compare_runs import ComparedRun, shared_cells
 from pcbench.statistics import MIN_PAIRS, mcnemar, mean_intervals
 from pcbench.types import Record
 
@@ -95,7 +95,7 @@ def _score_change(record: Record, after: float, baseline: ComparedRun, other: Co
     return ScoreChange(
         run=other.name,
         cell=record.cell,
-        name=cell_name(record),
+        name=baseline.names[record.cell],
         scorer=record.scorer or "",
         before=record.score or 0.0,
         after=after,
@@ -121,7 +121,7 @@ def _paired_scores(cell: str, baseline: ComparedRun, other: ComparedRun) -> Iter
 def memory_changes(runs: Sequence[ComparedRun]) -> list[MemoryChange]:
     """Every number of bytes or of what fits that is not the same, the largest growth first."""
     found = [
-        MemoryChange(run=other.name, cell=cell, name=cell_name(before), what=what, before=a, after=b)
+        MemoryChange(run=other.name, cell=cell, name=runs[0].names[cell], what=what, before=a, after=b)
         for other in runs[1:]
         for cell in shared_cells(runs[0], other)
         for before, after in [(runs[0].records[cell], other.records[cell])]
@@ -140,12 +140,12 @@ def _growth(change: MemoryChange) -> float:
 
 def endings(runs: Sequence[ComparedRun]) -> list[Ending]:
     """Cells that did not end alike in every run, those first that a later run lost."""
-    records = {cell: record for run in reversed(runs) for cell, record in run.records.items()}
+    names = {cell: name for run in reversed(runs) for cell, name in run.names.items()}
     found = []
-    for cell, record in records.items():
+    for cell, name in names.items():
         ends = {run.name: _ending(cell, run) for run in runs}
         if len({text.partition(":")[0] for text in ends.values()}) > 1:
-            found.append(Ending(cell=cell, name=cell_name(record), endings=ends))
+            found.append(Ending(cell=cell, name=name, endings=ends))
     return sorted(found, key=lambda ending: ending.endings[runs[0].name] != "ok")
 
 

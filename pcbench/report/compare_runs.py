@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,7 +10,7 @@ from pcbench.errors import ConfigError, DataMissing
 from pcbench.records import RunFolder, read_records
 from pcbench.types import Record, Sample
 
-__all__ = ["ComparedRun", "cell_name", "read_compared", "shared_cells"]
+__all__ = ["ComparedRun", "read_compared", "shared_cells"]
 
 # what makes runs incomparable as wholes, in the order it is named
 WHOLE = ("suite", "kind", "model", "dtype", "device", "seed", "workload", "context_tokens", "method", "backend")
@@ -32,6 +33,16 @@ class ComparedRun:
     manifest: dict[str, Any]
     records: dict[str, Record]
     samples: dict[str, dict[str, Sample]]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Cell → `parallel_comp/cpu @ passkey 8192`, with the settings that tell it from others of that name."""
+        alike: dict[str, list[Record]] = {}
+        for record in self.records.values():
+            tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
+            name = f"{record.method}/{record.backend} @ {record.workload}{tokens}"
+            alike.setdefault(name, []).append(record)
+        return {r.cell: name + _settings(r, records) for name, records in alike.items() for r in records}
 
     def group(self, record: Record) -> list[Record]:
         """The records that were measured interleaved with `record`, itself included."""
@@ -64,10 +75,11 @@ def shared_cells(baseline: ComparedRun, other: ComparedRun) -> list[str]:
     return [cell for cell in baseline.records if cell in other.records]
 
 
-def cell_name(record: Record) -> str:
-    """How a person reads a cell: `parallel_comp/cpu @ passkey 8192`."""
-    tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
-    return f"{record.method}/{record.backend} @ {record.workload}{tokens}"
+def _settings(record: Record, alike: list[Record]) -> str:
+    """The entries of the method's config in which records of one name differ: `, micro_batch 4`."""
+    keys = dict.fromkeys(key for other in alike for key in other.method_config)
+    told = [key for key in keys if any(o.method_config.get(key) != record.method_config.get(key) for o in alike)]
+    return "".join(f", {key} {record.method_config.get(key)}" for key in told)
 
 
 def _read(name: str, path: Path) -> ComparedRun:
@@ -96,15 +108,15 @@ def _check(baseline: ComparedRun, other: ComparedRun) -> None:
         for field, what in PER_CELL.items():
             a, b = getattr(before, field), getattr(after, field)
             if a is not None and b is not None and a != b:
-                _refuse(f"the same {what} of {cell_name(before)}", [a, b], baseline, other)
-        _check_prompts(cell, before, baseline, other)
+                _refuse(f"the same {what} of {baseline.names[cell]}", [a, b], baseline, other)
+        _check_prompts(cell, baseline, other)
 
 
-def _check_prompts(cell: str, record: Record, baseline: ComparedRun, other: ComparedRun) -> None:
+def _check_prompts(cell: str, baseline: ComparedRun, other: ComparedRun) -> None:
     before, after = baseline.samples.get(cell, {}), other.samples.get(cell, {})
     if not before or not after:
         return
-    what = f"the same prompts of {cell_name(record)}"
+    what = f"the same prompts of {baseline.names[cell]}"
     common = before.keys() & after.keys()
     if not common:
         _refuse(what, [_listed(set(side)) for side in (before, after)], baseline, other)

@@ -3,13 +3,18 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import rich.table
+from rich.text import Text
+
+from pcbench.errors import ConfigError
 from pcbench.report.compare import Comparison
 from pcbench.report.compare_results import MemoryChange, ScoreChange
 from pcbench.report.compare_times import TimeChange
 from pcbench.report.wording import counted, number
 
-__all__ = ["Table", "headline", "markdown", "tables"]
+__all__ = ["Table", "headline", "markdown", "tables", "terminal", "write_markdown"]
 
 # smaller changes of memory are in --json only; of exact bytes none is small
 SMALL_CHANGE = 0.01
@@ -59,6 +64,30 @@ def markdown(title: str, shown: Sequence[Table]) -> str:
         lines += [f"| {' | '.join(map(_escaped, row))} |" for row in table.rows]
         lines += ["", _escaped(table.note)] if table.note else []
     return "\n".join(lines) + "\n"
+
+
+def write_markdown(path: Path, title: str, shown: Sequence[Table]) -> None:
+    """`markdown` as a file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        path.write_text(markdown(title, shown), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"--markdown: a file that can be written, got {path}: {error.strerror}; choose another"
+        ) from None
+
+
+def terminal(table: Table) -> rich.table.Table:
+    """A table for a console; brackets are no markup."""
+    made = rich.table.Table(title=table.title, title_justify="left", box=None, pad_edge=False)
+    for column in table.columns:
+        made.add_column(Text(column), overflow="fold")
+    for row in table.rows:
+        made.add_row(*map(Text, row))
+    return made
 
 
 def _escaped(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pcbench.report.compare_runs import ComparedRun, cell_name, shared_cells
+from pcbench.report.compare_runs import ComparedRun, shared_cells
 from pcbench.statistics import percentile, ratio_change, repeats_that_tell
 from pcbench.types import Record
 
@@ -82,14 +82,14 @@ def time_changes(runs: Sequence[ComparedRun], margin: float = MARGIN) -> list[Ti
     # jointly 95 %: one false alarm in twenty comparisons, however many ratios they hold
     confidence = 1 - 0.05 / max(1, sum(pair.after is not None for pair in pairs))
     order = ("regression", "cannot tell", "slower", "faster", "same")
-    changes = [_change(pair, margin, confidence) for pair in pairs]
+    changes = [_change(pair, runs[0].names[pair.before[0].cell], margin, confidence) for pair in pairs]
     return sorted(changes, key=lambda change: (order.index(change.verdict), -(change.time_ratio or math.inf)))
 
 
 def absolute_times(runs: Sequence[ComparedRun]) -> dict[str, list[float | None]]:
     """Cell name → its median milliseconds in each run, for cells timed in the baseline run."""
     return {
-        cell_name(record): [getattr(run.records.get(cell), "ms_p50", None) for run in runs]
+        runs[0].names[cell]: [getattr(run.records.get(cell), "ms_p50", None) for run in runs]
         for cell, record in runs[0].records.items()
         if record.ms_p50 is not None
     }
@@ -168,11 +168,11 @@ def _paired(record: Record, against: Record) -> bool:
     return against.status == "ok" and len(times) == len(against.samples_ms or []) > 0
 
 
-def _change(pair: _Pair, margin: float, confidence: float) -> TimeChange:
+def _change(pair: _Pair, name: str, margin: float, confidence: float) -> TimeChange:
     record, against = pair.before
-    name = "–" if against is None else _side(against)
-    known: dict[str, Any] = {"run": pair.run, "cell": record.cell, "name": cell_name(record), "ratio": pair.ratio}
-    known |= {"against": name, "before": getattr(record, pair.ratio)}
+    side = "–" if against is None else _side(against)
+    known: dict[str, Any] = {"run": pair.run, "cell": record.cell, "name": name, "ratio": pair.ratio}
+    known |= {"against": side, "before": getattr(record, pair.ratio)}
     if against is None or pair.after is None:
         unknown: dict[str, Any] = dict.fromkeys(("after", "time_ratio", "ci_low", "ci_high", "in_run_baseline_ratio"))
         repeats = (len(record.samples_ms or []), 0)
@@ -183,7 +183,7 @@ def _change(pair: _Pair, margin: float, confidence: float) -> TimeChange:
     verdict, why = judge(time_ratio, low, high, margin, min(repeats), confidence)
     moved = _median(pair.after[1]) / _median(against)
     if not 1 / MOVED <= moved <= MOVED:
-        verdict, why = "cannot tell", f"{name} itself takes {moved:.2f} times as long: measure both again"
+        verdict, why = "cannot tell", f"{side} itself takes {moved:.2f} times as long: measure both again"
     return TimeChange(
         **known,
         after=_median(pair.after[1]) / _median(pair.after[0]),

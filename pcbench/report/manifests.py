@@ -14,6 +14,8 @@ FIRST = ("run", "suite", "created_at", "command", "environment", "builds", "mode
 # lists with an entry a cell
 PER_CELL = {"cells": "planned cells", "prompts": "prompts a cell", "new_tokens": "tokens reserved for an answer"}
 PACKAGES = "environment.packages."
+# what differs between any two runs
+ALWAYS = ("run", "created_at", *PER_CELL.values())
 
 
 def side_by_side(runs: Sequence[Run], *, differing: bool = False) -> Table:
@@ -27,7 +29,7 @@ def side_by_side(runs: Sequence[Run], *, differing: bool = False) -> Table:
     keys = sorted({key for rows in flat for key in rows}, key=_place)
     titles: list[tuple[str, Align]] = [("", "text"), *((run.name, "text") for run in runs)]
     if differing:
-        rows = [[key, *(found.get(key, "") for found in flat)] for key in keys]
+        rows = [[key, *(found.get(key, "") for found in flat)] for key in keys if key not in ALWAYS]
         return Table("What differs between the runs", titles, [row for row in rows if len(set(row[1:])) > 1])
     keys = [key for key in keys if not key.startswith(PACKAGES)]
     if len(flat) == 1:

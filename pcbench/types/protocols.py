@@ -189,6 +189,14 @@ class KVStore(Protocol):
         """Drops the first key of those of `slots` [K] int32 for which `where` [K] is true."""
         ...
 
+    def take(self, layer: int, slots: "Tensor") -> "list[Tensor]":
+        """Copies of what `slots` [P] int32 hold in `layer`, as int32 tensors [P, …]."""
+        ...
+
+    def put(self, layer: int, slots: "Tensor", held: "list[Tensor]") -> None:
+        """Makes `slots` [P] int32 hold in `layer` what `take` gave."""
+        ...
+
     def held(self, slots: "Tensor") -> float:
         """Keys in `slots`, mean over layers and kv-heads; waits for the device."""
         ...

@@ -14,7 +14,7 @@ import torch
 from races import held_against, interleaved, repeats
 
 from pcbench.ops.isa import cpu_isa
-from pcbench.report.compare_text import Table, markdown
+from pcbench.report.compare_text import Table, write_markdown
 from pcbench.report.wording import counted
 
 RECORDED = Path(__file__).parent / "baseline.json"
@@ -95,7 +95,7 @@ def pytest_terminal_summary(terminalreporter, config):
         rows = [[name, line(measured[name])] for name in names]
         regressions = sum(found["verdict"] == "regression" for found in measured.values())
         head = f"pcbench benchmarks: {counted(regressions, 'regression')} beyond {MARGIN * 100:g} % on {key()}"
-        path.write_text(markdown(head, [Table(title, ["benchmark", "ratio"], rows)]), encoding="utf-8")
+        write_markdown(path, head, [Table(title, ["benchmark", "ratio"], rows)])
 
 
 def record(config, terminalreporter):

@@ -1,7 +1,7 @@
 import subprocess
 
 import pytest
-from builds import ROOT, give_up, gpu_library
+from builds import ROOT, build_seconds, give_up, gpu_library
 from gpu_code import kernels, missing, program
 
 BACKENDS = ("cuda", "hip")
@@ -39,3 +39,8 @@ def compile_shared():
         return path
 
     return compile_to
+
+
+def pytest_terminal_summary(terminalreporter):
+    for backend, seconds in build_seconds.items():
+        terminalreporter.write_line(f"{backend} kernels: built in {seconds:.0f} s")

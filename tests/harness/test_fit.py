@@ -47,12 +47,13 @@ EXAMPLE = Example(
     query=(5,) * 7,
     answers=("x",),
     key_span=None,
+    prompts="pcbench/1",
     new_tokens=4,
 )
 
 
 def fitted(kind, budget, chunk_tokens=None, **config):
-    prepared = Prepared(None, kind, settings_of(kind, **config), 4)
+    prepared = Prepared(None, kind, settings_of(kind, **config), 4, "")
     return fit(prepared, make_runner(), EXAMPLE, chunk_tokens, budget)
 
 
@@ -64,7 +65,7 @@ def held_bytes(kind, prompt_tokens, **config):
 
 @pytest.mark.parametrize("evict", [None, dict(capacity=24)])
 def test_the_chunks_that_fit_are_held_by_a_real_prefill_and_one_more_is_too_much(evict):
-    budget = 3_000_000
+    budget = 1_000_000
     found = fitted(ParallelComp, budget, chunk_tokens=64, keep=1, evict=evict)
     assert found.budget_bytes == budget
     assert found.context_tokens == 14 + 64 * found.chunks

@@ -8,7 +8,7 @@ from report.made_comparisons import answered, quiet_pair, write
 from report.made_runs import record, stock
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.report.compare_runs import cell_name, read_compared, shared_cells
+from pcbench.report.compare_runs import read_compared, shared_cells
 
 
 @pytest.fixture
@@ -139,6 +139,13 @@ def test_read_compared_tells_runs_of_one_folder_name_apart(tmp_path):
     assert [run.name for run in read_compared([first, second])] == [str(first), str(second)]
 
 
-def test_cell_name_leaves_out_a_length_that_is_not_there():
-    assert cell_name(record()) == "parallel_comp/cpu @ passkey 8192"
-    assert cell_name(replace(record(), context_tokens=None)) == "parallel_comp/cpu @ passkey"
+def test_names_tell_cells_apart_by_the_settings_that_differ(tmp_path):
+    cells = [record(method_config={"keep": 1, "micro_batch": n, "chunk_tokens": 64}) for n in (1, 4)]
+    cells += [record(context_tokens=None, method_config={"keep": 2}), stock()]
+    run, _ = read_compared([write(tmp_path / name, cells) for name in "ab"])
+    assert list(run.names.values()) == [
+        "parallel_comp/cpu @ passkey 8192, micro_batch 1",
+        "parallel_comp/cpu @ passkey 8192, micro_batch 4",
+        "parallel_comp/cpu @ passkey",
+        "full/torch @ passkey 8192",
+    ]

@@ -143,6 +143,7 @@ def test_build_puts_several_runs_side_by_side(tmp_path):
     assert "parallel_comp/cpu · one" in page.text
     assert "parallel_comp/cpu · two" in page.text
     assert "runs" in page.sections
+    assert "What differs between the runs" not in page.tables
     differing = {row[""] for row in page.tables["Manifests side by side"] if row["differs"]}
     assert differing == {"run"}
     assert "The runs differ in torch" in page.text

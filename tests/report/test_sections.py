@@ -301,6 +301,13 @@ def test_runs_put_the_worst_change_first(tmp_path):
     assert second["last over first (%)"] == "0.0"
 
 
+def test_runs_say_what_differs_between_their_machines(tmp_path):
+    machines = [{"cpu": name, "packages": {"numpy": "2.4"}} for name in ("one", "two")]
+    folders = [write_run(tmp_path / m["cpu"], [record(run=m["cpu"])], environment=m) for m in machines]
+    page = read_page(build(folders, tmp_path / "both.html"))
+    assert page.tables["What differs between the runs"] == [{"": "environment.cpu", "one": "one", "two": "two"}]
+
+
 def test_runs_compare_no_scores_of_different_scorers(tmp_path):
     folders = [write_run(tmp_path / run, [record(run=run, scorer=f"needle@{run}")]) for run in ("1", "2")]
     assert "By score (×100)" not in read_page(build(folders, tmp_path / "both.html")).tables

@@ -124,6 +124,7 @@ class Config(KeyedTable):
         query_tail: score only the last tokens of the query; None scores all.
         score_bos: the query starts with the model's BOS wherever it is read, and its loss counts.
         split: chunks of equal numbers of tokens, or of characters.
+        ranks: chunks: under torchrun the processes prefill a prompt's chunks together; without it one does all.
     """
 
     chunk_tokens: Count | None = None
@@ -138,11 +139,17 @@ class Config(KeyedTable):
     query_tail: Count | None = None
     score_bos: bool = False
     split: Literal["tokens", "chars"] = "tokens"
+    ranks: Literal["one", "chunks"] = "one"
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "rank_by", "prefer", "tie", "query_tail", "score_bos", "split"}
+        {"preset", "rank_by", "prefer", "tie", "query_tail", "score_bos", "split", "ranks"}
     )
     _fit_memory: bool = PrivateAttr(default=False)
+
+    @property
+    def uses_ranks(self) -> bool:
+        """Whether a prompt is shared over ranks."""
+        return self.ranks == "chunks"
 
     @property
     def fits_memory(self) -> bool:

@@ -1,16 +1,20 @@
 """The method: chunk stage, selection, query stage."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from pcbench.methods.parallel_comp import ranks
 from pcbench.methods.parallel_comp.chunk_stage import prefill_chunks
 from pcbench.methods.parallel_comp.config import Config
-from pcbench.methods.parallel_comp.layout import lay_out, read_with_bos
+from pcbench.methods.parallel_comp.layout import Layout, lay_out, read_with_bos
 from pcbench.methods.parallel_comp.query_stage import extend, read_query
 from pcbench.methods.parallel_comp.ranking import Ranking, scored_tokens
 from pcbench.reference.packing import ChunkBatch
-from pcbench.types import ModelRunner, Prefilled, Prompt, Stages
+from pcbench.types import KVStore, ModelRunner, Prefilled, Prompt, Stages
 
 __all__ = ["ParallelComp"]
 
@@ -29,27 +33,19 @@ class ParallelComp:
         config, runner = self.config, self.runner
         prompt = read_with_bos(prompt, config, runner.spec)
         layout = lay_out(prompt, config, runner)
-        store = runner.new_store(
-            layout.slots, layout.capacity, evictions=bool(config.calibration), kv_heads=layout.kv_heads
-        )
-        ranking = Ranking(config, layout, prompt, runner)
-        for first in range(0, len(layout.spans), layout.batch):
-            spans = layout.spans[first : first + layout.batch]
-            batch = ChunkBatch.of(prompt, spans, first, layout.batch, scored=scored_tokens(config, prompt))
-            with stages("chunks"):
-                hidden = prefill_chunks(runner, config, layout, batch, store, ranking.free)
-            with stages("selection"):
-                ranking.offer(batch, hidden)
-        ids, slots = ranking.kept()
+        if ranks.is_shared(config):
+            ranks.lead(config, prompt, runner.ops.backend)
+        chunks = _read_chunks(runner, config, layout, prompt, stages)
+        ids, slots, store = chunks.ids, chunks.slots, chunks.store
         with stages("query"):
-            state = read_query(runner, config, layout, prompt, store, (ids, slots), ranking.free[:1])
+            state = read_query(runner, config, layout, prompt, store, (ids, slots), chunks.free)
         stored = replace(runner.spec, kv_heads=layout.kv_heads)
         return Prefilled(
             logits=state.logits,
             state=state,
             spans=layout.spans,
             kept_chunks=ids,
-            chunk_scores=ranking.scores,
+            chunk_scores=chunks.scores,
             kept_tokens=lambda: store.held(slots),
             kv_bytes=store.nbytes(),
             kv_bytes_predicted=stored.kv_bytes(layout.slots * layout.capacity, runner.dtype.itemsize),
@@ -59,3 +55,78 @@ class ParallelComp:
     def step(self, prefilled: Prefilled, token: Tensor) -> Tensor:
         """Logits after one more token."""
         return extend(self.runner, token, prefilled.state)
+
+    @staticmethod
+    @torch.inference_mode()
+    def follow(runner: Callable[[str], ModelRunner]) -> None:
+        """On every rank but the first: prefills this rank's chunks of each prompt of the first, until `dismiss`.
+
+        Args:
+            runner: makes a runner on the ops backend of that name.
+
+        Raises:
+            RankLost: another rank has ended.
+        """
+        while (work := ranks.next_work()) is not None:
+            made = runner(work.backend)
+            parts = {name: getattr(work.prompt, name).to(made.device) for name in ("prefix", "context", "query")}
+            prompt = replace(work.prompt, **parts)
+            layout = lay_out(prompt, work.config, made)
+            with suppress(ranks.Settled):
+                _read_chunks(made, work.config, layout, prompt, lambda _: nullcontext())
+
+    @staticmethod
+    def dismiss() -> None:
+        """On the first rank: ends `follow` on the others."""
+        ranks.dismiss()
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What the chunk stage leaves: numbers and slots of the kept chunks, a free slot [1], every chunk's score."""
+
+    store: KVStore
+    ids: Tensor
+    slots: Tensor
+    free: Tensor
+    scores: Tensor
+
+
+def _read_chunks(runner: ModelRunner, config: Config, layout: Layout, prompt: Prompt, stages: Stages) -> Chunks:
+    """Prefills the chunks, this rank's where ranks share them, and keeps the best of all."""
+    shared = ranks.is_shared(config)
+    own = ranks.own_chunks(len(layout.spans)) if shared else range(len(layout.spans))
+    error: Exception | None = None
+    try:
+        store, ranking = _prefill_own(runner, config, layout, prompt, own, stages)
+    except Exception as caught:
+        if not shared:
+            raise
+        error = caught
+    if not shared:
+        ids, slots = ranking.kept()
+        return Chunks(store, ids, slots, ranking.free[:1], ranking.scores)
+    with stages("exchange"):
+        ranks.settle(error)
+        ids, slots = ranks.collect(ranking, layout, store, own, runner.spec.layers)
+    free = torch.full_like(slots[:1], layout.keep)
+    return Chunks(store, ids, slots, free, ranking.scores)
+
+
+def _prefill_own(
+    runner: ModelRunner, config: Config, layout: Layout, prompt: Prompt, own: range, stages: Stages
+) -> tuple[KVStore, Ranking]:
+    """Prefills the chunks `own`, micro-batch by micro-batch; the store holds the best of them."""
+    store = runner.new_store(
+        layout.slots, layout.capacity, evictions=bool(config.calibration), kv_heads=layout.kv_heads
+    )
+    ranking = Ranking(config, layout, prompt, runner)
+    scored = scored_tokens(config, prompt)
+    for first in range(own.start, own.stop, layout.batch):
+        spans = layout.spans[first : min(first + layout.batch, own.stop)]
+        batch = ChunkBatch.of(prompt, spans, first, layout.batch, scored=scored)
+        with stages("chunks"):
+            hidden = prefill_chunks(runner, config, layout, batch, store, ranking.free)
+        with stages("selection"):
+            ranking.offer(batch, hidden)
+    return store, ranking

@@ -53,11 +53,18 @@ class Ranking:
         self.scores[first : first + count] = scores[:count]
 
     def kept(self) -> tuple[Tensor, Tensor]:
-        """Numbers and slots of the kept chunks in reading order, [K] int32 both."""
+        """Numbers and slots of the kept chunks in reading order, [K] int32 both; −1 where there are fewer."""
         _, ids, slots = self.best
         if self.config.tie == "early":
             return ids, slots
-        return (self.chunks - 1 - ids).flip(0), slots.flip(0)
+        return torch.where(ids >= 0, self.chunks - 1 - ids, ids).flip(0), slots.flip(0)
+
+    def best_of_all(self) -> Tensor:
+        """Numbers of the best chunks by `scores` alone, in reading order, [K] int32."""
+        _, ids, _ = self.best = _no_chunks(len(self.best[1]), self.scores.device)
+        numbers = torch.arange(self.chunks, dtype=torch.int32, device=ids.device)
+        self.runner.ops.chunk_topk(*self._ordered(self.scores, numbers), numbers, *self.best)
+        return self.kept()[0]
 
     def _select(self, ops: Ops, batch: ChunkBatch, hidden: Tensor, free: Tensor, best: Any) -> Any:
         rows = batch.scored(hidden)

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pcbench.report.figures.labels import shortened, width_of
 from pcbench.report.svg import INK, PAPER, SERIES, drawing, to_svg
@@ -47,16 +47,16 @@ def stacked(name: str, title: str, bars: Sequence[Bar], parts: Sequence[str]) ->
 def grouped(name: str, title: str, bars: Sequence[Bar], parts: Sequence[str], xlabel: str) -> Markup:
     """Parts of each bar beside each other, all from zero; for what does not add up."""
     labels = [shortened(bar.label) for bar in bars]
-    thick = max(9, 22 // len(parts))
-    left, height = width_of(labels), 54 + len(bars) * (thick * len(parts) + 8)
+    most = max(len(bar.parts) for bar in bars)
+    thick = max(9, 22 // most)
+    slot = thick * most + 8
+    left, height = width_of(labels), 54 + len(bars) * slot
     with drawing(name, WIDTH, height) as figure:
         axes = figure.add_axes((left / WIDTH, 44 / height, (WIDTH - left - 14) / WIDTH, (height - 48) / height))
-        share = thick / (thick * len(parts) + 8)
         for row, bar in enumerate(bars):
-            for i, part in enumerate(parts):
-                if part in bar.parts:
-                    place = row + (i - (len(parts) - 1) / 2) * share
-                    axes.barh(place, bar.parts[part], share * 0.9, **_fill(i))
+            for i, part in enumerate(part for part in parts if part in bar.parts):
+                place = row + (i - (len(bar.parts) - 1) / 2) * thick / slot
+                axes.barh(place, bar.parts[part], thick / slot * 0.9, **_fill(parts.index(part)))
         _divide(axes, labels, xlabel)
         return to_svg(figure, name, title)
 
@@ -71,6 +71,7 @@ def _divide(axes: Axes, labels: list[str], xlabel: str) -> None:
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlim(0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
     axes.set_xlabel(xlabel)
     axes.grid(True, axis="x", linewidth=0.6, clip_on=False)
     axes.set_axisbelow(True)

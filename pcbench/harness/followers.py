@@ -1,0 +1,60 @@
+"""Methods that share every prompt over the ranks of a torchrun: the first rank measures, the others follow it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pcbench import ops
+from pcbench.errors import ConfigError
+from pcbench.harness import ranks
+from pcbench.harness.session import ModelSession
+
+__all__ = ["check_shared", "dismiss", "own_groups"]
+
+
+def check_shared(cells: Sequence[Any], *, accuracy: bool, isolate: bool) -> None:
+    """Refuses what would measure prompts in several processes at once.
+
+    Raises:
+        ConfigError: ranks that share prompts in an accuracy suite, or with `--isolate`.
+    """
+    if _sharing(cells) is not None and (accuracy or isolate):
+        where = "an accuracy suite, whose ranks take prompts of their own" if accuracy else "a child of --isolate"
+        raise ConfigError(f'cell.config.ranks: "one" in {where}, got "chunks"; leave it out')
+
+
+def own_groups(cells: Sequence[Any], groups: list[Any], session: Any) -> list[Any]:
+    """The groups that this rank measures.
+
+    Where a cell's method shares prompts, the first rank measures them all; the others come back from here when it
+    has finished, with none.
+
+    Raises:
+        RankLost: another rank has ended.
+    """
+    sharing = _sharing(cells)
+    if sharing is None:
+        return ranks.share(groups)
+    if ranks.rank():
+        _follow(sharing, session)
+        return []
+    return groups
+
+
+def dismiss(cells: Sequence[Any]) -> None:
+    """On the first rank: lets the others come back."""
+    sharing = _sharing(cells)
+    if sharing is not None and ranks.rank() == 0:
+        sharing.method.dismiss()
+
+
+def _sharing(cells: Sequence[Any]) -> Any:
+    """A cell whose method shares prompts; None where there is none, or nobody to share with."""
+    if ranks.ranks() == 1:
+        return None
+    return next((p for p in cells if getattr(getattr(p, "config", None), "uses_ranks", False)), None)
+
+
+def _follow(prepared: Any, session: ModelSession) -> None:
+    runner = session.runner(prepared)
+    prepared.method.follow(lambda backend: replace(runner, ops=ops.backend(backend)))
