@@ -179,6 +179,7 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
         for cells in groups:
             group = (session, cells, _repro(planned, cells[0]), progress.working)
             result = measure_in_child(*group, planned.suite.settings.timeout_s) if isolate else measure_group(*group)
+            ranks.warn_of_neighbours(result.records)
             folder.samples.append(result.samples)
             folder.records.append(result.records)
             if ranks.rank() == 0:
