@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -118,3 +118,49 @@ def test_cell_key_depends_on_what_is_measured_not_on_how_often():
 def test_cells_of_one_model_workload_and_length_share_a_group():
     assert cell(method="a", backend="cpu", method_config={}).group == cell().group
     assert cell(context_tokens=9).group != cell().group
+
+
+def test_a_record_of_a_cell_says_what_the_cell_says():
+    made = Record.of(cell(), run="r", score=0.5)
+    assert (made.cell, made.group, made.workload, made.score) == (cell().key, cell().group, "w", 0.5)
+
+
+def numbered(cell, index, rank=0):
+    return replace(sample(cell), index=index, prompt_sha256=f"{cell}{index}", prediction=str(rank))
+
+
+def test_arrange_takes_in_the_lines_of_all_ranks_in_the_suites_order(folder):
+    other = RunFolder(folder.path, 1)
+    folder.records.append([record("c2"), record("average")])
+    other.records.append([record("c1")])
+    folder.samples.append([numbered("c2", 0), numbered("c1", 2)])
+    other.samples.append([numbered("c1", 0), numbered("c1", 1)])
+    folder.arrange(["c1", "c2"])
+    assert [r.cell for r in folder.records.read()] == ["c1", "c2", "average"]
+    assert [(s.cell, s.index) for s in folder.samples.read()] == [("c1", 0), ("c1", 1), ("c1", 2), ("c2", 0)]
+    assert not other.records.path.exists()
+    assert not other.samples.path.exists()
+
+
+def test_arrange_takes_a_numbered_prompt_once_and_the_last(folder):
+    again = RunFolder(folder.path, 1)
+    folder.samples.append([numbered("c1", 0), sample(), sample()])
+    again.samples.append([numbered("c1", 0, rank=1)])
+    folder.arrange(["c1"])
+    assert [(s.index, s.prediction) for s in folder.samples.read()] == [(0, "1"), (None, "p")]
+
+
+def test_arrange_ignores_a_line_that_was_cut_off(folder):
+    other = RunFolder(folder.path, 1)
+    other.samples.append([numbered("c1", 0), numbered("c1", 1)])
+    other.samples.path.write_text(other.samples.path.read_text()[:-20])
+    folder.arrange(["c1"])
+    assert [s.index for s in folder.samples.read()] == [0]
+
+
+def test_keep_groups_keeps_the_samples_of_named_cells(folder):
+    folder.records.append([record("c1", group="g1"), record("c2", group="g2")])
+    folder.samples.append([sample("c1"), sample("c2"), sample("c3")])
+    folder.keep_groups({"g2"}, ["c1", "c2"])
+    assert [r.cell for r in folder.records.read()] == ["c2"]
+    assert [s.cell for s in folder.samples.read()] == ["c1", "c2"]

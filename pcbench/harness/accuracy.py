@@ -62,7 +62,8 @@ class AccuracyGroup(Group):
         except (ConfigError, DataMissing) as error:
             # of the task: no cell of the group can go on
             for lane in self.lanes:
-                lane.end("data_missing" if isinstance(error, DataMissing) else "unsupported", str(error))
+                if lane.status == "ok":
+                    lane.end("data_missing" if isinstance(error, DataMissing) else "unsupported", str(error))
         return [self._outcome(lane) for lane in self.lanes]
 
     def _example(self, index: int) -> Example:
@@ -75,7 +76,7 @@ class AccuracyGroup(Group):
             if lane.status != "ok":
                 continue
             self.say(f"{cell.name}: prompt {index + 1} of {cell.prompts}")
-            if (sample := self._known(lane, example)) is not None:
+            if (sample := self._known_sample(lane, example)) is not None:
                 lane.samples.append(sample)
                 continue
             self._guarded(lane, lambda lane=lane: self._pass(lane, example))  # type: ignore[misc]
@@ -85,7 +86,7 @@ class AccuracyGroup(Group):
             lane.samples[-1].index = index
             self.keep(lane.samples[-1])
 
-    def _known(self, lane: Lane, example: Example) -> Sample | None:
+    def _known_sample(self, lane: Lane, example: Example) -> Sample | None:
         task = load_task(lane.prepared.cell.task, "task")
         sample = self.known.get((lane.prepared.cell.key, example.sha256))
         by = f"{lane.prepared.cell.task}@{task.version}", task.scorer_id if self.runner.spec.trained else None
@@ -124,6 +125,7 @@ class AccuracySession(ModelSession):
         if ranks.rank():
             return Measured([], [])
         outcomes = [joined(parts) for parts in zip(*shares, strict=True)]
+        self._drop_others(cells, outcomes)
         notes: list[str] = []
         records = summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, notes.append)
         traces = {p.cell.key: o.trace for p, o in zip(cells, outcomes, strict=True) if o.trace}
@@ -132,8 +134,16 @@ class AccuracySession(ModelSession):
     def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
         """Every cell with this status; its finished samples stay for --resume."""
         outcomes = [Outcome(status=status, reason=reason)] * len(cells)
-        notes: list[str] = []
-        return Measured(summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, notes.append), [])
+        return Measured(summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, [].append), [])
+
+    def _drop_others(self, cells: list[Prepared], outcomes: list[Outcome]) -> None:
+        """Samples of prompts that finished cells no longer have, as when a task's file has changed."""
+        ended = [(p.cell.key, o) for p, o in zip(cells, outcomes, strict=True) if o.status == "ok"]
+        done = {key: {s.prompt_sha256 for s in outcome.samples} for key, outcome in ended}
+        others = {key for key in self.known or () if key[0] in done and key[1] not in done[key[0]]}
+        if others:
+            samples = RunFolder(self.path).samples
+            samples.replace([s for s in samples.read() if (s.cell, s.prompt_sha256) not in others])
 
     def _outcomes(self, cells: list[Prepared], say: Callable[[str], None]) -> list[Outcome]:
         folder = RunFolder(self.path, ranks.rank())

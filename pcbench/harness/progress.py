@@ -7,7 +7,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-__all__ = ["Progress"]
+from pcbench.statistics import Difference
+from pcbench.types import Record
+
+__all__ = ["Progress", "describe"]
 
 
 class Progress:
@@ -55,3 +58,33 @@ class Progress:
     def say(self, text: str) -> None:
         """A line that stays."""
         self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def describe(record: Record) -> str:
+    """One line a person reads when a cell is finished."""
+    tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
+    head = f"{record.method}/{record.backend} @ {record.workload}{tokens}"
+    if record.status != "ok":
+        return f"{head}: {record.status}: {record.reason}"
+    parts = []
+    if record.ms_p50 is not None:
+        parts.append(f"{record.ms_p50:.4f} ms" if record.op else f"{record.ms_p50 / 1e3:.2f} s")
+    if record.speedup_vs_baseline is not None:
+        parts.append(f"{record.speedup_vs_baseline:.2f}x {record.baseline}")
+    if record.speedup_vs_full is not None:
+        parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
+    if record.speedup_vs_reference is not None:
+        parts.append(f"{record.speedup_vs_reference:.2f}x reference")
+    if record.chunks_that_fit is not None:
+        parts.append(f"{record.chunks_that_fit} chunks fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    elif record.longest_context_tokens is not None:
+        parts.append(f"{record.longest_context_tokens} tokens fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
+    if record.fit_ratio is not None:
+        parts.append(f"{record.fit_ratio:.2f}x without token eviction")
+    if record.score is not None:
+        parts.append(f"{record.score_name} {record.score * 100:.4g} % of {record.n_samples} ({record.scorer})")
+    if record.score_vs_full is not None:
+        low, high, p = record.score_vs_full_ci_low, record.score_vs_full_ci_high, record.score_vs_full_p
+        words = Difference(record.score_vs_full, low, high, p).words()
+        parts.append(f"{record.score_vs_full * 100:+.1f} against full attention: {words}")
+    return f"{head}: {', '.join(parts) or 'ok'}"

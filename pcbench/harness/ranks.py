@@ -15,8 +15,9 @@ import torch
 import torch.distributed as dist
 
 from pcbench.errors import PcbenchError, RankLost
+from pcbench.types import Record
 
-__all__ = ["from_first", "gather", "joined", "rank", "ranks", "share"]
+__all__ = ["from_first", "gather", "joined", "rank", "ranks", "share", "warn_of_neighbours"]
 
 T = TypeVar("T")
 
@@ -38,6 +39,14 @@ def ranks() -> int:
 def share(items: Sequence[T]) -> list[T]:
     """This rank's part: every `ranks()`-th item from the rank-th on. Together the parts are all items, each once."""
     return list(items[rank() :: ranks()])
+
+
+def warn_of_neighbours(records: Sequence[Record]) -> None:
+    """Says of times taken on a CPU that other ranks were computing there."""
+    others = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
+    for record in records:
+        if others and record.device == "cpu" and record.ms_p50 is not None:
+            record.warnings.append(f"timed beside {others} other ranks on this CPU")
 
 
 @contextmanager

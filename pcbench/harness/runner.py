@@ -18,13 +18,12 @@ from pcbench.harness.accuracy_summary import average_records
 from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.kernels import PreparedKernel, prepare_kernels
-from pcbench.harness.progress import Progress
+from pcbench.harness.progress import Progress, describe
 from pcbench.harness.session import KernelSession, ModelSession, Session, measure_group
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
 from pcbench.records import RunFolder, append_whole
-from pcbench.statistics import Difference
 from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
 from pcbench.tasks.files import set_data_dir
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
@@ -179,6 +178,7 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
         for cells in groups:
             group = (session, cells, _repro(planned, cells[0]), progress.working)
             result = measure_in_child(*group, planned.suite.settings.timeout_s) if isolate else measure_group(*group)
+            ranks.warn_of_neighbours(result.records)
             folder.samples.append(result.samples)
             folder.records.append(result.records)
             if ranks.rank() == 0:
@@ -206,36 +206,6 @@ def _finish(planned: Planned, folder: RunFolder, say: Callable[[str], None]) -> 
         for record in averages:
             say(describe(record))
     folder.write_csv()
-
-
-def describe(record: Record) -> str:
-    """One line a person reads when a cell is finished."""
-    tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
-    head = f"{record.method}/{record.backend} @ {record.workload}{tokens}"
-    if record.status != "ok":
-        return f"{head}: {record.status}: {record.reason}"
-    parts = []
-    if record.ms_p50 is not None:
-        parts.append(f"{record.ms_p50:.4f} ms" if record.op else f"{record.ms_p50 / 1e3:.2f} s")
-    if record.speedup_vs_baseline is not None:
-        parts.append(f"{record.speedup_vs_baseline:.2f}x {record.baseline}")
-    if record.speedup_vs_full is not None:
-        parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
-    if record.speedup_vs_reference is not None:
-        parts.append(f"{record.speedup_vs_reference:.2f}x reference")
-    if record.chunks_that_fit is not None:
-        parts.append(f"{record.chunks_that_fit} chunks fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
-    elif record.longest_context_tokens is not None:
-        parts.append(f"{record.longest_context_tokens} tokens fit in {(record.budget_bytes or 0) / 2**20:.0f} MiB")
-    if record.fit_ratio is not None:
-        parts.append(f"{record.fit_ratio:.2f}x without token eviction")
-    if record.score is not None:
-        parts.append(f"{record.score_name} {record.score * 100:.4g} % of {record.n_samples} ({record.scorer})")
-    if record.score_vs_full is not None:
-        low, high, p = record.score_vs_full_ci_low, record.score_vs_full_ci_high, record.score_vs_full_p
-        words = Difference(record.score_vs_full, low, high, p).words()
-        parts.append(f"{record.score_vs_full * 100:+.1f} against full attention: {words}")
-    return f"{head}: {', '.join(parts) or 'ok'}"
 
 
 def _session(planned: Planned, folder: RunFolder) -> Session:

@@ -7,7 +7,8 @@ from harness_suite import ACCURACY
 
 from pcbench.harness import accuracy_summary
 from pcbench.harness.accuracy_summary import Outcome, average_records, joined, summarise_accuracy
-from pcbench.harness.runner import Options, describe, plan
+from pcbench.harness.progress import describe
+from pcbench.harness.runner import Options, plan
 from pcbench.statistics import average_difference, paired_difference, score_interval, wilson_interval
 from pcbench.tasks.published import Published
 from pcbench.types import Sample

@@ -87,6 +87,9 @@ def test_groups_of_other_suites_are_whole_on_one_rank(command, tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert [(r.cell, r.status) for r in folder.records.read()] == [(c, "ok") for c in folder.manifest["cells"]]
     assert [s.cell for s in folder.samples.read()] == folder.manifest["cells"]
+    for record in folder.records.read():
+        timed = record.ms_p50 is not None
+        assert ("timed beside 1 other ranks on this CPU" in record.warnings) == timed
 
 
 def test_an_error_of_the_plan_is_said_once(command, tmp_path):

@@ -4,7 +4,8 @@ import pytest
 
 from pcbench.errors import ConfigError
 from pcbench.harness.estimate import estimates
-from pcbench.harness.runner import Options, describe, plan, run
+from pcbench.harness.progress import describe
+from pcbench.harness.runner import Options, plan, run
 from pcbench.measure.ceilings import Ceilings
 from pcbench.suites import load_suite
 
