@@ -73,20 +73,21 @@ def direct(results: Results, measure: Measure) -> list[Tradeoff]:
 def averaged(results: Results, measure: Measure) -> Tradeoff | None:
     """Mean change over the workloads and lengths that all methods share, against the gain where it is longest.
 
-    Accuracy and gain may come from different suites and runs. None where all cells that have a gain have a change of
-    accuracy of their own and there is but one workload and length.
+    Accuracy and gain may come from different suites and runs; runs of the same cells stay apart. None where the one
+    workload and length that has a change is also that of the gain.
     """
-    changes = _by_method(results, lambda e: None if (c := score_change(results, e)) is None else c.points)
-    gains = _by_method(results, lambda e: measure.of(results, e))
-    both = [key for key in changes if key in gains]
-    scored = _shared(changes[key] for key in both)
-    gained = _shared(gains[key] for key in both)
-    if not scored or not gained or scored == gained[-1:]:
+    key = _key(results)
+    changes = _by_method(results, key, lambda e: None if (c := score_change(results, e)) is None else c.points)
+    gains = _by_method(results, key, lambda e: measure.of(results, e))
+    both = [method for method in changes if method in gains]
+    scored = _shared(changes[method] for method in both)
+    gained = _shared(gains[method] for method in both)
+    longest = max(gained, key=lambda place: place[1], default=None)
+    if not scored or longest is None or scored == [longest]:
         return None
-    longest = max(gained, key=lambda place: place[1])
-    series = {_method(e): e.series for e in reversed(results.methods)}
+    series = {key(e): e.series for e in reversed(results.methods)}
     choices = [
-        Choice(series[key], mean_change([changes[key][place] for place in scored]), gains[key][longest]) for key in both
+        Choice(series[one], mean_change([changes[one][place] for place in scored]), gains[one][longest]) for one in both
     ]
     title = f"mean change over {len(scored)} workloads and lengths, gain at {_title(*longest)}"
     return Tradeoff(title, measure, choices, (), longest[1])
@@ -109,20 +110,29 @@ def _methods(results: Results) -> list[Entry]:
     return [e for e in results.methods if e.record.backend != "reference" or e.record.method not in compiled]
 
 
-def _by_method(results: Results, value: Callable[[Entry], Estimate | None]) -> dict[str, dict[Place, Estimate]]:
+def _by_method(
+    results: Results, key: Callable[[Entry], str], value: Callable[[Entry], Estimate | None]
+) -> dict[str, dict[Place, Estimate]]:
     found: dict[str, dict[Place, Estimate]] = {}
     for entry in _methods(results):
         estimate = None if entry.average else value(entry)
         if estimate is not None:
             place = (entry.record.workload, entry.record.context_tokens or 0)
-            found.setdefault(_method(entry), {}).setdefault(place, estimate)
+            found.setdefault(key(entry), {})[place] = estimate
     return found
 
 
-def _method(entry: Entry) -> str:
-    """The same in every suite and run."""
-    r = entry.record
-    return json.dumps([r.model, r.method, r.method_config, r.backend, r.device, r.dtype], sort_keys=True)
+def _key(results: Results) -> Callable[[Entry], str]:
+    """Names a method alike in every suite and run, but for runs that hold the same cells."""
+    cells = [record.cell for run in results.runs for record in run.records]
+    apart = len(set(cells)) < len(cells)
+
+    def key(entry: Entry) -> str:
+        r = entry.record
+        parts = [r.model, r.method, r.method_config, r.backend, r.device, r.dtype, entry.run if apart else None]
+        return json.dumps(parts, sort_keys=True)
+
+    return key
 
 
 def _shared(found: Iterable[dict[Place, Estimate]]) -> list[Place]:

@@ -308,9 +308,12 @@ def test_runs_say_what_differs_between_their_machines(tmp_path):
     assert page.tables["What differs between the runs"] == [{"": "environment.cpu", "one": "one", "two": "two"}]
 
 
-def test_runs_compare_no_scores_of_different_scorers(tmp_path):
-    folders = [write_run(tmp_path / run, [record(run=run, scorer=f"needle@{run}")]) for run in ("1", "2")]
-    assert "By score (×100)" not in read_page(build(folders, tmp_path / "both.html")).tables
+@pytest.mark.parametrize("name", ["scorer", "task"])
+def test_runs_compare_no_scores_of_different_scorers_or_tasks(tmp_path, name):
+    folders = [write_run(tmp_path / run, [record(run=run, **{name: f"needle@{run}"})]) for run in ("1", "2")]
+    tables = read_page(build(folders, tmp_path / "both.html")).tables
+    assert "By score (×100)" not in tables
+    assert "By p50 (ms)" in tables
 
 
 def test_provenance_lists_packages_apart(report):

@@ -77,3 +77,8 @@ def test_averaged_counts_no_average_twice(results):
 
 def test_averaged_is_none_where_one_cell_holds_both(results):
     assert averaged(results([stock(), record()]), PEAK) is None
+
+
+def test_averaged_keeps_runs_of_the_same_cells_apart(results):
+    found = averaged(results(suite_records(run="a"), suite_records(run="b")), PEAK)
+    assert [c.series.label for c in found.choices] == ["parallel_comp/cpu · a", "parallel_comp/cpu · b"]

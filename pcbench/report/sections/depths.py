@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from pcbench.report.page import MAX_PANELS, MAX_SERIES, Block, Picture
+from pcbench.report.page import Block, Picture
 from pcbench.report.plots import heat
 from pcbench.report.prompts import DEPTHS, Depth
 from pcbench.report.results import Entry, Results
@@ -13,6 +13,7 @@ __all__ = ["depths"]
 
 ROWS = [f"{100 * i // DEPTHS}–{100 * (i + 1) // DEPTHS} %" for i in range(DEPTHS)]
 Line = tuple[str, str]
+MAPS = 6
 
 
 def depths(results: Results) -> list[Block]:
@@ -25,14 +26,13 @@ def depths(results: Results) -> list[Block]:
         lines.setdefault((entry.panel, entry.series.label), []).append(entry)
     maps = [
         _picture(f"{name}-{i}", said, line, entries, counted, share)
+        for i, (line, entries) in enumerate(lines.items())
         for name, said, share in (("depth", "score", _score), ("depthkept", "needle's chunk kept", _kept))
-        for i, (line, entries) in enumerate(list(lines.items())[:MAX_SERIES])
-        if any(share(depth) is not None for e in entries for depth in counted[e])
+        if i < MAPS and any(share(depth) is not None for e in entries for depth in counted[e])
     ]
     notes = ["Mean × 100 of the prompts whose needle begins in that part of the context; the table says of how many."]
-    left_out = len(lines) > MAX_SERIES or len(maps) > MAX_PANELS
-    notes += [f"At most {MAX_PANELS} maps are drawn; the table holds all."] * left_out
-    return [Block("Needles by length and depth", maps[:MAX_PANELS], [], notes, [_table(lines, counted)])]
+    notes += [f"At most {MAPS} maps are drawn; the table holds all."] * (len(lines) > MAPS or len(maps) > MAPS)
+    return [Block("Needles by length and depth", maps[:MAPS], [], notes, [_table(lines, counted)])]
 
 
 def _of(results: Results, entry: Entry) -> list[Depth] | None:

@@ -48,9 +48,7 @@ def memory(results: Results) -> Section | None:
 
 def _peak(shown: list[Entry]) -> Block | None:
     placed = [e for e in shown if e.record.peak_bytes is not None]
-    return _sizes(
-        "peak", placed, lambda e: e.record.peak_bytes, lambda e: _mib(e.record.peak_bytes), "peak, MiB", "Peak"
-    )
+    return _sizes("peak", placed, lambda e: e.record.peak_bytes, _say_peak, "peak, MiB", "Peak")
 
 
 def _say_peak(entry: Entry) -> str:

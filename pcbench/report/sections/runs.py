@@ -73,8 +73,8 @@ def _table(results: Results, measure: Measure, shared: Sequence[dict[str, Entry]
     ranked = []
     for found in shared:
         values = {run: value for run, e in found.items() if (value := measure.of(e)) is not None}
-        scorers = {e.record.scorer for e in found.values()} if measure.share else {None}
-        if len(values) < 2 or len(scorers) > 1:
+        scored = {(e.record.scorer, e.record.task) for e in found.values()}
+        if len(values) < 2 or (measure.share and len(scored) > 1):
             continue
         change = _change(list(values.values()), measure)
         ranked.append((measure.sign * change, _row(results, measure, found, change)))
