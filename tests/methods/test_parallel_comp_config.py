@@ -220,4 +220,4 @@ def test_every_option_of_the_released_runner_is_in_the_table():
 
 def test_every_key_of_the_config_is_in_the_table_or_ours():
     used = {key for switch in switches() for key in switch.config or {}}
-    assert set(Config.model_fields) == used
+    assert set(Config.model_fields) - used == {"ranks"}
