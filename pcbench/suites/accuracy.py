@@ -68,25 +68,26 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
     file = validate(AccuracyFile, source.document, source.where)
     merged = Merge(source, AccuracySettings, (), file.cell, model)
     settings = validate(AccuracySettings, merged.settings, f"{source.where}: suite")
-    for name in settings.average or ():
-        _task(source.where, "average", settings.benchmark, name)
-    workloads: list[Workload] = []
-    for name in settings.tasks:
-        task = _task(source.where, "tasks", settings.benchmark, name)
-        if any(task == w.task for w in workloads):
-            raise ConfigError(f"{source.where}: suite.tasks: every task once, got {name} twice; remove one")
-        short = task.removeprefix(f"{settings.benchmark}/")
-        workloads.append(
-            Workload(name=short, task=task, timed=False, prompts=settings.prompts, new_tokens=settings.new_tokens)
-        )
+    tasks = _named(source.where, "tasks", settings.benchmark, settings.tasks)
+    average = settings.average and _named(source.where, "average", settings.benchmark, settings.average)
+    settings = settings.model_copy(update={"average": average and list(average)})
+    workloads = [
+        Workload(name=name, task=task, timed=False, prompts=settings.prompts, new_tokens=settings.new_tokens)
+        for name, task in tasks.items()
+    ]
     cells = merged.checked_cells(methods)
     return Suite(source.name, source.where, settings, workloads, cells, source.data_dir).checked()
 
 
-def _task(where: str, key: str, benchmark: str, name: str) -> str:
-    """The id of a task that may be named without its benchmark."""
-    for task in (f"{benchmark}/{name}", name):
-        if task in task_tables():
-            return task
-    names = [task.removeprefix(f"{benchmark}/") for task in task_tables()]
-    raise unknown_name(f"{where}: suite.{key}", "task", name, names)
+def _named(where: str, key: str, benchmark: str, names: Sequence[str]) -> dict[str, str]:
+    """Short name → task, of tasks that may be named with or without their benchmark."""
+    found: dict[str, str] = {}
+    for name in names:
+        task = next((task for task in (f"{benchmark}/{name}", name) if task in task_tables()), None)
+        if task is None:
+            known = [task.removeprefix(f"{benchmark}/") for task in task_tables()]
+            raise unknown_name(f"{where}: suite.{key}", "task", name, known)
+        if task in found.values():
+            raise ConfigError(f"{where}: suite.{key}: every task once, got {name} twice; remove one")
+        found[task.removeprefix(f"{benchmark}/")] = task
+    return found

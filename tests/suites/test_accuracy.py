@@ -48,6 +48,11 @@ def test_tasks_are_untimed_workloads_with_short_names(suite_file):
     ]
 
 
+def test_averaged_tasks_have_the_names_of_their_workloads(suite_file):
+    named = ["suite.average=[longbench/qasper, lcc]"]
+    assert load_suite(suite_file, "cpu", sets=named).settings.average == ["qasper", "lcc"]
+
+
 def test_a_preset_chooses_tasks_and_set_changes_them_last(suite_file):
     small = load_suite(suite_file, "rocm", preset="small")
     assert [(w.name, w.prompts, w.new_tokens) for w in small.workloads] == [("lcc", 2, 5)]
