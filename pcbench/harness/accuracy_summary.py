@@ -7,11 +7,11 @@ from typing import Any
 from pcbench.harness.cells import Prepared
 from pcbench.harness.summary import add_parity, add_scores
 from pcbench.statistics import MIN_PAIRS, Difference, average_difference, mean_intervals, paired_difference
-from pcbench.tasks import load_task, size
+from pcbench.tasks import bucket, load_task, size
 from pcbench.tasks.published import RunFacts, published_score
 from pcbench.types import ModelSpec, Record, Sample, Status
 
-__all__ = ["Outcome", "average_records", "joined", "summarise_accuracy"]
+__all__ = ["Outcome", "average_records", "joined", "records_by_words", "summarise_accuracy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,3 +208,48 @@ def _average(
         n_samples=sum(map(len, scores.values())),
         **shared,
     )
+
+
+def records_by_words(
+    cells: Sequence[Prepared],
+    records: Mapping[str, Record],
+    samples: Sequence[Sample],
+    spec: ModelSpec,
+    shared: dict[str, Any],
+    repro: str,
+) -> list[Record]:
+    """The scores of every cell by the length of its records, in LongBench-E's buckets.
+
+    Args:
+        cells: of the whole suite.
+        records: by cell; those without a score have no buckets.
+        samples: of all cells; a task whose records have no length has no buckets.
+        spec: the model.
+        shared, repro: as in `summarise_accuracy`.
+    """
+    buckets: dict[tuple[str, str], list[Sample]] = {}
+    for sample in samples:
+        if sample.words is not None:
+            buckets.setdefault((sample.cell, bucket(sample.words)), []).append(sample)
+    scored = [p for p in cells if p.cell.key in records and records[p.cell.key].score is not None]
+    stock = {p.cell.group: p.cell.key for p in reversed(scored) if p.cell.backend == "torch"}
+    found = []
+    for prepared in scored:
+        cell, whole = prepared.cell, records[prepared.cell.key]
+        for (key, name), taken in sorted(buckets.items()):
+            if key != cell.key:
+                continue
+            record = Record.of(
+                replace(cell, workload=f"{cell.workload}, {name} words"),
+                task=whole.task,
+                prompts=whole.prompts,
+                repro_command=repro,
+                **shared,
+            )
+            add_scores(record, taken, load_task(cell.task, "task"), spec)
+            full = stock.get(cell.group, cell.key)
+            if full != cell.key:
+                pairs = _pairs(taken, buckets.get((full, name), []))
+                _add_difference(record, paired_difference(*pairs) if pairs[0] else None)
+            found.append(record)
+    return found

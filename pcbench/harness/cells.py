@@ -24,6 +24,7 @@ class Effort:
         warmup_up_to: untimed passes at most.
         flush_caches: before every timed pass.
         budget_bytes: for what `harness.fit` asks; None does not ask.
+        device_map: of the model's weights; None puts them on one device.
     """
 
     repeats: int = 1
@@ -31,6 +32,7 @@ class Effort:
     warmup_up_to: int = 1
     flush_caches: bool = False
     budget_bytes: int | None = None
+    device_map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
 def _effort(suite: Suite, prompts: int) -> Effort:
     settings = suite.settings
     if isinstance(settings, AccuracySettings):
-        return Effort()
+        return Effort(device_map=settings.device_map)
     return Effort(
         repeats=min(settings.repeats, prompts),
         relative_error=settings.relative_error,

@@ -152,6 +152,7 @@ class Group:
             prefill_ms=elapsed.ms if cell.timed else None,
             tokens=prompt.context_tokens - prompt.new_tokens,
             tokens_before=example.tokens_before,
+            words=example.words,
             finish="end" if answered.ended else "length",
             key_depth=key_depth(example),
             chunks=None if spans is None else len(spans),

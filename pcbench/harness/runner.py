@@ -14,7 +14,7 @@ from pcbench import ops
 from pcbench.errors import ConfigError, DataMissing, DiskFull, Interrupted, RankLost
 from pcbench.harness import followers, ranks
 from pcbench.harness.accuracy import AccuracySession
-from pcbench.harness.accuracy_summary import average_records
+from pcbench.harness.accuracy_summary import average_records, records_by_words
 from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.kernels import PreparedKernel, prepare_kernels
@@ -195,17 +195,28 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
 
 
 def _finish(planned: Planned, folder: RunFolder, say: Callable[[str], None]) -> None:
-    """One file of records and one of samples, in the suite's order, and the averages over datasets."""
+    """One file of records and one of samples, in the suite's order, and scores of parts and averages."""
     folder.arrange([prepared.cell.key for prepared in planned.cells])
-    averaged = planned.accuracy.average if planned.accuracy else None
-    if averaged:
-        records = {record.cell: record for record in folder.records.read()}
-        samples, shared = folder.samples.read(), _shared(planned, folder)
-        averages = average_records(planned.cells, records, samples, averaged, shared, planned.options.command(), say)
-        folder.records.append(averages)
-        for record in averages:
-            say(describe(record))
+    derived = _derived(planned, folder, say)
+    folder.records.append(derived)
+    for record in derived:
+        say(describe(record))
     folder.write_csv()
+
+
+def _derived(planned: Planned, folder: RunFolder, say: Callable[[str], None]) -> list[Record]:
+    """Scores by the length of records and averages over datasets, where the suite wants them."""
+    settings, spec = planned.accuracy, planned.spec
+    if settings is None or spec is None or not (settings.by_words or settings.average):
+        return []
+    records = {record.cell: record for record in folder.records.read()}
+    samples, shared, command = folder.samples.read(), _shared(planned, folder), planned.options.command()
+    found = []
+    if settings.by_words:
+        found += records_by_words(planned.cells, records, samples, spec, shared, command)
+    if settings.average:
+        found += average_records(planned.cells, records, samples, settings.average, shared, command, say)
+    return found
 
 
 def _session(planned: Planned, folder: RunFolder) -> Session:

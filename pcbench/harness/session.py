@@ -82,7 +82,9 @@ class ModelSession:
         cell = prepared.cell
         if self.loaded is None:
             reference = ops.backend("reference")
-            self.loaded = load_runner(cell.model, torch_device(cell.device), getattr(torch, cell.dtype), reference)
+            where, dtype = torch_device(cell.device), getattr(torch, cell.dtype)
+            device_map = prepared.effort.device_map
+            self.loaded = load_runner(cell.model, where, dtype, reference, device_map=device_map)
         return self.loaded
 
 

@@ -24,6 +24,8 @@ class AccuracySettings(Table):
         benchmark: whose names `tasks` are: with longbench, `qasper` is the task longbench/qasper.
         tasks: what is answered.
         average: whose plain mean is recorded too, over those of `tasks` that ran.
+        by_words: every task's score is recorded by the length of its records too, in LongBench-E's buckets.
+        device_map: "auto" spreads a model that is larger than one GPU over all of them.
         prompts: of every task; None takes all records of a task that has records.
         new_tokens: of an answer at most; None takes the task's own limit.
         timeout_s: of a group; needs --isolate.
@@ -36,6 +38,8 @@ class AccuracySettings(Table):
     tasks: Names
     benchmark: str = ""
     average: Names | None = None
+    by_words: bool = False
+    device_map: Literal["auto"] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     prompts: Count | None = None
     new_tokens: Count | None = None

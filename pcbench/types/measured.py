@@ -206,6 +206,7 @@ class Sample:
     index: int | None = None  # of the prompt in its cell, in accuracy suites
     tokens: int | None = None  # of the prompt as it was read
     tokens_before: int | None = None  # of the prompt before its middle was cut out
+    words: int | None = None  # of the record as its authors count them
     finish: Literal["end", "length"] | None = None  # what ended the answer
     key_depth: float | None = None  # where the needle begins, as a share of the context
     chunks: int | None = None

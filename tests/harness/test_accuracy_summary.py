@@ -6,7 +6,7 @@ import pytest
 from harness_suite import ACCURACY
 
 from pcbench.harness import accuracy_summary
-from pcbench.harness.accuracy_summary import Outcome, average_records, joined, summarise_accuracy
+from pcbench.harness.accuracy_summary import Outcome, average_records, joined, records_by_words, summarise_accuracy
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan
 from pcbench.statistics import average_difference, paired_difference, score_interval, wilson_interval
@@ -129,6 +129,33 @@ def test_an_average_needs_two_datasets(planned):
     assert full.backend == "torch"
     assert averages(planned, [FULL, OURS, None, None]) == []
     assert averages(planned, [FULL, OURS, FULL, OURS], ("passkey",)) == []
+
+
+def test_scores_by_words_are_of_longbench_es_buckets_and_subtracted_in_pairs(planned):
+    words = [0, 3999, 4000, 7999, 8000, 20000, 1]
+    cells = planned.cells[:2]
+    samples = [
+        sample(p.cell, i, x, words=n)
+        for p, scores in zip(cells, (FULL, OURS), strict=True)
+        for i, (x, n) in enumerate(zip(scores, words, strict=True))
+    ]
+    whole = {r.cell: r for r in summarised(planned, cells, [outcome(p, FULL) for p in cells])}
+    found = records_by_words(cells, whole, samples, planned.spec, {"run": "r"}, "again")
+    name = cells[0].cell.workload
+    assert [r.workload for r in found] == [f"{name}, {b} words" for b in ("0-4k", "4-8k", "8k+")] * 2
+    assert [r.n_samples for r in found] == [3, 2, 2] * 2
+    ours = found[3]
+    taken = [i for i, n in enumerate(words) if n < 4000]
+    assert ours.score == pytest.approx(sum(OURS[i] for i in taken) / 3)
+    assert ours.score_vs_full == pytest.approx(sum(OURS[i] - FULL[i] for i in taken) / 3)
+    assert found[0].score_vs_full is None
+    assert len({r.cell for r in found} | {*whole}) == 8
+
+
+def test_records_without_a_length_have_no_buckets(planned):
+    cells = planned.cells[:1]
+    whole = {cells[0].cell.key: summarised(planned, cells, [outcome(cells[0], FULL)])[0]}
+    assert records_by_words(cells, whole, outcome(cells[0], FULL).samples, planned.spec, {}, "again") == []
 
 
 def test_few_prompts_leave_an_average_without_interval(planned):
