@@ -5,7 +5,6 @@ import resource
 import signal
 import subprocess
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from pcbench.errors import ConfigError, RankLost
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer
-from pcbench.types import Cost, Prompt
+from pcbench.types import Cost, Prompt, no_stages
 
 FAMILIES = ("llama", "qwen2", "mistral", "gemma")
 
@@ -52,10 +51,6 @@ def make_prompt(prefix=3, context=40, query=7, new_tokens=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randint(0, 300, (n,), generator=generator) for n in (prefix, context, query)]
     return Prompt(*parts, new_tokens=new_tokens)
-
-
-def no_stages(_name):
-    return nullcontext()
 
 
 @torch.inference_mode()

@@ -1,6 +1,5 @@
 """`pcbench.answer`: one question to one long text, by any method."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import HFTokenizer
 from pcbench.registry import METHODS, load
-from pcbench.types import DeviceKind, Prompt
+from pcbench.types import DeviceKind, Prompt, no_stages
 
 __all__ = ["Answer", "answer"]
 
@@ -80,7 +79,7 @@ def answer(
     prompt = Prompt(*(torch.tensor(x, dtype=torch.int64, device=model.device) for x in ids), new_tokens=new_tokens)
     with torch.inference_mode():
         made = kind(settings, runner)
-        prefilled, ms = timed(lambda: made.prefill(prompt, lambda _: nullcontext()), model.device)
+        prefilled, ms = timed(lambda: made.prefill(prompt, no_stages), model.device)
         answered = decode(made, prefilled, new_tokens, spec.eos_ids, model.device)
     kept = prefilled.kept_chunks
     return Answer(

@@ -6,7 +6,6 @@ lengths of the method; their contents are never written.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from transformers import DynamicCache
 from pcbench.harness.prompts import device_prompt
 from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Prompt
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Prompt, Stages, no_stages
 
 __all__ = ["Fit", "StoreRunner", "fit", "largest"]
 
@@ -54,7 +53,15 @@ class StoreRunner:
         """[V, 1]."""
         return self.head
 
-    def forward(self, ids: Tensor, positions: Tensor, lengths: Tensor, store: KVStore, plan: AttentionPlan) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        lengths: Tensor,
+        store: KVStore,
+        plan: AttentionPlan,
+        stages: Stages = no_stages,
+    ) -> Tensor:
         """Hidden rows [M, T, 1] of zeros; the store has been allocated before."""
         return self.head.new_zeros(*ids.shape, 1)
 
@@ -88,7 +95,7 @@ def fit(prepared: Any, runner: HFRunner, example: Example, chunk_tokens: int | N
         longer = Prompt(prefix=prompt.prefix, context=context, query=prompt.query, new_tokens=prompt.new_tokens)
         changes = {"keep": units, "chunk_tokens": unit} if keeps else {}
         method = prepared.method(prepared.config.model_copy(update=changes), stores)
-        bytes_held: int = method.prefill(longer, lambda _: nullcontext()).kv_bytes
+        bytes_held: int = method.prefill(longer, no_stages).kv_bytes
         return bytes_held
 
     units = largest(held_bytes, budget_bytes)

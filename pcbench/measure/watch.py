@@ -13,7 +13,7 @@ from pcbench import reference
 from pcbench.measure.cases import CHANGED, compare, run
 from pcbench.measure.parity import Comparison, worst
 from pcbench.measure.sampling import sample_heads
-from pcbench.types import AttentionPlan, KVStore, Ops
+from pcbench.types import AttentionPlan, KVStore, Ops, Stages, no_stages
 
 __all__ = ["Watch", "WatchedRunner"]
 
@@ -128,7 +128,15 @@ class WatchedRunner:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runner, name)
 
-    def forward(self, ids: Tensor, positions: Tensor, lengths: Tensor, store: KVStore, plan: AttentionPlan) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        lengths: Tensor,
+        store: KVStore,
+        plan: AttentionPlan,
+        stages: Stages = no_stages,
+    ) -> Tensor:
         """The runner's forward with the layer known to the watch."""
 
         def told(layer: int, q: Tensor, k: Tensor, v: Tensor, store: KVStore, ops: Ops) -> Tensor:
@@ -138,5 +146,5 @@ class WatchedRunner:
             finally:
                 self.watch.layer = None
 
-        hidden: Tensor = self.runner.forward(ids, positions, lengths, store, told)
+        hidden: Tensor = self.runner.forward(ids, positions, lengths, store, told, stages)
         return hidden

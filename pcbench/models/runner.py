@@ -12,7 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from pcbench.errors import ConfigError
 from pcbench.models.cache import SlotCache
 from pcbench.reference import calibrated_attention
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Tokenizer
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Stages, Tokenizer, no_stages
 
 __all__ = ["HFRunner"]
 
@@ -94,12 +94,22 @@ class HFRunner:
         return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
 
     @torch.inference_mode()
-    def forward(self, ids: Tensor, positions: Tensor, lengths: Tensor, store: KVStore, plan: AttentionPlan) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        lengths: Tensor,
+        store: KVStore,
+        plan: AttentionPlan,
+        stages: Stages = no_stages,
+    ) -> Tensor:
         """[M, T] ids and positions, [M] int32 valid tokens → last hidden rows [M, T, E], final norm applied."""
         store.expect(lengths)
+        with stages("embed"):
+            embedded = self.model.get_input_embeddings()(ids)
         with self._attention(INTERFACE):
             output = self.model.base_model(
-                input_ids=ids,
+                inputs_embeds=embedded,
                 position_ids=positions,
                 past_key_values=store,
                 use_cache=True,

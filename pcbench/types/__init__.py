@@ -16,6 +16,7 @@ from pcbench.types.protocols import (
     Stages,
     Tokenizer,
     causal_flops,
+    no_stages,
 )
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "Tokenizer",
     "causal_flops",
     "digest",
+    "no_stages",
 ]

@@ -1,7 +1,7 @@
 """What methods, models and the harness know of each other."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,7 @@ __all__ = [
     "Stages",
     "Tokenizer",
     "causal_flops",
+    "no_stages",
 ]
 
 
@@ -114,6 +115,11 @@ class Stages(Protocol):
     """Names the parts of a prefill while it runs."""
 
     def __call__(self, name: str) -> AbstractContextManager[None]: ...
+
+
+def no_stages(name: str) -> AbstractContextManager[None]:
+    """Stages that nobody wants to know."""
+    return nullcontext()
 
 
 class Tokenizer(Protocol):
@@ -239,7 +245,13 @@ class ModelRunner(Protocol):
         ...
 
     def forward(
-        self, ids: "Tensor", positions: "Tensor", lengths: "Tensor", store: KVStore, plan: AttentionPlan
+        self,
+        ids: "Tensor",
+        positions: "Tensor",
+        lengths: "Tensor",
+        store: KVStore,
+        plan: AttentionPlan,
+        stages: Stages = no_stages,
     ) -> "Tensor":
         """[M, T] ids and positions, [M] valid tokens → last hidden rows [M, T, E], final norm applied."""
         ...

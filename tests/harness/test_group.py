@@ -113,7 +113,7 @@ def test_phases_of_memory_are_in_the_record(finished):
         if record.workload != "passkey":
             assert record.phase_bytes is None
             continue
-        stages = {"forward"} if record.method == "full" else {"chunks", "selection", "query"}
+        stages = {"forward"} if record.method == "full" else {"embed", "chunks", "selection", "query"}
         assert set(record.phase_bytes) == {*stages, "decode"}
         assert record.peak_bytes >= max(record.phase_bytes[stage] for stage in stages)
         assert record.reserved_bytes is None

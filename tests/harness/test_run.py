@@ -72,7 +72,7 @@ def test_chunks_and_kept_tokens_are_counted(finished):
     assert record.chunk_tokens <= 128
     assert record.kept_tokens > record.chunk_tokens
     assert record.kv_bytes == record.kv_bytes_predicted
-    assert set(record.stages_ms) == {"chunks", "selection", "query", "decode"}
+    assert set(record.stages_ms) == {"embed", "chunks", "selection", "query", "decode"}
 
 
 def test_every_prompt_of_a_repeat_is_new_and_the_same_for_all_cells(finished):

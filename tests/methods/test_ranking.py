@@ -102,7 +102,7 @@ def test_ties_do_not_depend_on_the_micro_batch(prefer, tie, kept, batch, backend
     for first in range(0, 6, batch):
         spans = layout.spans[first : first + batch]
         places |= {int(slot): first + m for m, slot in enumerate(ranking.free[: len(spans)])}
-        ranking.offer(ChunkBatch.of(prompt, spans, first, batch), torch.empty(0))
+        ranking.offer(ChunkBatch.of(prompt, spans, first, batch), torch.empty(0), no_stages)
     ids, slots = ranking.kept()
     assert ids.tolist() == kept
     assert [places[int(slot)] for slot in slots] == kept

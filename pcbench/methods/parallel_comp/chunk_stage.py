@@ -9,19 +9,19 @@ from pcbench.methods.parallel_comp.layout import Layout
 from pcbench.reference.bits import pack_bits
 from pcbench.reference.calibration import bias_in_chunks
 from pcbench.reference.packing import ChunkBatch
-from pcbench.types import KVStore, ModelRunner, ModelSpec, Ops
+from pcbench.types import KVStore, ModelRunner, ModelSpec, Ops, Stages
 
 __all__ = ["ChunkPlan", "prefill_chunks"]
 
 
 def prefill_chunks(
-    runner: ModelRunner, config: Config, layout: Layout, batch: ChunkBatch, store: KVStore, free: Tensor
+    runner: ModelRunner, config: Config, layout: Layout, batch: ChunkBatch, store: KVStore, free: Tensor, stages: Stages
 ) -> Tensor:
     """Hidden rows of a micro-batch; the context keys go into the first slots of `free`."""
     slots = free[: batch.ids.shape[0]]
-    plan = ChunkPlan(config, layout, runner.spec, batch, slots)
+    plan = ChunkPlan(config, layout, runner.spec, batch, slots, stages)
     store.begin(slots, 0 if plan.selects else batch.context_lengths)
-    return runner.forward(batch.ids, batch.positions, batch.lengths, store, plan)
+    return runner.forward(batch.ids, batch.positions, batch.lengths, store, plan, stages)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class ChunkPlan:
     spec: ModelSpec
     batch: ChunkBatch
     slots: Tensor  # [M']
+    stages: Stages
 
     @property
     def selects(self) -> bool:
@@ -67,7 +68,8 @@ class ChunkPlan:
         """[M', H, T] bool: context keys that rules evict."""
         batch = self.batch
         lengths = {"lengths": batch.lengths, "context_lengths": batch.context_lengths}
-        return bias_in_chunks(ops, rules, q, k, v, scale=self.spec.scale, query_rows=batch.query_rows, **lengths)
+        with self.stages("calibration"):
+            return bias_in_chunks(ops, rules, q, k, v, scale=self.spec.scale, query_rows=batch.query_rows, **lengths)
 
     def _select(
         self, layer: int, mass: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, store: KVStore, ops: Ops

@@ -1,7 +1,7 @@
 """The method: chunk stage, selection, query stage."""
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +14,7 @@ from pcbench.methods.parallel_comp.layout import Layout, lay_out, read_with_bos
 from pcbench.methods.parallel_comp.query_stage import extend, read_query
 from pcbench.methods.parallel_comp.ranking import Ranking, scored_tokens
 from pcbench.reference.packing import ChunkBatch
-from pcbench.types import KVStore, ModelRunner, Prefilled, Prompt, Stages
+from pcbench.types import KVStore, ModelRunner, Prefilled, Prompt, Stages, no_stages
 
 __all__ = ["ParallelComp"]
 
@@ -38,7 +38,7 @@ class ParallelComp:
         chunks = _read_chunks(runner, config, layout, prompt, stages)
         ids, slots, store = chunks.ids, chunks.slots, chunks.store
         with stages("query"):
-            state = read_query(runner, config, layout, prompt, store, (ids, slots), chunks.free)
+            state = read_query(runner, config, layout, prompt, store, (ids, slots), chunks.free, stages)
         stored = replace(runner.spec, kv_heads=layout.kv_heads)
         return Prefilled(
             logits=state.logits,
@@ -73,7 +73,7 @@ class ParallelComp:
             prompt = replace(work.prompt, **parts)
             layout = lay_out(prompt, work.config, made)
             with suppress(ranks.Settled):
-                _read_chunks(made, work.config, layout, prompt, lambda _: nullcontext())
+                _read_chunks(made, work.config, layout, prompt, no_stages)
 
     @staticmethod
     def dismiss() -> None:
@@ -126,7 +126,7 @@ def _prefill_own(
         spans = layout.spans[first : min(first + layout.batch, own.stop)]
         batch = ChunkBatch.of(prompt, spans, first, layout.batch, scored=scored)
         with stages("chunks"):
-            hidden = prefill_chunks(runner, config, layout, batch, store, ranking.free)
+            hidden = prefill_chunks(runner, config, layout, batch, store, ranking.free, stages)
         with stages("selection"):
-            ranking.offer(batch, hidden)
+            ranking.offer(batch, hidden, stages)
     return store, ranking

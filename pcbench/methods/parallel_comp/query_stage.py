@@ -10,7 +10,7 @@ from pcbench.methods.parallel_comp.config import Config, Rule
 from pcbench.methods.parallel_comp.layout import Layout
 from pcbench.reference.bits import pack_bits
 from pcbench.reference.calibration import bias_in_cache
-from pcbench.types import KVRows, KVStore, ModelRunner, ModelSpec, Ops, Prompt
+from pcbench.types import KVRows, KVStore, ModelRunner, ModelSpec, Ops, Prompt, Stages, no_stages
 
 __all__ = ["QueryPlan", "State", "extend", "read_query"]
 
@@ -24,6 +24,7 @@ class QueryPlan:
     slots: Tensor  # [1, K + 1], the last one is the query's own
     eviction: CacheEviction | None
     calibrate: bool
+    stages: Stages
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: KVStore, ops: Ops) -> Tensor:
         rows = store.rows(layer)
@@ -39,7 +40,9 @@ class QueryPlan:
         return out
 
     def _hide(self, layer: int, rules: list[Rule], q: Tensor, rows: KVRows, store: KVStore, ops: Ops) -> None:
-        if rules:
+        if not rules:
+            return
+        with self.stages("calibration"):
             biased = bias_in_cache(ops, rules, q, rows, self.slots, scale=self.spec.scale)
             store.evict(layer, self.slots[0], pack_bits(biased))
 
@@ -56,7 +59,7 @@ class State:
 
 def read_query(
     runner: ModelRunner, config: Config, layout: Layout, prompt: Prompt, store: KVStore, kept: tuple[Tensor, Tensor],
-    own: Tensor,
+    own: Tensor, stages: Stages,
 ) -> State:  # fmt: skip
     """Encodes the query again over the kept chunks, behind the longest of them.
 
@@ -75,11 +78,11 @@ def read_query(
     ends = torch.tensor([prompt.prefix.numel() + end - start for start, end in layout.spans], device=ids.device)
     everything = torch.cat([slots, own])[None]
     eviction = CacheEviction.of(config, layout, spec, everything, starts_with_bos.any())
-    plan = QueryPlan(config, spec, everything, eviction, calibrate=True)
+    plan = QueryPlan(config, spec, everything, eviction, calibrate=True, stages=stages)
     state = State(store, plan, ends[ids.long()].max()[None])
     extend(runner, prompt.query, state)
-    # decoding goes on with what the query stage evicted
-    state.plan = replace(plan, calibrate=False, eviction=eviction and eviction.for_decoding())
+    # decoding goes on with what the query stage evicted, and is a stage of its own
+    state.plan = replace(plan, calibrate=False, stages=no_stages, eviction=eviction and eviction.for_decoding())
     return state
 
 
@@ -88,7 +91,7 @@ def extend(runner: ModelRunner, tokens: Tensor, state: State) -> Tensor:
     count = tokens.numel()
     positions = state.position + torch.arange(count, device=tokens.device)
     lengths = torch.full((1,), count, dtype=torch.int32, device=tokens.device)
-    hidden = runner.forward(tokens[None], positions[None], lengths, state.store, state.plan)
+    hidden = runner.forward(tokens[None], positions[None], lengths, state.store, state.plan, state.plan.stages)
     state.position = state.position + count
     state.logits = hidden[:, -1] @ runner.lm_head().T
     return state.logits

@@ -8,7 +8,7 @@ from torch import Tensor
 from pcbench.methods.parallel_comp.config import Config
 from pcbench.methods.parallel_comp.layout import Layout
 from pcbench.reference.packing import ChunkBatch
-from pcbench.types import ModelRunner, Ops, Prompt
+from pcbench.types import ModelRunner, Ops, Prompt, Stages
 
 __all__ = ["Ranking", "scored_tokens"]
 
@@ -41,13 +41,14 @@ class Ranking:
             generator = torch.Generator().manual_seed(int(prompt.context.sum()))
             self.drawn = torch.rand(self.chunks, generator=generator).to(device)
 
-    def offer(self, batch: ChunkBatch, hidden: Tensor) -> None:
+    def offer(self, batch: ChunkBatch, hidden: Tensor, stages: Stages) -> None:
         """Takes a micro-batch that lies in the first free slots, given its hidden rows [M', T, E]."""
         config, ops = self.config, self.runner.ops
         if (config.rank_by, config.prefer, config.tie) == ("query_nll", "lowest", "early"):
             scores, self.free = self._select(ops, batch, hidden, self.free, self.best)
         else:
-            scores = self._scores(ops, batch, hidden)
+            with stages("scoring"):
+                scores = self._scores(ops, batch, hidden)
             self.free = ops.chunk_topk(*self._ordered(scores, batch.chunk_ids), self.free, *self.best)
         first, count = batch.first, batch.ids.shape[0]
         self.scores[first : first + count] = scores[:count]
