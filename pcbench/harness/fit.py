@@ -49,6 +49,9 @@ class StoreRunner:
         # of width 1, so that ranking the chunks costs nothing either
         self.head = torch.zeros(runner.spec.vocab, 1, device=self.device, dtype=self.dtype)
 
+    def free_bytes(self) -> None:
+        """What is free bounds no micro-batch here: the budget does."""
+
     def lm_head(self) -> Tensor:
         """[V, 1]."""
         return self.head

@@ -98,7 +98,8 @@ class Group:
         self.say(f"{cell.name}: warm-up and parity")
         prompt = device_prompt(example, self.device)
         if cell.backend != "torch":
-            passes -= 1
+            # where one pass is asked for, this is it
+            passes -= passes == 1
             watched = WatchedRunner.of(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
             method = lane.prepared.method(lane.prepared.config, watched)
             prefilled = method.prefill(prompt, StageClock(self.device))

@@ -13,6 +13,8 @@ from pcbench.harness.decoding import decode
 from pcbench.harness.prompts import build_example, device_prompt
 from pcbench.measure.devices import torch_device
 from pcbench.measure.memory import Phases
+from pcbench.measure.meters import open_meter
+from pcbench.measure.telemetry import Reading, driver_bytes, sampled
 from pcbench.models import load_runner
 
 __all__ = ["Peak", "peak_of"]
@@ -26,11 +28,13 @@ class Peak:
         bytes: the prefill's highest point.
         phases: that of each stage of the prefill and of decoding; on a GPU of loading too.
         reserved: what the GPU's allocator has taken from the driver at most.
+        driver: the most memory in use on the whole GPU meanwhile, sampled.
     """
 
     bytes: int | None = None
     phases: dict[str, int] | None = None
     reserved: int | None = None
+    driver: int | None = None
     reason: str | None = None
 
 
@@ -69,10 +73,11 @@ def _peak(prepared: Any) -> Peak:
     method = prepared.method(prepared.config, runner)
     loaded = {"weights": torch.cuda.memory_allocated(device)} if gpu else {}
     # loading ended with a short forward, so every weight has been touched
-    phases = Phases(device)
-    with phases("prefill"):
-        prefilled = method.prefill(prompt, phases)
-    peak = phases.bytes.pop("prefill")
-    with phases("decode"):
-        decode(method, prefilled, prompt.new_tokens, runner.spec.eos_ids, device)
-    return Peak(peak, loaded | phases.bytes, torch.cuda.max_memory_reserved(device) if gpu else None)
+    phases, readings = Phases(device), list[Reading]()
+    with sampled(open_meter(cell.device), readings):
+        with phases("prefill"):
+            prefilled = method.prefill(prompt, phases)
+        peak = phases.bytes.pop("prefill")
+        with phases("decode"):
+            decode(method, prefilled, prompt.new_tokens, runner.spec.eos_ids, device)
+    return Peak(peak, loaded | phases.bytes, phases.reserved, driver_bytes(readings))

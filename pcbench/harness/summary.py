@@ -9,7 +9,7 @@ from pcbench.harness.group import UNSCORED
 from pcbench.harness.lane import Lane
 from pcbench.harness.times import add_samples
 from pcbench.measure.parity import Comparison, worst
-from pcbench.measure.telemetry import driver_bytes, summary
+from pcbench.measure.telemetry import summary
 from pcbench.statistics import percentile, ratio_interval, score_interval
 from pcbench.tasks import Task, load_task
 from pcbench.types import Cell, ModelSpec, Record, Sample
@@ -57,7 +57,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         warnings=lane.warnings,
         peak_bytes=lane.peak.bytes,
         reserved_bytes=lane.peak.reserved,
-        driver_bytes=driver_bytes(lane.readings),
+        driver_bytes=lane.peak.driver,
         phase_bytes=lane.peak.phases,
         kv_bytes=lane.kv_bytes,
         kv_bytes_predicted=lane.kv_bytes_predicted,

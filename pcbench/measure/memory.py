@@ -32,6 +32,8 @@ class Phases:
         self.device = device
         self.bytes: dict[str, int] = {}
         self.peak = 0
+        # what a GPU's allocator has taken from the driver at most
+        self.reserved: int | None = None
         self.open: list[str] = []
         self._reset()
         self.before = 0 if device.type == "cuda" else _status_bytes("VmRSS")
@@ -50,6 +52,8 @@ class Phases:
         """Counts the highest point since the last look for the phases that are open."""
         gpu = self.device.type == "cuda"
         high = torch.cuda.max_memory_allocated(self.device) if gpu else _status_bytes("VmHWM")
+        if gpu:
+            self.reserved = max(self.reserved or 0, torch.cuda.max_memory_reserved(self.device))
         grown = max(0, high - self.before)
         self.peak = max(self.peak, grown)
         for name in self.open:

@@ -31,6 +31,11 @@ def test_what_is_allocated_without_arithmetic_is_what_a_prefill_allocates(name):
     assert alone.spans == real.spans
 
 
+def test_an_automatic_micro_batch_of_a_gpu_is_bounded_by_the_budget_alone():
+    config = ParallelComp.Config(chunk_tokens=16, keep=2).resolve(make_runner().spec, "cuda")
+    assert ParallelComp(config, StoreRunner(make_runner())).prefill(make_prompt(), no_stages).kv_bytes > 0
+
+
 def test_a_store_runner_runs_no_layer(monkeypatch):
     runner = make_runner()
     monkeypatch.setattr(type(runner.model), "forward", lambda *_, **__: pytest.fail("computes"))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pcbench.harness import group, runner
+from pcbench.harness import group, peak, runner
 from pcbench.harness.group import first_line, is_out_of_memory
 from pcbench.harness.runner import run
 from pcbench.measure.telemetry import Reading
@@ -71,11 +71,17 @@ def test_warm_up_that_is_not_steady_at_its_cap_says_so(options, console, clocks)
     assert "not steady after 3 passes of warm-up" in record.warnings
 
 
-def test_the_parity_pass_is_the_first_of_the_warm_up(options, console, clocks):
-    clocks([30.0, 20.0, 11.0, 12.0])
+def test_the_parity_pass_is_the_warm_up_where_one_pass_is(options, console, clocks):
+    clocks([11.0, 12.0])
+    (record,) = measured(options, console, "cell.parallel_comp.backend='reference'", methods=["parallel_comp"])
+    assert record.warmup_ms == []
+
+
+def test_the_parity_pass_is_none_of_a_longer_warm_up(options, console, clocks):
+    clocks([30.0, 20.0, 19.5, 11.0, 12.0])
     chosen = {"methods": ["parallel_comp"]}
     records = measured(options, console, "suite.warmup_up_to=3", "cell.parallel_comp.backend='reference'", **chosen)
-    assert [r.warmup_ms for r in records] == [[30.0, 20.0]]
+    assert [r.warmup_ms for r in records] == [[30.0, 20.0, 19.5]]
 
 
 def test_caches_are_flushed_before_every_timed_pass_where_asked(options, console, monkeypatch):
@@ -100,12 +106,17 @@ class Meter:
 def test_telemetry_is_in_the_record_and_other_processes_in_its_warnings(options, console, monkeypatch):
     monkeypatch.setattr(group, "open_meter", lambda device: Meter())
     (record,) = measured(options, console)
-    assert record.driver_bytes == 4 << 30
     found = record.telemetry_summary
     assert (found["power_w_max"], found["throttled"], found["throttled_ratio"]) == (300.0, "power_cap", 1.0)
     assert found["readings"] >= 2
     assert "1 other process on the GPU: 1000002" in record.warnings
     assert any("throttled in 100%" in warning for warning in record.warnings)
+
+
+def test_memory_of_the_whole_gpu_is_that_of_the_cells_own_process(options, monkeypatch):
+    monkeypatch.setattr(peak, "open_meter", lambda device: Meter())
+    prepared = next(p for p in runner.plan(options()).cells if p.cell.timed)
+    assert peak._peak(prepared).driver == 4 << 30
 
 
 def test_phases_of_memory_are_in_the_record(finished):

@@ -51,9 +51,10 @@ def test_phases_have_their_own_highest_points_and_what_is_around_them_the_highes
 
 
 def test_phases_of_a_gpu_are_the_allocators_without_waiting(monkeypatch):
-    allocated, seen = iter([100, 700, 900, 300]), []
+    allocated, taken, seen = iter([100, 700, 900, 300]), iter([150, 950, 800, 800]), []
     for name, call in {
         "max_memory_allocated": lambda device: next(allocated),
+        "max_memory_reserved": lambda device: next(taken),
         "reset_peak_memory_stats": lambda device: seen.append("reset"),
         "synchronize": lambda *_: pytest.fail("waits for the device"),
     }.items():
@@ -64,4 +65,6 @@ def test_phases_of_a_gpu_are_the_allocators_without_waiting(monkeypatch):
         pass
     assert phases.bytes == {"prefill": 900, "chunks": 900}
     assert phases.peak == 900
+    # what the allocator gave back later counts too
+    assert phases.reserved == 950
     assert len(seen) == 5

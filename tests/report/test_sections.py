@@ -148,6 +148,8 @@ def test_stages_show_medians_beside_the_whole(report):
     (row,) = report([record()]).tables["Stages, one row a cell"]
     assert [row[f"{name} (ms)"] for name in ("chunks", "selection", "query")] == ["19,800", "11.25", "1,890"]
     assert row["whole prefill, p50 (ms)"] == "21,893"
+    # decoding lies behind the prefill: no part of it
+    assert (row["outside the stages (%)"], row["the answer after it (ms)"]) == ("0.9", "400.0")
 
 
 def test_correctness_holds_every_cell_and_op(report):
