@@ -225,7 +225,10 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; the first is the baseline.")],
     fail_on: Annotated[
         str | None,
-        typer.Option(help="Exit with 3 where a ratio is this much worse, as 5%, and its interval excludes 1."),
+        typer.Option(
+            help="Exit with 3 where a ratio is this much worse, as 5%, and its interval excludes 1; "
+            "with 1 where a cell is lost or no ratio can be judged."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
     comment: Annotated[
@@ -247,6 +250,8 @@ def compare(
             out.print(terminal(table))
             out.print(table.note + "\n" if table.note else "", markup=False)
         out.print(headline(found), markup=False)
+    if unjudged := found.unjudged():
+        err.print(unjudged, markup=False)
     raise typer.Exit(found.exit_code())
 
 

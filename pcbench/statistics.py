@@ -20,6 +20,7 @@ __all__ = [
     "percentile",
     "ratio_change",
     "ratio_interval",
+    "reached_confidence",
     "repeats_that_tell",
     "score_interval",
     "settled",
@@ -156,15 +157,20 @@ def ratio_change(
     logs = np.sort((np.log(np.asarray(after, float))[:, None] - np.log(np.asarray(before, float))).ravel())
     factor = float(np.exp(np.median(logs)))
     # differences left out at each end
-    cut = sum(2 * tail <= 1 - confidence for tail in _mann_whitney_tails(len(before), len(after))) - 1
+    cut = sum(1 - 2 * tail >= confidence for tail in _mann_whitney_tails(len(before), len(after))) - 1
     if cut < 0:
         return factor, None, None
     return factor, float(np.exp(logs[cut])), float(np.exp(logs[-1 - cut]))
 
 
+def reached_confidence(n: int, m: int) -> float:
+    """Of the widest interval that `ratio_change` has of n and m repeats."""
+    return 1 - 2 / math.comb(n + m, n)
+
+
 def repeats_that_tell(confidence: float = 0.95) -> int:
     """Repeats a run with which `ratio_change` has an interval at all."""
-    return next(n for n in range(1, 100) if (1 - confidence) * math.comb(2 * n, n) >= 2)
+    return next(n for n in range(1, 100) if reached_confidence(n, n) >= confidence)
 
 
 @cache

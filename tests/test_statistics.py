@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from pcbench.statistics import (
     percentile,
     ratio_change,
     ratio_interval,
+    reached_confidence,
     repeats_that_tell,
     score_interval,
     settled,
@@ -124,6 +127,16 @@ def test_ratio_change_has_no_interval_where_repeats_can_exclude_nothing():
         assert ratio_change([1.0] * enough, [2.0] * enough, confidence)[1] == pytest.approx(2.0)
         assert ratio_change([1.0] * (enough - 1), [2.0] * (enough - 1), confidence)[1] is None
     assert [repeats_that_tell(c) for c in (0.95, 0.99, 0.999)] == [4, 5, 7]
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (5, 5), (4, 9), (7, 2), (12, 12)])
+def test_reached_confidence_is_the_most_that_gives_an_interval(n, m):
+    before, after = [1.0] * n, [2.0] * m
+    reached = reached_confidence(n, m)
+    # all orders of n + m values are equally likely, two of them keep the runs apart
+    assert reached == pytest.approx(1 - 2 / math.comb(n + m, m))
+    assert ratio_change(before, after, reached)[1] == pytest.approx(2.0)
+    assert ratio_change(before, after, math.nextafter(reached, 1))[1] is None
 
 
 @pytest.mark.parametrize("repeats", [4, 7, 20])

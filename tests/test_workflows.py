@@ -19,7 +19,7 @@ FOLDER = ROOT / ".github" / "workflows"
 # YAML 1.1 reads the key `on` as true
 WORKFLOWS = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.iterdir())}
 JOBS = [(name, job) for name, workflow in WORKFLOWS.items() for job in workflow["jobs"]]
-PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40}")
+PINNED = re.compile(r"[\w-]+(/[\w-]+)+@[0-9a-f]{40}")
 
 
 def steps(name, job):
@@ -35,7 +35,8 @@ def commands():
                 text = step.get("run", "").replace("\\\n", " ")
                 for key, value in zip(matrix, values, strict=True):
                     text = text.replace(f"${{{{ matrix.{key} }}}}", value)
-                yield from (line.strip() for line in text.splitlines() if line.strip())
+                lines = (line.strip().replace('"$PYTHON" -m ', "") for line in text.splitlines())
+                yield from filter(None, lines)
 
 
 COMMANDS = list(dict.fromkeys(commands()))
@@ -74,7 +75,7 @@ def test_no_pull_request_reaches_a_machine_of_ours():
 
 
 def test_every_command_is_one_that_is_checked_here():
-    known = {"make", "pcbench", "gpu_check.sh", "mkdir", "cat"}
+    known = {"make", "pcbench", "gpu_check.sh", "mkdir", "cat", "tar"}
     assert {Path(shlex.split(line)[0]).name for line in COMMANDS} == known
 
 
@@ -112,5 +113,41 @@ def test_pcbench_commands_that_do_not_exist_do_not_parse(words):
 def test_parts_of_the_gpu_check_exist(words):
     script = ROOT / "tools" / "gpu_check.sh"
     parts = re.search(r"\[--only ([\w|]+)\]", script.read_text(encoding="utf-8"))[1].split("|")
-    assert words[:2] == ["out", "--only"]
+    assert words[:2] == ["reports/runs", "--only"]
     assert words[2] in parts
+
+
+@pytest.mark.parametrize("job", ["nvidia", "amd"])
+def test_a_gpu_is_held_against_the_base_of_its_own_runner(job):
+    own = steps("gpu.yml", job)
+    names = [step.get("uses", step.get("run", "")).split("@")[0] for step in own]
+    restore, save = (own[names.index(f"actions/cache/{what}")] for what in ("restore", "save"))
+    # a cache is found by its path, too
+    assert restore["with"]["path"] == save["with"]["path"] == "reports/runs/base"
+    assert restore["with"]["key"] == save["with"]["key"] == restore["with"]["restore-keys"] + "${{ github.run_id }}"
+    assert restore["with"]["restore-keys"] == f"{job}-${{{{ runner.name }}}}-${{{{ matrix.part }}}}-"
+    (compared,) = (step for step in own if "pcbench compare" in step.get("run", ""))
+    assert compared["if"] == f"steps.{restore['id']}.outputs.cache-matched-key"
+    places = ("reports/runs/base/${{ matrix.part }}", "reports/runs/now/${{ matrix.part }}")
+    assert " ".join(["pcbench compare", *places, "--fail-on"]) in compared["run"]
+    (made,) = (step for step in own if step.get("id") == "new")
+    assert f"!steps.{restore['id']}.outputs.cache-matched-key" in made["if"]
+    assert save["if"] == "steps.new.outcome == 'success'"
+    assert own.index(restore) < own.index(compared) < own.index(made) < own.index(save)
+
+
+@pytest.mark.parametrize("part", ["kernels", "prefill"])
+def test_the_archive_of_a_part_unpacks_to_its_run(part, tmp_path):
+    """As gpu_check.sh packs it and gpu.yml unpacks it."""
+    packs = re.search(r"^ *tar -czf (\S+) -C \S+ (\S+)$", (ROOT / "tools" / "gpu_check.sh").read_text(), re.M)
+    assert packs.groups() == ('"$folder/gpu_check_$name.tar.gz"', '"gpu_check_$name"')
+    (tmp_path / f"gpu_check_{part}" / part).mkdir(parents=True)
+    (tmp_path / f"gpu_check_{part}" / part / "manifest.json").write_text("{}")
+    (tmp_path / "reports" / "runs").mkdir(parents=True)
+    archive = f"reports/runs/gpu_check_{part}.tar.gz"
+    subprocess.run(["tar", "-czf", archive, f"gpu_check_{part}"], cwd=tmp_path, check=True)
+    for words in (words for words in of("tar") if archive in words):
+        (tmp_path / words[words.index("-C") + 1]).mkdir()
+        subprocess.run(["tar", *words], cwd=tmp_path, check=True)
+    for folder in ("base", "now"):
+        assert (tmp_path / "reports" / "runs" / folder / part / "manifest.json").exists()

@@ -10,7 +10,8 @@ from pcbench.errors import ConfigError
 from pcbench.report.compare_environment import environment_changes
 from pcbench.report.compare_results import Ending, MemoryChange, ScoreChange, endings, memory_changes, score_changes
 from pcbench.report.compare_runs import read_compared
-from pcbench.report.compare_times import MARGIN, TimeChange, absolute_times, time_changes
+from pcbench.report.compare_times import MARGIN, TimeChange, absolute_times, joint_confidence, time_changes
+from pcbench.statistics import repeats_that_tell
 
 __all__ = ["Comparison", "compare", "read_margin"]
 
@@ -49,22 +50,42 @@ class Comparison:
         """How many ratios got which verdict."""
         return Counter(change.verdict for change in self.times)
 
-    def lost(self, *statuses: str) -> list[str]:
-        """Cells that were ok in the baseline run and ended so in another."""
-        return [
-            ending.name
+    def lost(self) -> dict[str, set[str]]:
+        """Each cell that was ok in the baseline run and is not in another → how it ended there."""
+        return {
+            ending.cell: {text.partition(":")[0] for text in ending.endings.values()} - {"ok"}
             for ending in self.endings
             if ending.endings[self.runs[0]] == "ok"
-            and any(text.partition(":")[0] in statuses for text in ending.endings.values())
-        ]
+        }
+
+    def unjudged(self) -> str | None:
+        """Of a gate that had nothing to judge in a run: what is missing, in one line."""
+        if not self.gated:
+            return None
+        for run in self.runs[1:]:
+            changes = [change for change in self.times if change.run == run]
+            if all(change.verdict == "cannot tell" for change in changes):
+                got = f"{len(changes)} that cannot tell" if changes else "none"
+                return f"compare: at least one ratio of {run} that can be judged, got {got}; {self._remedy(changes)}"
+        return None
+
+    def _remedy(self, changes: Sequence[TimeChange]) -> str:
+        if not changes:
+            return "compare runs that timed the same cells beside a baseline"
+        made = sum(change.time_ratio is not None for change in self.times)
+        enough = repeats_that_tell(joint_confidence(made))
+        if any(change.time_ratio is not None and min(change.repeats) < enough for change in changes):
+            return f"measure with repeats = {enough}"
+        return "measure both again, with more repeats or on a quieter machine"
 
     def exit_code(self) -> int:
-        """Of a gate: 3 a regression or a lost parity, 1 a cell lost to an error or a timeout, else 0."""
+        """Of a gate: 3 a regression or a lost parity, 1 a cell lost otherwise or nothing to judge, else 0."""
         if not self.gated:
             return 0
-        if self.verdicts()["regression"] or self.lost("parity_failed"):
+        lost = self.lost()
+        if self.verdicts()["regression"] or any("parity_failed" in how for how in lost.values()):
             return 3
-        return 1 if self.lost("error", "timeout") else 0
+        return 1 if lost or self.unjudged() else 0
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -109,7 +109,18 @@ def _check(baseline: ComparedRun, other: ComparedRun) -> None:
             a, b = getattr(before, field), getattr(after, field)
             if a is not None and b is not None and a != b:
                 _refuse(f"the same {what} of {baseline.names[cell]}", [a, b], baseline, other)
+        _check_ranks(before, baseline, other)
         _check_prompts(cell, baseline, other)
+
+
+def _check_ranks(record: Record, baseline: ComparedRun, other: ComparedRun) -> None:
+    """Ranks that share the chunks of a prompt are part of what its time says."""
+    if record.method_config.get("ranks") != "chunks":
+        return
+    numbers = [run.manifest.get("environment", {}).get("ranks", "no number") for run in (baseline, other)]
+    if numbers[0] != numbers[1]:
+        what = f"the same number of ranks for {baseline.names[record.cell]}"
+        _refuse(what, numbers, baseline, other, "measure both with as many")
 
 
 def _check_prompts(cell: str, baseline: ComparedRun, other: ComparedRun) -> None:
@@ -126,11 +137,14 @@ def _check_prompts(cell: str, baseline: ComparedRun, other: ComparedRun) -> None
             _refuse(f"{what}, {prompt}", [f"sha256 {digest[:12]}…" for digest in digests], baseline, other)
 
 
-def _refuse(what: str, got: Sequence[object], baseline: ComparedRun, other: ComparedRun) -> NoReturn:
-    raise ConfigError(
-        f"compare: {what}, got {got[0]} in {baseline.name} and {got[1]} in {other.name}; "
-        "compare runs of one suite and data"
-    )
+def _refuse(
+    what: str,
+    got: Sequence[object],
+    baseline: ComparedRun,
+    other: ComparedRun,
+    remedy: str = "compare runs of one suite and data",
+) -> NoReturn:
+    raise ConfigError(f"compare: {what}, got {got[0]} in {baseline.name} and {got[1]} in {other.name}; {remedy}")
 
 
 def _listed(values: set[Any]) -> str:

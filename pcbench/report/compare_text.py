@@ -42,7 +42,7 @@ def headline(found: Comparison) -> str:
     """One line: what the ratios say, by the margin."""
     verdicts = found.verdicts()
     words = [f"{verdicts[verdict]} {verdict}" for verdict in verdicts]
-    lost = len(found.lost("parity_failed", "error", "timeout", "out_of_memory"))
+    lost = len(found.lost())
     said = ", ".join(words) or "no ratio to an in-run baseline"
     more = f"; {counted(lost, 'cell')} lost" if lost else ""
     total = counted(len(found.times), "ratio")
@@ -106,7 +106,8 @@ def _tables(found: Comparison) -> Iterator[Table]:
         ["cell", "ratio", f"{baseline} (baseline)", *others],
         list(_time_rows(found)),
         "1.44 is the speed-up in the run; ×1.10 takes 10 % longer than in the baseline run, relative to the in-run "
-        "baseline, with an interval that holds for all ratios of this table together in 95 of 100 comparisons.",
+        "baseline, with an interval that holds for all ratios of this table together in 95 of 100 comparisons, or for "
+        "the ratio alone where it says so.",
     )
     yield Table(
         "Scores",

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pcbench.report.compare_runs import ComparedRun, shared_cells
-from pcbench.statistics import percentile, ratio_change, repeats_that_tell
+from pcbench.statistics import percentile, ratio_change, reached_confidence, repeats_that_tell
 from pcbench.types import Record
 
-__all__ = ["MARGIN", "TimeChange", "Verdict", "absolute_times", "judge", "time_changes"]
+__all__ = ["MARGIN", "TimeChange", "Verdict", "absolute_times", "joint_confidence", "judge", "time_changes"]
 
 # without --fail-on, what counts as beyond
 MARGIN = 0.05
 # an in-run baseline that takes so many times as long, or as short, was not measured under like conditions
 MOVED = 1.5
+# what the repeats of a ratio must reach alone, where they do not reach what all ratios together ask
+ALONE = 0.95
 RATIOS = ("speedup_vs_full", "speedup_vs_reference", "speedup_vs_baseline")
 
 Verdict = Literal["regression", "cannot tell", "slower", "faster", "same"]
@@ -33,12 +35,13 @@ class TimeChange:
         before: the speed-up in the baseline run, ratio of medians.
         after: the same against `against` in the other run; None where it has none.
         time_ratio: how many times as long the cell takes in the other run, relative to its in-run baseline.
-        ci_low: of `time_ratio`, jointly with all others of the comparison; None under too few repeats.
+        ci_low: of `time_ratio`, jointly with all others of the comparison or, where `why` says so, alone; None under
+            too few repeats.
         ci_high: the same.
         repeats: in the baseline run and in the other.
         in_run_baseline_ratio: how many times as long the in-run baseline itself takes in the other run.
         verdict: by the margin.
-        why: for "cannot tell", what is missing.
+        why: for "cannot tell", what is missing; else what is short of an interval that holds jointly.
     """
 
     run: str
@@ -79,11 +82,15 @@ def time_changes(runs: Sequence[ComparedRun], margin: float = MARGIN) -> list[Ti
         The worst first.
     """
     pairs = [pair for other in runs[1:] for pair in _pairs(runs[0], other)]
-    # jointly 95 %: one false alarm in twenty comparisons, however many ratios they hold
-    confidence = 1 - 0.05 / max(1, sum(pair.after is not None for pair in pairs))
+    confidence = joint_confidence(sum(pair.after is not None for pair in pairs))
     order = ("regression", "cannot tell", "slower", "faster", "same")
     changes = [_change(pair, runs[0].names[pair.before[0].cell], margin, confidence) for pair in pairs]
     return sorted(changes, key=lambda change: (order.index(change.verdict), -(change.time_ratio or math.inf)))
+
+
+def joint_confidence(ratios: int) -> float:
+    """Of each interval, for 95 % jointly, however many ratios a comparison holds."""
+    return 1 - 0.05 / max(1, ratios)
 
 
 def absolute_times(runs: Sequence[ComparedRun]) -> dict[str, list[float | None]]:
@@ -96,7 +103,14 @@ def absolute_times(runs: Sequence[ComparedRun]) -> dict[str, list[float | None]]
 
 
 def judge(
-    time_ratio: float, low: float | None, high: float | None, margin: float, repeats: int, confidence: float = 0.95
+    time_ratio: float,
+    low: float | None,
+    high: float | None,
+    margin: float,
+    repeats: int,
+    confidence: float = 0.95,
+    *,
+    alone: bool = False,
 ) -> tuple[Verdict, str | None]:
     """What an interval allows to say.
 
@@ -106,19 +120,27 @@ def judge(
         high: the same.
         margin: a share.
         repeats: of the side with fewer.
-        confidence: of the interval.
+        confidence: that was asked of the interval.
+        alone: the interval does not reach it, and makes a regression only where all of it lies beyond the margin.
 
     Returns:
-        The verdict, and for "cannot tell" how many repeats would tell, or that no sensible number would.
+        The verdict, and for "cannot tell" how many repeats would tell, or that no sensible number would; for others
+        None, or that the interval holds alone.
     """
+    enough = repeats_that_tell(confidence)
     if low is None or high is None:
-        return "cannot tell", f"{repeats} repeats, an interval needs {repeats_that_tell(confidence)}"
+        return "cannot tell", f"{repeats} repeats, an interval needs {enough}"
+    note = f"interval of this ratio alone, all together need {enough} repeats" if alone else None
     if low > 1:
-        return ("regression" if time_ratio > 1 + margin else "slower"), None
+        if time_ratio <= 1 + margin:
+            return "slower", note
+        if alone and low <= 1 + margin:
+            return "cannot tell", note
+        return "regression", note
     if high < 1:
-        return "faster", None
+        return "faster", note
     if high <= 1 + margin:
-        return "same", None
+        return "same", note
     wide = math.log(high / low) / 2 / math.log1p(margin)
     needed = math.ceil(repeats * max(wide, 1.1) ** 2)
     would = f"about {needed} repeats would tell" if needed <= 10 * repeats else "the runs are too noisy"
@@ -179,8 +201,10 @@ def _change(pair: _Pair, name: str, margin: float, confidence: float) -> TimeCha
         return TimeChange(**known, **unknown, repeats=repeats, verdict="cannot tell", why=pair.missing)
     there, here = _relative_times(record, against), _relative_times(*pair.after)
     repeats = len(there), len(here)
-    time_ratio, low, high = ratio_change(there, here, confidence)
-    verdict, why = judge(time_ratio, low, high, margin, min(repeats), confidence)
+    reached = reached_confidence(*repeats)
+    alone = ALONE <= reached < confidence
+    time_ratio, low, high = ratio_change(there, here, reached if alone else confidence)
+    verdict, why = judge(time_ratio, low, high, margin, min(repeats), confidence, alone=alone)
     moved = _median(pair.after[1]) / _median(against)
     if not 1 / MOVED <= moved <= MOVED:
         verdict, why = "cannot tell", f"{side} itself takes {moved:.2f} times as long: measure both again"

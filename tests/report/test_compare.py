@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from report.made_comparisons import answered, quiet_pair, write
+from report.made_comparisons import answered, pair, quiet_pair, write
 from report.made_runs import record, stock
 
 from pcbench.cli import main
@@ -31,6 +31,14 @@ def command(tmp_path, capsys):
 GATE = ["--fail-on", "5%"]
 
 
+LENGTHS = [1024 * n for n in range(1, 11)]
+
+
+def ten(slow=1.0, repeats=5):
+    """Ten pairs, the last of them `slow` times as long."""
+    return [r for n in LENGTHS for r in quiet_pair(slow if n == LENGTHS[-1] else 1.0, repeats, context_tokens=n)]
+
+
 def ending(status):
     return [stock(context_tokens=1, status=status, reason=None if status == "ok" else "why")]
 
@@ -48,7 +56,8 @@ def ending(status):
         (1.00, "timeout", GATE, 1),
         (1.10, "error", GATE, 3),
         (1.00, "error", [], 0),
-        (1.00, "unsupported", GATE, 0),
+        (1.00, "out_of_memory", GATE, 1),
+        (1.00, "unsupported", GATE, 1),
     ],
 )
 def test_compare_exits_by_what_the_gate_found(command, factor, after, flags, code):
@@ -60,10 +69,58 @@ def test_compare_does_not_fail_for_a_cell_that_was_lost_before(command):
     assert command(quiet_pair() + ending("error"), quiet_pair() + ending("error"), flags=GATE)[0] == 0
 
 
-def test_compare_never_passes_too_few_repeats_as_equal(command):
-    ended, printed, _ = command(quiet_pair(repeats=3), quiet_pair(1.5, repeats=3), flags=GATE)
-    assert ended == 0
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_compare_fails_for_a_cell_that_has_no_record_any_more(tmp_path, unfinished):
+    before = quiet_pair() + ending("ok")
+    manifest = {"cells": [r.cell for r in before]} if unfinished else {}
+    found = compare([write(tmp_path / "a", before), write(tmp_path / "b", quiet_pair(), **manifest)], 0.05)
+    ends = {"not finished" if unfinished else "not in the run"}
+    assert (found.exit_code(), found.lost()) == (1, {before[-1].cell: ends})
+
+
+def test_compare_does_not_fail_for_a_new_cell(command):
+    assert command(quiet_pair(), quiet_pair() + ending("error"), flags=GATE)[0] == 0
+
+
+@pytest.mark.parametrize(("flags", "code"), [(GATE, 1), ([], 0)])
+def test_compare_fails_a_gate_that_could_judge_nothing(command, flags, code):
+    ended, printed, error = command(quiet_pair(repeats=3), quiet_pair(3.0, repeats=3), flags=flags)
+    assert ended == code
     assert printed.splitlines()[-1] == "1 ratio against run0, margin 5 %: 1 cannot tell"
+    assert error.splitlines() == code * [
+        "compare: at least one ratio of run1 that can be judged, got 1 that cannot tell; measure with repeats = 4"
+    ]
+
+
+def test_compare_says_what_would_judge_where_repeats_are_not_what_is_missing(command):
+    start = "compare: at least one ratio of run1 that can be judged, got "
+    noisy = pair([100 * x for x in (0.8, 1.2, 0.9, 1.3, 0.7, 1.1)], [150.0] * 6)
+    assert command(noisy, noisy, flags=GATE)[::2] == (
+        1, f"{start}1 that cannot tell; measure both again, with more repeats or on a quieter machine\n"
+    )  # fmt: skip
+    untimed = [replace(record(), samples_ms=None, ms_p50=None, speedup_vs_full=None)]
+    assert command(untimed, untimed, flags=GATE)[::2] == (
+        1, f"{start}none; compare runs that timed the same cells beside a baseline\n"
+    )  # fmt: skip
+
+
+def test_compare_wants_a_judged_ratio_of_every_run(command):
+    ended, _, error = command(quiet_pair(), quiet_pair(), quiet_pair(3.0, repeats=1), flags=GATE)
+    assert ended == 1
+    assert error.startswith("compare: at least one ratio of run2 that can be judged, got 1 that cannot tell; measure")
+
+
+@pytest.mark.parametrize("repeats", [4, 5])
+def test_compare_finds_a_slowdown_of_three_times_among_ten_ratios_of_few_repeats(command, repeats):
+    ended, printed, _ = command(ten(repeats=repeats), ten(3.0, repeats), flags=GATE)
+    assert ended == 3
+    assert printed.splitlines()[-1] == "10 ratios against run0, margin 5 %: 1 regression, 9 same"
+
+
+def test_compare_never_passes_a_slowdown_of_three_times_of_three_repeats(command):
+    ended, _, error = command(ten(repeats=3), ten(3.0, 3), flags=GATE)
+    assert ended == 1
+    assert error.endswith("got 10 that cannot tell; measure with repeats = 6\n")
 
 
 def test_compare_prints_json_of_its_schema(command):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report.made_comparisons import times
-from report.made_kernels import SHAPES, kernel
+from report.made_kernels import kernel
 
 from pcbench.report.compare_runs import ComparedRun
 from pcbench.report.compare_times import time_changes
@@ -16,21 +16,27 @@ PAIRS = [tuple(np.array(side) for side in pair) for pair in RECORDED["pairs"]]
 DRAWS = 1000
 
 
-def run(name, samples):
-    """A run with one op and its in-run baseline; `samples` [2, repeats], ms of the op and of the baseline."""
-    ours, stock = samples.tolist()
-    records = [
-        kernel("calibrated_attention", "cpu", SHAPES[0], 1.0, **times(ours), baseline="sdpa-flash/torch",
-               speedup_vs_baseline=float(np.median(stock) / np.median(ours))),
-        kernel("sdpa-flash", "torch", SHAPES[0], 1.0, **times(stock)),
-    ]  # fmt: skip
+def run(name, *sides):
+    """A run of ops with an in-run baseline each; a side [2, repeats], ms of the op and of the baseline."""
+    records = []
+    for i, (ours, stock) in enumerate(side.tolist() for side in sides):
+        shape = f"B{i + 1} H8 Hkv2 Q512 S512 D64 causal"
+        records += [
+            kernel("calibrated_attention", "cpu", shape, 1.0, **times(ours), baseline="sdpa-flash/torch",
+                   speedup_vs_baseline=float(np.median(stock) / np.median(ours))),
+            kernel("sdpa-flash", "torch", shape, 1.0, **times(stock)),
+        ]  # fmt: skip
     return ComparedRun(name, {}, {record.cell: record for record in records}, {})
+
+
+def slowed(side, factor):
+    """A side whose op took `factor` times as long."""
+    return side * np.array([[factor], [1.0]])
 
 
 def verdict(before, after, factor):
     """Of a pair whose second run took `factor` times as long in the op."""
-    slowed = after * np.array([[factor], [1.0]])
-    (change,) = time_changes([run("before", before), run("after", slowed)], margin=0.05)
+    (change,) = time_changes([run("before", before), run("after", slowed(after, factor))], margin=0.05)
     return change.verdict
 
 
@@ -41,13 +47,26 @@ def rate(of, factor, repeats):
     counts twice, once as recorded and once as drawn.
     """
     rng = np.random.default_rng(0)
+    return sum(verdict(*drawn(rng, repeats), factor) == of for _ in range(DRAWS)) / DRAWS
+
+
+def drawn(rng, repeats):
+    """Both sides of a pair."""
+    pair = PAIRS[rng.integers(len(PAIRS))]
+    rounds = [2 * rng.integers(0, 10, repeats) + np.arange(repeats) % 2 for _ in pair]
+    return [pair[side][:, rounds[side]] for side in rng.permutation(2)]
+
+
+def share_of_comparisons(repeats, factor):
+    """With a regression, of comparisons of ten ratios; the op of the first took `factor` times as long."""
+    rng = np.random.default_rng(0)
     found = 0
-    for _ in range(DRAWS):
-        pair = PAIRS[rng.integers(len(PAIRS))]
-        rounds = [2 * rng.integers(0, 10, repeats) + np.arange(repeats) % 2 for _ in pair]
-        sides = [pair[side][:, rounds[side]] for side in rng.permutation(2)]
-        found += verdict(*sides, factor) == of
-    return found / DRAWS
+    for _ in range(DRAWS // 5):
+        (before, after), *others = [drawn(rng, repeats) for _ in range(10)]
+        pairs = [(before, slowed(after, factor)), *others]
+        sides = [run(str(i), *side) for i, side in enumerate(zip(*pairs, strict=True))]
+        found += any(change.verdict == "regression" for change in time_changes(sides, margin=0.05))
+    return found / (DRAWS // 5)
 
 
 def test_the_record_holds_thirty_pairs():
@@ -73,3 +92,9 @@ def test_pairs_drawn_again_show_a_tenth():
 
 def test_three_repeats_never_tell():
     assert rate("cannot tell", 1.10, 3) == 1.0
+
+
+@pytest.mark.parametrize("repeats", [4, 5])
+def test_ten_ratios_of_few_repeats_raise_few_alarms_and_show_three_times(repeats):
+    assert share_of_comparisons(repeats, 1.0) <= 0.05
+    assert share_of_comparisons(repeats, 3.0) >= 0.95

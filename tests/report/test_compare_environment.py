@@ -29,6 +29,10 @@ def test_environment_changes_list_only_what_differs(tmp_path):
     }
 
 
+def test_environment_changes_name_the_number_of_ranks(tmp_path):
+    assert changes(tmp_path, {"environment": {"ranks": 2}}, {"environment": {"ranks": 4}}) == {"ranks": ["2", "4"]}
+
+
 def test_environment_changes_of_one_build_are_none(tmp_path):
     assert changes(tmp_path, {}, {"created_at": "2026-03-02", "run": "again"}) == {}
 

@@ -59,6 +59,24 @@ def test_read_compared_refuses_a_cell_that_measured_another_thing(refusal, chang
     assert message in refusal([stock(), before], [stock(), replace(before, **changes)])
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "got"),
+    [({"ranks": 2}, {"ranks": 4}, "2 in a and 4 in b"), ({}, {"ranks": 4}, "no number in a and 4 in b")],
+)
+def test_read_compared_refuses_other_ranks_where_they_share_chunks(tmp_path, before, after, got):
+    def run(name, environment, **config):
+        return write(tmp_path / name, [stock(), record(method_config=config)], environment=environment)
+
+    with pytest.raises(ConfigError) as refused:
+        read_compared([run("a", before, ranks="chunks"), run("b", after, ranks="chunks")])
+    assert str(refused.value) == (
+        f"compare: the same number of ranks for parallel_comp/cpu @ passkey 8192, got {got}; measure both with as many"
+    )
+    assert len(read_compared([run("c", after, ranks="chunks"), run("d", after, ranks="chunks")])) == 2
+    # ranks that take prompts of their own change no cell
+    assert len(read_compared([run("e", before, ranks="one"), run("f", after, ranks="one")])) == 2
+
+
 def test_read_compared_takes_a_run_without_scores(tmp_path):
     unscored = replace(record(), score=None, scorer=None, score_name=None)
     runs = read_compared([write(tmp_path / "a", [record()]), write(tmp_path / "b", [unscored])])

@@ -74,12 +74,18 @@ def test_intervals_hold_for_all_ratios_together(changes):
     )
     assert len(together) == 4
     assert all(change.ci_low < alone.ci_low and change.ci_high > alone.ci_high for change in together)
-    # four ratios ask more of an interval than one
-    few = changes(
-        [r for n in lengths for r in quiet_pair(repeats=4, context_tokens=n)],
-        [r for n in lengths for r in quiet_pair(1.04, repeats=4, context_tokens=n)],
+
+
+def test_a_ratio_whose_repeats_are_too_few_for_all_together_is_judged_alone_and_says_so(changes):
+    factors = {1024: 3.0, 2048: 1.07, 4096: 0.5, 8192: 1.0}
+    found = changes(
+        [r for n in factors for r in quiet_pair(repeats=4, context_tokens=n)],
+        [r for n, factor in factors.items() for r in quiet_pair(factor, repeats=4, context_tokens=n)],
     )
-    assert {change.why for change in few} == {"4 repeats, an interval needs 5"}
+    assert {change.why for change in found} == {"interval of this ratio alone, all together need 5 repeats"}
+    # 1.07: above 1 as a whole, not above 1.05
+    assert [change.verdict for change in found] == ["regression", "cannot tell", "faster", "same"]
+    assert found[1].ci_low > 1
 
 
 def test_the_worst_comes_first(changes):
@@ -191,6 +197,24 @@ def test_absolute_times_are_listed_and_null_where_a_run_has_none(tmp_path):
 )
 def test_judge_says_what_the_interval_allows(interval, verdict):
     assert judge(*interval, 0.05, 10)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((3.00, 2.80, 3.20), "regression"),
+        ((1.20, 1.051, 1.41), "regression"),
+        ((1.20, 1.05, 1.41), "cannot tell"),
+        ((1.04, 1.01, 1.30), "slower"),
+        ((0.90, 0.85, 0.99), "faster"),
+        ((1.00, 0.90, 1.05), "same"),
+    ],
+)
+def test_judge_asks_more_of_an_interval_alone(interval, verdict):
+    assert judge(*interval, 0.05, 4, 0.99, alone=True) == (
+        verdict,
+        "interval of this ratio alone, all together need 5 repeats",
+    )
 
 
 def test_judge_says_how_many_repeats_would_tell_or_that_none_would():
