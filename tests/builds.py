@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["ROOT", "build", "build_seconds", "give_up", "gpu_library"]
+__all__ = ["ROOT", "build", "build_seconds", "give_up", "gpu_library", "tool"]
 
 ROOT = Path(__file__).resolve().parents[1]
 # GPU backend → how long its build took; little where nothing had changed
@@ -32,8 +32,8 @@ def build(folder: Path, targets: list[str], *options: str) -> str | None:
         targets: what to build.
         options: of CMake.
     """
-    cmake = _tool("cmake")
-    paths = [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}"]
+    cmake = tool("cmake")
+    paths = [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}"]
     configured = _run(cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options, *paths)
     message = " ".join(configured.stderr.split())
     if "PCBENCH_BACKEND=" in message:
@@ -55,7 +55,8 @@ def gpu_library(backend: str) -> Path:
     return folder / f"ext/libpcbench_{backend}.so"
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
+    """A program of this environment, else of the path."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert found, f"pip install {name}"
     return found

@@ -189,7 +189,7 @@ def test_a_context_too_short_for_its_task_leaves_the_other_groups(options, conso
 
 
 def test_a_model_too_large_to_load_is_out_of_memory(options, console, tmp_path, monkeypatch):
-    def too_large(*_):
+    def too_large(*_, **__):
         raise MemoryError("weights")
 
     monkeypatch.setattr(session, "load_runner", too_large)
