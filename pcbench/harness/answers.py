@@ -1,6 +1,6 @@
 """`pcbench.answer`: one question to one long text, by any method."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from pcbench import ops
 from pcbench.config import validate
 from pcbench.harness.decoding import decode
 from pcbench.measure.timing import timed
+from pcbench.models.catalog import end_ids
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import HFTokenizer
@@ -67,12 +68,11 @@ def answer(
     kind = load(METHODS, "method", method, "answer: method")
     check_supported(type(model).__name__, model.config)
     parameters = sum(p.numel() for p in model.parameters())
-    spec = read_spec(type(model).__name__, model.config, parameters)
+    read, tokens = read_spec(type(model).__name__, model.config, parameters), HFTokenizer(tokenizer)
+    spec = replace(read, eos_ids=end_ids(read.eos_ids, model.generation_config.eos_token_id, tokens.end_id))
     device: DeviceKind = "cpu" if model.device.type == "cpu" else "rocm" if torch.version.hip else "cuda"
     compiled = ops.compiled_backend(device) if backend == "auto" else backend
-    runner = HFRunner(
-        model, spec, HFTokenizer(tokenizer), ops.backend("reference" if kind.backends == ("torch",) else compiled)
-    )
+    runner = HFRunner(model, spec, tokens, ops.backend("reference" if kind.backends == ("torch",) else compiled))
     runner.verify()
     settings = validate(kind.Config, config, f"answer: {method}").resolve(spec, device)
     ids = (runner.tokenizer.start_ids, runner.tokenizer.encode(context), runner.tokenizer.encode(question))

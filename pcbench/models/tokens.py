@@ -52,7 +52,7 @@ class HFTokenizer:
         if text.count(CONTEXT) != 1:
             raise ConfigError(
                 f"{self.name}: a chat template that holds the message once, got {text.count(CONTEXT)} times; "
-                "turn the template off by chat = false"
+                'turn the template off by chat = "never"'
             )
         opened, _, closed = text.partition(CONTEXT)
         return opened, closed

@@ -77,6 +77,7 @@ class FileTask(Task):
         chat: the model's chat template stands around the prompt.
         head_lines, tail_lines: lines of a record's whole prompt before and after the context.
         stop: text that ends an answer besides the model's own ends.
+        cuts: a prompt that is too long loses its middle; else it is an error.
     """
 
     instruction: str = ""
@@ -90,6 +91,7 @@ class FileTask(Task):
     head_lines: int = 0
     tail_lines: int = 0
     stop: str = ""
+    cuts: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,8 @@ class Example:
         answers: what the scorer compares the prediction with.
         key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
         new_tokens: tokens of the answer at most.
-        prompts: whose words: "official", "parallelcomp" or "pcbench/VERSION".
+        prompts: whose words: "official", "parallelcomp" or "pcbench/VERSION", of a haystack that changes with Python
+            with its hash: "pcbench/VERSION+topics-HASH".
         classes: names the answer is one of, for scorers that ask.
         stop_ids: ends of an answer besides the model's own; never its first token.
         tokens_before: of the whole prompt before its middle was cut out, the same as now where nothing was; None
@@ -110,6 +113,8 @@ class Example:
         words: length of the record as its authors count it.
         context_characters: where in the context's text each of its tokens begins; None where nobody can say.
         as_whole: the ids are those of the text tokenised whole; None where there never was a text.
+        chat: a chat template stands around the prompt; None where none stands and the task's table wants none.
+        warnings: what is not as the task's authors have it.
     """
 
     id: str
@@ -127,6 +132,8 @@ class Example:
     words: int | None = None
     context_characters: tuple[int, ...] | None = None
     as_whole: bool | None = None
+    chat: bool | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:

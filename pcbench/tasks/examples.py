@@ -31,7 +31,7 @@ def example(
     """
     task = load_task(name, "task")
     if not isinstance(task, FileTask) and (prompts, chat) != ("auto", "auto"):
-        raise ConfigError(f"{name}: prompts and chat of tasks with files, got {prompts} and {chat}; leave them out")
+        raise ConfigError(f"{name}: templates and chat of tasks with files, got {prompts} and {chat}; leave them out")
     build = load(GENERATORS, "generator", task.generator, f"tasks/data: {name}")
     built: Example = build(
         Request(

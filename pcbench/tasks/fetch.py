@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -49,6 +50,11 @@ class SourceFile(Table):
     def address(self) -> str:
         return self.url.format(revision=self.revision)
 
+    @property
+    def moves(self) -> bool:
+        """Whether the revision is a branch, not a commit."""
+        return re.fullmatch("[0-9a-f]{40}", self.revision) is None
+
 
 class Source(Table):
     """What one name of `pcbench data fetch` fetches."""
@@ -88,8 +94,9 @@ def fetch(
     hashes = [(file, file.sha256 or _trusted().get(file.address, "")) for file in table[name].file]
     for file, expected in hashes:
         if not expected and not trust_first_use:
+            moves = f"; revision {file.revision} is a branch and moves" if file.moves else ""
             raise ConfigError(
-                f"data fetch {name}: a known sha256 of {file.address}, got none; "
+                f"data fetch {name}: a known sha256 of {file.address}, got none{moves}; "
                 f"--trust-first-use takes what comes and records its sha256 in {data_dir() / TRUSTED}"
             )
     for file, expected in hashes:

@@ -1,7 +1,7 @@
 """A record's prompt as ids: chat template, middle truncation, and where the context begins and ends."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pcbench.errors import ConfigError
@@ -21,6 +21,7 @@ class Ids:
     query: tuple[int, ...]
     context_characters: tuple[int, ...] | None
     as_whole: bool
+    chat: bool
 
     def __len__(self) -> int:
         return len(self.prefix) + len(self.context) + len(self.query)
@@ -43,7 +44,7 @@ def file_example(
         prompts, answers, classes, words: see `Example`.
 
     Raises:
-        ConfigError: instruction and question alone are too long.
+        ConfigError: nothing of the context would be left, or the task's prompts are never cut and this is too long.
     """
     task, tokenizer = request.task, request.tokenizer
     assert isinstance(task, FileTask)
@@ -66,7 +67,18 @@ def file_example(
         words=words,
         context_characters=kept.context_characters,
         as_whole=kept.as_whole,
+        chat=whole.chat if whole.chat or task.chat else None,
+        warnings=tuple(_warnings(chat, whole, kept)),
     )
+
+
+def _warnings(chat: bool, whole: Ids, kept: Ids) -> Iterator[str]:
+    if chat and not whole.chat:
+        yield "no chat template: asked plainly"
+    if not kept.as_whole:
+        yield "tokenised in parts: ids may differ from the official prompt's"
+    if kept is not whole:
+        yield f"its middle was cut out ({len(kept)} of {len(whole)} tokens kept)"
 
 
 def _cut(request: Request, parts: Parts, chat: bool, whole: Ids) -> Ids:
@@ -82,41 +94,65 @@ def _cut(request: Request, parts: Parts, chat: bool, whole: Ids) -> Ids:
     limit = room if official is None else min(room, official)
     if len(ids) <= limit and len(whole) <= room:
         return whole
+    assert isinstance(request.task, FileTask)
+    if not request.task.cuts:
+        raise ConfigError(
+            f"context_tokens: at least {len(whole) + request.new_tokens} for record {request.index} of task "
+            f"{request.name}, got {request.context_tokens}; take a file made with this model's tokenizer, or raise "
+            "context_tokens"
+        )
+    begin, end = _borders(request.tokenizer, parts, len(starts), len(ids))
     limit = min(limit, len(ids))
-    while True:
-        kept = _ids(request.tokenizer, _without_middle(request, parts, ids, limit), chat)
+    while limit >= 2:
+        kept = _ids(request.tokenizer, _without_middle(request.tokenizer, ids, begin, end, limit // 2), chat)
+        if not kept.context:
+            break
         if len(kept) <= room:
             return kept
         limit -= len(kept) - room
+    raise _no_room(request, 2 * (min(begin, len(ids) - end) + 1), limit, official)
 
 
-def _without_middle(request: Request, parts: Parts, ids: Sequence[int], limit: int) -> Parts:
-    """The first and the last half of `limit` ids as text.
+def _no_room(request: Request, least: int, limit: int, official: int | None) -> ConfigError:
+    """Of a prompt none of whose context is left.
 
-    Source: the middle truncation of LongBench, arXiv:2308.14508: both halves are decoded and joined as text.
+    Args:
+        request: which prompt; least: the limit that leaves some; limit: what there was; official: its bound.
     """
-    tokenizer, half = request.tokenizer, limit // 2
-    before, after = _edges(tokenizer, parts, len(tokenizer.start_ids))
-    if half < max(before + 1, after + 1):
-        least = request.context_tokens + 2 * (max(before, after) + 1 - half)
-        raise ConfigError(
-            f"context_tokens: at least about {least} for the instruction and question of task {request.name}, "
-            f"got {request.context_tokens}; make it longer"
+    assert isinstance(request.task, FileTask)
+    if official is not None and official < least:
+        return ConfigError(
+            f"{request.task.model_limits}: at least about {least} for {request.tokenizer.name} and task "
+            f"{request.name}, got {official}; take another model"
         )
-    head, tail = ids[:half], ids[len(ids) - half :]
-    opening, closing = tokenizer.decode(head[:before]), tokenizer.decode(tail[half - after :])
-    kept_head, kept_tail = tokenizer.decode(head), tokenizer.decode(tail)
-    end = len(kept_tail) - len(closing)
-    return Parts(kept_head[: len(opening)], kept_head[len(opening) :] + kept_tail[:end], kept_tail[end:])
+    return ConfigError(
+        f"context_tokens: at least about {request.context_tokens + least - limit} for task {request.name}, "
+        f"got {request.context_tokens}; make it longer"
+    )
 
 
-def _edges(tokenizer: Tokenizer, parts: Parts, first: int) -> tuple[int, int]:
-    """How many ids begin before the context, `first` of them special, and how many after it."""
-    ids, starts = tokenizer.encode_with_starts(parts.text)
+def _without_middle(tokenizer: Tokenizer, ids: Sequence[int], begin: int, end: int, half: int) -> Parts:
+    """The first and the last `half` ids as text; the context was `ids[begin:end]`.
+
+    Source: the middle truncation of LongBench, arXiv:2308.14508: both halves are decoded and joined as text, wherever
+        the instruction and the question lie.
+    """
+    decode, skipped = tokenizer.decode, len(ids) - half
+    head, tail = ids[:half], ids[skipped:]
+    first, last = decode(head), decode(tail)
+    a, b = len(decode(head[:begin])), len(decode(head[:end]))
+    c, d = (len(last) - len(decode(tail[max(0, border - skipped) :])) for border in (begin, end))
+    return Parts(first[:a] + last[:c], first[a:b] + last[c:d], first[b:] + last[d:])
+
+
+def _borders(tokenizer: Tokenizer, parts: Parts, first: int, total: int) -> tuple[int, int]:
+    """Where the context begins and ends among all `total` ids, the `first` of which are special."""
+    _, starts = tokenizer.encode_with_starts(parts.text)
     if starts is None:
-        return first + len(tokenizer.encode(parts.before)), len(tokenizer.encode(parts.after))
+        begin = first + len(tokenizer.encode(parts.before))
+        return begin, max(begin, total - len(tokenizer.encode(parts.after)))
     end = len(parts.before) + len(parts.context)
-    return first + bisect_left(starts, len(parts.before)), len(ids) - bisect_left(starts, end)
+    return first + bisect_left(starts, len(parts.before)), first + bisect_left(starts, end)
 
 
 def _ids(tokenizer: Tokenizer, parts: Parts, chat: bool) -> Ids:
@@ -130,9 +166,10 @@ def _ids(tokenizer: Tokenizer, parts: Parts, chat: bool) -> Ids:
     ids, starts = tokenizer.encode_with_starts(f"{before}{parts.context}{after}")
     if starts is None:
         prefix, context, query = (tuple(tokenizer.encode(text)) for text in (before, parts.context, after))
-        return Ids((*first, *prefix), context, query, None, [*prefix, *context, *query] == ids)
+        as_whole = [*prefix, *context, *query] == ids
+        return Ids((*first, *prefix), context, query, None, as_whole, wrapped is not None)
     begin = bisect_left(starts, len(before))
     # at least one id asks
     end = min(bisect_left(starts, len(before) + len(parts.context)), len(ids) - 1)
     characters = tuple(start - len(before) for start in starts[begin:end])
-    return Ids((*first, *ids[:begin]), tuple(ids[begin:end]), tuple(ids[end:]), characters, True)
+    return Ids((*first, *ids[:begin]), tuple(ids[begin:end]), tuple(ids[end:]), characters, True, wrapped is not None)

@@ -105,7 +105,7 @@ def _needed(request: Request, path: str) -> Path:
     if not path or not found.is_file():
         place = f"in {path} below {data_dir()}" if path else "of a task that has them in a file"
         raise DataMissing(
-            f"{request.name}: {request.prompts} prompts {place}, got none; put them there or take prompts = pcbench"
+            f'{request.name}: {request.prompts} prompts {place}, got none; put them there or take templates = "pcbench"'
         )
     return found
 

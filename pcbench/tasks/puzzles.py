@@ -16,6 +16,8 @@ EXTREMES = (
     *("smallest number", "second smallest number", "third smallest number", "median"),
 )
 LEVELS = (2, 4, 6, 8, 10)
+# numbers of functions, of long programs as many as tokens, which are always enough
+NUMBERS = 10_000
 
 
 def pairs(request: Request) -> Example:
@@ -99,17 +101,18 @@ def program(request: Request) -> Example:
     """
     levels = LEVELS[request.index % len(LEVELS)]
     rng = random.Random(request.id)
-    asked, argument = rng.randrange(1, 10_000), rng.randint(-10, 10)
+    numbers = range(1, max(NUMBERS, request.context_tokens))
+    asked, argument = rng.choice(numbers), rng.randint(-10, 10)
     frame = Frame(request, request.task.question.format(call=f"func_{asked}({argument})"))
-    size = frame.fitting_size(lambda size: _program(request.id, levels, size, asked)[0], 1)
-    text, added = _program(request.id, levels, size, asked)
+    size = frame.fitting_size(lambda size: _program(request.id, levels, size, numbers, asked)[0], 1)
+    text, added = _program(request.id, levels, size, numbers, asked)
     return frame.example(request.tokenizer.encode(text), [str(argument + added)])
 
 
-def _program(seed: str, levels: int, size: int, asked: int) -> tuple[str, int]:
+def _program(seed: str, levels: int, size: int, numbers: range, asked: int) -> tuple[str, int]:
     """`size` functions on each level in random order, and what the asked one, of the first level, adds."""
     rng = random.Random(f"{seed}/{size}")
-    ids = [asked, *(i for i in rng.sample(range(1, 2 * levels * size + 2), levels * size) if i != asked)]
+    ids = [asked, *(i for i in rng.sample(numbers, levels * size) if i != asked)]
     added: dict[int, int] = {}
     texts = []
     for level in reversed(range(levels)):

@@ -1,7 +1,9 @@
 """Needles in generated contexts: seeded, offline, exact to the token."""
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import chain, cycle, islice
 
@@ -28,7 +30,7 @@ def noise(request: Request) -> Example:
 def prose(request: Request) -> Example:
     """The same needle between lines of CPython's documentation, read from a seeded line on."""
     rng = _random(request)
-    return _hide(request, _prose(rng), _name(request, rng), rng)
+    return _with_version(_hide(request, _prose(rng), _name(request, rng), rng))
 
 
 def scattered(request: Request) -> Example:
@@ -57,7 +59,7 @@ def scattered(request: Request) -> Example:
             end = sum(map(len, parts))
             span = end - len(lost[0]), end
     answers = [key for name, key in pairs if name in asked]
-    return frame.example([*chain(*parts), *hay[done:room]], answers, span if len(answers) == 1 else None)
+    return _with_version(frame.example([*chain(*parts), *hay[done:room]], answers, span if len(answers) == 1 else None))
 
 
 def needles(request: Request) -> Example:
@@ -103,6 +105,16 @@ def _documentation() -> list[str]:
     from pydoc_data.topics import topics
 
     return "\n".join(topics[name] for name in sorted(topics)).splitlines(keepends=True)
+
+
+@cache
+def _documentation_hash() -> str:
+    return hashlib.sha256("".join(_documentation()).encode()).hexdigest()[:8]
+
+
+def _with_version(example: Example) -> Example:
+    """The example, whose `prompts` names the documentation too: another Python has another."""
+    return replace(example, prompts=f"{example.prompts}+topics-{_documentation_hash()}")
 
 
 def _hide(request: Request, lines: Iterable[str], name: str, rng: random.Random) -> Example:

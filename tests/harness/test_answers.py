@@ -16,6 +16,8 @@ class Letters:
     def decode(self, ids, skip_special_tokens):
         return bytes(i for i in ids if i < 256).decode(errors="replace")
 
+    eos_token_id = None
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -38,6 +40,17 @@ def test_answer_of_one_chunk_is_that_of_full_attention(model):
     found, full = ask(model), ask(model, method="full")
     assert found.text == full.text
     assert full.kept_chunks is None
+
+
+@pytest.mark.parametrize("names", ["tokenizer", "generation config"])
+def test_answer_ends_where_tokenizer_or_generation_config_says(model, monkeypatch, names):
+    read = [299, *(b"a b c " * 60), *b"what?"]
+    with torch.inference_mode():
+        first = model(torch.tensor([read])).logits[0, -1].argmax().item()
+    assert len(ask(model, method="full").decode_ms) == 2
+    owner, key = (Letters, "eos_token_id") if names == "tokenizer" else (model.generation_config, "eos_token_id")
+    monkeypatch.setattr(owner, key, first)
+    assert ask(model, method="full").decode_ms == []
 
 
 def test_answer_leaves_the_model_as_it_was(model):

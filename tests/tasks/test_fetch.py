@@ -53,8 +53,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-def known(server, name, path, sha256="", unpack=False):
-    file = SourceFile(url=f"{server.url}/{{revision}}/{name}", revision="r1", sha256=sha256, path=path, unpack=unpack)
+def known(server, name, path, sha256="", unpack=False, revision="r1"):
+    url = f"{server.url}/{{revision}}/{name}"
+    file = SourceFile(url=url, revision=revision, sha256=sha256, path=path, unpack=unpack)
     return {"made": Source(summary="for a test", file=[file])}
 
 
@@ -98,10 +99,14 @@ def test_fetch_leaves_the_file_that_is_there_where_the_new_one_is_wrong(server, 
     assert (folder / "a.json").read_bytes() == b"mine"
 
 
-def test_fetch_asks_nobody_for_a_file_without_a_hash(server, folder):
-    server.files["/r1/a.json"] = b"x"
-    with pytest.raises(ConfigError, match=r"data fetch made: a known sha256 of .*/r1/a.json, got none; --trust-first"):
-        get(known(server, "a.json", "a.json"))
+@pytest.mark.parametrize(
+    ("revision", "hint"), [("main", "; revision main is a branch and moves"), ("c0ffee12" * 5, "")]
+)
+def test_fetch_asks_nobody_for_a_file_without_a_hash(server, folder, revision, hint):
+    server.files[f"/{revision}/a.json"] = b"x"
+    message = rf"data fetch made: a known sha256 of .*/{revision}/a.json, got none{hint}; --trust-first"
+    with pytest.raises(ConfigError, match=message):
+        get(known(server, "a.json", "a.json", revision=revision))
     assert server.asked == []
     assert everything(folder) == []
 

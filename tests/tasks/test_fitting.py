@@ -1,5 +1,7 @@
 """Where a record's prompt is cut, and where its context begins and ends."""
 
+import json
+
 import pytest
 from tasks.made_records import CONTEXT, longbench_record, write
 
@@ -113,10 +115,50 @@ def test_a_prompt_that_just_fits_is_left_alone():
     assert len(whole(made(tokenizer, tokens - 1))) + 10 < tokens
 
 
-@pytest.mark.parametrize("tokens", [40, 11, 5])
-def test_a_length_without_room_for_the_question_is_an_error(tokens):
+@pytest.mark.parametrize("tokens", [22, 11, 5])
+def test_a_length_without_room_for_any_context_is_an_error(tokens):
     with pytest.raises(ConfigError, match=rf"context_tokens: at least about \d+ for .* {NAME}, got {tokens}; make it"):
         made(ByteTokenizer(), tokens)
+
+
+TEXTS = {
+    "question": ("Read:\n", CONTEXT, "\nAsked: " + "Why so? " * 200),
+    "instruction": ("Please read: " * 100, CONTEXT, "\nAsked: Who asks?"),
+    "short context": ("Read:\n", "One line.", "\nAsked: " + "Why so? " * 200),
+}
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), Pairs(), Pairs(False), Chat()])
+@pytest.mark.parametrize("long", TEXTS)
+def test_a_long_text_around_the_context_loses_its_middle_too(folder, tokenizer, long):
+    before, context, after = TEXTS[long]
+    template = {"qasper": f"{before}{{context}}{{input}}"}
+    (folder / "LongBench/config/dataset2prompt.json").write_text(json.dumps(template))
+    write(folder, NAME, [longbench_record(context) | {"input": after}])
+    e = made(tokenizer, 810)
+    assert 794 <= len(whole(e)) <= 800
+    prefix, middle, query = (tokenizer.decode(ids) for ids in (e.prefix, e.context, e.query))
+    prefix, query = prefix.removeprefix("<user>"), query.removesuffix("<end>")
+    ids = [*tokenizer.start_ids, *tokenizer.encode(f"{before}{context}{after}")]
+    cut = [tokenizer.decode(ids[:half]) + tokenizer.decode(ids[-half:]) for half in range(380, 401)]
+    assert f"{prefix}{middle}{query}" in cut
+    if long == "instruction":
+        assert before.startswith(prefix)
+        assert len(prefix) < len(before) / 2
+        assert (middle.strip("\ufffd\n") in context, query.strip()) == (True, "Asked: Who asks?")
+    elif long == "question":
+        assert (prefix, middle.strip("\ufffd") in context) == (before, True)
+        assert after.endswith(query)
+        assert len(query) < len(after) / 2
+    else:
+        assert (prefix, middle.strip()) == (before, context)
+        assert (query.strip()[:6], query[-8:]) == ("Asked:", "Why so? ")
+
+
+def test_an_official_limit_without_room_for_any_context_is_named(folder):
+    (folder / "LongBench/config/model2maxlen.json").write_text('{"bytes": 8}')
+    with pytest.raises(ConfigError, match=rf"model2maxlen.json: at least about 14 for bytes and task {NAME}, got 8"):
+        made(ByteTokenizer())
 
 
 def test_the_least_length_that_an_error_names_is_enough():
@@ -154,3 +196,31 @@ def test_the_official_limit_of_the_model_is_that_of_the_text_without_template(fo
     assert len(whole(made(tokenizer))) == made(tokenizer).tokens_before
     tokenizer.name = "made-7b-chat"
     assert len(whole(made(tokenizer, 400))) <= 390
+
+
+@pytest.mark.parametrize(
+    ("name", "tokenizer", "chat", "stands", "warnings"),
+    [
+        (NAME, Chat(), "auto", True, ()),
+        (NAME, Chat(), "never", False, ()),
+        (NAME, ByteTokenizer(), "auto", False, ("no chat template: asked plainly",)),
+        (NAME, ByteTokenizer(), "never", False, ()),
+        ("longbench/trec", Chat(), "auto", None, ()),
+        ("longbench/trec", Chat(), "always", True, ()),
+        ("longbench/trec", ByteTokenizer(), "always", None, ("no chat template: asked plainly",)),
+    ],
+)
+def test_a_chat_template_that_is_not_there_is_told(folder, name, tokenizer, chat, stands, warnings):
+    prompts = {"qasper": "{context}{input}", "trec": "{context}{input}"}
+    (folder / "LongBench/config/dataset2prompt.json").write_text(json.dumps(prompts))
+    write(folder, name, [longbench_record()])
+    e = example(name, tokenizer, context_tokens=60_000, new_tokens=10, seed=0, index=0, chat=chat)
+    assert (e.chat, e.warnings) == (stands, warnings)
+
+
+def test_warnings_tell_of_parts_and_of_a_lost_middle():
+    assert made(Pairs(), chat="never").warnings == ()
+    apart = made(Pairs(False), chat="never")
+    assert apart.warnings == ("tokenised in parts: ids may differ from the official prompt's",)
+    cut = made(Pairs(), 700, chat="never")
+    assert cut.warnings == (f"its middle was cut out ({len(whole(cut))} of {cut.tokens_before} tokens kept)",)

@@ -95,13 +95,14 @@ def test_prompts_and_limits_are_the_official_ones_where_they_are(folder):
 def test_official_prompts_that_are_asked_for_and_not_there_are_an_error(folder):
     write(folder, "longbench/qasper", [longbench_record()])
     with pytest.raises(
-        DataMissing, match=r"official prompts in LongBench/config/dataset2prompt.json below .*, got none"
+        DataMissing,
+        match=r'prompts in LongBench/config/dataset2prompt.json below .*, got none; .* templates = "pcbench"',
     ):
         made("longbench/qasper", prompts="official")
     write(folder, "gsm8k", [record("gsm8k")])
     with pytest.raises(DataMissing, match="official prompts of a task that has them in a file, got none"):
         made("gsm8k", prompts="official")
-    with pytest.raises(ConfigError, match="passkey: prompts and chat of tasks with files, got official"):
+    with pytest.raises(ConfigError, match="passkey: templates and chat of tasks with files, got official"):
         made("passkey", prompts="official")
 
 
@@ -171,6 +172,17 @@ def test_ruler_takes_the_longest_file_that_fits(folder):
     assert [size("ruler/vt"), size("ruler/vt", 8192)] == [4, 8]
     with pytest.raises(DataMissing, match=r"ruler/vt: records of at most 4000 tokens, got 4096, 8192 in "):
         made("ruler/vt", tokens=4000)
+
+
+def test_a_ruler_record_that_is_too_long_is_an_error_and_not_cut(folder):
+    write(folder, "ruler/vt", [ruler_record(1)], "4096")
+    whole = len(record("ruler/vt")["input"].encode())
+    assert made("ruler/vt", tokens=whole + 30).tokens_before == whole
+    message = (
+        rf"context_tokens: at least {whole + 30} for record 0 of task ruler/vt, got {whole + 29}; take a file made"
+    )
+    with pytest.raises(ConfigError, match=message):
+        made("ruler/vt", tokens=whole + 29)
 
 
 def test_ruler_adds_the_start_of_the_answer_that_newer_files_hold_apart(folder):

@@ -71,6 +71,22 @@ def test_program_returns_what_python_returns(index):
     assert functions == levels * last
 
 
+def test_program_draws_the_asked_number_from_the_range_of_all():
+    programs = [texts("code_run", index) for index in range(40)]
+    asked = [int(re.search(r"func_(\d+)", query)[1]) for _, query, _ in programs]
+    others = [int(n) for context, _, _ in programs for n in re.findall(r"def func_(\d+)", context)]
+    for numbers in (asked, others):
+        quarters = Counter(n * 4 // 10_000 for n in numbers)
+        assert sorted(quarters) == [0, 1, 2, 3]
+        assert min(quarters.values()) > len(numbers) / 10
+
+
+def test_program_has_numbers_for_more_functions_than_ten_thousand():
+    context, _, _ = texts("code_run", 4, 600_000)
+    defined = re.findall(r"def func_(\d+)", context)
+    assert len(defined) == len(set(defined)) > 10_000
+
+
 @pytest.mark.parametrize("index", range(5))
 def test_variables_are_those_that_hold_the_value(index):
     context, query, answers = texts("ruler_vt", index)

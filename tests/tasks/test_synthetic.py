@@ -8,7 +8,7 @@ from real_data import smollm2_tokenizer
 from pcbench.errors import ConfigError
 from pcbench.models.tokens import ByteTokenizer
 from pcbench.registry import task_tables
-from pcbench.tasks import example, load_task, score
+from pcbench.tasks import example, load_task, score, synthetic
 
 TOKENIZER = ByteTokenizer()
 GENERATED = [name for name, table in task_tables().items() if "files" not in table]
@@ -24,7 +24,7 @@ FROZEN = {
     "kv_retrieval": "53b10b96a5de0c4d",
     "math_find": "a96a685a79b22939",
     "math_calc": "f95dee4e554d38c9",
-    "code_run": "a7d12eca71c4464a",
+    "code_run": "93cdb42ac472fb30",
     "ruler_niah_single_1": "1d8789f6453af948",
     "ruler_niah_multikey_2": "da0fcfba243a170c",
     "ruler_niah_multikey_3": "4f78a3c8c5da30ec",
@@ -83,7 +83,7 @@ def test_prompts_are_seeded_and_differ_by_index_seed_and_length(task):
 @pytest.mark.parametrize("task", FROZEN)
 def test_prompts_are_the_same_under_every_python_until_the_version_is_raised(task):
     e = made(task, 4500)
-    assert (task_tables()[task]["version"], e.sha256[:16]) == (1, FROZEN[task])
+    assert (task_tables()[task]["version"], e.sha256[:16]) == (2 if task == "code_run" else 1, FROZEN[task])
 
 
 def test_every_task_but_prose_is_frozen():
@@ -98,6 +98,17 @@ def test_prose_is_the_same_under_one_version_of_the_documentation():
         pytest.skip(f"no frozen prompts for the documentation of Python {sys.version.split()[0]}")
     prompts = "".join(made(task, 4500).sha256[:16] for task in sorted(PROSE))
     assert hashlib.sha256(prompts.encode()).hexdigest()[:16] == FROZEN_PROSE[read]
+
+
+@pytest.mark.parametrize("task", GENERATED)
+def test_prompts_name_the_documentation_they_hold(task, monkeypatch):
+    version = f"pcbench/{task_tables()[task]['version']}"
+    named = made(task, 4500).prompts
+    assert re.fullmatch(r"\+topics-[0-9a-f]{8}" if task in PROSE else "", named.removeprefix(version))
+    monkeypatch.setattr(synthetic, "_documentation", lambda: ["Another line.\n"])
+    synthetic._documentation_hash.cache_clear()
+    assert (made(task, 4500).prompts != named) == (task in PROSE)
+    synthetic._documentation_hash.cache_clear()
 
 
 @pytest.mark.parametrize("task", sorted(set(NEEDLES) - set(GRID)))

@@ -51,11 +51,11 @@ def first_name_among_words(prediction: str, answers: Sequence[Any]) -> float:
 
 
 def any_name_found(prediction: str, answers: Sequence[Any]) -> float:
-    """1 where the prediction contains any of the names, case aside.
+    """1 where the prediction contains any of the names, case aside; an empty name never counts.
 
     Source: En.Dia of InfiniteBench, August 2024.
     """
-    return float(any(str(answer).upper() in prediction.upper() for answer in answers))
+    return float(any(answer and str(answer).upper() in prediction.upper() for answer in answers))
 
 
 def first_number_equals(prediction: str, answers: Sequence[Any]) -> float:

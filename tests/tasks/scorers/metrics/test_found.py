@@ -26,6 +26,7 @@ from pcbench.tasks.scorers.metrics.found import (
         (first_name_among_words, "PLACE", ["ACE"], 0.0),
         (any_name_found, "Rothstein", ["ACE", "ROTHSTEIN"], 1.0),
         (any_name_found, "a place", ["ACE"], 1.0),
+        (any_name_found, "a place", ["", "ANNA"], 0.0),
         (first_number_equals, "88, then 3", [88], 1.0),
         (first_number_equals, "8", [88], 0.0),
         (first_number_equals, "45.5.", [45.5], 1.0),
