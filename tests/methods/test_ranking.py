@@ -176,7 +176,7 @@ class Gpu:
     """A runner of a GPU with some bytes free, as far as the layout asks."""
 
     def __init__(self, free, spec):
-        self.free, self.spec, self.dtype = free, spec, torch.bfloat16
+        self.free, self.spec, self.dtype, self.device = free, spec, torch.bfloat16, torch.device("cuda")
 
     def free_bytes(self):
         return self.free
