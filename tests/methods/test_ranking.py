@@ -183,7 +183,7 @@ class Gpu:
 
 
 def batch_with(free, device="cuda", keep=2, **config):
-    sizes = dict(layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, parameters=8 * 10**9)
+    sizes = dict(layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, vocab=128256, parameters=8 * 10**9)
     spec = replace(make_runner(trained_tokens=65536).spec, **sizes)
     resolved = Config(chunk_tokens=4096, keep=keep, **config).resolve(spec, device)
     return lay_out(make_prompt(context=40000), resolved, Gpu(free, spec))
