@@ -13,7 +13,7 @@ import pytest
 import torch
 from builds import ROOT, build
 
-__all__ = ["LIBRARIES", "ORDERS", "EmulatedOps", "blocks_run", "emulated_ops", "pairwise"]
+__all__ = ["LIBRARIES", "ORDERS", "EmulatedOps", "blocks_run", "emulated_ops", "everywhere", "pairwise"]
 
 BUILD = ROOT / "build/emulator"
 # cuda: warps of 32; hip: waves of 64
@@ -109,6 +109,19 @@ def pairwise(**factors: list[Any]) -> list[dict[str, Any]]:
         open_pairs -= {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(names)), 2)}
         rows.append({names[c]: factors[names[c]][row[c]] for c in range(len(names))})
     return rows
+
+
+def everywhere(factors: dict[str, list[Any]], **chosen: Any) -> Iterator[dict[str, Any]]:
+    """Every row of the product with some values chosen; the orders take turns.
+
+    Args:
+        factors: the values of each factor; `order` is one of them.
+        chosen: factor → its only value.
+    """
+    orders = itertools.cycle(ORDERS)
+    single = {name: [value] for name, value in chosen.items()} | {"order": [""]}
+    for values in itertools.product(*(factors | single).values()):
+        yield dict(zip(factors, values, strict=True)) | {"order": next(orders)}
 
 
 def _new_pairs(row: dict[int, int], c: int, z: int, open_pairs: set[tuple[int, int, int, int]]) -> int:

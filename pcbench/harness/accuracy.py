@@ -8,10 +8,11 @@ from pcbench.errors import ConfigError, DataMissing
 from pcbench.harness import ranks
 from pcbench.harness.accuracy_summary import Outcome, joined, summarise_accuracy
 from pcbench.harness.cells import Prepared
-from pcbench.harness.group import Group, first_line, is_out_of_memory
+from pcbench.harness.group import Group, first_line
 from pcbench.harness.lane import Lane
 from pcbench.harness.prompts import build_example
 from pcbench.harness.session import Measured, ModelSession
+from pcbench.measure.memory import is_out_of_memory
 from pcbench.models.runner import HFRunner
 from pcbench.records import RunFolder
 from pcbench.tasks import Example, load_task

@@ -17,6 +17,7 @@ from pcbench.harness.lane import Lane
 from pcbench.harness.peak import peak_of
 from pcbench.harness.prompts import build_example, device_prompt, key_chunk, key_depth
 from pcbench.measure.kernel_timing import flush_caches
+from pcbench.measure.memory import is_out_of_memory
 from pcbench.measure.meters import open_meter
 from pcbench.measure.telemetry import others_on_gpu, sampled, throttled
 from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
@@ -26,14 +27,12 @@ from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
 from pcbench.types import Cell, Kind, Sample
 
-__all__ = ["UNSCORED", "Group", "first_line", "is_out_of_memory", "wants_peak"]
+__all__ = ["UNSCORED", "Group", "first_line", "wants_peak"]
 
 # tokens decoded in the parity pass, so that decoding is checked too
 PARITY_STEPS = 2
 # kinds whose answers are not scored: decoding goes on to a fixed length, or one prompt says nothing
 UNSCORED: tuple[Kind, ...] = ("throughput", "memory")
-# how an allocator says that there is no more
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
 class Group:
@@ -222,11 +221,6 @@ def _finite(values: list[float]) -> list[float | None]:
 def wants_peak(cell: Cell) -> bool:
     """Whether the cell's peak memory is measured."""
     return cell.kind == "memory" or (cell.kind == "prefill" and cell.timed)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops hand on its words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in NO_MEMORY)
 
 
 def first_line(error: Exception) -> str:

@@ -12,14 +12,14 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import BackendUnavailable, ShapeError
-from pcbench.harness.group import first_line, is_out_of_memory
+from pcbench.harness.group import first_line
 from pcbench.harness.kernels import PreparedKernel
 from pcbench.measure.baselines import make_baseline
 from pcbench.measure.cases import CHANGED, run
 from pcbench.measure.devices import torch_device
 from pcbench.measure.draws import Draws
 from pcbench.measure.kernel_timing import RepeatedCall, ReplayedCall, TimedBy, make_sampler
-from pcbench.measure.memory import peak_bytes
+from pcbench.measure.memory import is_out_of_memory, peak_bytes
 from pcbench.measure.parity import Comparison
 from pcbench.measure.sampling import compare_samples
 from pcbench.types import Status

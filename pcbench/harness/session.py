@@ -8,7 +8,7 @@ import torch
 
 from pcbench import ops
 from pcbench.harness.cells import Prepared
-from pcbench.harness.group import Group, first_line, is_out_of_memory
+from pcbench.harness.group import Group, first_line
 from pcbench.harness.kernel_group import KernelGroup, KernelLane
 from pcbench.harness.kernel_summary import summarise_kernels
 from pcbench.harness.kernels import PreparedKernel
@@ -16,6 +16,7 @@ from pcbench.harness.lane import Lane
 from pcbench.harness.summary import summarise
 from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device
+from pcbench.measure.memory import is_out_of_memory
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
 from pcbench.types import ModelSpec, Record, Sample, Status

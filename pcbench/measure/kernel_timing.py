@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pcbench.measure.memory import is_out_of_memory
+
 __all__ = ["RepeatedCall", "ReplayedCall", "TimedBy", "flush_caches", "make_sampler"]
 
 # what a sample is of: samples of different ones are not compared
@@ -74,8 +76,8 @@ class ReplayedCall:
                 call()
             self.replay = graph.replay
         except RuntimeError as error:
-            # no reason to time the launches instead; the compiled ops have no class of their own for it
-            if "out of memory" in str(error):
+            # no reason to time the launches instead
+            if is_out_of_memory(error):
                 raise
             self.timed_by = "launches"
             self.warnings.append(f"timed with its launches, no graph: {str(error).splitlines()[0]}")

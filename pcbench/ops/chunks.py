@@ -5,14 +5,17 @@ from torch import Tensor
 
 from pcbench.ops.backends import require
 from pcbench.reference.chunks import (
-    TILE_COLUMNS,
     check_chunk_select,
     check_chunk_topk,
     check_query_nll_update,
     mean_nll,
+    tile_columns,
 )
 
 __all__ = ["chunk_select", "chunk_topk", "query_nll_update"]
+
+# torch.mm documents its out_dtype for CUDA alone: float32 from 16-bit inputs
+MIXED_MATMUL = torch.version.hip is None
 
 
 def query_nll_update(
@@ -58,13 +61,21 @@ def chunk_select(
     """Compiled `pcbench.reference.chunk_select`: torch's matmul, a vocabulary tile at a time, over the two ops."""
     check_chunk_select(hidden, lm_head, targets, segments, chunk_ids, slots, best_scores, best_ids, best_slots)
     require("chunk_select", hidden, lm_head, best_scores)
+    vocab, columns = lm_head.shape[0], tile_columns(lm_head.shape[0], lm_head.device)
+    mixed = MIXED_MATMUL and hidden.device.type != "cpu" and hidden.dtype in (torch.bfloat16, torch.float16)
     # a 16-bit matmul may be a hundred times slower than this one on a CPU
-    rows = hidden.float()
-    row_max = torch.full_like(rows[:, 0], -torch.inf)
+    rows = hidden if mixed else hidden.float()
+    row_max = torch.full_like(hidden[:, 0], -torch.inf, dtype=torch.float32)
     row_sum = torch.zeros_like(row_max)
     row_target = torch.full_like(row_max, -torch.inf)
-    for first in range(0, lm_head.shape[0], TILE_COLUMNS):
-        tile = rows @ lm_head[first : first + TILE_COLUMNS].float().T
+    space = row_max.new_empty(hidden.shape[0] * min(columns, vocab))
+    for first in range(0, vocab, columns):
+        width = min(columns, vocab - first)
+        weights, tile = lm_head[first : first + width], space[: hidden.shape[0] * width].view(-1, width)
+        if mixed:
+            torch.mm(rows, weights.T, out_dtype=torch.float32, out=tile)
+        else:
+            torch.mm(rows, weights.float().T, out=tile)
         query_nll_update(tile, targets, first, row_max, row_sum, row_target)
     scores = mean_nll(row_max, row_sum, row_target, segments, chunk_ids.shape[0])
     return scores, chunk_topk(scores, chunk_ids, slots, best_scores, best_ids, best_slots)

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from pcbench.harness import group, peak, runner
-from pcbench.harness.group import first_line, is_out_of_memory
 from pcbench.harness.runner import run
 from pcbench.measure.telemetry import Reading
 
@@ -128,24 +127,6 @@ def test_phases_of_memory_are_in_the_record(finished):
         assert set(record.phase_bytes) == {*stages, "decode"}
         assert record.peak_bytes >= max(record.phase_bytes[stage] for stage in stages)
         assert record.reserved_bytes is None
-
-
-@pytest.mark.parametrize(
-    ("error", "is_memory"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
-            True,
-        ),
-        (RuntimeError("std::bad_alloc"), True),
-        (RuntimeError("shape mismatch"), False),
-    ],
-)
-def test_running_out_of_memory_is_told_from_other_errors(error, is_memory):
-    assert is_out_of_memory(error) is is_memory
-    assert first_line(error)
 
 
 def test_an_error_that_says_nothing_is_named(options, console, monkeypatch):

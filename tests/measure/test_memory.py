@@ -3,9 +3,10 @@ import sys
 
 import pytest
 import torch
+from builds import ROOT
 
 from pcbench.measure import memory
-from pcbench.measure.memory import Phases
+from pcbench.measure.memory import Phases, is_out_of_memory
 
 CODE = """
 import torch
@@ -68,3 +69,30 @@ def test_phases_of_a_gpu_are_the_allocators_without_waiting(monkeypatch):
     # what the allocator gave back later counts too
     assert phases.reserved == 950
     assert len(seen) == 5
+
+
+WORDLESS = "an error that a torch before 2.13 does not tell"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+            True,
+        ),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("select_tokens: memory for [9] must be there, got CUDA out of memory; split the call"), True),
+        (RuntimeError(f"select_tokens: memory for [9] must be there, got {WORDLESS}; split the call"), True),
+        (RuntimeError("merge_states: memory for [9] must be there, got operation not permitted when capturing"), False),
+        (RuntimeError("shape mismatch"), False),
+    ],
+)
+def test_is_out_of_memory_tells_it_from_other_errors(error, is_memory):
+    assert is_out_of_memory(error) is is_memory
+
+
+def test_a_compiled_op_with_an_older_torch_says_what_is_out_of_memory_looks_for():
+    assert f'return "{WORDLESS}";' in (ROOT / "ext/allocate.h").read_text()

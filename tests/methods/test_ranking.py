@@ -176,14 +176,14 @@ class Gpu:
     """A runner of a GPU with some bytes free, as far as the layout asks."""
 
     def __init__(self, free, spec):
-        self.free, self.spec, self.dtype = free, spec, torch.bfloat16
+        self.free, self.spec, self.dtype, self.device = free, spec, torch.bfloat16, torch.device("cuda")
 
     def free_bytes(self):
         return self.free
 
 
 def batch_with(free, device="cuda", keep=2, **config):
-    sizes = dict(layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, parameters=8 * 10**9)
+    sizes = dict(layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, vocab=128256, parameters=8 * 10**9)
     spec = replace(make_runner(trained_tokens=65536).spec, **sizes)
     resolved = Config(chunk_tokens=4096, keep=keep, **config).resolve(spec, device)
     return lay_out(make_prompt(context=40000), resolved, Gpu(free, spec))

@@ -3,17 +3,18 @@
 import pytest
 import torch
 
-from pcbench import ops
+from pcbench import ops, reference
 from pcbench.measure.cases import CASES, run
 
+WORDS = ("1000", "blocks", "splits", "long", "large", "8192", "tiles", "9 parts", "at once", "many")
+# float16 is for GPUs
+DTYPES = [torch.float32, torch.bfloat16, *([torch.float16] if torch.cuda.is_available() else [])]
 # the large ones: several tasks, several splits
-LARGE = [
-    c
-    for c in CASES
-    if any(
-        word in c.name for word in ("1000", "blocks", "splits", "long", "large", "8192", "tiles", "9 parts", "at once")
-    )
-]
+LARGE = [case for case in CASES if any(word in case.name for word in WORDS)]
+
+
+def test_large_cases_cover_every_op():
+    assert {case.op for case in LARGE} == set(reference.__all__)
 
 
 def bits(results):
@@ -24,9 +25,12 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in zip(bits(first), bits(second), strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 @pytest.mark.parametrize("case", LARGE, ids=str)
 def test_three_runs_are_equal_bit_for_bit(case, dtype, device):
+    backend = "hip" if device.type == "cuda" and torch.version.hip else device.type
+    if reason := ops.why_not(backend, case.op, dtype=dtype):
+        pytest.skip(reason)
     inputs = case.inputs(device, dtype)
     first = run(ops, case.op, inputs)
     for _ in range(2):

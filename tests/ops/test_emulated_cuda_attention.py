@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from emulated import ORDERS, emulated_ops, pairwise
+from emulated import ORDERS, emulated_ops, everywhere, pairwise
 
 from pcbench.measure import attention_cases
 from pcbench.measure.cases import Case, check_case
@@ -78,8 +78,7 @@ def check(case, row, kernel):
     assert sum(n for name, n in counts.items() if name.startswith(f"blocks of pcbench::device::{kernel}")) > 0
 
 
-@pytest.mark.parametrize("row", pairwise(**CALIBRATED), ids=ids)
-def test_calibrated_attention_equals_the_reference(row):
+def check_calibrated(row):
     rows, keys, lengths = SIZES[row["size"]]
     kv_heads = 2 if row["group"] == 1 else 1
     heads = kv_heads * row["group"]
@@ -104,8 +103,21 @@ def test_calibrated_attention_equals_the_reference(row):
     check(Case("calibrated_attention", ids(row), make), row, "calibrated_tiles")
 
 
-@pytest.mark.parametrize("row", pairwise(**CACHED), ids=ids)
-def test_cached_attention_equals_the_reference(row):
+@pytest.mark.parametrize("row", pairwise(**CALIBRATED), ids=ids)
+def test_calibrated_attention_equals_the_reference(row):
+    check_calibrated(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", CALIBRATED["group"])
+@pytest.mark.parametrize("dim", CALIBRATED["dim"])
+@pytest.mark.parametrize("size", SIZES)
+def test_calibrated_attention_equals_the_reference_everywhere(size, dim, group):
+    for row in everywhere(CALIBRATED, size=size, dim=dim, group=group):
+        check_calibrated(row)
+
+
+def check_cached(row):
     heads = 2 * row["group"]
     make = partial(
         attention_cases.cached,
@@ -121,6 +133,20 @@ def test_cached_attention_equals_the_reference(row):
     )
     packed = row["rows"] * (1 if row["evicted"] and row["evicted_by"] == "query head" else row["group"])
     check(Case("cached_attention", ids(row), make), row, "cached_few_rows" if packed <= 16 else "cached_many_rows")
+
+
+@pytest.mark.parametrize("row", pairwise(**CACHED), ids=ids)
+def test_cached_attention_equals_the_reference(row):
+    check_cached(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", CACHED["group"])
+@pytest.mark.parametrize("dim", CACHED["dim"])
+@pytest.mark.parametrize("store", STORES)
+def test_cached_attention_equals_the_reference_everywhere(store, dim, group):
+    for row in everywhere(CACHED, store=store, dim=dim, group=group):
+        check_cached(row)
 
 
 def test_evicted_tiles_beyond_those_in_shared_memory_are_found():

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from emulated import LIBRARIES, ORDERS, emulated_ops, pairwise
+from emulated import LIBRARIES, ORDERS, emulated_ops, everywhere, pairwise
 
 from pcbench import reference
 from pcbench.measure import attention_cases, chunk_cases
@@ -108,11 +108,8 @@ def test_emulated_calibrated_attention_equals_the_reference(row):
 @pytest.mark.parametrize("dim", ATTENTION["dim"])
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_emulated_calibrated_attention_equals_the_reference_everywhere(lengths, dim, dtype, library):
-    orders = itertools.cycle(ORDERS)
-    chosen = {"lengths": [lengths], "dim": [dim], "dtype": [dtype], "library": [library], "order": [""]}
-    for values in itertools.product(*(ATTENTION | chosen).values()):
-        row = dict(zip(ATTENTION, values, strict=True))
-        check(attention_case(row), library, dtype, next(orders))
+    for row in everywhere(ATTENTION, lengths=lengths, dim=dim, dtype=dtype, library=library):
+        check(attention_case(row), library, dtype, row["order"])
 
 
 STORES = {
@@ -144,19 +141,45 @@ def cache_case(row, op, make, **more):
     return Case(op, name_of(row), make)
 
 
-@pytest.mark.parametrize("row", pairwise(**CACHE), ids=name_of)
-def test_emulated_cached_attention_equals_the_reference(row):
+def check_cached(row):
     case = cache_case(row, "cached_attention", attention_cases.cached, evicted=row["evicted"])
     check(case, row["library"], row["dtype"], row["order"])
+
+
+@pytest.mark.parametrize("row", pairwise(**CACHE), ids=name_of)
+def test_emulated_cached_attention_equals_the_reference(row):
+    check_cached(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("store", STORES)
+def test_emulated_cached_attention_equals_the_reference_everywhere(store, dtype, library):
+    for row in everywhere(CACHE, store=store, dtype=dtype, library=library):
+        check_cached(row)
 
 
 WINDOWS = {name: values for name, values in CACHE.items() if name != "evicted"} | {"rows": [1, 8, 32, 64]}
 
 
-@pytest.mark.parametrize("row", pairwise(**WINDOWS), ids=name_of)
-def test_emulated_window_mass_equals_the_reference(row):
+def check_window(row):
     case = cache_case(row, "window_mass", attention_cases.window, window=row["rows"], longest=270)
     check(case, row["library"], row["dtype"], row["order"])
+
+
+@pytest.mark.parametrize("row", pairwise(**WINDOWS), ids=name_of)
+def test_emulated_window_mass_equals_the_reference(row):
+    check_window(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("store", STORES)
+def test_emulated_window_mass_equals_the_reference_everywhere(store, dtype, library):
+    for row in everywhere(WINDOWS, store=store, dtype=dtype, library=library):
+        check_window(row)
 
 
 SELECTIONS = {
@@ -175,12 +198,26 @@ SELECTIONS = {
 }
 
 
-@pytest.mark.parametrize("row", pairwise(**SELECTIONS), ids=name_of)
-def test_emulated_select_tokens_equals_the_reference(row):
+def check_selection(row):
     names = ("keys", "dim", "capacity", "pool", "levels", "evicted", "protect", "recent")
     make = partial(chunk_cases.select, batch=1, heads=row["group"], kv_heads=1, **{name: row[name] for name in names})
     case = Case("select_tokens", name_of(row), make)
     check(case, row["library"], row["dtype"], row["order"])
+
+
+@pytest.mark.parametrize("row", pairwise(**SELECTIONS), ids=name_of)
+def test_emulated_select_tokens_equals_the_reference(row):
+    check_selection(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim", SELECTIONS["dim"])
+@pytest.mark.parametrize("keys", SELECTIONS["keys"])
+def test_emulated_select_tokens_equals_the_reference_everywhere(keys, dim, dtype, library):
+    for row in everywhere(SELECTIONS, keys=keys, dim=dim, dtype=dtype, library=library):
+        check_selection(row)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -202,19 +239,36 @@ TILES = {
     "rows": [1, 5],
     "first": [0, 50],
     "fresh": [True, False],
-    "special": [None, float("nan"), float("inf")],
     "dtype": list(DTYPES),
     "library": list(LIBRARIES),
     "order": list(ORDERS),
 }
+# a special value is in the third column of the second row, the third row is -inf
+SPECIALS = TILES | {
+    "columns": [3, 7, 255, 2049],
+    "rows": [3, 5],
+    "special": [float("nan"), float("inf"), -float("inf")],
+}
 
 
-@pytest.mark.parametrize("row", pairwise(**TILES), ids=name_of)
-def test_emulated_query_nll_update_equals_the_reference(row):
-    special = row["special"] if row["rows"] > 2 and row["columns"] > 2 else None
-    shape = dict(rows=row["rows"], columns=row["columns"], first=row["first"], fresh=row["fresh"])
-    case = Case("query_nll_update", str(row), partial(chunk_cases.nll, special=special, **shape))
+def check_tile(row):
+    shape = {name: row[name] for name in ("rows", "columns", "first", "fresh")}
+    case = Case("query_nll_update", str(row), partial(chunk_cases.nll, special=row.get("special"), **shape))
     check(case, row["library"], row["dtype"], row["order"])
+
+
+@pytest.mark.parametrize("row", [*pairwise(**TILES), *pairwise(**SPECIALS)], ids=name_of)
+def test_emulated_query_nll_update_equals_the_reference(row):
+    check_tile(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("factors", [TILES, SPECIALS], ids=["finite", "special"])
+def test_emulated_query_nll_update_equals_the_reference_everywhere(factors, dtype, library):
+    for row in everywhere(factors, dtype=dtype, library=library):
+        check_tile(row)
 
 
 def test_emulated_cases_cover_every_compiled_op():

@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pcbench import ops, reference
 from pcbench.errors import BackendUnavailable, ShapeError
-from pcbench.harness.group import is_out_of_memory
+from pcbench.measure.memory import is_out_of_memory
 from pcbench.ops import libraries
 from pcbench.ops.gpus import TorchGpu
 

@@ -10,7 +10,7 @@ import torch
 from pcbench.errors import ConfigError
 from pcbench.methods.parallel_comp.config import Config
 from pcbench.reference.bits import words
-from pcbench.reference.chunks import TILE_COLUMNS, split_chunks
+from pcbench.reference.chunks import split_chunks, tile_columns
 from pcbench.types import ModelRunner, ModelSpec, Prompt
 
 __all__ = ["Layout", "lay_out", "read_with_bos"]
@@ -94,7 +94,7 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
     free = runner.free_bytes() if config.fits_memory else None
     if free is not None:
         scored = longest + query if config.rank_by == "window_nll" else query
-        fits = _chunks_that_fit(free, layout, spec, runner.dtype.itemsize, longest + query, scored)
+        fits = _chunks_that_fit(free, layout, runner, longest + query, scored)
         if fits < batch:
             warnings.append(f"micro_batch {batch} cut to {fits}: {free / 2**30:.1f} GiB of memory free")
             batch = fits
@@ -132,13 +132,14 @@ def _split_characters(starts: Sequence[int], chunks: int) -> list[tuple[int, int
     return list(pairwise(bounds))
 
 
-def _chunks_that_fit(free: int, layout: Layout, spec: ModelSpec, itemsize: int, width: int, scored: int) -> int:
+def _chunks_that_fit(free: int, layout: Layout, runner: ModelRunner, width: int, scored: int) -> int:
     """Chunks of a micro-batch that the free bytes hold, at least 1, from formulas.
 
     A layer's parameters over its hidden size are the widths of its linear parts: what a token's activations take.
     """
+    spec, itemsize = runner.spec, runner.dtype.itemsize
     slot = replace(spec, kv_heads=layout.kv_heads).kv_bytes(layout.capacity, itemsize)
     activations = LIVE_COPIES * width * (spec.parameters // spec.layers // spec.hidden + spec.hidden) * itemsize
     # a tile of logits and its exponentials, in float32
-    logits = 2 * scored * TILE_COLUMNS * 4
+    logits = 2 * scored * tile_columns(spec.vocab, runner.device) * 4
     return max(1, int((free * FREE_SHARE - layout.keep * slot) // (slot + activations + logits)))
