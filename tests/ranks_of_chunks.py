@@ -4,13 +4,16 @@ import os
 import signal
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from tiny import continued, make_prompt, make_runner
+from tiny import continued, make_prompt, make_runner, no_stages
 
 from pcbench import ops
+from pcbench.errors import RankLost
 from pcbench.methods.parallel_comp import ParallelComp
+from pcbench.models.cache import SlotCache
 
 
 def begin(rank, ranks, where):
@@ -72,6 +75,25 @@ def lose(rank, ranks, where):
     torch.save(said, f"{where}/said")
 
 
+def starve(rank, ranks, where, starved):
+    """One rank has no memory for its slots when they travel; both leave what they were told."""
+    begin(rank, ranks, where)
+    runner = make_runner()
+    config = ParallelComp.Config(chunk_tokens=11, keep=2, ranks="chunks").resolve(runner.spec, "cpu")
+    if rank == starved:
+        SlotCache.take = no_memory
+    try:
+        if rank:
+            ParallelComp.follow(lambda _: runner)
+        ParallelComp(config, runner).prefill(prompts()[0], no_stages)
+    except RankLost as error:
+        Path(f"{where}/{rank}").write_text(str(error))
+
+
+def no_memory(*_):
+    raise torch.OutOfMemoryError("no more memory\nsecond line")
+
+
 class Starved:
     """A runner without memory."""
 
@@ -81,5 +103,4 @@ class Starved:
     def __getattr__(self, name):
         return getattr(self.runner, name)
 
-    def forward(self, *_):
-        raise torch.OutOfMemoryError("no more memory\nsecond line")
+    forward = staticmethod(no_memory)

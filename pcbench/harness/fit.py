@@ -91,13 +91,16 @@ def fit(prepared: Any, runner: HFRunner, example: Example, chunk_tokens: int | N
     prompt, stores = device_prompt(example, runner.device), StoreRunner(runner)
     around = prompt.context_tokens - prompt.context.numel()
     unit = chunk_tokens or 1
-    keeps = chunk_tokens is not None and "keep" in type(prepared.config).model_fields
+    fields = type(prepared.config).model_fields
+    keeps = chunk_tokens is not None and "keep" in fields
+    # the other ranks would run the model for what is only allocated here
+    alone = {"ranks": "one"} if "ranks" in fields else {}
 
     def held_bytes(units: int) -> int:
         context = torch.zeros(units * unit, dtype=torch.int64, device=runner.device)
         longer = Prompt(prefix=prompt.prefix, context=context, query=prompt.query, new_tokens=prompt.new_tokens)
         changes = {"keep": units, "chunk_tokens": unit} if keeps else {}
-        method = prepared.method(prepared.config.model_copy(update=changes), stores)
+        method = prepared.method(prepared.config.model_copy(update=alone | changes), stores)
         bytes_held: int = method.prefill(longer, no_stages).kv_bytes
         return bytes_held
 

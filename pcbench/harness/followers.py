@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pcbench import ops
@@ -9,7 +10,7 @@ from pcbench.errors import ConfigError
 from pcbench.harness import ranks
 from pcbench.harness.session import ModelSession
 
-__all__ = ["check_shared", "dismiss", "own_groups"]
+__all__ = ["check_resumed", "check_shared", "dismiss", "own_groups"]
 
 
 def check_shared(cells: Sequence[Any], *, accuracy: bool, isolate: bool) -> None:
@@ -21,6 +22,24 @@ def check_shared(cells: Sequence[Any], *, accuracy: bool, isolate: bool) -> None
     if _sharing(cells) is not None and (accuracy or isolate):
         where = "an accuracy suite, whose ranks take prompts of their own" if accuracy else "a child of --isolate"
         raise ConfigError(f'cell.config.ranks: "one" in {where}, got "chunks"; leave it out')
+
+
+def check_resumed(cells: Sequence[Any], began: int | None, folder: Path) -> None:
+    """Refuses to go on with another number of ranks where they share prompts, which changes what is measured.
+
+    Args:
+        cells: of the run.
+        began: the number of ranks that began it; None where its manifest does not say.
+        folder: the run's.
+
+    Raises:
+        ConfigError: there are more or fewer now.
+    """
+    if began != ranks.ranks() and any(map(ranks.uses_ranks, cells)):
+        raise ConfigError(
+            f"--resume: as many ranks as began {folder} ({began or 'unknown'}), got {ranks.ranks()}; "
+            "they share its prompts, see torchrun --nproc-per-node"
+        )
 
 
 def own_groups(cells: Sequence[Any], groups: list[Any], session: Any) -> list[Any]:
@@ -52,7 +71,7 @@ def _sharing(cells: Sequence[Any]) -> Any:
     """A cell whose method shares prompts; None where there is none, or nobody to share with."""
     if ranks.ranks() == 1:
         return None
-    return next((p for p in cells if getattr(getattr(p, "config", None), "uses_ranks", False)), None)
+    return next(filter(ranks.uses_ranks, cells), None)
 
 
 def _follow(prepared: Any, session: ModelSession) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pcbench import ops
+from pcbench.harness import ranks
 from pcbench.harness.children import children
 from pcbench.harness.decoding import decode
 from pcbench.harness.prompts import build_example, device_prompt
@@ -39,7 +40,12 @@ class Peak:
 
 
 def peak_of(prepared: Any, threads: int) -> Peak:
-    """Runs the cell's first prompt in a child and reports its peak."""
+    """Runs the cell's first prompt in a child and reports its peak.
+
+    A child is one rank, so there is none where ranks share the cell's prompts.
+    """
+    if ranks.ranks() > 1 and ranks.uses_ranks(prepared):
+        return Peak(reason=f"not measured, it is taken on one rank and {ranks.ranks()} share every prompt")
     context = children()
     receive, send = context.Pipe(duplex=False)
     child = context.Process(target=_measure, args=(prepared, threads, send), daemon=True)

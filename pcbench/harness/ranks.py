@@ -17,7 +17,7 @@ import torch.distributed as dist
 from pcbench.errors import PcbenchError, RankLost
 from pcbench.types import Record
 
-__all__ = ["from_first", "gather", "joined", "rank", "ranks", "share", "warn_of_neighbours"]
+__all__ = ["from_first", "gather", "joined", "rank", "ranks", "share", "uses_ranks", "warn_of_neighbours"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,11 @@ def rank() -> int:
 def ranks() -> int:
     """How many there are; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def uses_ranks(prepared: Any) -> bool:
+    """Whether a cell's method shares every prompt over the ranks there are."""
+    return getattr(getattr(prepared, "config", None), "uses_ranks", False)
 
 
 def share(items: Sequence[T]) -> list[T]:
@@ -63,7 +68,12 @@ def joined() -> Iterator[None]:
     _see_one_gpu()
     dist.init_process_group("gloo", timeout=PATIENCE)
     before = signal.signal(signal.SIGTERM, _ended)
-    yield
+    try:
+        yield
+    except RankLost:
+        # torchrun's own notice is still to come
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     signal.signal(signal.SIGTERM, before)
     dist.destroy_process_group()
 

@@ -50,8 +50,10 @@ class Options:
     isolate: bool = False
 
     def command(self, *extra: str) -> str:
-        """The command line that says the same, for copying."""
-        words = ["pcbench", "run", "--suite", self.suite]
+        """The command line that says the same, on as many ranks, for copying."""
+        number = ranks.ranks()
+        words = ["torchrun", f"--nproc-per-node={number}", "--no-python"] if number > 1 else []
+        words += ["pcbench", "run", "--suite", self.suite]
         for flag, value in (("--preset", self.preset), ("--device", self.device), ("--model", self.model)):
             words += [flag, value] if value is not None else []
         for method in self.methods:
@@ -273,6 +275,7 @@ def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
             raise ConfigError(
                 f"--resume: the command that began {folder.path}, got one with other {what}; see manifest.json"
             )
+    followers.check_resumed(planned.cells, folder.manifest["environment"].get("ranks"), folder.path)
     keys = [prepared.cell.key for prepared in planned.cells]
     folder.arrange(keys)
     done = _finished(planned, folder)

@@ -45,6 +45,7 @@ def environment(device: DeviceKind) -> dict[str, Any]:
         "device": device,
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "memory_bytes": psutil.virtual_memory().total,
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -94,6 +94,19 @@ def test_the_longest_context_of_full_attention_is_the_one_whose_keys_and_values_
     assert held_bytes(Full, found.context_tokens) <= budget < held_bytes(Full, found.context_tokens + 1)
 
 
+def test_what_ranks_share_is_asked_of_one():
+    asked = []
+
+    class Asked(ParallelComp):
+        def prefill(self, prompt, stages):
+            asked.append(self.config.uses_ranks)
+            return super().prefill(prompt, stages)
+
+    shared, alone = (fitted(Asked, 1_000_000, chunk_tokens=64, ranks=ranks) for ranks in ("chunks", "one"))
+    assert shared == alone
+    assert set(asked) == {False}
+
+
 def test_a_budget_for_nothing_holds_nothing():
     assert fitted(Full, 10) == Fit(10, None, 0)
     assert fitted(ParallelComp, 10, chunk_tokens=64) == Fit(10, 0, 0)

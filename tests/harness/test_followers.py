@@ -1,8 +1,13 @@
 """A run whose method shares every prompt over two real ranks of torchrun."""
 
+import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from harness_suite import SUITE
 
@@ -12,7 +17,15 @@ from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 
 SHARED = SUITE.replace("keep = 1", 'keep = 1\nranks = "chunks"')
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python", sys.executable]
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node=2",
+    "--no-python",
+    sys.executable,
+]
 
 
 def test_two_ranks_measure_one_run(tmp_path, finished):
@@ -27,6 +40,16 @@ def test_two_ranks_measure_one_run(tmp_path, finished):
     ours = [r for r in records.values() if r.method != "full"]
     assert {r.method_config["ranks"] for r in ours} == {"chunks"}
     assert all("exchange" in r.stages_ms for r in ours if r.ms_p50)
+    timed = [r for r in records.values() if r.workload == "passkey"]
+    for record in timed:
+        said = "peak memory: not measured, it is taken on one rank and 2 share every prompt"
+        alone = record.method == "full"
+        assert (record.peak_bytes is not None, record.phase_bytes is not None) == (alone, alone)
+        assert (said in record.warnings) is not alone
+    assert {tuple(shlex.split(r.repro_command)[:4]) for r in records.values()} == {
+        ("torchrun", "--nproc-per-node=2", "--no-python", "pcbench")
+    }
+    assert RunFolder(out).manifest["environment"]["ranks"] == 2
     cells = {r.cell: r.backend for folder in (out, finished.path) for r in read_records(folder)}
 
     def answers(folder):
@@ -55,3 +78,34 @@ def test_a_lost_rank_ends_the_run_and_keeps_what_was_finished(broken, options, c
         run(options(), console)
     records = read_records(options().out)
     assert {(r.context_tokens, r.status) for r in records if r.method != "broken"} == {(300, "ok")}
+
+
+@pytest.mark.parametrize("killed", ["0", "1"])
+def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(killed, tmp_path):
+    (tmp_path / "small.toml").write_text(SHARED)
+    out = tmp_path / "run"
+    command = ["-m", "pcbench", "run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(out)]
+    with subprocess.Popen([*TORCHRUN, *command], stderr=subprocess.PIPE, text=True) as child:
+        records = out / "records.jsonl"
+        while not (records.exists() and records.read_text()):
+            assert child.poll() is None
+            time.sleep(0.005)
+        rank = next(p for p in psutil.Process(child.pid).children() if p.environ()["RANK"] == killed)
+        os.kill(rank.pid, signal.SIGKILL)
+        said = child.communicate()[1]
+    assert child.returncode == 1
+    told = [line for line in said.splitlines() if "every rank until the end" in line]
+    assert len(told) == 1
+    assert f"what was finished is in {out}, go on with: torchrun --nproc-per-node=2 --no-python pcbench" in told[0]
+    assert "Traceback" not in said.partition(told[0])[0]
+    before = read_records(out)
+    assert len(before) == 3
+    alone = subprocess.run([sys.executable, *command, "--resume"], capture_output=True, text=True)
+    assert (alone.returncode, len(alone.stderr.splitlines())) == (2, 1)
+    assert f"--resume: as many ranks as began {out} (2), got 1" in alone.stderr
+    assert read_records(out) == before
+    done = subprocess.run([*TORCHRUN, *command, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_records(out)[:3] == before
+    assert [r.cell for r in read_records(out)] == RunFolder(out).manifest["cells"]
+    assert {r.status for r in read_records(out)} == {"ok"}

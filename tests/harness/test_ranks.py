@@ -72,7 +72,9 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(command, tmp_pa
     assert child.returncode == 1
     told = [line for line in said.splitlines() if "every rank until the end" in line]
     assert len(told) == 1
-    assert f"what was finished is in {broken}, go on with: pcbench run" in told[0]
+    assert (
+        f"what was finished is in {broken}, go on with: torchrun --nproc-per-node=2 --no-python pcbench run" in told[0]
+    )
     assert "Traceback" not in said.partition(told[0])[0]
     assert lines.exists()
     done = finish(command(ACCURACY, broken, 1, *many, "--resume"))

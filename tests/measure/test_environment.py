@@ -24,13 +24,17 @@ def outside_git(monkeypatch, tmp_path):
         cached.cache_clear()
 
 
-def test_environment_is_json_and_names_what_matters():
+def test_environment_is_json_and_names_what_matters(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
     here = json.loads(json.dumps(environment("cpu")))
     assert here["torch"] == torch.__version__
     assert here["threads"] == torch.get_num_threads()
     assert here["memory_bytes"] > 0
     assert here["gpu"] is None
     assert set(provenance("cpu")) <= set(here)
+    assert here["ranks"] == 1
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert environment("cpu")["ranks"] == 3
 
 
 def test_without_git_or_variables_there_is_no_commit(outside_git):

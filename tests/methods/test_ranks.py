@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ranks_of_chunks import lose, results, share
+from ranks_of_chunks import lose, results, share, starve
 
 RULES = [dict(zone="all", layers=[0, 1], threshold=0.1, scope=scope) for scope in ("global", "chunk")]
 CONFIGS = {
@@ -55,3 +55,12 @@ def test_a_rank_without_memory_fails_one_prompt_and_a_lost_rank_all_that_follow(
     assert said[1] == "MemoryError: rank 1: no more memory"
     assert said[3].startswith("RankLost: parallel_comp: every rank until the end, got one that ended before (")
     assert said[4].startswith("RankLost: ")
+
+
+@pytest.mark.parametrize("starved", [0, 1])
+def test_no_memory_while_slots_travel_ends_every_rank(starved, tmp_path):
+    assert start(starve, 2, str(tmp_path), starved) == [0, 0]
+    said = [(tmp_path / str(rank)).read_text() for rank in range(2)]
+    cause = f"every rank's best chunks, got an error on rank {starved} (OutOfMemoryError: no more memory)"
+    assert said[starved] == f"parallel_comp: {cause}"
+    assert said[1 - starved].startswith("parallel_comp: every rank until the end, got one that ended before (")

@@ -96,7 +96,22 @@ def collect(ranking: Ranking, layout: Layout, store: KVStore, own: range, layers
         store: this rank's.
         own: numbers of this rank's chunks.
         layers: of the model.
+
+    Raises:
+        RankLost: another rank has ended, or something went wrong here: the others wait for what this rank owes them,
+            so the run cannot go on.
     """
+    try:
+        return _collect(ranking, layout, store, own, layers)
+    except RankLost:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        where = f"rank {dist.get_rank()}"
+        raise RankLost(f"parallel_comp: every rank's best chunks, got an error on {where} ({said})") from error
+
+
+def _collect(ranking: Ranking, layout: Layout, store: KVStore, own: range, layers: int) -> tuple[Tensor, Tensor]:
     mine = torch.zeros(len(layout.spans), dtype=torch.bool, device=ranking.scores.device)
     mine[own.start : own.stop] = True
     ranking.scores = torch.where(mine, ranking.scores, 0.0)
@@ -141,6 +156,8 @@ def _peers() -> Iterator[None]:
     """Turns what a collective raises when another process has ended into one line."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise RankLost(f"parallel_comp: every rank until the end, got one that ended before ({first})") from error
