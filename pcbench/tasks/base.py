@@ -73,7 +73,6 @@ class FileTask(Task):
         fetch: what `pcbench data fetch` calls the files.
         prompts: the file of the official prompts, with `:name` where several tables stand in it.
         limits: the file of the official tokens of an answer.
-        model_limits: the file of the official tokens of a prompt, by model.
         chat: the model's chat template stands around the prompt.
         head_lines, tail_lines: lines of a record's whole prompt before and after the context.
         stop: text that ends an answer besides the model's own ends.
@@ -85,7 +84,6 @@ class FileTask(Task):
     fetch: str = ""
     prompts: str = ""
     limits: str = ""
-    model_limits: str = ""
     chat: bool
     head_lines: int = 0
     tail_lines: int = 0
@@ -110,6 +108,8 @@ class Example:
         words: length of the record as its authors count it.
         context_characters: where in the context's text each of its tokens begins; None where nobody can say.
         as_whole: the ids are those of the text tokenised whole; None where there never was a text.
+        chat: a chat template stands around the prompt; None where none stands and the task's table wants none.
+        warnings: what is not as the task's authors have it.
     """
 
     id: str
@@ -127,6 +127,8 @@ class Example:
     words: int | None = None
     context_characters: tuple[int, ...] | None = None
     as_whole: bool | None = None
+    chat: bool | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -146,6 +148,8 @@ class Request:
         new_tokens: tokens reserved for the answer.
         seed: of the suite; index: 0-based; other values are other prompts. Of a record the index is its place.
         prompts, chat: choices for records.
+        prompt_tokens: of a record's prompt without its chat template and its new tokens at most; None has no limit
+            besides context_tokens.
     """
 
     name: str
@@ -157,6 +161,7 @@ class Request:
     index: int
     prompts: Prompts = "auto"
     chat: Wrap = "auto"
+    prompt_tokens: int | None = None
 
     @property
     def id(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pcbench.errors import ConfigError
 from pcbench.tasks.base import Example, FileTask, Request
-from pcbench.tasks.official import Parts, prompt_limit
+from pcbench.tasks.official import Parts
 from pcbench.types import Tokenizer
 
 __all__ = ["file_example"]
@@ -35,7 +35,7 @@ def file_example(
     classes: Sequence[str] = (),
     words: int | None = None,
 ) -> Example:
-    """The prompt of a record, its middle cut out where it is longer than the request or the official limit.
+    """The prompt of a record, its middle cut out where it is longer than the request allows.
 
     Args:
         request: which record, and how long its prompt may be.
@@ -70,7 +70,7 @@ def file_example(
 
 
 def _cut(request: Request, parts: Parts, chat: bool, whole: Ids) -> Ids:
-    """As long as the official limit for the model says and the request leaves room.
+    """As long as the limit of prompt tokens says and the request leaves room.
 
     The limit counts the prompt without its chat template. A cut text can have a few more tokens than were kept, so
     it is cut again until it fits.
@@ -78,7 +78,7 @@ def _cut(request: Request, parts: Parts, chat: bool, whole: Ids) -> Ids:
     room = request.context_tokens - request.new_tokens
     starts = request.tokenizer.start_ids
     ids = [*starts, *request.tokenizer.encode(parts.text)]
-    official = prompt_limit(request)
+    official = request.prompt_tokens
     limit = room if official is None else min(room, official)
     if len(ids) <= limit and len(whole) <= room:
         return whole

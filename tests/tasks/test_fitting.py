@@ -144,13 +144,9 @@ def test_a_chat_template_stands_around_what_is_left(tokens):
         assert len(plain.context) - len(e.context) == len("<user><end>") + 1
 
 
-def test_the_official_limit_of_the_model_is_that_of_the_text_without_template(folder):
-    (folder / "LongBench/config/model2maxlen.json").write_text('{"Made-7B-chat": 500}')
+def test_prompt_tokens_are_those_of_the_text_without_template():
     tokenizer = Chat()
-    tokenizer.name = "somebody/made-7b-chat"
-    e = made(tokenizer)
+    e = made(tokenizer, prompt_tokens=500)
     assert len(whole(e)) == 500 + len("<user><end>")
-    tokenizer.name = "somebody/made-7b"
-    assert len(whole(made(tokenizer))) == made(tokenizer).tokens_before
-    tokenizer.name = "made-7b-chat"
-    assert len(whole(made(tokenizer, 400))) <= 390
+    assert len(whole(made(tokenizer))) == made(tokenizer).tokens_before == e.tokens_before
+    assert len(whole(made(tokenizer, 400, prompt_tokens=500))) <= 390
