@@ -10,7 +10,6 @@ from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
 from pcbench.suites.prefill import Count, Merge, Suite, Workload
-from pcbench.tasks.base import Prompts, Wrap
 
 __all__ = ["AccuracySettings", "accuracy_suite"]
 
@@ -49,8 +48,8 @@ class AccuracySettings(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     prompts: Count | None = None
     new_tokens: Count | None = None
-    templates: Prompts = "auto"
-    chat: Wrap = "auto"
+    templates: Literal["auto", "official", "pcbench", "parallelcomp"] = "auto"
+    chat: Literal["auto", "always", "never"] = "auto"
     prompt_tokens: dict[str, Count | Literal["published"]] = Field(default_factory=dict)
     timeout_s: Annotated[float, Field(gt=0)] | None = None
 
