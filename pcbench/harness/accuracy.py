@@ -16,12 +16,14 @@ from pcbench.measure.memory import is_out_of_memory
 from pcbench.models.runner import HFRunner
 from pcbench.records import RunFolder
 from pcbench.tasks import Example, load_task
-from pcbench.types import Sample, Status
+from pcbench.types import Cell, Sample, Status
 
 __all__ = ["AccuracyGroup", "AccuracySession"]
 
 # (cell, prompt) → its sample
 Known = dict[tuple[str, str], Sample]
+# one prompt by the limits of tokens that a group's cells have
+Examples = dict[int | None, Example]
 
 
 class AccuracyGroup(Group):
@@ -52,14 +54,14 @@ class AccuracyGroup(Group):
         """What became of every cell on this rank."""
         cell = self.lanes[0].prepared.cell
         try:
-            first = self._example(0)
-            self.prompts = first.prompts
+            first = self._examples(0)
+            self.prompts = whose(cell, next(iter(first.values())))
             for lane in self.lanes:
                 self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
                 # on every rank: a sample counts where parity passed in its own process
-                self._guarded(lane, lambda lane=lane: self._first_pass(lane, first))  # type: ignore[misc]
+                self._guarded(lane, lambda lane=lane: self._first_pass(lane, _of(lane, first)))  # type: ignore[misc]
             for index in ranks.share(range(cell.prompts)):
-                self._take(index, self._example(index) if index else first)
+                self._take(index, self._examples(index) if index else first)
         except (ConfigError, DataMissing) as error:
             # of the task: no cell of the group can go on
             for lane in self.lanes:
@@ -67,20 +69,21 @@ class AccuracyGroup(Group):
                     lane.end("data_missing" if isinstance(error, DataMissing) else "unsupported", str(error))
         return [self._outcome(lane) for lane in self.lanes]
 
-    def _example(self, index: int) -> Example:
-        return build_example(self.lanes[0].prepared, self.runner.tokenizer, index)
+    def _examples(self, index: int) -> Examples:
+        cells = {lane.prepared.cell.prompt_tokens: lane.prepared for lane in self.lanes}
+        return {limit: build_example(prepared, self.runner.tokenizer, index) for limit, prepared in cells.items()}
 
-    def _take(self, index: int, example: Example) -> None:
+    def _take(self, index: int, examples: Examples) -> None:
         """One prompt through every cell that still goes on."""
         for lane in self.lanes:
-            cell = lane.prepared.cell
+            cell, example = lane.prepared.cell, _of(lane, examples)
             if lane.status != "ok":
                 continue
             self.say(f"{cell.name}: prompt {index + 1} of {cell.prompts}")
             if (sample := self._known_sample(lane, example)) is not None:
                 lane.samples.append(sample)
                 continue
-            self._guarded(lane, lambda lane=lane: self._pass(lane, example))  # type: ignore[misc]
+            self._guarded(lane, lambda lane=lane, example=example: self._pass(lane, example))  # type: ignore[misc]
             if lane.status != "ok":
                 self.ended_at[cell.key] = index
                 continue
@@ -103,6 +106,15 @@ class AccuracyGroup(Group):
             ended_at=self.ended_at.get(lane.prepared.cell.key, -1),
             prompts=self.prompts,
         )
+
+
+def _of(lane: Lane, examples: Examples) -> Example:
+    return examples[lane.prepared.cell.prompt_tokens]
+
+
+def whose(cell: Cell, example: Example) -> str:
+    """Whose words a prompt has, and the choice of a chat template where there was one."""
+    return example.prompts if cell.chat == "auto" else f"{example.prompts}, chat template {cell.chat}"
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Samples of accuracy suites → records: scores with intervals, differences to full attention, averages."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,10 +9,12 @@ from pcbench.harness.cells import Prepared
 from pcbench.harness.summary import add_parity, add_scores
 from pcbench.statistics import MIN_PAIRS, Difference, average_difference, mean_intervals, paired_difference
 from pcbench.tasks import bucket, load_task, size
-from pcbench.tasks.published import RunFacts, published_score
+from pcbench.tasks.published import RunFacts, TaskRead, published_score
 from pcbench.types import ModelSpec, Record, Sample, Status
 
 __all__ = ["Outcome", "average_records", "joined", "records_by_words", "summarise_accuracy"]
+
+NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +94,26 @@ def _add_sizes(record: Record, samples: Sequence[Sample]) -> None:
     for name in ("chunks", "chunk_tokens", "kept_tokens", "kv_bytes"):
         values = [x for s in samples if (x := getattr(s, name)) is not None]
         setattr(record, name, max(values, default=None))
-    record.warnings = list(dict.fromkeys(warning for s in samples for warning in s.warnings))
+    record.warnings = _warnings(samples)
+
+
+def _warnings(samples: Sequence[Sample]) -> list[str]:
+    """Every warning once; of those that differ in their numbers alone the first, and how many prompts have one."""
+    alike: dict[str, list[str]] = {}
+    for sample in samples:
+        for words, warning in {NUMBER.sub("#", warning): warning for warning in sample.warnings}.items():
+            alike.setdefault(words, []).append(warning)
+    return [
+        said[0] if len(set(said)) == 1 else f"{len(said)} of {len(samples)} prompts, the first: {said[0]}"
+        for said in alike.values()
+    ]
 
 
 def _pairs(samples: Sequence[Sample], baseline: Sequence[Sample]) -> tuple[list[float], list[float]]:
-    """Scores of both on the prompts that both have."""
-    theirs = {s.prompt_sha256: s.score for s in baseline if s.score is not None}
-    shared = [s for s in samples if s.score is not None and s.prompt_sha256 in theirs]
-    return [s.score for s in shared if s.score is not None], [theirs[s.prompt_sha256] for s in shared]
+    """Scores of both on the prompts that both have, which one of them may have read with its middle cut out."""
+    theirs = {s.id: s.score for s in baseline if s.score is not None}
+    shared = [s for s in samples if s.score is not None and s.id in theirs]
+    return [s.score for s in shared if s.score is not None], [theirs[s.id] for s in shared]
 
 
 def _add_difference(record: Record, found: Difference | None) -> None:
@@ -113,22 +128,25 @@ def _check_published(
     """Holds full attention against what was published for the same model and settings."""
     if record.backend != "torch" or record.score is None:
         return
-    every = [s for found in samples for s in found]
     sizes = [size(p.cell.task, p.cell.context_tokens) for p in cells]
     facts = RunFacts(
         model=record.model,
-        tasks=[p.cell.task for p in cells],
+        tasks=[_read(p.cell.task, found) for p, found in zip(cells, samples, strict=True)],
         context_tokens=record.context_tokens,
         prompts=record.prompts,
         scorer=(record.scorer or "").partition("@")[0],
         whole=sizes == [len(found) for found in samples],
-        longest_tokens=max(s.tokens or 0 for s in every),
-        cut=any((s.tokens_before or 0) > (s.tokens or 0) for s in every),
     )
     if (published := published_score(facts)) is not None:
         note(f"{record.method}/{record.backend} @ {record.workload}: {published.line(record.score)}")
         if published.differs(record.score):
             record.warnings.append(published.line(record.score))
+
+
+def _read(task: str, samples: Sequence[Sample]) -> TaskRead:
+    lengths = [(s.tokens or 0, s.tokens_before or 0) for s in samples]
+    longest = max(tokens for tokens, _ in lengths)
+    return TaskRead(task, longest, cut=any(before > tokens for tokens, before in lengths))
 
 
 def average_records(

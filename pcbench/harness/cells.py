@@ -9,6 +9,7 @@ from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
 from pcbench.suites import AccuracySettings, Plan, Suite
 from pcbench.tasks import size
+from pcbench.tasks.published import prompt_limit
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
 __all__ = ["Effort", "Prepared", "prepare_cells"]
@@ -99,8 +100,18 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
         repeats=prompts if workload.timed else 0,
         timed=workload.timed,
         prompts=prompts,
+        **_choices(settings, table.method, workload.task),
     )
     return Prepared(cell, method, config, workload.new_tokens, plan.where, missing, _effort(suite, prompts))
+
+
+def _choices(settings: Any, method: str, task: str) -> dict[str, Any]:
+    """What a cell's prompts are made of; only accuracy suites choose."""
+    if not isinstance(settings, AccuracySettings):
+        return {}
+    tokens = settings.prompt_tokens.get(method)
+    limit = prompt_limit(settings.model, task) if tokens == "published" else tokens
+    return {"templates": settings.templates, "chat": settings.chat, "prompt_tokens": limit}
 
 
 def _effort(suite: Suite, prompts: int) -> Effort:

@@ -159,7 +159,7 @@ class Group:
             chunk_tokens=None if spans is None else max(end - start for start, end in spans),
             kept_tokens=round(prefilled.kept_tokens()),
             kv_bytes=prefilled.kv_bytes,
-            warnings=prefilled.warnings,
+            warnings=[*example.warnings, *prefilled.warnings],
         )
         lane.samples.append(sample)
         for warning in sample.warnings:

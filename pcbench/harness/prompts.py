@@ -11,7 +11,7 @@ __all__ = ["build_example", "device_prompt", "key_chunk", "key_depth"]
 
 
 def build_example(prepared: Any, tokenizer: Tokenizer, index: int) -> Example:
-    """Prompt `index` of a cell; all cells of a group get the same ones."""
+    """Prompt `index` of a cell; all cells of a group with one limit of tokens get the same ones."""
     cell = prepared.cell
     return example(
         cell.task,
@@ -20,6 +20,9 @@ def build_example(prepared: Any, tokenizer: Tokenizer, index: int) -> Example:
         new_tokens=prepared.new_tokens,
         seed=cell.seed,
         index=index,
+        prompts=cell.templates,
+        chat=cell.chat,
+        prompt_tokens=cell.prompt_tokens,
     )
 
 

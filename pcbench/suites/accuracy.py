@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pcbench.config import Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
-from pcbench.registry import task_tables
+from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
 from pcbench.suites.prefill import Count, Merge, Suite, Workload
 
@@ -28,6 +28,11 @@ class AccuracySettings(Table):
         device_map: "auto" spreads a model that is larger than one GPU over all of them.
         prompts: of every task; None takes all records of a task that has records.
         new_tokens: of an answer at most; None takes the task's own limit.
+        templates: whose texts stand around a record; auto: the official ones where their file is there, else ours.
+        chat: whether the model's chat template stands around a prompt; auto: as the benchmark does it.
+        prompt_tokens: of a record's prompt at most, by method: a number, or "published" for what the benchmark's
+            published scores of this model were made with, where any were. A method without one reads as far as
+            context_tokens.
         timeout_s: of a group; needs --isolate.
     """
 
@@ -43,6 +48,9 @@ class AccuracySettings(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     prompts: Count | None = None
     new_tokens: Count | None = None
+    templates: Literal["auto", "official", "pcbench", "parallelcomp"] = "auto"
+    chat: Literal["auto", "always", "never"] = "auto"
+    prompt_tokens: dict[str, Count | Literal["published"]] = Field(default_factory=dict)
     timeout_s: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -75,6 +83,9 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
     tasks = _named(source.where, "tasks", settings.benchmark, settings.tasks)
     average = settings.average and _named(source.where, "average", settings.benchmark, settings.average)
     settings = settings.model_copy(update={"average": average and list(average)})
+    for method in settings.prompt_tokens:
+        if method not in METHODS:
+            raise unknown_name(f"{source.where}: suite.prompt_tokens", "method", method, METHODS)
     workloads = [
         Workload(name=name, task=task, timed=False, prompts=settings.prompts, new_tokens=settings.new_tokens)
         for name, task in tasks.items()

@@ -73,7 +73,6 @@ class FileTask(Task):
         fetch: what `pcbench data fetch` calls the files.
         prompts: the file of the official prompts, with `:name` where several tables stand in it.
         limits: the file of the official tokens of an answer.
-        model_limits: the file of the official tokens of a prompt, by model.
         chat: the model's chat template stands around the prompt.
         head_lines, tail_lines: lines of a record's whole prompt before and after the context.
         stop: text that ends an answer besides the model's own ends.
@@ -86,7 +85,6 @@ class FileTask(Task):
     fetch: str = ""
     prompts: str = ""
     limits: str = ""
-    model_limits: str = ""
     chat: bool
     head_lines: int = 0
     tail_lines: int = 0
@@ -153,6 +151,8 @@ class Request:
         new_tokens: tokens reserved for the answer.
         seed: of the suite; index: 0-based; other values are other prompts. Of a record the index is its place.
         prompts, chat: choices for records.
+        prompt_tokens: of a record's prompt without its chat template and its new tokens at most; None has no limit
+            besides context_tokens.
     """
 
     name: str
@@ -164,6 +164,7 @@ class Request:
     index: int
     prompts: Prompts = "auto"
     chat: Wrap = "auto"
+    prompt_tokens: int | None = None
 
     @property
     def id(self) -> str:

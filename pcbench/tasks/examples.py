@@ -20,6 +20,7 @@ def example(
     index: int,
     prompts: Prompts = "auto",
     chat: Wrap = "auto",
+    prompt_tokens: int | None = None,
 ) -> Example:
     """Prompt `index` of a task; the arguments are those of `Request`.
 
@@ -32,6 +33,8 @@ def example(
     task = load_task(name, "task")
     if not isinstance(task, FileTask) and (prompts, chat) != ("auto", "auto"):
         raise ConfigError(f"{name}: templates and chat of tasks with files, got {prompts} and {chat}; leave them out")
+    if not isinstance(task, FileTask) and prompt_tokens is not None:
+        raise ConfigError(f"{name}: prompt_tokens of tasks with files, got {prompt_tokens}; leave it out")
     build = load(GENERATORS, "generator", task.generator, f"tasks/data: {name}")
     built: Example = build(
         Request(
@@ -44,6 +47,7 @@ def example(
             index=index,
             prompts=prompts,
             chat=chat,
+            prompt_tokens=prompt_tokens,
         )
     )
     return built

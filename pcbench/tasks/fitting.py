@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pcbench.errors import ConfigError
 from pcbench.tasks.base import Example, FileTask, Request
-from pcbench.tasks.official import Parts, prompt_limit
+from pcbench.tasks.official import Parts
 from pcbench.types import Tokenizer
 
 __all__ = ["file_example"]
@@ -36,7 +36,7 @@ def file_example(
     classes: Sequence[str] = (),
     words: int | None = None,
 ) -> Example:
-    """The prompt of a record, its middle cut out where it is longer than the request or the official limit.
+    """The prompt of a record, its middle cut out where it is longer than the request allows.
 
     Args:
         request: which record, and how long its prompt may be.
@@ -82,7 +82,7 @@ def _warnings(chat: bool, whole: Ids, kept: Ids) -> Iterator[str]:
 
 
 def _cut(request: Request, parts: Parts, chat: bool, whole: Ids) -> Ids:
-    """As long as the official limit for the model says and the request leaves room.
+    """As long as the limit of prompt tokens says and the request leaves room.
 
     The limit counts the prompt without its chat template. A cut text can have a few more tokens than were kept, so
     it is cut again until it fits.
@@ -90,7 +90,7 @@ def _cut(request: Request, parts: Parts, chat: bool, whole: Ids) -> Ids:
     room = request.context_tokens - request.new_tokens
     starts = request.tokenizer.start_ids
     ids = [*starts, *request.tokenizer.encode(parts.text)]
-    official = prompt_limit(request)
+    official = request.prompt_tokens
     limit = room if official is None else min(room, official)
     if len(ids) <= limit and len(whole) <= room:
         return whole
@@ -119,11 +119,9 @@ def _no_room(request: Request, least: int, limit: int, official: int | None) -> 
     Args:
         request: which prompt; least: the limit that leaves some; limit: what there was; official: its bound.
     """
-    assert isinstance(request.task, FileTask)
     if official is not None and official < least:
         return ConfigError(
-            f"{request.task.model_limits}: at least about {least} for {request.tokenizer.name} and task "
-            f"{request.name}, got {official}; take another model"
+            f"prompt_tokens: at least about {least} for task {request.name}, got {official}; raise it or leave it out"
         )
     return ConfigError(
         f"context_tokens: at least about {request.context_tokens + least - limit} for task {request.name}, "

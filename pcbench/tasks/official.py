@@ -1,4 +1,4 @@
-"""What a benchmark's own files say: records, prompts, tokens of answers and of prompts."""
+"""What a benchmark's own files say: records, prompts, tokens of answers."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ from pcbench.tasks.base import FileTask, Prompts, Request
 from pcbench.tasks.files import data_dir, find, read_record
 from pcbench.tasks.records import Record
 
-__all__ = ["Parts", "answer_limit", "filled", "prompt_limit", "read", "source", "template"]
+__all__ = ["Parts", "answer_limit", "filled", "read", "source", "template"]
 
 # the split prompts of ParallelComp's authors (their spelling) and their tokens of answers
 PARALLELCOMP = "parallelcomp-config/dataset2prompt_context.json", "parallelcomp-config/dataset2prompt_quesiton.json"
@@ -133,17 +133,6 @@ def answer_limit(task: FileTask, prompts: Prompts) -> int:
     if not limits or not path.is_file():
         return task.new_tokens
     return int(_entry(path, "", task.dataset))
-
-
-def prompt_limit(request: Request) -> int | None:
-    """Tokens of a prompt that the benchmark's authors gave this model; None for models they do not name."""
-    task = _table(request)
-    path = data_dir() / task.model_limits
-    if not task.model_limits or not path.is_file():
-        return None
-    model = request.tokenizer.name.rstrip("/").rpartition("/")[2].lower()
-    limits = {name.lower(): int(limit) for name, limit in _tables(path, "", path.stat().st_mtime_ns).items()}
-    return limits.get(model)
 
 
 def _table(request: Request) -> FileTask:

@@ -1,4 +1,7 @@
-"""Published scores of full attention, to check a run's own against: the baseline is where runs go wrong. No torch."""
+"""Published scores of full attention, to check a run's own against: the baseline is where runs go wrong. No torch.
+
+Models go by the last part of their id; the tables name them in small letters, with the names of benchmarks too.
+"""
 
 import tomllib
 from collections.abc import Sequence
@@ -8,12 +11,21 @@ from importlib.resources import files
 from statistics import fmean
 from typing import Any
 
-__all__ = ["Published", "RunFacts", "published_score"]
+__all__ = ["Published", "RunFacts", "TaskRead", "prompt_limit", "published_score"]
 
 # reruns of one setting differ by so much: GovReport of Llama-2-7B by flash attention or by SDPA
 TOLERANCE = 3.0
 # a chat template around the prompt, and tokenising again what was cut
 TOKENS_BESIDE = 128
+
+
+@dataclass(frozen=True)
+class TaskRead:
+    """What was read of a task: its longest prompt, and whether some prompt was longer before."""
+
+    task: str
+    longest_tokens: int
+    cut: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,23 +34,19 @@ class RunFacts:
 
     Args:
         model: name, Hugging Face id or path.
-        tasks: ids; of several the score is their plain mean.
+        tasks: of several the score is their plain mean.
         context_tokens: of the suite.
         prompts: whose prompt texts.
         scorer: its id.
         whole: every record of every task was answered.
-        longest_tokens: of the longest prompt as it was read.
-        cut: some prompt was longer before.
     """
 
     model: str
-    tasks: Sequence[str]
+    tasks: Sequence[TaskRead]
     context_tokens: int | None
     prompts: str | None
     scorer: str
     whole: bool
-    longest_tokens: int
-    cut: bool
 
 
 @dataclass(frozen=True)
@@ -58,33 +66,58 @@ class Published:
         return f"{100 * score:.2f}, published {self.score:.2f} ({self.source}): {100 * score - self.score:+.2f}{hint}"
 
 
+def prompt_limit(model: str, task: str) -> int | None:
+    """Tokens of a prompt, without its chat template, that a benchmark's published scores of a model were made with.
+
+    Args:
+        model: name, Hugging Face id or path.
+        task: id.
+
+    Returns:
+        None where no limit is known.
+    """
+    limit: int | None = _model(model).get("prompt_tokens", {}).get(task.partition("/")[0])
+    return limit
+
+
 def published_score(facts: RunFacts) -> Published | None:
     """The published score of the same model and settings; None where there is none."""
     if not facts.whole or facts.prompts != "official":
         return None
-    benchmark = facts.tasks[0].partition("/")[0]
-    names = [task.removeprefix(f"{benchmark}/") for task in facts.tasks]
-    model = facts.model.rstrip("/").rpartition("/")[2].lower()
+    model, benchmark = _model(facts.model), facts.tasks[0].task.partition("/")[0]
+    names = [read.task.removeprefix(f"{benchmark}/") for read in facts.tasks]
+    limit = prompt_limit(facts.model, facts.tasks[0].task)
+    if not all(_as_published(read, limit) for read in facts.tasks):
+        return None
     for row in _tables().get(benchmark, []):
-        if model in row["models"] and facts.scorer == row["scorer"]:
+        if row["model"] == model.get("name") and facts.scorer == row["scorer"]:
             score = _listed(row, names, facts)
             if score is not None:
                 return Published(score, row["source"])
     return None
 
 
+def _as_published(read: TaskRead, limit: int | None) -> bool:
+    """Whether a task's prompts were cut where the published ones were; without a known limit, nowhere."""
+    if limit is None:
+        return not read.cut
+    least = limit - TOKENS_BESIDE if read.cut else 0
+    return least <= read.longest_tokens <= limit + TOKENS_BESIDE
+
+
 def _listed(row: dict[str, Any], names: Sequence[str], facts: RunFacts) -> float | None:
     if "averages" in row:
         return row["averages"].get(str(facts.context_tokens)) if len(names) == row["tasks"] else None
-    limit, scores = row["prompt_tokens"], row["scores"]
-    if facts.longest_tokens > limit + TOKENS_BESIDE:
-        return None
-    if facts.cut and facts.longest_tokens < limit - TOKENS_BESIDE:
-        return None
+    scores = row["scores"]
     return fmean(scores[name] for name in names) if set(names) <= scores.keys() else None
+
+
+def _model(name: str) -> dict[str, Any]:
+    last = name.rstrip("/").rpartition("/")[2].lower()
+    return next((model for model in _tables()["model"] if last in model["names"]), {})
 
 
 @cache
 def _tables() -> dict[str, list[dict[str, Any]]]:
     tables = tomllib.loads(files("pcbench").joinpath("tasks/published.toml").read_text(encoding="utf-8"))
-    return {benchmark: list(rows) for benchmark, rows in tables.items()}
+    return {name: list(rows) for name, rows in tables.items()}

@@ -27,6 +27,8 @@ IDENTITY = (
     "context_tokens",
     "seed",
 )
+# choices that belong to the identity only where they are not these
+UNCHANGED = {"templates": "auto", "chat": "auto", "prompt_tokens": None}
 
 
 def digest(value: object, length: int = 12) -> str:
@@ -60,21 +62,32 @@ class Cell:
     timed: bool
     prompts: int
 
+    # of a record's prompt, as the task's `Request` names them: part of what it is where they are not these
+    templates: str = "auto"
+    chat: str = "auto"
+    prompt_tokens: int | None = None
+
     @property
     def key(self) -> str:
-        """Identity across machines and commits: 12 hex digits over the first block of fields."""
-        return digest({name: getattr(self, name) for name in IDENTITY})
+        """Identity across machines and commits: 12 hex digits over the first block of fields and changed choices."""
+        return digest({name: getattr(self, name) for name in IDENTITY} | self._changed(*UNCHANGED))
 
     @property
     def group(self) -> str:
         """The cells that share model, workload and length are measured interleaved in one process."""
-        return digest([self.suite, self.kind, self.model, self.dtype, self.workload, self.context_tokens, self.seed])
+        same = [self.suite, self.kind, self.model, self.dtype, self.workload, self.context_tokens, self.seed]
+        # a limit of tokens is a method's, not the group's
+        changed = self._changed("templates", "chat")
+        return digest([*same, changed] if changed else same)
 
     @property
     def name(self) -> str:
         """How a person reads it: `parallel_comp/cpu @ passkey 8192`."""
         tokens = "" if self.context_tokens is None else f" {self.context_tokens}"
         return f"{self.method}/{self.backend} @ {self.workload}{tokens}"
+
+    def _changed(self, *names: str) -> dict[str, Any]:
+        return {name: x for name in names if (x := getattr(self, name)) != UNCHANGED[name]}
 
 
 @dataclass(kw_only=True)
@@ -144,8 +157,9 @@ class Record:
     score_ci_low: float | None = None
     score_ci_high: float | None = None
     key_chunk_kept: float | None = None
-    prompts: str | None = None  # whose prompt texts: official, or ours with their version
-    # score minus that of `full` in the same run, prompt by prompt; p by McNemar where scores are 0 or 1
+    prompts: str | None = None  # whose prompt texts: official, or ours with their version; a choice of chat template
+    prompt_tokens: int | None = None  # of a record's prompt at most, where the method has a limit of its own
+    # score minus that of `full` in the same run, record by record; p by McNemar where scores are 0 or 1
     score_vs_full: float | None = None
     score_vs_full_ci_low: float | None = None
     score_vs_full_ci_high: float | None = None
@@ -183,7 +197,7 @@ class Record:
     @classmethod
     def of(cls, cell: Cell, **fields: Any) -> "Record":
         """A record that says what the cell says, and `fields`."""
-        same = {name: getattr(cell, name) for name in IDENTITY}
+        same = {name: getattr(cell, name) for name in (*IDENTITY, "prompt_tokens")}
         return cls(group=cell.group, cell=cell.key, **(same | fields))
 
 

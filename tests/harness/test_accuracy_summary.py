@@ -54,10 +54,19 @@ def test_scores_are_subtracted_prompt_by_prompt(planned):
 def test_only_shared_prompts_are_subtracted(planned):
     cells = planned.cells[:2]
     other = outcome(cells[1], OURS)
-    other.samples[1].prompt_sha256 = "of another length"
+    other.samples[1].id = "another"
     _, ours = summarised(planned, cells, [outcome(cells[0], FULL), other])
     assert ours.n_samples == 7
     assert ours.score_vs_full == pytest.approx(sum(OURS[2:] + OURS[:1]) / 6 - sum(FULL[2:] + FULL[:1]) / 6)
+
+
+def test_a_prompt_that_one_method_read_cut_is_the_same_prompt(planned):
+    cells = planned.cells[:2]
+    cut = outcome(cells[0], FULL)
+    for sample in cut.samples:
+        sample.prompt_sha256 += " cut"
+    _, ours = summarised(planned, cells, [cut, outcome(cells[1], OURS)])
+    assert ours.score_vs_full == paired_difference(OURS, FULL).mean
 
 
 def test_nothing_is_subtracted_from_full_attention_that_did_not_end(planned):
@@ -75,6 +84,21 @@ def test_a_record_is_of_its_largest_prompt_and_holds_every_warning(planned):
     (record,) = summarised(planned, planned.cells[1:2], [Outcome(samples=samples)])
     assert (record.chunks, record.chunk_tokens, record.kv_bytes, record.kept_tokens) == (3, 50, 9, 1)
     assert record.warnings == ["w"]
+
+
+def test_warnings_that_differ_in_their_numbers_alone_are_counted(planned):
+    cell = planned.cells[1].cell
+    warned = [[f"its middle was cut out ({n} of 900 tokens kept)", "no chat template"] for n in range(3)] + [
+        ["odd"],
+        [],
+    ]
+    samples = [sample(cell, i, 1.0, warnings=warnings) for i, warnings in enumerate(warned)]
+    (record,) = summarised(planned, planned.cells[1:2], [Outcome(samples=samples)])
+    assert record.warnings == [
+        "3 of 5 prompts, the first: its middle was cut out (0 of 900 tokens kept)",
+        "no chat template",
+        "odd",
+    ]
 
 
 def test_joined_is_as_if_one_rank_had_taken_all(planned):

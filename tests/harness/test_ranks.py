@@ -33,8 +33,8 @@ def command(tmp_path):
     return words
 
 
-def finish(words):
-    return subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+def finish(words, environment=ENVIRONMENT):
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
 
 
 def final(folder):
@@ -53,6 +53,33 @@ def test_two_ranks_leave_what_one_leaves(command, tmp_path):
     assert max(r.score for r in read_records(tmp_path / "2")) > 0
     left = {path.name for path in (tmp_path / "2").iterdir()}
     assert left == {"manifest.json", "records.jsonl", "records.csv", "samples.jsonl", "report.html"}
+
+
+def test_ranks_with_other_threads_take_the_same_prompts_to_the_same_scores(command, tmp_path):
+    """Sums of other threads differ in their last bits; all but those bits is promised."""
+    short = ("--set", "suite.tasks=[passkey]", "--set", "suite.prompts=4", "--set", "suite.context_tokens=[200]")
+    without = {name: value for name, value in ENVIRONMENT.items() if name != "OMP_NUM_THREADS"}
+    for number, environment in ((1, ENVIRONMENT | {"OMP_NUM_THREADS": "2"}), (2, without)):
+        done = finish(command(SCORED, tmp_path / str(number), number, *short), environment)
+        assert done.returncode == 0, done.stderr
+    alone, shared = (RunFolder(tmp_path / name) for name in ("1", "2"))
+    # torchrun gives every rank one where nothing else is said
+    assert [folder.manifest["environment"]["threads"] for folder in (alone, shared)] == [2, 1]
+    assert [{r.runtime for r in folder.records.read()} for folder in (alone, shared)] == [{"2 threads"}, {"1 threads"}]
+
+    def same(folder):
+        return [(s.cell, s.id, s.prompt_sha256, s.score, s.kept_chunks, s.tokens) for s in folder.samples.read()]
+
+    assert same(alone) == same(shared)
+    for one, other in zip(alone.samples.read(), shared.samples.read(), strict=True):
+        assert other.chunk_scores == pytest.approx(one.chunk_scores, rel=1e-4)
+    for one, other in zip(alone.records.read(), shared.records.read(), strict=True):
+        assert (other.cell, other.status, other.score, other.n_samples) == (
+            one.cell,
+            one.status,
+            one.score,
+            one.n_samples,
+        )
 
 
 def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(command, tmp_path):

@@ -78,6 +78,10 @@ def test_cells_stop_at_their_length(suite_file):
         ({"sets": ["suite.tasks=[lcc, longbench/lcc]"]}, "mine.toml: suite.tasks: every task once, got longbench/lcc"),
         ({"sets": ["suite.workloads=[lcc]"]}, 'mine.toml: --set suite.workloads: unknown name "workloads"'),
         ({"sets": ["cell.full.up_to=8"], "methods": ["full"]}, "mine.toml: at least one cell, got none; raise up_to"),
+        (
+            {"sets": ["suite.prompt_tokens={ful = 9}"]},
+            'mine.toml: suite.prompt_tokens: unknown method "ful"; did you mean "full"?',
+        ),
         ({"methods": ["ful"]}, '--method: unknown method "ful"; did you mean "full"?'),
     ],
 )

@@ -193,7 +193,7 @@ def test_every_task_that_can_be_fetched_has_its_files_in_a_source():
         if not table.get("fetch"):
             continue
         places = [f"{f.path}/*" if f.unpack else f.path for f in fetched[table["fetch"]].file]
-        for kind in ("prompts", "limits", "model_limits"):
+        for kind in ("prompts", "limits"):
             wanted = table.get(kind, "").partition(":")[0]
             assert not wanted or wanted in places, f"{name}: {wanted}"
         assert any(fnmatch(path, place) for path in table["files"] for place in places), name

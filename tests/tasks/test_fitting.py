@@ -156,9 +156,8 @@ def test_a_long_text_around_the_context_loses_its_middle_too(folder, tokenizer, 
 
 
 def test_an_official_limit_without_room_for_any_context_is_named(folder):
-    (folder / "LongBench/config/model2maxlen.json").write_text('{"bytes": 8}')
-    with pytest.raises(ConfigError, match=rf"model2maxlen.json: at least about 14 for bytes and task {NAME}, got 8"):
-        made(ByteTokenizer())
+    with pytest.raises(ConfigError, match=rf"prompt_tokens: at least about 14 for task {NAME}, got 8"):
+        made(ByteTokenizer(), prompt_tokens=8)
 
 
 def test_the_least_length_that_an_error_names_is_enough():
@@ -186,16 +185,12 @@ def test_a_chat_template_stands_around_what_is_left(tokens):
         assert len(plain.context) - len(e.context) == len("<user><end>") + 1
 
 
-def test_the_official_limit_of_the_model_is_that_of_the_text_without_template(folder):
-    (folder / "LongBench/config/model2maxlen.json").write_text('{"Made-7B-chat": 500}')
+def test_prompt_tokens_are_those_of_the_text_without_template():
     tokenizer = Chat()
-    tokenizer.name = "somebody/made-7b-chat"
-    e = made(tokenizer)
+    e = made(tokenizer, prompt_tokens=500)
     assert len(whole(e)) == 500 + len("<user><end>")
-    tokenizer.name = "somebody/made-7b"
-    assert len(whole(made(tokenizer))) == made(tokenizer).tokens_before
-    tokenizer.name = "made-7b-chat"
-    assert len(whole(made(tokenizer, 400))) <= 390
+    assert len(whole(made(tokenizer))) == made(tokenizer).tokens_before == e.tokens_before
+    assert len(whole(made(tokenizer, 400, prompt_tokens=500))) <= 390
 
 
 @pytest.mark.parametrize(

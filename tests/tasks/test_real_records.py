@@ -6,6 +6,7 @@ import pytest
 from real_data import official, smollm2_tokenizer
 
 from pcbench.tasks import bucket, example, load_task, score, size
+from pcbench.tasks.published import prompt_limit
 from pcbench.tasks.scorers.gsm8k import NUMBER
 
 LONGBENCH = ("multi_news", "multifieldqa_zh", "passage_retrieval_zh")
@@ -65,14 +66,15 @@ def decoded(ids):
     return smollm2_tokenizer().decode(ids)
 
 
-def test_the_official_limit_of_a_model_that_longbench_names_counts():
-    official("LongBench/data/multifieldqa_zh.jsonl", "LongBench/config/model2maxlen.json")
-    tokenizer = smollm2_tokenizer()
+def test_prompt_limits_are_those_of_longbenchs_own_table():
+    (path,) = official("LongBench/config/model2maxlen.json")
+    for model, limit in json.loads(path.read_text()).items():
+        assert prompt_limit(f"some/{model}", "longbench/qasper") == limit
 
-    class Named(type(tokenizer)):
-        name = "some/Llama2-7B-chat-4k"
 
-    e = made("longbench/multifieldqa_zh", tokens=60_000, tokenizer=Named(tokenizer.tokenizer), chat="never")
+def test_a_prompt_limit_counts():
+    official("LongBench/data/multifieldqa_zh.jsonl")
+    e = made("longbench/multifieldqa_zh", tokens=60_000, prompt_tokens=3500, chat="never")
     kept = [*e.prefix, *e.context, *e.query]
     assert e.tokens_before > 3500
     assert 3490 < len(kept) < 3510

@@ -112,7 +112,7 @@ class Config(KeyedTable):
     """ParallelComp's parameters.
 
     Args:
-        chunk_tokens: context tokens of a chunk; None takes what the trained length allows.
+        chunk_tokens: context tokens of a chunk; None and "auto" take the preset's, else what the trained length allows.
         keep: chunks kept; all when there are fewer.
         micro_batch: chunks prefilled together; "auto" is 1 on a CPU, on a GPU what fills it and fits its free memory.
         evict: token eviction; None keeps every token.
@@ -145,6 +145,14 @@ class Config(KeyedTable):
         {"preset", "rank_by", "prefer", "tie", "query_tail", "score_bos", "split", "ranks"}
     )
     _fit_memory: bool = PrivateAttr(default=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_not_given(cls, data: Any) -> Any:
+        """A suite's preset can take back what its cells say."""
+        if isinstance(data, dict) and data.get("chunk_tokens") == "auto":
+            return {key: value for key, value in data.items() if key != "chunk_tokens"}
+        return data
 
     @property
     def uses_ranks(self) -> bool:

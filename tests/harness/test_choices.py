@@ -1,0 +1,131 @@
+"""What accuracy suites choose about prompts: in a cell's key, in its prompts, and in its record."""
+
+from dataclasses import replace
+
+import pytest
+from harness_suite import ACCURACY
+from tasks.made_records import longbench_record, write
+
+from pcbench.errors import ConfigError
+from pcbench.harness.cells import prepare_cells
+from pcbench.harness.runner import Options, plan, run
+from pcbench.models import model_spec
+from pcbench.suites import load_suite
+from pcbench.types.measured import IDENTITY, digest
+
+NAME = "longbench/qasper"
+TEMPLATES = {
+    "LongBench/config/dataset2prompt.json": '{"qasper": "Read:\\n{context}\\nAsked: {input}"}',
+    "parallelcomp-config/dataset2prompt_context.json": '{"qasper": "Split:\\n{context}"}',
+    "parallelcomp-config/dataset2prompt_quesiton.json": '{"qasper": "\\nSplit question: {input}"}',
+    "parallelcomp-config/dataset2maxlen.json": '{"qasper": 4}',
+}
+
+
+@pytest.fixture
+def options(tmp_path, monkeypatch):
+    """A suite of two records of Qasper."""
+    data = tmp_path / "data"
+    monkeypatch.setenv("PCBENCH_DATA", str(data))
+    write(data, NAME, [longbench_record(), longbench_record() | {"input": "And then?"}])
+    for path, text in TEMPLATES.items():
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).write_text(text)
+    path = tmp_path / "small.toml"
+    path.write_text(ACCURACY)
+    here = (f"suite.tasks=[{NAME}]", "suite.average=[passkey]", "suite.context_tokens=[600]")
+    return lambda *sets, **more: Options(
+        **(dict(suite=str(path), device="cpu", out=tmp_path / "run", sets=[*here, *sets]) | more)
+    )
+
+
+def keys(options):
+    return [p.cell.key for p in plan(options).cells]
+
+
+def test_cells_without_choices_keep_their_keys(options):
+    cell = plan(options()).cells[0].cell
+    assert cell.key == digest({name: getattr(cell, name) for name in IDENTITY})
+    parts = [cell.suite, cell.kind, cell.model, cell.dtype, cell.workload, cell.context_tokens, cell.seed]
+    assert cell.group == digest(parts)
+
+
+@pytest.mark.parametrize("choice", ["suite.templates=pcbench", "suite.chat=always"])
+def test_other_prompts_are_other_cells_of_another_group(options, choice):
+    plain, chosen = plan(options()).cells, plan(options(choice)).cells
+    assert {p.cell.key for p in plain}.isdisjoint(p.cell.key for p in chosen)
+    assert {p.cell.group for p in plain}.isdisjoint(p.cell.group for p in chosen)
+
+
+def test_a_limit_of_prompt_tokens_is_of_the_methods_it_names(options):
+    plain, chosen = keys(options()), keys(options("suite.prompt_tokens={full = 200}"))
+    assert [a == b for a, b in zip(plain, chosen, strict=True)] == [False, True]
+    assert len({p.cell.group for p in plan(options("suite.prompt_tokens={full = 200}")).cells}) == 1
+
+
+def test_templates_and_chat_reach_the_prompts_and_the_records(options, console):
+    folder, records = run(options("suite.templates=parallelcomp", "suite.chat=never"), console)
+    assert {(r.status, r.prompts, r.prompt_tokens) for r in records} == {
+        ("ok", "parallelcomp, chat template never", None)
+    }
+    assert folder.manifest["settings"]["templates"] == "parallelcomp"
+    other, official = run(options(out=folder.path.with_name("official")), console)
+    assert {r.prompts for r in official} == {"official"}
+    ours, theirs = ({s.prompt_sha256 for s in found.samples.read()} for found in (folder, other))
+    assert ours.isdisjoint(theirs)
+
+
+def test_methods_with_their_own_limit_read_their_own_prompts(options, console):
+    folder, (full, ours) = run(options("suite.prompt_tokens={full = 200}"), console)
+    assert (full.prompt_tokens, ours.prompt_tokens) == (200, None)
+    read = {cell: [s for s in folder.samples.read() if s.cell == cell] for cell in (full.cell, ours.cell)}
+    # the halves' decoded text may have a few bytes more than were kept
+    assert all(190 < s.tokens < 210 < s.tokens_before for s in read[full.cell])
+    assert all(400 < s.tokens <= 600 for s in read[ours.cell])
+    assert [s.id for s in read[full.cell]] == [s.id for s in read[ours.cell]]
+
+
+@pytest.mark.parametrize("choice", ["suite.templates=pcbench", "suite.chat=always", "suite.prompt_tokens={full = 99}"])
+def test_a_run_goes_on_with_the_prompts_it_began_with(options, console, choice):
+    run(options(), console)
+    with pytest.raises(ConfigError, match=r"--resume: the command that began .*, got one with other cells"):
+        run(options(choice, resume=True), console)
+
+
+def test_generated_prompts_have_nothing_to_choose(options, console):
+    sets = ("suite.tasks=[passkey]", "suite.prompt_tokens={full = 99}")
+    _, records = run(options(*sets), console)
+    assert {r.status for r in records} == {"unsupported"}
+    assert "passkey: prompt_tokens of tasks with files, got 99; leave it out" in records[0].reason
+
+
+@pytest.mark.parametrize(("suite", "limit"), [("longbench", 3500), ("infinitebench", None)])
+def test_the_released_preset_is_the_released_runners_whole_setting(suite, limit):
+    model = "meta-llama/Llama-2-7b-chat-hf"
+    loaded = load_suite(suite, "cpu", preset="released", model=model)
+    cells = prepare_cells(loaded, replace(model_spec("random:llama-3-8b"), name=model), "cpu")
+    assert {(p.cell.templates, p.cell.chat) for p in cells} == {("parallelcomp", "never")}
+    assert {p.cell.prompt_tokens for p in cells if p.cell.method == "full"} == {limit}
+    ours = [p for p in cells if p.cell.method == "parallel_comp"]
+    assert {p.cell.prompt_tokens for p in ours} == {None}
+    assert {p.config.preset for p in ours} == {f"official-{suite}"}
+    assert max(p.config.chunk_tokens for p in ours) == 3600
+    assert {p.config.split for p in ours} == {"chars"}
+
+
+def test_accuracy_smoke_plans_its_cells():
+    cells = [p.cell for p in plan(Options(suite="accuracy_smoke", device="cpu")).cells]
+    assert {c.task for c in cells} == {"passkey", "kv_retrieval"}
+    assert {(c.prompts, c.timed, c.kind) for c in cells} == {(5, False, "accuracy")}
+    for task in ("passkey", "kv_retrieval"):
+        at = {n: [c for c in cells if c.task == task and c.context_tokens == n] for n in (4096, 16384)}
+        assert [(c.method, c.backend) for c in at[4096]] == [("full", "torch")] + [("parallel_comp", "cpu")] * 3
+        plain, calibrated, evicting = (c.method_config for c in at[4096][1:])
+        assert (plain["calibration"], plain["evict"]) == ([], None)
+        assert {rule["zone"] for rule in calibrated["calibration"]} == {"recent", "middle", "sink"}
+        assert (evicting["calibration"], evicting["evict"]["capacity"]) == ([], 1024)
+        assert [(c.method, c.method_config) for c in at[16384]] == [("parallel_comp", plain)]
+    assert len(cells) == 10
+    quick = plan(Options(suite="accuracy_smoke", device="cpu", preset="quick")).cells
+    assert {p.cell.prompts for p in quick} == {2}
+    assert [p.cell.key for p in quick] == [c.key for c in cells]
