@@ -11,11 +11,13 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["ROOT", "build", "build_seconds", "give_up", "gpu_library", "tool"]
+__all__ = ["ROOT", "build", "build_seconds", "clean_builds", "give_up", "gpu_library", "tool"]
 
 ROOT = Path(__file__).resolve().parents[1]
 # GPU backend → how long its build took; little where nothing had changed
 build_seconds: dict[str, float] = {}
+# of these, the backends whose folder was not there before
+clean_builds: set[str] = set()
 
 
 def give_up(reason: str) -> NoReturn:
@@ -48,10 +50,13 @@ def build(folder: Path, targets: list[str], *options: str) -> str | None:
 def gpu_library(backend: str) -> Path:
     """The library of a GPU backend (cuda, hip), compiled for every architecture and linked with this torch."""
     folder, start = ROOT / "build/gates" / backend, time.monotonic()
+    clean = not folder.exists()
     reason = build(folder, [f"pcbench_{backend}"], f"-DPCBENCH_BACKEND={backend}")
     if reason:
         give_up(reason)
     build_seconds[backend] = time.monotonic() - start
+    if clean:
+        clean_builds.add(backend)
     return folder / f"ext/libpcbench_{backend}.so"
 
 

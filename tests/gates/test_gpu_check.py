@@ -21,7 +21,14 @@ case "$*" in *"'rocm' if"*) echo cuda ;; esac
 [ -n "$HANGS" ] && case "$*" in *"$HANGS"*) sleep 60 ;; esac
 exit 0
 """
-SANITIZER = '#!/bin/bash\nwhile [ "$1" != "$PYTHON" ]; do shift; done\nexec "$@"\n'
+# finds the planted fault unless BLIND
+SANITIZER = """#!/bin/bash
+found=0
+[ -z "$BLIND" ] && case "$*" in *"--tool initcheck"*) found=9 ;; esac
+while [ "$1" != "$PYTHON" ]; do shift; done
+"$@" || exit
+exit $found
+"""
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ def check(tmp_path):
 
     def run(*arguments, **environment):
         notes.write_text("")
-        environment = {"PYTHON": tools / "python", "NOTES": notes, "FAILS": "", "HANGS": ""} | environment
+        environment = {"PYTHON": tools / "python", "NOTES": notes, "FAILS": "", "HANGS": "", "BLIND": ""} | environment
         environment |= {"PATH": f"{tools}:{os.environ['PATH']}"}
         command = [ROOT / "tools/gpu_check.sh", tmp_path / "out", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
@@ -82,6 +89,13 @@ def test_a_step_that_fails_is_said_and_kept(check, tmp_path):
     assert said.splitlines()[-1] == "something failed: see the logs in the archive"
     assert "gpu_figures" in commands
     assert (tmp_path / "out/gpu_check_kernels.tar.gz").exists()
+
+
+def test_a_sanitizer_that_sees_no_kernel_of_ours_is_no_proof(check):
+    status, said, commands = check("--only", "sanitizer", BLIND="1")
+    assert status == 1
+    assert "FAILED: compute-sanitizer did not see a planted fault in a kernel of ours" in said
+    assert "small_calls" not in commands
 
 
 def test_a_machine_that_is_not_ready_runs_no_part(check):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from builds import ROOT, build, give_up, tool
+from builds import ROOT, build, build_seconds, clean_builds, give_up, tool
 
 USE = """
 import sys, torch
@@ -150,3 +150,10 @@ def test_current_stream_is_that_of_the_torch_library_that_is_loaded(name, tmp_pa
     assert "torch must have one for GPU 8, got an error" in with_torch[1]
     assert all(f"libtorch_{name}.so with aoti_torch_get_current_cuda_stream must be loaded" in line for line in without)
     assert all(line.endswith(" None") for line in without)
+
+
+@pytest.mark.slow
+def test_a_build_from_nothing_takes_eight_minutes_at_most(backend):
+    if backend not in clean_builds:
+        pytest.skip(f"build/gates/{backend} was there before: remove it to build from nothing")
+    assert build_seconds[backend] <= 480
