@@ -124,7 +124,13 @@ def test_run_ends_with_the_path_of_its_report(suite_file, tmp_path):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_resumes_without_losing_or_repeating(suite_file, tmp_path, sent):
     arguments = ["run", "--suite", str(suite_file), "--device", "cpu", "--out", str(tmp_path / "run")]
-    child = subprocess.Popen([sys.executable, "-m", "pcbench", *arguments], stderr=subprocess.PIPE, text=True)
+    # a shell's background job ignores SIGINT, and so would its children
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pcbench", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     folder = RunFolder(tmp_path / "run")
     deadline = time.monotonic() + 120
     while not (folder.records.path.exists() and folder.records.read()):

@@ -72,7 +72,8 @@ def test_ranks_with_other_threads_take_the_same_prompts_to_the_same_scores(comma
 
     assert same(alone) == same(shared)
     for one, other in zip(alone.samples.read(), shared.samples.read(), strict=True):
-        assert other.chunk_scores == pytest.approx(one.chunk_scores, rel=1e-4)
+        # full attention has no chunks
+        assert (one.chunk_scores or []) == pytest.approx(other.chunk_scores or [], rel=1e-4)
     for one, other in zip(alone.records.read(), shared.records.read(), strict=True):
         assert (other.cell, other.status, other.score, other.n_samples) == (
             one.cell,
