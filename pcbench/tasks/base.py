@@ -102,8 +102,8 @@ class Example:
         answers: what the scorer compares the prediction with.
         key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
         new_tokens: tokens of the answer at most.
-        prompts: whose words: "official", "parallelcomp" or "pcbench/VERSION", of a haystack that changes with Python
-            with its hash: "pcbench/VERSION+topics-HASH".
+        prompts: whose words: "official", "parallelcomp" or "pcbench/VERSION", of CPython's documentation with the
+            hash of what this Python holds of it: "pcbench/VERSION+topics-HASH".
         classes: names the answer is one of, for scorers that ask.
         stop_ids: ends of an answer besides the model's own; never its first token.
         tokens_before: of the whole prompt before its middle was cut out, the same as now where nothing was; None

@@ -1,12 +1,12 @@
 """Needles in generated contexts: seeded, offline, exact to the token."""
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain, cycle, islice
 
+from pcbench.tasks import documentation
 from pcbench.tasks.base import Example, Request
 from pcbench.tasks.frame import Frame
 from pcbench.tasks.keys import KEYS
@@ -96,25 +96,13 @@ def _other_needles(request: Request, asked: str, rng: random.Random) -> Iterator
 
 def _prose(rng: random.Random) -> Iterator[str]:
     """The documentation's lines without end, from a random one on."""
-    lines = _documentation()
+    lines = documentation.lines()
     return islice(cycle(lines), rng.randrange(len(lines)), None)
 
 
-@cache
-def _documentation() -> list[str]:
-    from pydoc_data.topics import topics
-
-    return "\n".join(topics[name] for name in sorted(topics)).splitlines(keepends=True)
-
-
-@cache
-def _documentation_hash() -> str:
-    return hashlib.sha256("".join(_documentation()).encode()).hexdigest()[:8]
-
-
 def _with_version(example: Example) -> Example:
-    """The example, whose `prompts` names the documentation too: another Python has another."""
-    return replace(example, prompts=f"{example.prompts}+topics-{_documentation_hash()}")
+    """The example, whose `prompts` names the documentation too: another Python may lack a paragraph."""
+    return replace(example, prompts=f"{example.prompts}+topics-{documentation.version()}")
 
 
 def _hide(request: Request, lines: Iterable[str], name: str, rng: random.Random) -> Example:
