@@ -10,20 +10,22 @@ from pcbench.harness.accuracy_summary import Outcome, joined, summarise_accuracy
 from pcbench.harness.cells import Prepared
 from pcbench.harness.group import Group, first_line
 from pcbench.harness.lane import Lane
-from pcbench.harness.prompts import build_example
+from pcbench.harness.prompts import build_example, prompt_choice
 from pcbench.harness.session import Measured, ModelSession
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.models.runner import HFRunner
 from pcbench.records import RunFolder
 from pcbench.tasks import Example, load_task
+from pcbench.tasks.base import Prompts
 from pcbench.types import Cell, Sample, Status
 
 __all__ = ["AccuracyGroup", "AccuracySession"]
 
 # (cell, prompt) → its sample
 Known = dict[tuple[str, str], Sample]
-# one prompt by the limits of tokens that a group's cells have
-Examples = dict[int | None, Example]
+# one prompt by what a group's cells choose
+Choice = tuple[Prompts, int | None]
+Examples = dict[Choice, Example]
 
 
 class AccuracyGroup(Group):
@@ -48,14 +50,14 @@ class AccuracyGroup(Group):
         super().__init__(cells, runner, say)
         self.known, self.keep = known, keep
         self.ended_at: dict[str, int] = {}
-        self.prompts: str | None = None
+        self.prompts: dict[Choice, str] = {}
 
     def outcomes(self) -> list[Outcome]:
         """What became of every cell on this rank."""
         cell = self.lanes[0].prepared.cell
         try:
             first = self._examples(0)
-            self.prompts = whose(cell, next(iter(first.values())))
+            self.prompts = {choice: whose(cell, example) for choice, example in first.items()}
             for lane in self.lanes:
                 self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
                 # on every rank: a sample counts where parity passed in its own process
@@ -70,8 +72,8 @@ class AccuracyGroup(Group):
         return [self._outcome(lane) for lane in self.lanes]
 
     def _examples(self, index: int) -> Examples:
-        cells = {lane.prepared.cell.prompt_tokens: lane.prepared for lane in self.lanes}
-        return {limit: build_example(prepared, self.runner.tokenizer, index) for limit, prepared in cells.items()}
+        cells = {prompt_choice(lane.prepared.cell): lane.prepared for lane in self.lanes}
+        return {choice: build_example(prepared, self.runner.tokenizer, index) for choice, prepared in cells.items()}
 
     def _take(self, index: int, examples: Examples) -> None:
         """One prompt through every cell that still goes on."""
@@ -104,12 +106,12 @@ class AccuracyGroup(Group):
             trace=lane.trace,
             parity=lane.parity,
             ended_at=self.ended_at.get(lane.prepared.cell.key, -1),
-            prompts=self.prompts,
+            prompts=self.prompts.get(prompt_choice(lane.prepared.cell)),
         )
 
 
 def _of(lane: Lane, examples: Examples) -> Example:
-    return examples[lane.prepared.cell.prompt_tokens]
+    return examples[prompt_choice(lane.prepared.cell)]
 
 
 def whose(cell: Cell, example: Example) -> str:

@@ -110,7 +110,7 @@ def _choices(settings: Any, method: str, task: str) -> dict[str, Any]:
     if not isinstance(settings, AccuracySettings):
         return {}
     tokens = settings.prompt_tokens.get(method)
-    limit = prompt_limit(settings.model, task) if tokens == "published" else tokens
+    limit = tokens if isinstance(tokens, int | None) else prompt_limit(settings.model, task, tokens)
     return {"templates": settings.templates, "chat": settings.chat, "prompt_tokens": limit}
 
 

@@ -5,14 +5,25 @@ from typing import Any
 import torch
 
 from pcbench.tasks import Example, example
-from pcbench.types import Prompt, Tokenizer
+from pcbench.tasks.base import Prompts
+from pcbench.types import Cell, Prompt, Tokenizer
 
-__all__ = ["build_example", "device_prompt", "key_chunk", "key_depth"]
+__all__ = ["build_example", "device_prompt", "key_chunk", "key_depth", "prompt_choice"]
+
+
+def prompt_choice(cell: Cell) -> tuple[Prompts, int | None]:
+    """Whose texts stand around a cell's records, and the limit of tokens: of a group, cells that agree share prompts.
+
+    The released runner of ParallelComp has unsplit prompts for methods that read a record in one window.
+    """
+    whole = cell.templates == "parallelcomp" and cell.method != "parallel_comp"
+    return "parallelcomp-raw" if whole else cell.templates, cell.prompt_tokens
 
 
 def build_example(prepared: Any, tokenizer: Tokenizer, index: int) -> Example:
-    """Prompt `index` of a cell; all cells of a group with one limit of tokens get the same ones."""
+    """Prompt `index` of a cell."""
     cell = prepared.cell
+    prompts, prompt_tokens = prompt_choice(cell)
     return example(
         cell.task,
         tokenizer,
@@ -20,9 +31,9 @@ def build_example(prepared: Any, tokenizer: Tokenizer, index: int) -> Example:
         new_tokens=prepared.new_tokens,
         seed=cell.seed,
         index=index,
-        prompts=cell.templates,
+        prompts=prompts,
         chat=cell.chat,
-        prompt_tokens=cell.prompt_tokens,
+        prompt_tokens=prompt_tokens,
     )
 
 
@@ -30,7 +41,7 @@ def device_prompt(example: Example, device: torch.device) -> Prompt:
     """An example's ids as tensors on the device."""
     parts = (example.prefix, example.context, example.query)
     tensors = [torch.tensor(ids, dtype=torch.int64, device=device) for ids in parts]
-    return Prompt(*tensors, new_tokens=example.new_tokens, characters=example.context_characters)
+    return Prompt(*tensors, new_tokens=example.new_tokens, characters=example.context_characters, seed=example.seed)
 
 
 def key_chunk(example: Example, spans: list[tuple[int, int]] | None) -> int | None:

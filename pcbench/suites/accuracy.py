@@ -30,9 +30,9 @@ class AccuracySettings(Table):
         new_tokens: of an answer at most; None takes the task's own limit.
         templates: whose texts stand around a record; auto: the official ones where their file is there, else ours.
         chat: whether the model's chat template stands around a prompt; auto: as the benchmark does it.
-        prompt_tokens: of a record's prompt at most, by method: a number, or "published" for what the benchmark's
-            published scores of this model were made with, where any were. A method without one reads as far as
-            context_tokens.
+        prompt_tokens: of a record's prompt at most, by method: a number, "published" for what the benchmark's
+            published scores of this model were made with, or "released" for what ParallelComp's runner gives the
+            model; where neither is known, and for other methods, as far as context_tokens.
         timeout_s: of a group; needs --isolate.
     """
 
@@ -50,7 +50,7 @@ class AccuracySettings(Table):
     new_tokens: Count | None = None
     templates: Literal["auto", "official", "pcbench", "parallelcomp"] = "auto"
     chat: Literal["auto", "always", "never"] = "auto"
-    prompt_tokens: dict[str, Count | Literal["published"]] = Field(default_factory=dict)
+    prompt_tokens: dict[str, Count | Literal["published", "released"]] = Field(default_factory=dict)
     timeout_s: Annotated[float, Field(gt=0)] | None = None
 
 

@@ -16,7 +16,7 @@ __all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_ta
 
 Count = Annotated[int, Field(gt=0)]
 # whose prompts: the official ones where their file is there and else ours; or one author's, or an error
-Prompts = Literal["auto", "official", "parallelcomp", "pcbench"]
+Prompts = Literal["auto", "official", "parallelcomp", "parallelcomp-raw", "pcbench"]
 # whether the model's chat template stands around a prompt: as the task's table says, or not as it says
 Wrap = Literal["auto", "always", "never"]
 
@@ -112,6 +112,7 @@ class Example:
         context_characters: where in the context's text each of its tokens begins; None where nobody can say.
         as_whole: the ids are those of the text tokenised whole; None where there never was a text.
         chat: a chat template stands around the prompt; None where none stands and the task's table wants none.
+        seed: of the request.
         warnings: what is not as the task's authors have it.
     """
 
@@ -131,6 +132,7 @@ class Example:
     context_characters: tuple[int, ...] | None = None
     as_whole: bool | None = None
     chat: bool | None = None
+    seed: int = 0
     warnings: tuple[str, ...] = ()
 
     @property

@@ -68,6 +68,7 @@ def file_example(
         context_characters=kept.context_characters,
         as_whole=kept.as_whole,
         chat=whole.chat if whole.chat or task.chat else None,
+        seed=request.seed,
         warnings=tuple(_warnings(chat, whole, kept)),
     )
 

@@ -95,6 +95,7 @@ class Frame:
             new_tokens=self.request.new_tokens,
             prompts=f"pcbench/{self.request.task.version}",
             context_characters=_characters(self.request.tokenizer, whole),
+            seed=self.request.seed,
         )
 
 

@@ -17,8 +17,14 @@ from pcbench.tasks.records import Record
 
 __all__ = ["Parts", "answer_limit", "filled", "read", "source", "template"]
 
-# the split prompts of ParallelComp's authors (their spelling) and their tokens of answers
-PARALLELCOMP = "parallelcomp-config/dataset2prompt_context.json", "parallelcomp-config/dataset2prompt_quesiton.json"
+# the prompts of ParallelComp's authors, split (their spelling) and for methods of one window, and tokens of answers
+PARALLELCOMP = {
+    "parallelcomp": (
+        "parallelcomp-config/dataset2prompt_context.json",
+        "parallelcomp-config/dataset2prompt_quesiton.json",
+    ),
+    "parallelcomp-raw": ("parallelcomp-config/dataset2prompt_raw.json",),
+}
 PARALLELCOMP_LIMITS = "parallelcomp-config/dataset2maxlen.json"
 # a field and the context in a template; LongBench v2 writes them between dollars
 FIELD = re.compile(r"\{(\w+)\}|\$(Q|C_[A-D])\$")
@@ -83,9 +89,10 @@ def template(request: Request) -> tuple[str, str, str]:
         DataMissing: official prompts were asked for and are not there.
     """
     task = _table(request)
-    if request.prompts == "parallelcomp":
-        context, question = (_official_text(_needed(request, path), "", task.dataset) for path in PARALLELCOMP)
-        return "parallelcomp", *_split(PARALLELCOMP[0], task.dataset, context + question)
+    if request.prompts in PARALLELCOMP:
+        paths = PARALLELCOMP[request.prompts]
+        text = "".join(_official_text(_needed(request, path), "", task.dataset) for path in paths)
+        return request.prompts, *_split(paths[0], task.dataset, text)
     path, _, table = task.prompts.partition(":")
     there = bool(path) and (data_dir() / path).is_file()
     if request.prompts == "pcbench" or not (there or request.prompts == "official"):
@@ -128,7 +135,7 @@ def filled(text: str, fields: Mapping[str, str], where: str) -> str:
 
 def answer_limit(task: FileTask, prompts: Prompts) -> int:
     """Tokens of an answer: by the file of the prompts' authors where it is there, else by the table."""
-    limits = PARALLELCOMP_LIMITS if prompts == "parallelcomp" else task.limits
+    limits = PARALLELCOMP_LIMITS if prompts in PARALLELCOMP else task.limits
     path = data_dir() / limits
     if not limits or not path.is_file():
         return task.new_tokens

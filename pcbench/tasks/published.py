@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Published", "RunFacts", "TaskRead", "prompt_limit", "published_score"]
+__all__ = ["Limits", "Published", "RunFacts", "TaskRead", "prompt_limit", "published_score"]
 
+Limits = Literal["published", "released"]
 # reruns of one setting differ by so much: GovReport of Llama-2-7B by flash attention or by SDPA
 TOLERANCE = 3.0
 # a chat template around the prompt, and tokenising again what was cut
@@ -66,17 +67,22 @@ class Published:
         return f"{100 * score:.2f}, published {self.score:.2f} ({self.source}): {100 * score - self.score:+.2f}{hint}"
 
 
-def prompt_limit(model: str, task: str) -> int | None:
-    """Tokens of a prompt, without its chat template, that a benchmark's published scores of a model were made with.
+def prompt_limit(model: str, task: str, by: Limits = "published") -> int | None:
+    """Tokens of a prompt, without its chat template, that scores of a model were made with.
 
     Args:
         model: name, Hugging Face id or path.
         task: id.
+        by: a benchmark's published scores (LongBench-E's as LongBench's), or ParallelComp's released runner.
 
     Returns:
         None where no limit is known.
     """
-    limit: int | None = _model(model).get("prompt_tokens", {}).get(task.partition("/")[0])
+    if by == "released":
+        name = model.lower()
+        return next((row["tokens"] for row in reversed(_tables()["released"]) if row["name"] in name), None)
+    benchmark = task.partition("/")[0].removesuffix("-e")
+    limit: int | None = _model(model).get("prompt_tokens", {}).get(benchmark)
     return limit
 
 

@@ -79,6 +79,7 @@ class Prompt:
         query: [n] int64, n ≥ 1; the question and the template after it.
         new_tokens: room reserved for the answer.
         characters: where in the context's text each of its tokens starts; None where that is not known.
+        seed: with the ids, what a method's random choices come from.
     """
 
     prefix: "Tensor"
@@ -86,6 +87,7 @@ class Prompt:
     query: "Tensor"
     new_tokens: int
     characters: Sequence[int] | None = None
+    seed: int = 0
 
     @property
     def context_tokens(self) -> int:

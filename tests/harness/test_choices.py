@@ -8,6 +8,7 @@ from tasks.made_records import longbench_record, write
 
 from pcbench.errors import ConfigError
 from pcbench.harness.cells import prepare_cells
+from pcbench.harness.prompts import prompt_choice
 from pcbench.harness.runner import Options, plan, run
 from pcbench.models import model_spec
 from pcbench.suites import load_suite
@@ -18,7 +19,15 @@ TEMPLATES = {
     "LongBench/config/dataset2prompt.json": '{"qasper": "Read:\\n{context}\\nAsked: {input}"}',
     "parallelcomp-config/dataset2prompt_context.json": '{"qasper": "Split:\\n{context}"}',
     "parallelcomp-config/dataset2prompt_quesiton.json": '{"qasper": "\\nSplit question: {input}"}',
+    "parallelcomp-config/dataset2prompt_raw.json": '{"qasper": "Whole:\\n{context}\\nQuestion: {input}"}',
     "parallelcomp-config/dataset2maxlen.json": '{"qasper": 4}',
+}
+# the datasets the released runner has prompts for
+SPLIT = {
+    *("narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique", "gov_report", "qmsum"),
+    *("multi_news", "trec", "triviaqa", "samsum", "passage_count", "passage_retrieval_en", "lcc", "repobench-p"),
+    *("passkey", "number_string", "kv_retrieval", "longbook_sum_eng", "longbook_qa_eng", "longbook_qa_chn"),
+    *("longbook_choice_eng", "longdialogue_qa_eng", "math_calc", "math_find", "code_run", "code_debug"),
 }
 
 
@@ -65,9 +74,13 @@ def test_a_limit_of_prompt_tokens_is_of_the_methods_it_names(options):
 
 def test_templates_and_chat_reach_the_prompts_and_the_records(options, console):
     folder, records = run(options("suite.templates=parallelcomp", "suite.chat=never"), console)
-    assert {(r.status, r.prompts, r.prompt_tokens) for r in records} == {
-        ("ok", "parallelcomp, chat template never", None)
+    assert {(r.status, r.method, r.prompts, r.prompt_tokens) for r in records} == {
+        ("ok", "full", "parallelcomp-raw, chat template never", None),
+        ("ok", "parallel_comp", "parallelcomp, chat template never", None),
     }
+    # each answers the records in its own words, so the two are paired by record
+    ours = [r for r in records if r.method == "parallel_comp"]
+    assert all(r.score_vs_full is not None for r in ours if r.score is not None)
     assert folder.manifest["settings"]["templates"] == "parallelcomp"
     other, official = run(options(out=folder.path.with_name("official")), console)
     assert {r.prompts for r in official} == {"official"}
@@ -99,17 +112,29 @@ def test_generated_prompts_have_nothing_to_choose(options, console):
     assert "passkey: prompt_tokens of tasks with files, got 99; leave it out" in records[0].reason
 
 
-@pytest.mark.parametrize(("suite", "limit"), [("longbench", 3500), ("infinitebench", None)])
-def test_the_released_preset_is_the_released_runners_whole_setting(suite, limit):
-    model = "meta-llama/Llama-2-7b-chat-hf"
+@pytest.mark.parametrize("suite", ["longbench", "infinitebench"])
+@pytest.mark.parametrize(
+    ("model", "limit", "chunk"),
+    [
+        ("meta-llama/Llama-2-7b-chat-hf", 3950, 3600),
+        ("meta-llama/Meta-Llama-3-8B-Instruct", 7950, 7600),
+        ("meta-llama/Llama-3.1-8B-Instruct", 7000, 6000),
+        ("Qwen/Qwen2.5-7B-Instruct", 8000, 6000),
+        ("mistralai/Mistral-7B-Instruct-v0.2", 3950, 3950),
+    ],
+)
+def test_the_released_preset_is_the_released_runners_whole_setting(suite, model, limit, chunk):
     loaded = load_suite(suite, "cpu", preset="released", model=model)
     cells = prepare_cells(loaded, replace(model_spec("random:llama-3-8b"), name=model), "cpu")
+    assert min(p.cell.context_tokens for p in cells) >= 131072
+    assert {p.cell.task.rpartition("/")[2] for p in cells} <= SPLIT
+    full = {prompt_choice(p.cell) for p in cells if p.cell.method == "full"}
+    assert full == {("parallelcomp-raw", limit)}
+    assert {prompt_choice(p.cell) for p in cells if p.cell.method == "parallel_comp"} == {("parallelcomp", None)}
     assert {(p.cell.templates, p.cell.chat) for p in cells} == {("parallelcomp", "never")}
-    assert {p.cell.prompt_tokens for p in cells if p.cell.method == "full"} == {limit}
     ours = [p for p in cells if p.cell.method == "parallel_comp"]
-    assert {p.cell.prompt_tokens for p in ours} == {None}
     assert {p.config.preset for p in ours} == {f"official-{suite}"}
-    assert max(p.config.chunk_tokens for p in ours) == 3600
+    assert max(p.config.chunk_tokens for p in ours) == chunk
     assert {p.config.split for p in ours} == {"chars"}
 
 

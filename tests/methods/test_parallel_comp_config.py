@@ -196,6 +196,53 @@ def test_a_switch_has_keys_that_the_config_takes_or_a_reason(switch):
             assert taken == value
 
 
+# what the released runner does, read in its own code and not in our table: option → the resolved config
+DONE_THERE = {
+    "--topk_windows -3": dict(keep=3, prefer="lowest", tie="late"),
+    "--topk_windows 3": dict(keep=3, prefer="highest", tie="late"),
+    "--query_rank true": dict(rank_by="query_nll", score_bos=True, query_tail=None),
+    "--query_rank false": dict(rank_by="window_nll", score_bos=True),
+    "--parallel_pattern …shuffle": dict(rank_by="random"),
+    "--query_recent_tokens 0": dict(query_tail=None),
+    "--query_recent_tokens 16": dict(query_tail=16),
+    "--kv_cache_eviction true --capacity 512": dict(
+        evict=dict(capacity=512, rows=8, pool=7, group="query_head", when="chunk", decode=False)
+    ),
+    "--stage_eviction true": dict(evict=dict(capacity=512, rows=8, pool=7, group="query_head", when="query")),
+    "--kv_cache_dynamic true": dict(evict=dict(capacity=512, rows=8, pool=7, group="query_head", decode=True)),
+    "--calibration_stage prefill_2_calibration_head_recent_0_1": dict(
+        calibration=[dict(zone="recent", threshold=0.1, rows=1, width=99, scope="global", starts_now=True)]
+    ),
+    "--calibration_stage prefill_2_calibration_head_sink_0_1": dict(
+        calibration=[dict(zone="sink", width=100, scope="global", starts_now=True, shared=False)]
+    ),
+    "--calibration_stage prefill_2_head_all_0_1": dict(
+        calibration=[dict(zone="all", scope="global", starts_now=False)]
+    ),
+    "--calibration_stage prefill_1_head_all_0_1": dict(calibration=[dict(zone="all", scope="chunk", starts_now=False)]),
+    "--calibration_stage prefill_2_calibration_all_0_1": dict(
+        calibration=[dict(zone="all", scope="global", shared=True)]
+    ),
+}
+
+
+@pytest.mark.parametrize("option", DONE_THERE)
+def test_a_switch_does_what_the_released_runner_does(option):
+    config = validate(Config, switch_config(option), option).resolve(spec("llama-2"), "cpu")
+    for key, expected in DONE_THERE[option].items():
+        taken = getattr(config, key)
+        if isinstance(expected, list):
+            ((taken,), (expected,)) = taken, expected
+        if isinstance(expected, dict):
+            taken, expected = {k: getattr(taken, k) for k in expected}, expected
+        assert taken == expected
+
+
+def switch_config(option):
+    (switch,) = (switch for switch in switches() if switch.option == option)
+    return switch.config
+
+
 # the options of section "CLI flags and switches" of the specification
 OPTIONS = {
     *("--dataset", "--data_name", "--model", "--model_class", "--cache-dir", "--random-seed", "--n-windows"),

@@ -63,6 +63,17 @@ def test_random_chunks_are_others_for_other_prompts_and_the_same_for_any_batch(b
     assert len(kept) > 4
 
 
+def test_random_chunks_are_others_for_another_seed_or_question():
+    runner, prompt = make_runner(), make_prompt(context=60)
+
+    def scores(**changes):
+        return prefill(runner, replace(prompt, **changes), rank_by="random").chunk_scores.tolist()
+
+    assert scores() == scores()
+    assert scores() != scores(seed=1)
+    assert scores() != scores(query=prompt.query.flip(0))
+
+
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_prefer_highest_keeps_the_worst_chunks(batch, backend):
     runner, prompt = make_runner(backend=backend), make_prompt(context=60)

@@ -113,6 +113,9 @@ def test_the_split_prompts_of_parallelcomp_are_read(folder):
     put(folder, "parallelcomp-config/dataset2maxlen.json", json.dumps({"qasper": 31}))
     e = made("longbench/qasper", prompts="parallelcomp")
     assert (texts(e), e.prompts, e.new_tokens) == (["Read ", "A. B.", ".\nNow Who asks?"], "parallelcomp", 31)
+    put(folder, "parallelcomp-config/dataset2prompt_raw.json", json.dumps({"qasper": "All {context} {input}"}))
+    e = made("longbench/qasper", prompts="parallelcomp-raw")
+    assert (texts(e), e.prompts, e.new_tokens) == (["All ", "A. B.", " Who asks?"], "parallelcomp-raw", 31)
 
 
 def test_infinitebench_prompts_are_read_from_python_without_running_it(folder):

@@ -1,5 +1,6 @@
 """The best chunks of a prompt, by what the query loses over each of them."""
 
+import hashlib
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class Ranking:
     Args:
         config: what ranks them.
         layout: of the prompt.
-        prompt: seeds the random scores.
+        prompt: seeds the random scores, which are the same wherever it runs.
         runner: whose ops and head score.
     """
 
@@ -37,8 +38,7 @@ class Ranking:
         self.free = torch.arange(keep, layout.slots, dtype=torch.int32, device=device)
         self.scores = torch.full((self.chunks,), torch.inf, device=device)
         if config.rank_by == "random":
-            # the same for a prompt wherever it runs
-            generator = torch.Generator().manual_seed(int(prompt.context.sum()))
+            generator = torch.Generator().manual_seed(_seed(prompt))
             self.drawn = torch.rand(self.chunks, generator=generator).to(device)
 
     def offer(self, batch: ChunkBatch, hidden: Tensor, stages: Stages) -> None:
@@ -86,6 +86,12 @@ class Ranking:
         if self.config.tie == "late":
             ids = torch.where(ids >= 0, self.chunks - 1 - ids, ids)
         return scores, ids
+
+
+def _seed(prompt: Prompt) -> int:
+    """Of a prompt's seed and all of its ids: another question about a document has chunks of its own."""
+    ids = torch.cat([prompt.prefix, prompt.context, prompt.query]).tolist()
+    return int(hashlib.sha256(repr((prompt.seed, ids)).encode()).hexdigest()[:15], 16)
 
 
 def _no_chunks(keep: int, device: Any) -> tuple[Tensor, Tensor, Tensor]:
