@@ -114,8 +114,8 @@ def test_ten_ratios_of_one_build_lie_elsewhere_as_whole_runs_more_often_than_the
     assert shares_of_comparisons(30, margin=0.10) == (0.0, 0.0)
 
 
-def test_a_gate_of_ten_ratios_of_five_repeats_passes_no_tenth():
+def test_ten_ratios_of_five_repeats_pass_few_slowdowns_of_a_fifth():
     """What cannot be told is not passed either."""
-    failed, undecided = shares_of_comparisons(5, 1.15)
-    assert failed < 0.5
-    assert failed + undecided >= 0.85
+    failed, undecided = shares_of_comparisons(5, 1.20)
+    assert failed < 0.6
+    assert failed + undecided >= 0.90

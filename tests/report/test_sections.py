@@ -83,6 +83,20 @@ def test_times_show_percentiles_noise_and_parity(report):
     assert row["parity (error / bound)"] == "0.3100"
 
 
+def test_times_tell_the_first_pass_from_the_others(report):
+    where = {"ms_p50": 100.0, "samples_ms": [130.0, 100.0, 90.0]}
+    passes = {512: [400.0, 101.0, 99.0], 1024: [], 2048: None}
+    rows = report([record(context_tokens=n, warmup_ms=w, **where) for n, w in passes.items()]).tables[
+        "Times, one row a cell"
+    ]
+    assert [(row["warm-up passes"], row["first pass over p50 (ratio)"]) for row in rows] == [
+        ("3", "4.000"),
+        ("0", "1.300"),
+        ("", ""),
+    ]
+    assert "warm-up passes" not in report([record()]).tables["Times, one row a cell"][0]
+
+
 def test_speedups_are_never_in_one_table(report):
     page = report(suite_records())
     full = page.tables["Speed-up against full attention, one row a cell"]
@@ -229,7 +243,7 @@ def test_rates_show_chunks_against_the_micro_batch(report):
 def test_memory_shows_phases_and_what_fits(report):
     page = report(memory_records())
     row = find(page.tables["Budgets, one row a cell"], parameters="evict.capacity=1024", context_tokens="8,192")
-    assert (row["budget (MiB)"], row["chunks that fit"], row["longest context (tokens)"]) == ("512.0", "11", "24,576")
+    assert (row["budget (MiB)"], row["chunks that fit"], row["longest context, every chunk kept (tokens)"]) == ("512.0", "11", "24,576")
     assert row["fit ratio, to without token eviction"] == "1.833"
     row = find(page.tables["Memory by phase, one row a cell"], parameters="evict=null", context_tokens="8,192")
     assert [row[f"{name} (MiB)"] for name in ("chunks", "selection", "query")] == ["400.0", "120.0", "210.0"]
