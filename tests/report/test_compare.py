@@ -125,11 +125,20 @@ def test_compare_fails_a_gate_that_may_have_passed_a_regression(command):
 def test_compare_fails_a_gate_whose_ratio_is_missing(command):
     full, ours = quiet_pair(context_tokens=1)
     lost = [full, replace(ours, speedup_vs_full=None, baseline=None)]
-    ended, _, error = command(ten() + [full, ours], ten() + lost, flags=GATE)
+    ended, _, error = command([*ten(), full, ours], ten() + lost, flags=GATE)
     assert (ended, error) == (1, (
         "compare: every ratio of run1 judged, got cannot tell for parallel_comp/cpu @ passkey 1 speedup_vs_full: "
         "no speedup_vs_full against full/torch in run1\n"
     ))  # fmt: skip
+
+
+def test_compare_says_the_whole_rule_in_its_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for words in ("for all ratios together", "alone lies beyond", "own 95% interval only", "ratio or a cell is lost"):
+        assert words in said
+    assert "For whole suites take 10%: a run that lies elsewhere as a whole is in no interval" in said
 
 
 def test_compare_names_three_ratios_that_may_be_regressions_and_counts_the_others(command):

@@ -96,7 +96,7 @@ def test_a_ratio_whose_repeats_are_too_few_for_all_together_is_judged_alone_and_
 
 def test_a_ratio_worse_by_its_own_interval_and_not_by_the_joint_one_is_undecided(changes):
     noisy = [0.9, 0.93, 0.95, 0.97, 0.99, 1.01, 1.03, 1.05, 1.07, 1.10]
-    factors = {n: 1.0 for n in range(1, 10)} | {10: 1.09}
+    factors = dict.fromkeys(range(1, 10), 1.0) | {10: 1.09}
     before, after = (
         [r for n, f in runs.items() for r in pair([100 * f * x for x in noisy], [150.0] * 10, context_tokens=n)]
         for runs in (dict.fromkeys(factors, 1.0), factors)

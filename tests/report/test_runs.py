@@ -46,7 +46,7 @@ def test_read_runs_refuses_a_page_that_was_cut_off(tmp_path):
     path = build([write_run(tmp_path / "a", [record()])])
     text = path.read_text()
     path.write_text(text[: text.index('"ms_p50"')])
-    with pytest.raises(ConfigError, match="whole embedded data, got .*; rebuild from the folder"):
+    with pytest.raises(ConfigError, match=r"whole embedded data, got .*; rebuild from the folder"):
         read_runs([path])
 
 

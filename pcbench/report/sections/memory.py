@@ -149,7 +149,7 @@ def _budget(results: Results, shown: list[Entry]) -> Block | None:
         ]
     notes = [
         "The fit ratio: chunks that fit in the budget over those that fit without token eviction. It is a count of "
-        "what fits, not a speed. Caches are allocated in multiples of 32 rows, so the ratio of short contexts is coarse."
+        "what fits, not a speed. Slots are rounded to 32 rows, so the ratio of short contexts is coarse."
     ]
     return Block("What fits in a budget", pictures, [], notes, [table("Budgets, one row a cell", columns, placed)])
 
