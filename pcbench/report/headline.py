@@ -215,7 +215,7 @@ def _fit(entries: list[Entry]) -> list[Headline]:
     r = shown.record
     return [
         Headline(
-            f"Chunks that fit, over without token eviction{_at(shown)}",
+            f"Chunks that fit{_at(shown)}, over without token eviction",
             f"{number(r.fit_ratio, digits=3)}×",
             "a count, no interval",
             "more fit" if (r.fit_ratio or 0) > 1 else "no more fit",

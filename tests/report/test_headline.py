@@ -122,7 +122,7 @@ def test_verdict_takes_the_least_fit_ratio_of_the_longest_context(verdict):
     short.fit_ratio = 2.5
     better = record(**asdict(longest) | {"cell": "other", "method_config": {"keep": 2}, "fit_ratio": 2.0})
     found = verdict(better, *records).headlines[-1]
-    assert (found.title, found.value) == ("Chunks that fit, over without token eviction at 8,192 tokens", "1.83×")
+    assert (found.title, found.value) == ("Chunks that fit at 8,192 tokens, over without token eviction", "1.83×")
 
 
 def test_verdict_falls_back_on_the_reference(verdict):
