@@ -226,8 +226,10 @@ def compare(
     fail_on: Annotated[
         str | None,
         typer.Option(
-            help="Exit with 3 where a ratio is this much worse, as 5%, and its interval excludes 1; "
-            "with 1 where a cell is lost or no ratio can be judged."
+            help="Exit with 3 where a ratio is this much worse, as 5%, and its interval, for all ratios together, "
+            "excludes 1 (with too few repeats for that: the interval of the ratio alone lies beyond 5%); with 1 where "
+            "it is as much worse by its own 95% interval only, where a ratio or a cell is lost, or where none can be "
+            "judged. For whole suites take 10%: a run that lies elsewhere as a whole is in no interval."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -250,8 +252,8 @@ def compare(
             out.print(terminal(table))
             out.print(table.note + "\n" if table.note else "", markup=False)
         out.print(headline(found), markup=False)
-    if unjudged := found.unjudged():
-        err.print(unjudged, markup=False)
+    for line in found.unjudged():
+        err.print(line, markup=False)
     raise typer.Exit(found.exit_code())
 
 

@@ -50,18 +50,20 @@ class Lines(Generic[T]):
             return []
         # a line may have been cut inside a letter, so lines are cut before letters are read
         complete = self.path.read_bytes().split(b"\n")[:-1]
-        return [self._parse(line.decode(), number) for number, line in enumerate(complete, 1) if line]
+        return [self._parse(line, number) for number, line in enumerate(complete, 1) if line]
 
-    def _parse(self, line: str, number: int) -> T:
+    def _parse(self, line: bytes, number: int) -> T:
         where = f"{self.path}:{number}"
         try:
-            data = json.loads(line)
+            data = json.loads(line.decode())
+            if not isinstance(data, dict):
+                raise ConfigError(f"{where}: a JSON object, got {type(data).__name__}; was the file edited?")
             for name in data:
                 if name not in self.names:
                     raise unknown_name(where, "field", name, self.names)
             return self.adapter.validate_python(data)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{where}: a JSON object, got {line[:40]!r}; {error.msg}") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{where}: a JSON object, got {line[:40]!r}; {error}") from None
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
@@ -108,7 +110,7 @@ class RunFolder:
             raise DataMissing(f"{self.path}: a run's folder with manifest.json, got none; give the folder of --out")
         try:
             loaded = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: a JSON object, got an error: {error}; was the file edited?") from None
         if not isinstance(loaded, dict):
             raise ConfigError(f"{path}: a JSON object, got {type(loaded).__name__}; was the file edited?")
@@ -168,10 +170,10 @@ def write_whole(path: Path, text: str) -> None:
     part.unlink(missing_ok=True)
     try:
         append_whole(part, text)
+        part.replace(path)
     except (OSError, DiskFull):
         part.unlink(missing_ok=True)
         raise
-    part.replace(path)
 
 
 def _identity(sample: Sample) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.records import JSONL_ONLY, RunFolder, read_records
+from pcbench.records import JSONL_ONLY, RunFolder, read_records, write_whole
 from pcbench.types import Cell, Record, Sample
 
 
@@ -60,6 +60,22 @@ def test_read_refuses_a_wrong_type_and_a_broken_line(folder):
         folder.records.read()
 
 
+@pytest.mark.parametrize("line", [b"5", b"null", b'"c1"', b"[1]", b'{"cell": "\xff"}', b"\xff\xfe"])
+def test_read_refuses_a_complete_line_that_is_no_object_of_text(folder, line):
+    folder.records.append([record()])
+    with folder.records.path.open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(ConfigError, match=r"records.jsonl:2: a JSON object, got"):
+        folder.records.read()
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_part_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_whole(tmp_path / "taken", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_read_records_takes_the_last_line_of_a_cell(folder):
     folder.records.append([record(ms_p50=1.0), record("c2"), record(ms_p50=2.0)])
     assert [(r.cell, r.ms_p50) for r in read_records(folder.path)] == [("c1", 2.0), ("c2", None)]
@@ -95,9 +111,9 @@ def test_manifest_of_another_folder_is_missing(tmp_path):
         _ = RunFolder(tmp_path).manifest
 
 
-@pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_damaged_manifest_is_an_error_in_words(folder, text):
-    (folder.path / "manifest.json").write_text(text)
+@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff"])
+def test_a_damaged_manifest_is_an_error_in_words(folder, data):
+    (folder.path / "manifest.json").write_bytes(data)
     with pytest.raises(ConfigError, match=r"manifest.json: a JSON object, got"):
         _ = folder.manifest
 

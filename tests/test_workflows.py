@@ -68,6 +68,24 @@ def test_every_job_has_a_time_limit_and_few_rights(name, job):
         assert ("run" in step) != ("uses" in step)
 
 
+@pytest.mark.parametrize(("name", "job"), JOBS)
+def test_code_that_was_checked_out_reaches_no_token(name, job):
+    """A token that may write belongs to a job that checks nothing out, and no checkout leaves one behind."""
+    checkouts = [step for step in steps(name, job) if step.get("uses", "").startswith("actions/checkout@")]
+    assert [step for step in checkouts if step.get("with", {}).get("persist-credentials") is not False] == []
+    rights = WORKFLOWS[name]["jobs"][job].get("permissions", {})
+    assert not checkouts or "write" not in rights.values()
+
+
+def test_the_comment_is_what_the_regression_job_left():
+    jobs = WORKFLOWS["cpu.yml"]["jobs"]
+    uploaded = jobs["regression"]["steps"][-1]["with"]
+    assert (uploaded["path"], jobs["regression"]["env"]["OUT"]) == ("out", "${{ github.workspace }}/out")
+    (command,) = (line for line in COMMANDS if line.startswith("gh run download"))
+    assert f"--name {uploaded['name']} --dir out" in command
+    assert jobs["comment"]["needs"] == "regression"
+
+
 def test_no_pull_request_reaches_a_machine_of_ours():
     for name, job in JOBS:
         if "self-hosted" in WORKFLOWS[name]["jobs"][job]["runs-on"]:
@@ -75,7 +93,7 @@ def test_no_pull_request_reaches_a_machine_of_ours():
 
 
 def test_every_command_is_one_that_is_checked_here():
-    known = {"make", "pcbench", "gpu_check.sh", "mkdir", "cat", "tar"}
+    known = {"make", "pcbench", "gpu_check.sh", "mkdir", "cat", "tar", "gh"}
     assert {Path(shlex.split(line)[0]).name for line in COMMANDS} == known
 
 

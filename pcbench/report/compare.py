@@ -16,6 +16,8 @@ from pcbench.statistics import repeats_that_tell
 __all__ = ["Comparison", "compare", "read_margin"]
 
 SCHEMA = 1
+# ratios that a line names
+NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class Comparison:
     Args:
         schema: of this table.
         runs: names, the baseline first.
-        margin: a share; a regression is a `time_ratio` beyond 1 + margin whose interval excludes 1.
+        margin: a share; a regression is a `time_ratio` beyond 1 + margin whose interval excludes 1, or, where it holds
+            for the ratio alone, lies beyond 1 + margin.
         gated: whether --fail-on was given.
         environment: key → its value in each run, where they differ.
         endings: cells that did not end alike.
@@ -58,16 +61,23 @@ class Comparison:
             if ending.endings[self.runs[0]] == "ok"
         }
 
-    def unjudged(self) -> str | None:
-        """Of a gate that had nothing to judge in a run: what is missing, in one line."""
+    def unjudged(self) -> list[str]:
+        """Of a gate, a line a run: that nothing in it could be judged, or which ratios may be regressions."""
         if not self.gated:
-            return None
-        for run in self.runs[1:]:
-            changes = [change for change in self.times if change.run == run]
-            if all(change.verdict == "cannot tell" for change in changes):
-                got = f"{len(changes)} that cannot tell" if changes else "none"
-                return f"compare: at least one ratio of {run} that can be judged, got {got}; {self._remedy(changes)}"
-        return None
+            return []
+        lines = [self._unjudged(run, [change for change in self.times if change.run == run]) for run in self.runs[1:]]
+        return [line for line in lines if line]
+
+    def _unjudged(self, run: str, changes: Sequence[TimeChange]) -> str:
+        if all(change.verdict == "cannot tell" for change in changes):
+            got = f"{len(changes)} that cannot tell" if changes else "none"
+            return f"compare: at least one ratio of {run} that can be judged, got {got}; {self._remedy(changes)}"
+        undecided = [change for change in changes if change.undecided]
+        if not undecided:
+            return ""
+        said = "; ".join(_said(change) for change in undecided[:NAMED])
+        more = len(undecided) - NAMED
+        return f"compare: every ratio of {run} judged, got cannot tell for {said}{f'; and {more} more' * (more > 0)}"
 
     def _remedy(self, changes: Sequence[TimeChange]) -> str:
         if not changes:
@@ -79,7 +89,7 @@ class Comparison:
         return "measure both again, with more repeats or on a quieter machine"
 
     def exit_code(self) -> int:
-        """Of a gate: 3 a regression or a lost parity, 1 a cell lost otherwise or nothing to judge, else 0."""
+        """Of a gate: 3 a regression or a lost parity, 1 a cell lost otherwise or a ratio unjudged, else 0."""
         if not self.gated:
             return 0
         lost = self.lost()
@@ -115,6 +125,12 @@ def compare(paths: Sequence[Path], fail_on: float | None = None) -> Comparison:
         scores=score_changes(runs),
         memory=memory_changes(runs),
     )
+
+
+def _said(change: TimeChange) -> str:
+    """A ratio and why there is no verdict on it."""
+    factor = "" if change.time_ratio is None else f" ×{change.time_ratio:.3f}"
+    return f"{change.name} {change.ratio}{factor}: {change.why}"
 
 
 def read_margin(text: str) -> float:

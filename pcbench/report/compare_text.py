@@ -106,8 +106,8 @@ def _tables(found: Comparison) -> Iterator[Table]:
         ["cell", "ratio", f"{baseline} (baseline)", *others],
         list(_time_rows(found)),
         "1.44 is the speed-up in the run; ×1.10 takes 10 % longer than in the baseline run, relative to the in-run "
-        "baseline, with an interval that holds for all ratios of this table together in 95 of 100 comparisons, or for "
-        "the ratio alone where it says so.",
+        "baseline. Intervals are of the repeats of these two runs, at 95 % for all ratios of this table together, or "
+        "for the ratio alone where it says so. A run that lies elsewhere as a whole is in no interval.",
     )
     yield Table(
         "Scores",

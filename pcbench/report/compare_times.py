@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 from pcbench.report.compare_runs import ComparedRun, shared_cells
@@ -41,6 +42,8 @@ class TimeChange:
         repeats: in the baseline run and in the other.
         in_run_baseline_ratio: how many times as long the in-run baseline itself takes in the other run.
         verdict: by the margin.
+        undecided: it may be a regression: it cannot be made, or is beyond the margin by its own 95 % interval, or
+            without one, and no regression.
         why: for "cannot tell", what is missing; else what is short of an interval that holds jointly.
     """
 
@@ -57,6 +60,7 @@ class TimeChange:
     repeats: tuple[int, int]
     in_run_baseline_ratio: float | None
     verdict: Verdict
+    undecided: bool
     why: str | None = None
 
 
@@ -110,7 +114,7 @@ def judge(
     repeats: int,
     confidence: float = 0.95,
     *,
-    alone: bool = False,
+    reached: float = 1.0,
 ) -> tuple[Verdict, str | None]:
     """What an interval allows to say.
 
@@ -121,13 +125,13 @@ def judge(
         margin: a share.
         repeats: of the side with fewer.
         confidence: that was asked of the interval.
-        alone: the interval does not reach it, and makes a regression only where all of it lies beyond the margin.
+        reached: of the interval; where less, it makes a regression only where all of it lies beyond the margin.
 
     Returns:
         The verdict, and for "cannot tell" how many repeats would tell, or that no sensible number would; for others
         None, or that the interval holds alone.
     """
-    enough = repeats_that_tell(confidence)
+    enough, alone = repeats_that_tell(confidence), reached < confidence
     if low is None or high is None:
         return "cannot tell", f"{repeats} repeats, an interval needs {enough}"
     note = f"interval of this ratio alone, all together need {enough} repeats" if alone else None
@@ -135,16 +139,26 @@ def judge(
         if time_ratio <= 1 + margin:
             return "slower", note
         if alone and low <= 1 + margin:
-            return "cannot tell", note
+            wider = _normal_quantile(confidence) / _normal_quantile(reached)
+            needed = max(enough, _repeats_needed(repeats, wider * math.log(high / low) / 2, math.log(time_ratio)))
+            return "cannot tell", f"worse by {margin * 100:g} % for this ratio alone; about {needed} repeats would tell"
         return "regression", note
     if high < 1:
         return "faster", note
     if high <= 1 + margin:
         return "same", note
-    wide = math.log(high / low) / 2 / math.log1p(margin)
-    needed = math.ceil(repeats * max(wide, 1.1) ** 2)
+    needed = _repeats_needed(repeats, math.log(high / low) / 2, math.log(max(time_ratio, 1 + margin)))
     would = f"about {needed} repeats would tell" if needed <= 10 * repeats else "the runs are too noisy"
     return "cannot tell", f"the interval holds 1 and {1 + margin:g}; {would}"
+
+
+def _repeats_needed(repeats: int, half_width: float, wanted: float) -> int:
+    """With which half of an interval on logarithms would be `wanted` wide; always more than there are."""
+    return math.ceil(repeats * max(half_width / wanted, 1.1) ** 2)
+
+
+def _normal_quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def _pairs(baseline: ComparedRun, other: ComparedRun) -> Iterator[_Pair]:
@@ -198,13 +212,14 @@ def _change(pair: _Pair, name: str, margin: float, confidence: float) -> TimeCha
     if against is None or pair.after is None:
         unknown: dict[str, Any] = dict.fromkeys(("after", "time_ratio", "ci_low", "ci_high", "in_run_baseline_ratio"))
         repeats = (len(record.samples_ms or []), 0)
-        return TimeChange(**known, **unknown, repeats=repeats, verdict="cannot tell", why=pair.missing)
+        return TimeChange(**known, **unknown, repeats=repeats, verdict="cannot tell", undecided=True, why=pair.missing)
     there, here = _relative_times(record, against), _relative_times(*pair.after)
     repeats = len(there), len(here)
     reached = reached_confidence(*repeats)
-    alone = ALONE <= reached < confidence
-    time_ratio, low, high = ratio_change(there, here, reached if alone else confidence)
-    verdict, why = judge(time_ratio, low, high, margin, min(repeats), confidence, alone=alone)
+    level = reached if ALONE <= reached < confidence else confidence
+    time_ratio, low, high = ratio_change(there, here, level)
+    verdict, why = judge(time_ratio, low, high, margin, min(repeats), confidence, reached=level)
+    own_low = ratio_change(there, here, ALONE)[1]
     moved = _median(pair.after[1]) / _median(against)
     if not 1 / MOVED <= moved <= MOVED:
         verdict, why = "cannot tell", f"{side} itself takes {moved:.2f} times as long: measure both again"
@@ -217,6 +232,7 @@ def _change(pair: _Pair, name: str, margin: float, confidence: float) -> TimeCha
         repeats=repeats,
         in_run_baseline_ratio=moved,
         verdict=verdict,
+        undecided=verdict == "cannot tell" and time_ratio > 1 + margin and (own_low is None or own_low > 1),
         why=why,
     )
 

@@ -207,19 +207,19 @@ def _reference(entries: list[Entry]) -> list[Headline]:
 
 
 def _fit(entries: list[Entry]) -> list[Headline]:
-    """Chunks that fit in the budget, with token eviction over without."""
+    """Chunks that fit in the budget, with token eviction over without: of the longest context, the least."""
     known = [e for e in entries if e.usable and e.record.fit_ratio is not None]
     if not known:
         return []
-    best = max(known, key=lambda e: e.record.fit_ratio or 0.0)
-    r = best.record
+    shown = max(known, key=lambda e: (e.record.context_tokens or 0, -(e.record.fit_ratio or 0.0)))
+    r = shown.record
     return [
         Headline(
-            "Chunks that fit, over without token eviction",
+            f"Chunks that fit{_at(shown)}, over without token eviction",
             f"{number(r.fit_ratio, digits=3)}×",
             "a count, no interval",
             "more fit" if (r.fit_ratio or 0) > 1 else "no more fit",
-            f"{best.name}: {number(r.chunks_that_fit)} chunks in {number(r.budget_bytes, MIB)} MiB",
+            f"{shown.name}: {number(r.chunks_that_fit)} chunks in {number(r.budget_bytes, MIB)} MiB",
             "memory",
         )
     ]

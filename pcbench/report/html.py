@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 
 from pcbench.config import bundled
+from pcbench.errors import ConfigError
 from pcbench.records import write_whole
 from pcbench.report.headline import verdicts
 from pcbench.report.results import Results
@@ -33,12 +34,17 @@ def build(folders: Sequence[Path], out: Path | None = None) -> Path:
 
     Raises:
         DataMissing: a folder without a manifest, or a file that is no report.
-        ConfigError: records that pcbench did not write.
+        ConfigError: records that pcbench did not write, or a file that cannot be written.
+        DiskFull: there is no room for it.
     """
     runs = read_runs(folders)
     if out is None:
         out = folders[0] if folders[0].is_file() else folders[0] / "report.html"
-    write_whole(out, render(runs))
+    page = render(runs)
+    try:
+        write_whole(out, page)
+    except OSError as error:
+        raise ConfigError(f"--out: a file that can be written, got {out}: {error.strerror}; choose another") from None
     return out
 
 

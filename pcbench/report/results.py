@@ -94,6 +94,13 @@ class Entry:
         return (r.ms_p90 - r.ms_p10) / r.ms_p50
 
     @property
+    def first_pass(self) -> float | None:
+        """The first pass, timed or not, over the median; None where no record was kept of what came before."""
+        r = self.record
+        passes = [] if r.warmup_ms is None else [*r.warmup_ms[:1], *(r.samples_ms or ())]
+        return passes[0] / r.ms_p50 if self.timed and passes and r.ms_p50 else None
+
+    @property
     def vs_full(self) -> Estimate | None:
         r = self.record
         return self._estimate(r.speedup_vs_full, r.speedup_vs_full_ci_low, r.speedup_vs_full_ci_high)

@@ -118,15 +118,20 @@ def _from_folder(path: Path) -> Run:
 
 def _from_report(path: Path) -> list[Run]:
     finder = _DataFinder()
-    finder.feed(path.read_text(encoding="utf-8"))
+    try:
+        finder.feed(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise DataMissing(f"{path}: a report written by pcbench, got no text; give the run's folder") from None
     finder.close()
     if not finder.found:
         raise DataMissing(f"{path}: a report written by pcbench, got a file without its data; give the run's folder")
-    data = json.loads(finder.text)
-    if data.get("format") != FORMAT:
-        raise ConfigError(
-            f"{path}: embedded data of format {FORMAT}, got {data.get('format')}; rebuild from the folder"
-        )
+    try:
+        data = json.loads(finder.text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: whole embedded data, got {error}; rebuild from the folder") from None
+    found = data.get("format") if isinstance(data, dict) else type(data).__name__
+    if found != FORMAT:
+        raise ConfigError(f"{path}: embedded data of format {FORMAT}, got {found}; rebuild from the folder")
     return [_unpacked(run, path) for run in data["runs"]]
 
 

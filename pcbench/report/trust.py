@@ -18,7 +18,7 @@ NAMED_CELLS = 3
 # noise beyond which a median of few repeats says little
 RESTLESS = 0.25
 # what the warnings of other floors say
-BASELINE, OTHERS = "published", "on the GPU"
+BASELINE, OTHERS, UNSTEADY = "published", "on the GPU", "not steady after"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,19 @@ class Trust:
 
 def trust(results: Results) -> Trust:
     """What speaks for and against the report's numbers."""
-    makers = (_parity, _withheld, _coverage, _baseline, _repeats, _noise, _outliers, _telemetry, _commits, _mixed)
+    makers = (
+        _parity,
+        _withheld,
+        _coverage,
+        _baseline,
+        _warmup,
+        _repeats,
+        _noise,
+        _outliers,
+        _telemetry,
+        _commits,
+        _mixed,
+    )
     findings = [finding for make in makers for finding in make(results)]
     failed = [e for e in results.entries if e.record.status != "ok"]
     failures = None
@@ -86,6 +98,31 @@ def _coverage(results: Results) -> Iterator[Finding]:
             text = f"{planned - run.missing:,} of {planned:,} planned cells have a record{_in(results, run.name)}: "
             text += "the run was interrupted or goes on."
             yield Finding("bad", "coverage", text)
+
+
+def _warmup(results: Results) -> Iterator[Finding]:
+    """What only a first pass does, compiling above all, and whether it is among the times."""
+    known = [(e, first) for e in results.entries if (first := e.first_pass) is not None]
+    warm = [(e, first) for e, first in known if e.record.warmup_ms]
+    cold = [(e, first) for e, first in known if not e.record.warmup_ms]
+    if warm:
+        passes = [len(e.record.warmup_ms or ()) for e, _ in warm]
+        span = " to ".join(dict.fromkeys((f"{min(passes)}", f"{max(passes)}")))
+        text = f"Untimed passes before the times of {counted(len(warm), 'cell')}: {span}. {_largest(warm)}"
+        yield Finding("good", "warm-up", text)
+    if cold:
+        slow = [e for e, first in cold if first > 1 + RESTLESS]
+        text = f"No pass but that of parity, if any, came before the times of {counted(len(cold), 'cell')}. "
+        yield Finding("bad" if slow else "note", "warm-up", text + _largest(cold))
+    unsteady = [e for e, _ in known if any(UNSTEADY in w for w in e.record.warnings)]
+    if unsteady:
+        text = f"Passes were not steady when timing began in {counted(len(unsteady), 'cell')}: {_names(unsteady)}."
+        yield Finding("bad", "warm-up", text)
+
+
+def _largest(found: list[tuple[Entry, float]]) -> str:
+    entry, ratio = max(found, key=lambda pair: pair[1])
+    return f"The first pass took up to {number(ratio, digits=3)} times the median ({entry.name})."
 
 
 def _repeats(results: Results) -> Iterator[Finding]:

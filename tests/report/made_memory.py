@@ -37,6 +37,7 @@ def memory_records() -> list[Record]:
         records.append(stock(**here, longest_context_tokens=11915, phase_bytes={"forward": 900 * MIB}))
         for evict, chunks, longest in ((None, 6, 14336), ({"capacity": 1024}, 11, 24576)):
             config = {"chunk_tokens": 2048, "keep": 1, "evict": evict}
-            fits = {"chunks_that_fit": chunks, "longest_context_tokens": longest, "fit_ratio": chunks / 6}
+            fits = {"chunks_that_fit": chunks, "longest_context_tokens": longest}
+            fits |= {"fit_ratio": chunks / 6 if evict else None}
             records.append(record(**here, method_config=config, phase_bytes=phases, **fits))
     return records

@@ -110,6 +110,46 @@ def test_compare_wants_a_judged_ratio_of_every_run(command):
     assert error.startswith("compare: at least one ratio of run2 that can be judged, got 1 that cannot tell; measure")
 
 
+def test_compare_fails_a_gate_that_may_have_passed_a_regression(command):
+    """Ten ratios of five repeats, one of them 7 % slower: beyond the margin alone, not to be told jointly."""
+    ended, printed, error = command(ten(), ten(1.07), flags=GATE)
+    assert printed.splitlines()[-1] == "10 ratios against run0, margin 5 %: 1 cannot tell, 9 same"
+    assert (ended, error.splitlines()) == (1, [
+        "compare: every ratio of run1 judged, got cannot tell for parallel_comp/cpu @ passkey 10240 speedup_vs_full "
+        "×1.070: worse by 5 % for this ratio alone; about 7 repeats would tell"
+    ])  # fmt: skip
+    assert command(ten(), ten(1.07))[::2] == (0, "")
+    assert command(ten(), ten(1.07), flags=["--fail-on", "10%"])[::2] == (0, "")
+
+
+def test_compare_fails_a_gate_whose_ratio_is_missing(command):
+    full, ours = quiet_pair(context_tokens=1)
+    lost = [full, replace(ours, speedup_vs_full=None, baseline=None)]
+    ended, _, error = command([*ten(), full, ours], ten() + lost, flags=GATE)
+    assert (ended, error) == (1, (
+        "compare: every ratio of run1 judged, got cannot tell for parallel_comp/cpu @ passkey 1 speedup_vs_full: "
+        "no speedup_vs_full against full/torch in run1\n"
+    ))  # fmt: skip
+
+
+def test_compare_says_the_whole_rule_in_its_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for words in ("for all ratios together", "alone lies beyond", "own 95% interval only", "ratio or a cell is lost"):
+        assert words in said
+    assert "For whole suites take 10%: a run that lies elsewhere as a whole is in no interval" in said
+
+
+def test_compare_names_three_ratios_that_may_be_regressions_and_counts_the_others(command):
+    def slow(factor):
+        return [r for n in LENGTHS[:5] for r in quiet_pair(factor, 3, context_tokens=n)] + ten()[10:]
+
+    ended, _, error = command(slow(1.0), slow(1.5), flags=GATE)
+    assert ended == 1
+    assert (error.count("×1.5"), error.endswith("; and 2 more\n")) == (3, True)
+
+
 @pytest.mark.parametrize("repeats", [4, 5])
 def test_compare_finds_a_slowdown_of_three_times_among_ten_ratios_of_few_repeats(command, repeats):
     ended, printed, _ = command(ten(repeats=repeats), ten(3.0, repeats), flags=GATE)

@@ -48,6 +48,12 @@ def test_tables_show_runs_side_by_side(compared):
     assert re.fullmatch(r"1\.500, ×1\.000 \[0\.9\d\d, 1\.0\d\d\] same", c)
 
 
+def test_tables_say_what_is_in_no_interval(compared):
+    note = by_title(compared(quiet_pair(), quiet_pair()))["Ratios to the in-run baseline"].note
+    assert "Intervals are of the repeats of these two runs" in note
+    assert note.endswith("A run that lies elsewhere as a whole is in no interval.")
+
+
 def test_tables_say_why_a_verdict_is_missing(compared):
     table = by_title(compared(quiet_pair(repeats=3), quiet_pair(repeats=3)))["Ratios to the in-run baseline"]
     assert table.rows[0][-1] == "1.500, ×1.000 cannot tell: 3 repeats, an interval needs 4"

@@ -82,10 +82,38 @@ def test_a_ratio_whose_repeats_are_too_few_for_all_together_is_judged_alone_and_
         [r for n in factors for r in quiet_pair(repeats=4, context_tokens=n)],
         [r for n, factor in factors.items() for r in quiet_pair(factor, repeats=4, context_tokens=n)],
     )
-    assert {change.why for change in found} == {"interval of this ratio alone, all together need 5 repeats"}
+    alone = "interval of this ratio alone, all together need 5 repeats"
     # 1.07: above 1 as a whole, not above 1.05
-    assert [change.verdict for change in found] == ["regression", "cannot tell", "faster", "same"]
+    assert [(change.verdict, change.why) for change in found] == [
+        ("regression", alone),
+        ("cannot tell", "worse by 5 % for this ratio alone; about 5 repeats would tell"),
+        ("faster", alone),
+        ("same", alone),
+    ]
     assert found[1].ci_low > 1
+    assert [change.undecided for change in found] == [False, True, False, False]
+
+
+def test_a_ratio_worse_by_its_own_interval_and_not_by_the_joint_one_is_undecided(changes):
+    noisy = [0.9, 0.93, 0.95, 0.97, 0.99, 1.01, 1.03, 1.05, 1.07, 1.10]
+    factors = dict.fromkeys(range(1, 10), 1.0) | {10: 1.09}
+    before, after = (
+        [r for n, f in runs.items() for r in pair([100 * f * x for x in noisy], [150.0] * 10, context_tokens=n)]
+        for runs in (dict.fromkeys(factors, 1.0), factors)
+    )
+    (own,) = changes(before[-2:], after[-2:])
+    assert own.ci_low > 1
+    assert own.verdict == "regression"
+    found = {change.name.split()[-1]: change for change in changes(before, after)}
+    assert {name for name, change in found.items() if change.undecided} == {"10"}
+    assert found["10"].ci_low < 1
+    assert found["10"].why == "the interval holds 1 and 1.05; about 14 repeats would tell"
+
+
+def test_a_ratio_beyond_the_margin_without_any_interval_is_undecided(changes):
+    (slow,) = changes(quiet_pair(repeats=3), quiet_pair(1.5, repeats=3))
+    (same,) = changes(quiet_pair(repeats=3), quiet_pair(repeats=3))
+    assert [(c.verdict, c.undecided) for c in (slow, same)] == [("cannot tell", True), ("cannot tell", False)]
 
 
 def test_the_worst_comes_first(changes):
@@ -158,6 +186,7 @@ def test_a_ratio_that_one_run_lacks_cannot_tell(changes):
     (change,) = changes([full, ours], [gone, replace(ours, speedup_vs_full=None, baseline=None)])
     assert (change.verdict, change.time_ratio) == ("cannot tell", None)
     assert change.why == "no speedup_vs_full against full/torch in run1"
+    assert change.undecided
 
 
 def test_a_ratio_whose_baseline_was_cut_off_cannot_tell(changes):
@@ -211,9 +240,17 @@ def test_judge_says_what_the_interval_allows(interval, verdict):
     ],
 )
 def test_judge_asks_more_of_an_interval_alone(interval, verdict):
-    assert judge(*interval, 0.05, 4, 0.99, alone=True) == (
-        verdict,
-        "interval of this ratio alone, all together need 5 repeats",
+    said, why = judge(*interval, 0.05, 4, 0.99, reached=0.97)
+    assert said == verdict
+    if verdict != "cannot tell":
+        assert why == "interval of this ratio alone, all together need 5 repeats"
+
+
+def test_judge_says_how_many_repeats_an_interval_alone_lacks():
+    # half of 1.01…1.21 is log 1.0945, at 99 % in place of 95 % 2.576 / 1.960 times as wide: 1.0945**1.314 = 1.126
+    assert judge(1.10, 1.01, 1.21, 0.05, 10, 0.99, reached=0.95) == (
+        "cannot tell",
+        "worse by 5 % for this ratio alone; about 16 repeats would tell",
     )
 
 

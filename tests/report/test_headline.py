@@ -1,5 +1,7 @@
 """The verdict strip says what the records hold and claims what the intervals allow."""
 
+from dataclasses import asdict
+
 import pytest
 from report.made_accuracy import accuracy_records
 from report.made_memory import memory_records, throughput_records
@@ -111,6 +113,16 @@ def test_verdict_names_the_fit_ratio(verdict):
     found = verdict(*memory_records()).headlines[-1]
     assert (found.value, found.reading, found.evidence) == ("1.83×", "more fit", "memory")
     assert "11 chunks in 512.0 MiB" in found.detail
+
+
+def test_verdict_takes_the_least_fit_ratio_of_the_longest_context(verdict):
+    records = memory_records()
+    short = next(r for r in records if r.fit_ratio and r.context_tokens == 2048)
+    longest = next(r for r in records if r.fit_ratio and r.context_tokens == 8192)
+    short.fit_ratio = 2.5
+    better = record(**asdict(longest) | {"cell": "other", "method_config": {"keep": 2}, "fit_ratio": 2.0})
+    found = verdict(better, *records).headlines[-1]
+    assert (found.title, found.value) == ("Chunks that fit at 8,192 tokens, over without token eviction", "1.83×")
 
 
 def test_verdict_falls_back_on_the_reference(verdict):

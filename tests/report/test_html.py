@@ -10,7 +10,8 @@ import pytest
 from report.made_accuracy import needle_samples, vs_full, write_with_samples
 from report.made_runs import FULL, HOSTILE, endings, read_page, record, stock, suite_records, write_run
 
-from pcbench.errors import DataMissing
+from pcbench.cli import main
+from pcbench.errors import ConfigError, DataMissing
 from pcbench.report import build
 from pcbench.report.runs import read_runs
 from pcbench.types import Record
@@ -40,9 +41,43 @@ def test_build_replaces_an_older_report(tmp_path):
     assert "old" not in build([folder]).read_text()[:100]
 
 
+@pytest.mark.parametrize("out", ["no/such/x.html", "taken"])
+def test_build_names_a_file_that_cannot_be_written(tmp_path, out):
+    folder = write_run(tmp_path / "a", suite_records())
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ConfigError, match=f"--out: a file that can be written, got .*{out}: .*; choose another"):
+        build([folder], tmp_path / out)
+
+
 def test_build_without_a_manifest_is_data_missing(tmp_path):
     with pytest.raises(DataMissing, match=r"manifest\.json"):
         build([tmp_path])
+
+
+def spoilt_line(folder):
+    (folder / "records.jsonl").open("a").write("5\n")
+
+
+def spoilt_letter(folder):
+    (folder / "records.jsonl").open("ab").write(b'{"cell": "\xff"}\n')
+
+
+@pytest.mark.parametrize("spoil", [spoilt_line, spoilt_letter])
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_commands_name_a_spoilt_line_in_one_line(tmp_path, capsys, command, spoil):
+    folders = [write_run(tmp_path / name, suite_records()) for name in "ab"]
+    spoil(folders[1])
+    with pytest.raises(SystemExit, match="2"):
+        main([command, *map(str, folders)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"records.jsonl:{len(suite_records()) + 1}: a JSON object, got " in line
+
+
+def test_page_defines_what_its_numbers_leave_out(report):
+    text = " ".join(report([record()]).text.split())
+    assert "Of shares, and of scores that are all 0 or 1: Wilson; of other scores: bootstrap over prompts" in text
+    assert "peak memoryOf the prefill" in text
+    assert "when every one is kept, and how long a context that makes" in text
 
 
 def test_page_has_every_section_for_a_whole_suite(report):

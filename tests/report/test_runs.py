@@ -35,6 +35,29 @@ def test_read_runs_refuses_a_file_that_is_no_report(tmp_path):
         read_runs([path])
 
 
+def test_read_runs_refuses_a_binary_file(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(DataMissing, match="a report written by pcbench, got no text"):
+        read_runs([path])
+
+
+def test_read_runs_refuses_a_page_that_was_cut_off(tmp_path):
+    path = build([write_run(tmp_path / "a", [record()])])
+    text = path.read_text()
+    path.write_text(text[: text.index('"ms_p50"')])
+    with pytest.raises(ConfigError, match=r"whole embedded data, got .*; rebuild from the folder"):
+        read_runs([path])
+
+
+@pytest.mark.parametrize(("data", "kind"), [("5", "int"), ("[]", "list")])
+def test_read_runs_refuses_data_that_is_no_object(tmp_path, data, kind):
+    path = tmp_path / "page.html"
+    path.write_text(f'<script id="pcbench-data">{data}</script>')
+    with pytest.raises(ConfigError, match=f"embedded data of format 2, got {kind}"):
+        read_runs([path])
+
+
 def test_read_runs_refuses_another_format(tmp_path):
     path = build([write_run(tmp_path / "a", [record()])])
     path.write_text(path.read_text().replace('{"format":2', '{"format":1'))

@@ -229,7 +229,11 @@ def test_rates_show_chunks_against_the_micro_batch(report):
 def test_memory_shows_phases_and_what_fits(report):
     page = report(memory_records())
     row = find(page.tables["Budgets, one row a cell"], parameters="evict.capacity=1024", context_tokens="8,192")
-    assert (row["budget (MiB)"], row["chunks that fit"], row["longest context (tokens)"]) == ("512.0", "11", "24,576")
+    assert (row["budget (MiB)"], row["chunks that fit"], row["longest context, every chunk kept (tokens)"]) == (
+        "512.0",
+        "11",
+        "24,576",
+    )
     assert row["fit ratio, to without token eviction"] == "1.833"
     row = find(page.tables["Memory by phase, one row a cell"], parameters="evict=null", context_tokens="8,192")
     assert [row[f"{name} (MiB)"] for name in ("chunks", "selection", "query")] == ["400.0", "120.0", "210.0"]

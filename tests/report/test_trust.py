@@ -71,6 +71,35 @@ def test_trust_says_that_few_repeats_have_no_interval(box):
     assert said(box(record(repeats=7)), "repeats") == [("good", "Repeats a timed cell: 7, interleaved.")]
 
 
+TIMED = {"ms_p50": 100.0, "samples_ms": [110.0, 100.0, 90.0]}
+
+
+def test_trust_says_how_long_the_warm_up_was(box):
+    records = [record(**TIMED, warmup_ms=[400.0, 102.0, 100.0]), stock(**TIMED, warmup_ms=[120.0])]
+    assert said(box(*records), "warm-up") == [
+        ("good", "Untimed passes before the times of 2 cells: 1 to 3. The first pass took up to 4.00 times the median "
+                 "(parallel_comp/cpu @ passkey 8,192).")
+    ]  # fmt: skip
+    assert said(box(record()), "warm-up") == []
+
+
+@pytest.mark.parametrize(("first", "level", "ratio"), [(110.0, "note", "1.10"), (400.0, "bad", "4.00")])
+def test_trust_names_cells_whose_first_times_were_not_warmed(box, first, level, ratio):
+    cold = record(**TIMED | {"samples_ms": [first, 100.0, 90.0]}, warmup_ms=[])
+    assert said(box(cold), "warm-up") == [
+        (level, "No pass but that of parity, if any, came before the times of 1 cell. The first pass took up to "
+                f"{ratio} times the median (parallel_comp/cpu @ passkey 8,192).")
+    ]  # fmt: skip
+
+
+def test_trust_names_cells_that_were_not_steady(box):
+    restless = record(**TIMED, warmup_ms=[400.0, 300.0, 200.0], warnings=["not steady after 3 passes of warm-up"])
+    assert said(box(restless), "warm-up")[1] == (
+        "bad",
+        "Passes were not steady when timing began in 1 cell: parallel_comp/cpu @ passkey 8,192.",
+    )
+
+
 def test_trust_measures_noise(box):
     quiet, noisy = record(ms_p10=99.0, ms_p50=100.0, ms_p90=101.0), stock(ms_p10=90.0, ms_p50=100.0, ms_p90=140.0)
     ((level, text),) = said(box(quiet, noisy), "noise")

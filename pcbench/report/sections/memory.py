@@ -132,7 +132,7 @@ def _budget(results: Results, shown: list[Entry]) -> Block | None:
         Column("budget (MiB)", lambda e: number(e.record.budget_bytes, MIB)),
         Column("chunks that fit", lambda e: number(e.record.chunks_that_fit)),
         Column("fit ratio, to without token eviction", lambda e: number(e.record.fit_ratio)),
-        Column("longest context (tokens)", lambda e: number(e.record.longest_context_tokens)),
+        Column("longest context, every chunk kept (tokens)", lambda e: number(e.record.longest_context_tokens)),
     ]
     counted = [e for e in placed if e.record.chunks_that_fit is not None][:MAX_BARS]
     pictures = []
@@ -148,8 +148,8 @@ def _budget(results: Results, shown: list[Entry]) -> Block | None:
             )
         ]
     notes = [
-        "The fit ratio: chunks that fit in the budget over those that fit without token eviction. "
-        "It is a count of what fits, not a speed."
+        "The fit ratio: chunks that fit in the budget over those that fit without token eviction. It is a count of "
+        "what fits, not a speed. Slots are rounded to 32 rows, so the ratio of short contexts is coarse."
     ]
     return Block("What fits in a budget", pictures, [], notes, [table("Budgets, one row a cell", columns, placed)])
 

@@ -46,6 +46,8 @@ def times(results: Results) -> Section | None:
         Column("p50, 95 %", _median_interval, "text"),
         Column("noise (p90−p10)/p50 (%)", lambda e: percent(e.noise)),
         Column("repeats", lambda e: number(e.record.repeats) if e.timed else ""),
+        Column("warm-up passes", _warmup_passes),
+        Column("first pass over p50 (ratio)", lambda e: number(e.first_pass)),
         Column("p50 by the wall clock (ms)", lambda e: number(e.record.wall_ms_p50) if e.timed else ""),
     ]
     tables = [table("Times, one row a cell", columns, shown)]
@@ -105,6 +107,10 @@ def _median_interval(entry: Entry) -> str:
     if not entry.timed or r.ms_ci_low is None or r.ms_ci_high is None:
         return ""
     return f"[{number(r.ms_ci_low)}, {number(r.ms_ci_high)}]"
+
+
+def _warmup_passes(entry: Entry) -> str:
+    return "" if entry.first_pass is None else number(len(entry.record.warmup_ms or ()))
 
 
 def _point(entry: Entry, divisor: float) -> Point:
