@@ -1,5 +1,6 @@
-"""Child processes that start in a moment and end with their parent: forked from a server that has only imported what
-they need."""
+"""Child processes that start in a moment, forked from a server that has imported what they need, and end with their
+parent.
+"""
 
 import os
 import signal

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness_suite import SUITE
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.harness import isolation
