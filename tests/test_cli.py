@@ -11,7 +11,6 @@ from pcbench import registry
 from pcbench.cli import main
 from pcbench.records import RunFolder
 
-
 # of one word
 TOKENIZER = json.dumps(
     {"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}}
