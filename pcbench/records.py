@@ -95,7 +95,8 @@ class RunFolder:
         self.samples = Lines(path / f"samples.{ending}", Sample)
 
     def create(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        with _disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
 
     @property
     def manifest(self) -> dict[str, Any]:

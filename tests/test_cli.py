@@ -11,6 +11,11 @@ from pcbench import registry
 from pcbench.cli import main
 from pcbench.records import RunFolder
 
+# of one word
+TOKENIZER = json.dumps(
+    {"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}}
+)
+
 
 def pcbench(*arguments, **options):
     return subprocess.run(
@@ -88,6 +93,43 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
 def test_wrong_arguments_are_one_line_and_exit_2(arguments, message, refused, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert refused("run", *arguments).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("file", "File exists"),
+        ("file/below", "Not a directory"),
+        ("/proc/x", "No such file or directory"),
+        ("/proc", "No such file or directory"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_an_out_that_cannot_be_a_folder_is_one_line_and_exit_2(out, why, suite_file, tmp_path, refused):
+    (tmp_path / "file").touch()
+    place = tmp_path / out
+    message = refused("run", "--suite", str(suite_file), "--device", "cpu", "--out", str(place))
+    assert message == f"--out: a folder to write in, got {place}: {why}; choose another"
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("how", [[], ["--isolate"]])
+def test_a_model_whose_weights_are_cut_off_is_one_line_and_exit_2(how, suite_file, tmp_path):
+    import torch
+
+    from pcbench.models.catalog import _random_model
+
+    model = tmp_path / "model"
+    _random_model("random:tiny", torch.device("cpu"), torch.float32).save_pretrained(model)
+    (model / "tokenizer.json").write_text(TOKENIZER)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    words = ["run", "--suite", suite_file, "--device", "cpu", "--model", model, "--out", tmp_path / "run", *how]
+    done = pcbench(*words)
+    assert done.returncode == 2
+    *_, last = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    assert last.startswith(f"--model: a folder with config.json and safetensors, got {model}: SafetensorError")
 
 
 def test_a_refusal_is_the_exit_code_of_the_process():

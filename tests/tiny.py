@@ -1,5 +1,6 @@
 """Tiny models with random weights and prompts for them."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -12,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pcbench import ops
 from pcbench.config import Table
-from pcbench.errors import ConfigError, RankLost
+from pcbench.errors import ConfigError, PcbenchError, RankLost
+from pcbench.methods.full import Full
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer
@@ -64,6 +66,14 @@ def continued(method, prompt, steps=3):
     return prefilled, torch.cat(logits), tokens
 
 
+def beyond_the_limit():
+    """More memory than the system gives this process from now on: 64 MiB more than it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    more = pages * resource.getpagesize() + (64 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (more, resource.RLIM_INFINITY))
+    return torch.ones(256 << 20, dtype=torch.uint8)
+
+
 class Broken:
     """A method for tests of the harness; `how` names what goes wrong in its prefill of `above` tokens and more."""
 
@@ -91,11 +101,7 @@ class Broken:
         if self.how == "memory":
             return torch.empty(1 << 50, dtype=torch.uint8)
         if self.how == "limit":
-            # what the system gives this process from now on: 64 MiB more than it has
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            more = pages * resource.getpagesize() + (64 << 20)
-            resource.setrlimit(resource.RLIMIT_AS, (more, resource.RLIM_INFINITY))
-            return torch.ones(256 << 20, dtype=torch.uint8)
+            return beyond_the_limit()
         if self.how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "hangs":
@@ -106,6 +112,29 @@ class Broken:
 
     def step(self, prefilled, token):
         raise AssertionError("never prefilled")
+
+
+class BrokenPeak(Full):
+    """Full attention for tests of the harness; `how` names what goes wrong where its peak memory is measured."""
+
+    class Config(Full.Config):
+        how: str
+
+    def __init__(self, config, runner):
+        super().__init__(config, runner)
+        self.how = config.how
+
+    def prefill(self, prompt, stages):
+        if multiprocessing.parent_process() is not None:
+            if self.how == "limit":
+                beyond_the_limit()
+            if self.how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "error":
+                raise RuntimeError("something that nobody expected")
+            if self.how == "elsewhere":
+                raise PcbenchError("peak memory: another system, got this one")
+        return super().prefill(prompt, stages)
 
 
 class Wrong:

@@ -1,13 +1,80 @@
-"""Child processes that start in a moment: forked from a server that has only imported what they need."""
+"""Child processes that start in a moment, forked from a server that has imported what they need, and end with their
+parent.
+"""
 
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Thread
+from typing import Any
 
-__all__ = ["children"]
+import torch
+
+__all__ = ["ending", "memory_kills", "started"]
 
 
-def children() -> ForkServerContext:
-    """The context to start children from; the server itself never computes, so forking it is safe."""
+@contextmanager
+def started(target: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A process that runs `target(*args, send)`, and the other end of its pipe.
+
+    It has this process's number of threads. It and what it starts end with the block, and at once when this process
+    ends, however that happens.
+    """
+    # the server itself never computes, so forking it is safe
     context = get_context("forkserver")
     context.set_forkserver_preload(["pcbench.harness.session"])
-    return context
+    receive, send = context.Pipe(duplex=False)
+    held, holds = context.Pipe(duplex=False)
+    child = context.Process(target=_run, args=(held, torch.get_num_threads(), target, *args, send))
+    child.start()
+    send.close()
+    held.close()
+    with receive, holds:
+        try:
+            yield child, receive
+        finally:
+            _stop(child)
+
+
+def ending(child: BaseProcess) -> str:
+    """How a process ended: its code, or the signal that ended it."""
+    code = child.exitcode or 0
+    return f"code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def memory_kills(counters: Path = Path("/proc/vmstat")) -> int:
+    """Processes that this system has killed so far for want of memory; 0 where it does not count them."""
+    if not counters.is_file():
+        return 0
+    lines = (line.split() for line in counters.read_text().splitlines())
+    return next((int(count) for name, count in lines if name == "oom_kill"), 0)
+
+
+def _run(held: Connection, threads: int, target: Callable[..., None], *args: Any) -> None:
+    # what this process starts is in its group
+    os.setsid()
+    Thread(target=_end_with, args=(held,), daemon=True).start()
+    torch.set_num_threads(threads)
+    target(*args)
+
+
+def _end_with(held: Connection) -> None:
+    """Waits until the parent, which alone has the other end and never writes to it, is gone."""
+    with suppress(EOFError, OSError):
+        held.recv_bytes()
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _stop(child: BaseProcess) -> None:
+    """Ends a child that still runs, with what it started."""
+    if child.is_alive() and child.pid is not None:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            child.kill()
+    child.join()

@@ -1,19 +1,21 @@
 """How many chunks, and how long a context, a budget of bytes holds.
 
-Measured, not computed: a method's own prefill runs over a runner that allocates what the model would fill and skips
-the model's arithmetic. Every size is that of tensors that were really allocated, with the shapes of the model and the
-lengths of the method; their contents are never written.
+Measured, not computed: a method's own prefill and steps run over a runner that allocates what the model would fill and
+skips the model's arithmetic. Every size is that of tensors that were really allocated, with the shapes of the model and
+the lengths of the method; their contents are never written.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pcbench.harness.prompts import device_prompt
+from pcbench.models.cache import SlotCache
 from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example
 from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Prompt, Stages, no_stages
@@ -26,7 +28,8 @@ class Fit:
     """What fits in `budget_bytes` of keys and values; None where it was not asked.
 
     Args:
-        chunks: the most chunks that are held at the same time, none of them dropped; None without chunks.
+        chunks: the most chunks that are held at the same time, none of them dropped, however few the cell keeps; None
+            without chunks.
         context_tokens: of the longest context that is held so: template + context + query + new tokens.
     """
 
@@ -45,9 +48,22 @@ class StoreRunner:
     def __init__(self, runner: HFRunner) -> None:
         self.spec: ModelSpec = runner.spec
         self.ops: Ops = runner.ops
-        self.device, self.dtype, self.new_store = runner.device, runner.dtype, runner.new_store
+        self.device, self.dtype, self.runner = runner.device, runner.dtype, runner
+        self.stores: WeakSet[SlotCache] = WeakSet()
+        self.caches: WeakSet[DynamicCache] = WeakSet()
         # of width 1, so that ranking the chunks costs nothing either
         self.head = torch.zeros(runner.spec.vocab, 1, device=self.device, dtype=self.dtype)
+
+    def held_bytes(self) -> int:
+        """Of keys and values in the stores and caches that are there."""
+        rows = [x for cache in self.caches for layer in cache.layers for x in (layer.keys, layer.values)]
+        return sum(store.nbytes() for store in self.stores) + sum(x.numel() * x.element_size() for x in rows)
+
+    def new_store(self, slots: int, capacity: int, **more: Any) -> SlotCache:
+        """The runner's."""
+        store = self.runner.new_store(slots, capacity, **more)
+        self.stores.add(store)
+        return store
 
     def free_bytes(self) -> None:
         """What is free bounds no micro-batch here: the budget does."""
@@ -70,16 +86,24 @@ class StoreRunner:
 
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """Logits [1, V] of zeros and a cache that has grown by `ids` [1, T] in every layer."""
-        cache = cache or DynamicCache()
-        shape = (1, self.spec.kv_heads, ids.shape[1], self.spec.head_dim)
-        for layer in range(self.spec.layers):
-            cache.update(self.head.new_empty(shape), self.head.new_empty(shape), layer)
+        if cache is None:
+            cache = DynamicCache()
+            cache.layers = [DynamicLayer() for _ in range(self.spec.layers)]
+            self.caches.add(cache)
+        shape = (1, self.spec.kv_heads, cache.get_seq_length() + ids.shape[1], self.spec.head_dim)
+        for layer in cache.layers:
+            # not by `update`, which would copy what nobody has written
+            layer.keys, layer.values, layer.is_initialized = (
+                self.head.new_empty(shape),
+                self.head.new_empty(shape),
+                True,
+            )
         return self.head.new_zeros(1, self.spec.vocab), cache
 
 
 @torch.inference_mode()
 def fit(prepared: Any, runner: HFRunner, example: Example, chunk_tokens: int | None, budget_bytes: int) -> Fit:
-    """What a budget holds, with the prompt's own template, query and answer.
+    """What a budget holds, with the prompt's own template and query and all new tokens of its answer.
 
     Args:
         prepared: the cell; a method that keeps a number of chunks calls it `keep`.
@@ -88,7 +112,7 @@ def fit(prepared: Any, runner: HFRunner, example: Example, chunk_tokens: int | N
         chunk_tokens: context tokens of the cell's chunks, None without chunks.
         budget_bytes: for keys and values, beside the weights.
     """
-    prompt, stores = device_prompt(example, runner.device), StoreRunner(runner)
+    prompt = device_prompt(example, runner.device)
     around = prompt.context_tokens - prompt.context.numel()
     unit = chunk_tokens or 1
     fields = type(prepared.config).model_fields
@@ -100,9 +124,12 @@ def fit(prepared: Any, runner: HFRunner, example: Example, chunk_tokens: int | N
         context = torch.zeros(units * unit, dtype=torch.int64, device=runner.device)
         longer = Prompt(prefix=prompt.prefix, context=context, query=prompt.query, new_tokens=prompt.new_tokens)
         changes = {"keep": units, "chunk_tokens": unit} if keeps else {}
+        stores = StoreRunner(runner)
         method = prepared.method(prepared.config.model_copy(update=alone | changes), stores)
-        bytes_held: int = method.prefill(longer, no_stages).kv_bytes
-        return bytes_held
+        prefilled = method.prefill(longer, no_stages)
+        for _ in range(prompt.new_tokens):
+            method.step(prefilled, context.new_zeros(1))
+        return stores.held_bytes()
 
     units = largest(held_bytes, budget_bytes)
     return Fit(budget_bytes, units if keeps else None, around + units * unit if units else 0)

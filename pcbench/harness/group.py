@@ -14,7 +14,6 @@ from pcbench.harness.cells import Prepared
 from pcbench.harness.decoding import decode
 from pcbench.harness.fit import fit
 from pcbench.harness.lane import Lane
-from pcbench.harness.peak import peak_of
 from pcbench.harness.prompts import build_example, device_prompt, key_chunk, key_depth
 from pcbench.measure.kernel_timing import flush_caches
 from pcbench.measure.memory import is_out_of_memory
@@ -25,9 +24,9 @@ from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
-from pcbench.types import Cell, Kind, Sample
+from pcbench.types import Kind, Sample
 
-__all__ = ["UNSCORED", "Group", "first_line", "wants_peak"]
+__all__ = ["UNSCORED", "Group", "first_line"]
 
 # tokens decoded in the parity pass, so that decoding is checked too
 PARITY_STEPS = 2
@@ -73,7 +72,6 @@ class Group:
         for lane in self.lanes:
             lane.warn(throttled(lane.readings))
             self._guarded(lane, lambda lane=lane: self._fit(lane, examples[0]))  # type: ignore[misc]
-            self._peak(lane)
         return self.lanes
 
     def _settled(self, passes: int) -> bool:
@@ -181,16 +179,6 @@ class Group:
                 raise
             lane.warn(f"budget_bytes {budget} is more than is free here: {first_line(error)}")
 
-    def _peak(self, lane: Lane) -> None:
-        """Peak memory, in a process of its own."""
-        cell = lane.prepared.cell
-        if lane.status != "ok" or not wants_peak(cell):
-            return
-        self.say(f"{cell.name}: peak memory")
-        lane.peak = peak_of(lane.prepared, torch.get_num_threads())
-        if lane.peak.reason:
-            lane.warn(f"peak memory: {lane.peak.reason}")
-
     def _guarded(self, lane: Lane, step: Callable[[], None]) -> None:
         """Runs a step of a lane that still goes on; what goes wrong ends the lane, not the run."""
         if lane.status != "ok":
@@ -216,11 +204,6 @@ class Group:
 def _finite(values: list[float]) -> list[float | None]:
     """JSON has no NaN and no infinity."""
     return [x if math.isfinite(x) else None for x in values]
-
-
-def wants_peak(cell: Cell) -> bool:
-    """Whether the cell's peak memory is measured."""
-    return cell.kind == "memory" or (cell.kind == "prefill" and cell.timed)
 
 
 def first_line(error: Exception) -> str:

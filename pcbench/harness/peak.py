@@ -1,24 +1,27 @@
 """A cell's peak memory, from one untimed pass in a process of its own."""
 
+import signal
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
 from pcbench import ops
+from pcbench.errors import PcbenchError
 from pcbench.harness import ranks
-from pcbench.harness.children import children
+from pcbench.harness.children import ending, memory_kills, started
 from pcbench.harness.decoding import decode
 from pcbench.harness.prompts import build_example, device_prompt
 from pcbench.measure.devices import torch_device
-from pcbench.measure.memory import Phases
+from pcbench.measure.memory import Phases, is_out_of_memory
 from pcbench.measure.meters import open_meter
 from pcbench.measure.telemetry import Reading, driver_bytes, sampled
 from pcbench.models import load_runner
+from pcbench.types import Cell, Status
 
-__all__ = ["Peak", "peak_of"]
+__all__ = ["Peak", "peak_of", "wants_peak"]
 
 
 @dataclass(frozen=True)
@@ -30,43 +33,53 @@ class Peak:
         phases: that of each stage of the prefill and of decoding; on a GPU of loading too.
         reserved: what the GPU's allocator has taken from the driver at most.
         driver: the most memory in use on the whole GPU meanwhile, sampled.
+        status: how the pass ended; reason: why there are no bytes; trace: the traceback of what went wrong.
     """
 
     bytes: int | None = None
     phases: dict[str, int] | None = None
     reserved: int | None = None
     driver: int | None = None
+    status: Status = "ok"
     reason: str | None = None
+    trace: str | None = None
 
 
-def peak_of(prepared: Any, threads: int) -> Peak:
-    """Runs the cell's first prompt in a child and reports its peak.
+def wants_peak(cell: Cell) -> bool:
+    """Whether the cell's peak memory is measured."""
+    return cell.kind == "memory" or (cell.kind == "prefill" and cell.timed)
+
+
+def peak_of(prepared: Any) -> Peak:
+    """Runs the cell's first prompt in a child and reports its peak; on a GPU nothing else should be held there.
 
     A child is one rank, so there is none where ranks share the cell's prompts.
     """
     if ranks.ranks() > 1 and ranks.uses_ranks(prepared):
         return Peak(reason=f"not measured, it is taken on one rank and {ranks.ranks()} share every prompt")
-    context = children()
-    receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(prepared, threads, send), daemon=True)
-    child.start()
-    send.close()
-    try:
-        peak: Peak = receive.recv()
-    except EOFError:
+    kills = memory_kills()
+    with started(_measure, prepared) as (child, receive):
+        try:
+            peak: Peak = receive.recv()
+        except EOFError:
+            child.join()
+            killed = child.exitcode == -signal.SIGKILL and memory_kills() > kills
+            reason = f"the process that measured peak memory ended with {ending(child)}"
+            return Peak(status="out_of_memory" if killed else "error", reason=reason)
         child.join()
-        peak = Peak(reason=f"the process that measured peak memory ended with code {child.exitcode}")
-    child.join()
     return peak
 
 
-def _measure(prepared: Any, threads: int, send: Connection) -> None:
+def _measure(prepared: Any, send: Connection) -> None:
     try:
-        torch.set_num_threads(threads)
-        send.send(_peak(prepared))
+        peak = _peak(prepared)
     except Exception as error:  # reported to the parent, which records it
-        traceback.print_exc()
-        send.send(Peak(reason=f"{type(error).__name__}: {error}".splitlines()[0]))
+        peak = Peak(reason=f"{type(error).__name__}: {error}".splitlines()[0], trace=traceback.format_exc())
+        if is_out_of_memory(error):
+            peak = replace(peak, status="out_of_memory")
+        elif not isinstance(error, PcbenchError):
+            peak = replace(peak, status="error")
+    send.send(peak)
 
 
 @torch.inference_mode()

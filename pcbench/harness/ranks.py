@@ -17,13 +17,15 @@ import torch.distributed as dist
 from pcbench.errors import PcbenchError, RankLost
 from pcbench.types import Record
 
-__all__ = ["from_first", "gather", "joined", "rank", "ranks", "share", "uses_ranks", "warn_of_neighbours"]
+__all__ = ["from_first", "gather", "joined", "launch", "rank", "ranks", "share", "uses_ranks", "warn_of_neighbours"]
 
 T = TypeVar("T")
 
 # a rank waits until the slowest has its share; one that died is noticed at once
 PATIENCE = timedelta(days=30)
 NO_RANKS_AFTER_AN_ERROR = 2
+# where torchrun's nodes meet if nothing else is said
+RENDEZVOUS_PORT = 29400
 
 
 def rank() -> int:
@@ -34,6 +36,22 @@ def rank() -> int:
 def ranks() -> int:
     """How many there are; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_ranks() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks()))
+
+
+def launch() -> list[str]:
+    """The words before a command that start as many ranks; on every machine the same. None without torchrun."""
+    if ranks() == 1:
+        return []
+    nodes, words = -(-ranks() // local_ranks()), [f"--nproc-per-node={local_ranks()}"]
+    if nodes > 1:
+        meeting = f"{os.environ.get('MASTER_ADDR', 'HOST')}:{RENDEZVOUS_PORT}"
+        words += [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}"]
+    return ["torchrun", *words, "--no-python"]
 
 
 def uses_ranks(prepared: Any) -> bool:
@@ -48,7 +66,7 @@ def share(items: Sequence[T]) -> list[T]:
 
 def warn_of_neighbours(records: Sequence[Record]) -> None:
     """Says of times taken on a CPU that other ranks were computing there."""
-    others = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
+    others = local_ranks() - 1
     for record in records:
         if others and record.device == "cpu" and record.ms_p50 is not None:
             record.warnings.append(f"timed beside {others} other ranks on this CPU")
@@ -125,9 +143,11 @@ def _wait_for_the_end_of_first() -> None:
 
 def _see_one_gpu() -> None:
     """Before anything asks for a GPU; children inherit it."""
-    name = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
+    names = [*(["HIP_VISIBLE_DEVICES"] if torch.version.hip else []), "CUDA_VISIBLE_DEVICES"]
+    name = next((name for name in names if name in os.environ), names[0])
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    visible = os.environ[name].split(",") if os.environ.get(name) else None
+    # set to nothing, it hides all
+    visible = os.environ[name].split(",") if name in os.environ else None
     os.environ[name] = str(local) if visible is None else ",".join(visible[local : local + 1])
 
 

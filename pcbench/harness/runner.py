@@ -1,6 +1,7 @@
 """A run: the suite's groups one after another, each on disk before the next begins."""
 
 import json
+import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.kernels import PreparedKernel, prepare_kernels
 from pcbench.harness.progress import Progress, describe
+from pcbench.harness.resume import check_same
 from pcbench.harness.session import KernelSession, ModelSession, Session, measure_group
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
@@ -51,9 +53,7 @@ class Options:
 
     def command(self, *extra: str) -> str:
         """The command line that says the same, on as many ranks, for copying."""
-        number = ranks.ranks()
-        words = ["torchrun", f"--nproc-per-node={number}", "--no-python"] if number > 1 else []
-        words += ["pcbench", "run", "--suite", self.suite]
+        words = [*ranks.launch(), "pcbench", "run", "--suite", self.suite]
         for flag, value in (("--preset", self.preset), ("--device", self.device), ("--model", self.model)):
             words += [flag, value] if value is not None else []
         for method in self.methods:
@@ -261,20 +261,22 @@ def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
     options = planned.options
     name = f"{planned.suite.name}_{planned.device}_{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(options.out or Path("reports") / "runs" / name)
-    held = (folder.path / "manifest.json").is_file()
+    # False too where nobody may look, or can
+    held = os.path.isfile(folder.path / "manifest.json")
     if held and not options.resume:
         raise ConfigError(f"--out: a new folder, got {folder.path} with a run in it; add --resume or choose another")
     if options.resume and not held:
         raise ConfigError(f"--resume: --out with the folder of an interrupted run, got {folder.path}; name it")
     if not held:
-        folder.create()
-        folder.write_manifest(_manifest(planned, options.out.name if options.out else name))
+        manifest = _manifest(planned, options.out.name if options.out else name)
+        try:
+            folder.create()
+            folder.write_manifest(manifest)
+        except OSError as error:
+            said = f"--out: a folder to write in, got {folder.path}: {error.strerror}; choose another"
+            raise ConfigError(said) from error
         return folder, set()
-    for what, now in _planned(planned).items():
-        if folder.manifest[what] != now:
-            raise ConfigError(
-                f"--resume: the command that began {folder.path}, got one with other {what}; see manifest.json"
-            )
+    check_same(folder, planned.suite.settings.model_dump(mode="json"), _planned(planned))
     followers.check_resumed(planned.cells, folder.manifest["environment"].get("ranks"), folder.path)
     keys = [prepared.cell.key for prepared in planned.cells]
     folder.arrange(keys)
@@ -298,6 +300,8 @@ def _planned(planned: Planned) -> dict[str, list[Any]]:
     """What a run that goes on must share with the one that began."""
     return {
         "cells": [prepared.cell.key for prepared in planned.cells],
+        "tasks": [prepared.cell.task for prepared in planned.cells],
+        "timed": [prepared.cell.timed for prepared in planned.cells],
         "prompts": _prompts(planned),
         "new_tokens": [prepared.new_tokens for prepared in planned.cells if isinstance(prepared, Prepared)],
     }

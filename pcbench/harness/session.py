@@ -1,5 +1,6 @@
 """What groups of one process share: the loaded model, or the machine's ceilings."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,9 +14,11 @@ from pcbench.harness.kernel_group import KernelGroup, KernelLane
 from pcbench.harness.kernel_summary import summarise_kernels
 from pcbench.harness.kernels import PreparedKernel
 from pcbench.harness.lane import Lane
+from pcbench.harness.peak import peak_of, wants_peak
 from pcbench.harness.summary import summarise
 from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device
+from pcbench.measure.kernel_timing import free_what_is_flushed
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
@@ -67,11 +70,33 @@ class ModelSession:
             if not is_out_of_memory(error):
                 raise
             lanes = [Lane.ended(prepared, "out_of_memory", first_line(error)) for prepared in cells]
+        self._take_peaks(lanes, say)
         return Measured(
             summarise(lanes, self.spec, self.shared, repro),
             [sample for lane in lanes for sample in lane.samples],
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
+
+    def _take_peaks(self, lanes: list[Lane], say: Callable[[str], None]) -> None:
+        """Peak memory of every cell that has one, while this process holds no model: it would be in it."""
+        wanted = [lane for lane in lanes if lane.status == "ok" and wants_peak(lane.prepared.cell)]
+        if not wanted:
+            return
+        self.loaded = None
+        for lane in lanes:
+            lane.method = None
+        free_what_is_flushed()
+        gc.collect()
+        torch.cuda.empty_cache()
+        for lane in wanted:
+            cell = lane.prepared.cell
+            say(f"{cell.name}: peak memory")
+            lane.peak = peak_of(lane.prepared)
+            lane.trace = lane.peak.trace
+            if cell.kind == "memory" and lane.peak.status != "ok":
+                lane.end(lane.peak.status, f"peak memory: {lane.peak.reason}")
+            elif lane.peak.reason:
+                lane.warn(f"peak memory: {lane.peak.reason}")
 
     def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
         """Every cell with this status."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcbench.measure.memory import is_out_of_memory
 
-__all__ = ["RepeatedCall", "ReplayedCall", "TimedBy", "flush_caches", "make_sampler"]
+__all__ = ["RepeatedCall", "ReplayedCall", "TimedBy", "flush_caches", "free_what_is_flushed", "make_sampler"]
 
 # what a sample is of: samples of different ones are not compared
 TimedBy = Literal["repeats", "graph", "launches"]
@@ -103,6 +103,11 @@ def make_sampler(call: Callable[[], object], device: torch.device) -> RepeatedCa
 def flush_caches(device: torch.device) -> None:
     """Reads so much that nothing else is left in a cache; queued, not waited for, on a GPU."""
     _cold(device).amax()
+
+
+def free_what_is_flushed() -> None:
+    """Gives back the memory that `flush_caches` reads."""
+    _cold.cache_clear()
 
 
 @cache

@@ -2,8 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression, median
 from typing import TypeVar
@@ -81,32 +80,23 @@ class StageClock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
         self.passes: list[dict[str, float]] = []
-        self.open: list[str] = []
+        self.stages: dict[str, Stage] = {}
+        self.open: list[tuple[str, object]] = []
         self.closed: list[tuple[str, str | None, object, object]] = []
+        self.on_gpu = device.type == "cuda"
+        self.now: Callable[[], object] = _event if self.on_gpu else time.perf_counter
 
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        around = self.open[-1] if self.open else None
-        on_gpu = self.device.type == "cuda"
-        self.open.append(name)
-        if on_gpu:
-            torch.cuda.nvtx.range_push(name)
-        start = self._now()
-        try:
-            yield
-        finally:
-            self.closed.append((name, around, start, self._now()))
-            if on_gpu:
-                torch.cuda.nvtx.range_pop()
-            self.open.pop()
+    def __call__(self, name: str) -> "Stage":
+        if name not in self.stages:
+            self.stages[name] = Stage(self, name)
+        return self.stages[name]
 
     def end_pass(self) -> None:
         """Closes one prefill; waits for the device."""
         stages: dict[str, float] = defaultdict(float)
         for name, around, start, end in self.closed:
-            ms = self._ms(start, end)
+            ms = _ms(start, end)
             stages[name] += ms
             if around is not None:
                 stages[around] -= ms
@@ -119,16 +109,37 @@ class StageClock:
             return None
         return {name: median(p.get(name, 0.0) for p in self.passes) for name in self.passes[0]}
 
-    def _now(self) -> object:
-        if self.device.type == "cpu":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
 
-    def _ms(self, start: object, end: object) -> float:
-        if isinstance(start, float) and isinstance(end, float):
-            return (end - start) * 1e3
-        assert isinstance(start, torch.cuda.Event), "one kind of clock"
-        end.synchronize()  # type: ignore[attr-defined]
-        return float(start.elapsed_time(end))
+@dataclass(frozen=True)
+class Stage:
+    """A named part; entered as often as it is met, so it calls little."""
+
+    clock: StageClock
+    name: str
+
+    def __enter__(self) -> None:
+        clock = self.clock
+        if clock.on_gpu:
+            torch.cuda.nvtx.range_push(self.name)
+        clock.open.append((self.name, clock.now()))
+
+    def __exit__(self, *_: object) -> None:
+        clock = self.clock
+        name, start = clock.open.pop()
+        clock.closed.append((name, clock.open[-1][0] if clock.open else None, start, clock.now()))
+        if clock.on_gpu:
+            torch.cuda.nvtx.range_pop()
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _ms(start: object, end: object) -> float:
+    if isinstance(start, float) and isinstance(end, float):
+        return (end - start) * 1e3
+    assert isinstance(start, torch.cuda.Event), "one kind of clock"
+    end.synchronize()  # type: ignore[attr-defined]
+    return float(start.elapsed_time(end))

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -20,6 +22,9 @@ from pcbench.registry import model_tables
 from pcbench.types import ModelSpec, Ops, Tokenizer
 
 __all__ = ["load_runner", "model_spec"]
+
+# what reading a model raises when its files are absent, cut off or something else
+UNREADABLE = (OSError, ValueError, LookupError, AttributeError, SafetensorError, StrictDataclassError)
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -56,7 +61,7 @@ def load_runner(
 
     Raises:
         ConfigError: an unknown `random:` name, an architecture that is not supported, or no place for its parts.
-        DataMissing: the model is not on this machine; the message says how to get it.
+        DataMissing: the model is not on this machine, or not whole; the message says how to get it.
     """
     settle()
     logging.disable_progress_bar()
@@ -89,7 +94,7 @@ def _config(name: str) -> Any:
         return _random_config(name)
     try:
         return AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise _missing(name, error) from error
 
 
@@ -128,11 +133,24 @@ def _stored_model(name: str, device: torch.device, dtype: torch.dtype) -> tuple[
     path = str(smollm2.folder()) if name == smollm2.NAME else name
     try:
         tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(path))
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa"
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            # to be refused below with the missing ones
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise _missing(name, error) from error
+    # transformers draws random ones in their place
+    absent = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if absent:
+        raise DataMissing(
+            f"--model: weights of every part of {name}, got none that fit {absent[0]}"
+            f"{f' and {len(absent) - 1} more' if absent[1:] else ''}; get its files again"
+        )
     return model.to(device), tokenizer
 
 
@@ -142,5 +160,7 @@ def _missing(name: str, error: Exception) -> DataMissing:
         if Path(name).exists()
         else "a known name, a Hugging Face id or a path"
     )
-    first = str(error).strip().splitlines()[0]
+    first = str(error).strip().partition("\n")[0]
+    if not isinstance(error, OSError | ValueError):
+        first = f"{type(error).__name__}: {first}"
     return DataMissing(f"--model: {kind}, got {name}: {first}; see `pcbench list models`")

@@ -138,16 +138,18 @@ class Record:
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None
     decode_ms_per_token: float | None = None
-    # memory
-    peak_bytes: int | None = None
-    reserved_bytes: int | None = None  # allocator, GPU
-    driver_bytes: int | None = None  # in use on the whole GPU, sampled
+    # memory, of one prompt in a process of its own while no other holds the model
+    peak_bytes: int | None = None  # of the prefill; `phase_bytes` has decoding, too
+    reserved_bytes: int | None = None  # allocator, GPU, at most
+    driver_bytes: int | None = None  # in use on the whole GPU at most, sampled; contexts of this run's processes in it
     phase_bytes: dict[str, int] | None = None
     kv_bytes: int | None = None
     kv_bytes_predicted: int | None = None
     budget_bytes: int | None = None
-    chunks_that_fit: int | None = None  # in `budget_bytes`
-    longest_context_tokens: int | None = None  # in `budget_bytes`
+    chunks_that_fit: int | None = None  # in `budget_bytes` at the same time, none dropped
+    # template, context, query and new tokens that `budget_bytes` hold, of chunks with every chunk kept, whatever `keep`
+    # says: a store of `keep` chunks is as large at any length
+    longest_context_tokens: int | None = None
     fit_ratio: float | None = None  # chunks that fit, to the same without token eviction
     # accuracy, 0…1
     score: float | None = None

@@ -101,7 +101,7 @@ def test_methods_with_their_own_limit_read_their_own_prompts(options, console):
 @pytest.mark.parametrize("choice", ["suite.templates=pcbench", "suite.chat=always", "suite.prompt_tokens={full = 99}"])
 def test_a_run_goes_on_with_the_prompts_it_began_with(options, console, choice):
     run(options(), console)
-    with pytest.raises(ConfigError, match=r"--resume: the command that began .*, got one with other cells"):
+    with pytest.raises(ConfigError, match=f"--resume: {choice.partition('=')[0]} = .*, with which .* began, got"):
         run(options(choice, resume=True), console)
 
 

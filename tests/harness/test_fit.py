@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tiny import make_prompt, make_runner, no_stages
+from tiny import continued, make_prompt, make_runner, no_stages
 
 from pcbench.harness.cells import Prepared
 from pcbench.harness.fit import Fit, StoreRunner, fit, largest
-from pcbench.methods.full import Full
+from pcbench.methods.full import Full, _cache_bytes
 from pcbench.methods.parallel_comp import ParallelComp
 from pcbench.tasks import Example
 
@@ -26,8 +26,9 @@ def test_what_is_allocated_without_arithmetic_is_what_a_prefill_allocates(name):
     kind, config = CELLS[name]
     runner, prompt = make_runner(), make_prompt(context=200)
     real = kind(settings_of(kind, **config), runner).prefill(prompt, no_stages)
-    alone = kind(settings_of(kind, **config), StoreRunner(runner)).prefill(prompt, no_stages)
-    assert alone.kv_bytes == real.kv_bytes == real.kv_bytes_predicted
+    stores = StoreRunner(runner)
+    alone = kind(settings_of(kind, **config), stores).prefill(prompt, no_stages)
+    assert stores.held_bytes() == alone.kv_bytes == real.kv_bytes == real.kv_bytes_predicted
     assert alone.spans == real.spans
 
 
@@ -63,9 +64,10 @@ def fitted(kind, budget, chunk_tokens=None, **config):
 
 
 def held_bytes(kind, prompt_tokens, **config):
-    """Of a real prefill."""
+    """Of a real prefill and a real answer of 4 tokens."""
     prompt = make_prompt(prefix=3, query=7, context=prompt_tokens - 14)
-    return kind(settings_of(kind, **config), make_runner()).prefill(prompt, no_stages).kv_bytes
+    prefilled, _, _ = continued(kind(settings_of(kind, **config), make_runner()), prompt, prompt.new_tokens)
+    return _cache_bytes(prefilled.state) if kind is Full else prefilled.state.store.nbytes()
 
 
 @pytest.mark.parametrize("evict", [None, dict(capacity=24)])
@@ -91,7 +93,16 @@ def test_the_longest_context_of_full_attention_is_the_one_whose_keys_and_values_
     budget = 1_000_000
     found = fitted(Full, budget)
     assert found.chunks is None
+    # the new tokens are among them
+    assert found.context_tokens == budget // make_runner().spec.kv_bytes(1, 4)
     assert held_bytes(Full, found.context_tokens) <= budget < held_bytes(Full, found.context_tokens + 1)
+
+
+def test_the_longest_context_of_chunks_is_that_with_every_chunk_kept():
+    few, more = (fitted(ParallelComp, 1_000_000, chunk_tokens=64, keep=keep) for keep in (1, 3))
+    assert few == more
+    # at its own keep, such a cell holds any length
+    assert held_bytes(ParallelComp, few.context_tokens, chunk_tokens=64, keep=1) < 1_000_000 / 2
 
 
 def test_what_ranks_share_is_asked_of_one():
@@ -132,3 +143,8 @@ def test_stores_are_on_the_models_device_in_its_dtype():
     logits, cache = stores.stock_forward(torch.zeros(1, 5, dtype=torch.int64), None)
     assert logits.shape == (1, runner.spec.vocab)
     assert cache.layers[1].keys.shape == (1, runner.spec.kv_heads, 5, runner.spec.head_dim)
+    assert cache.layers[1].keys.dtype == runner.dtype
+    held = stores.held_bytes()
+    assert held == runner.spec.kv_bytes(5, runner.dtype.itemsize)
+    del cache
+    assert stores.held_bytes() == 0

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pcbench.harness import group, peak, runner
+from pcbench.harness import group, runner
 from pcbench.harness.runner import run
 from pcbench.measure.telemetry import Reading
 
@@ -110,23 +110,6 @@ def test_telemetry_is_in_the_record_and_other_processes_in_its_warnings(options,
     assert found["readings"] >= 2
     assert "1 other process on the GPU: 1000002" in record.warnings
     assert any("throttled in 100%" in warning for warning in record.warnings)
-
-
-def test_memory_of_the_whole_gpu_is_that_of_the_cells_own_process(options, monkeypatch):
-    monkeypatch.setattr(peak, "open_meter", lambda device: Meter())
-    prepared = next(p for p in runner.plan(options()).cells if p.cell.timed)
-    assert peak._peak(prepared).driver == 4 << 30
-
-
-def test_phases_of_memory_are_in_the_record(finished):
-    for record in finished.records.read():
-        if record.workload != "passkey":
-            assert record.phase_bytes is None
-            continue
-        stages = {"forward"} if record.method == "full" else {"embed", "chunks", "selection", "query"}
-        assert set(record.phase_bytes) == {*stages, "decode"}
-        assert record.peak_bytes >= max(record.phase_bytes[stage] for stage in stages)
-        assert record.reserved_bytes is None
 
 
 def test_an_error_that_says_nothing_is_named(options, console, monkeypatch):

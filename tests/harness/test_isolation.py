@@ -1,13 +1,18 @@
 """Of a sweep over two lengths the first group goes wrong, each time in another way; the second must not notice."""
 
+import signal
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.harness import isolation
-from pcbench.harness.isolation import measure_in_child, memory_kills
+from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.runner import plan, run
 from pcbench.harness.session import Measured
 
@@ -66,40 +71,67 @@ def test_resume_measures_a_killed_group_again_and_keeps_the_rest(sweep, options,
 class Impatient:
     """Starts children as they are; the time of the first is up as soon as it hangs."""
 
-    def __init__(self, context, pid_file):
-        self.context, self.pid_file, self.asked = context, pid_file, []
-        self.Process = context.Process
+    def __init__(self, pid_file):
+        self.pid_file, self.asked, self.started = pid_file, [], isolation.started
 
-    def Pipe(self, duplex):
-        receive, send = self.context.Pipe(duplex)
-        return Receiver(self, receive), send
-
-
-class Receiver:
-    def __init__(self, owner, connection):
-        self.owner, self.connection, self.recv = owner, connection, connection.recv
+    @contextmanager
+    def __call__(self, *what):
+        with self.started(*what) as (child, receive):
+            self.receive, self.recv = receive, receive.recv
+            yield child, self
 
     def poll(self, timeout_s):
-        self.owner.asked.append(timeout_s)
-        if len(self.owner.asked) > 1:
-            return self.connection.poll(None)
-        while not (self.owner.pid_file.exists() and self.owner.pid_file.read_text()):
-            time.sleep(0.01)
-        return self.connection.poll(0.01)
+        self.asked.append(timeout_s)
+        if len(self.asked) > 1:
+            return self.receive.poll(None)
+        wait_for(lambda: self.pid_file.exists() and self.pid_file.read_text())
+        return self.receive.poll(0.01)
+
+
+def wait_for(what):
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def has_ended(pid):
+    state = Path("/proc", str(pid), "stat")
+    return not state.exists() or state.read_text().split()[2] == "Z"
 
 
 def test_a_group_that_hangs_is_a_timeout_and_leaves_no_process(sweep, monkeypatch, tmp_path):
-    impatient = Impatient(isolation.children(), tmp_path / "pid")
-    monkeypatch.setattr(isolation, "children", lambda: impatient)
+    impatient = Impatient(tmp_path / "pid")
+    monkeypatch.setattr(isolation, "started", impatient)
     _, records = sweep("hangs", sets=[*SWEEP["sets"], "suite.timeout_s=2.5"])
     assert impatient.asked == [2.5, 2.5]
     assert {(r.status, r.reason) for r in records} == {("timeout", "the group took longer than 2.5 s")}
     # what the group's process had started
-    state = Path("/proc", (tmp_path / "pid").read_text(), "stat")
-    deadline = time.monotonic() + 60
-    while state.exists() and state.read_text().split()[2] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: has_ended((tmp_path / "pid").read_text()))
+
+
+# the real command line with a method that hangs
+HANGING = """
+import sys
+from pcbench import registry
+from pcbench.cli import main
+registry.METHODS["broken"] = "tiny:Broken"
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_killed_leaves_no_process(sent, broken, suite_file, tmp_path):
+    broken("hangs")
+    words = ["run", "--suite", str(suite_file), "--device", "cpu", "--isolate", "--method", "broken"]
+    places = {"cwd": Path(__file__).parents[1], "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", HANGING, *words, "--out", str(tmp_path / "run")], **places) as run:
+        wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        begun = psutil.Process(int((tmp_path / "pid").read_text()))
+        measuring = begun.parent()
+        assert measuring.pid != run.pid
+        run.send_signal(sent)
+    wait_for(lambda: has_ended(measuring.pid) and has_ended(begun.pid))
 
 
 def test_the_time_is_really_up(broken, options, console):
@@ -140,10 +172,3 @@ def test_what_nobody_expected_in_a_child_is_an_error_with_its_trace(options):
 def test_what_would_end_the_run_ends_it_in_a_child_too(options):
     with pytest.raises(DataMissing, match="no model"):
         measure_in_child(Raising(DataMissing("no model")), plan(options()).groups()[0], "", str)
-
-
-def test_memory_kills_reads_the_systems_counter(tmp_path):
-    counters = tmp_path / "vmstat"
-    assert memory_kills(counters) == 0
-    counters.write_text("pgfault 12\noom_kill 7\ndrop_pagecache 0\n")
-    assert memory_kills(counters) == 7

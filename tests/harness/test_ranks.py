@@ -147,15 +147,59 @@ def test_isolation_of_an_accuracy_suite_is_for_one_rank(tmp_path, monkeypatch):
         plan(Options(suite=str(path), device="cpu", isolate=True))
 
 
-@pytest.mark.parametrize(("visible", "local", "own"), [(None, "1", "1"), ("4,6", "1", "6"), ("4", "1", "")])
-def test_a_rank_sees_one_gpu_or_none(visible, local, own, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setenv("LOCAL_RANK", local)
-    monkeypatch.setattr(ranks.torch.version, "hip", None)
-    ranks._see_one_gpu()
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == own
+@pytest.mark.parametrize(
+    ("visible", "local", "own"), [(None, "1", "1"), ("4,6", "1", "6"), ("4", "1", ""), ("", "0", ""), ("", "1", "")]
+)
+def test_a_rank_sees_one_gpu_or_none(visible, local, own, gpus_seen):
+    assert gpus_seen(local, None, CUDA_VISIBLE_DEVICES=visible) == {"CUDA_VISIBLE_DEVICES": own}
+
+
+@pytest.mark.parametrize(
+    ("hip", "cuda", "seen"),
+    [
+        (None, None, {"HIP_VISIBLE_DEVICES": "1"}),
+        ("4,6", None, {"HIP_VISIBLE_DEVICES": "6"}),
+        ("4,6", "0,2", {"HIP_VISIBLE_DEVICES": "6", "CUDA_VISIBLE_DEVICES": "0,2"}),
+        (None, "0,2", {"CUDA_VISIBLE_DEVICES": "2"}),
+        ("", "0,2", {"HIP_VISIBLE_DEVICES": "", "CUDA_VISIBLE_DEVICES": "0,2"}),
+        (None, "", {"CUDA_VISIBLE_DEVICES": ""}),
+    ],
+)
+def test_a_rank_on_amd_sees_one_gpu_by_the_variable_that_is_set(hip, cuda, seen, gpus_seen):
+    assert gpus_seen("1", "7.0", HIP_VISIBLE_DEVICES=hip, CUDA_VISIBLE_DEVICES=cuda) == seen
+
+
+@pytest.fixture
+def gpus_seen(monkeypatch):
+    """The variables that hide GPUs, once a rank has made itself see its own."""
+    names = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+
+    def see(local, hip, **visible):
+        monkeypatch.setattr(ranks.torch.version, "hip", hip)
+        monkeypatch.setenv("LOCAL_RANK", local)
+        for name in names:
+            # set first, so that what the rank sets is taken back after the test
+            monkeypatch.setenv(name, "")
+            os.environ.pop(name) if visible.get(name) is None else os.environ.update({name: visible[name]})
+        ranks._see_one_gpu()
+        return {name: os.environ[name] for name in names if name in os.environ}
+
+    return see
+
+
+def test_the_command_says_how_to_start_as_many_ranks(monkeypatch):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    command = Options(suite="prefill").command
+    alone = "pcbench run --suite prefill --device auto"
+    assert command() == alone
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    assert command() == f"torchrun --nproc-per-node=16 --no-python {alone}"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    nodes = "--nproc-per-node=8 --nnodes=2 --rdzv-backend=c10d --rdzv-endpoint"
+    assert command() == f"torchrun {nodes}=HOST:29400 --no-python {alone}"
+    monkeypatch.setenv("MASTER_ADDR", "node0")
+    assert command() == f"torchrun {nodes}=node0:29400 --no-python {alone}"
 
 
 def test_a_second_notice_does_not_disturb_the_first():

@@ -165,8 +165,20 @@ def test_resume_of_a_finished_run_measures_nothing(options, console, finished, m
     ("changes", "message"),
     [
         ({}, "--out: a new folder, got"),
-        ({"resume": True, "sets": ["suite.seed=1"]}, "got one with other cells"),
-        ({"resume": True, "sets": ["suite.repeats=3"]}, "got one with other prompts"),
+        ({"resume": True, "sets": ["suite.seed=1"]}, r"suite.seed = 0, with which \S+ began, got 1; see manifest.json"),
+        ({"resume": True, "sets": ["suite.repeats=3"]}, "suite.repeats = 2, with .* got 3"),
+        ({"resume": True, "sets": ["suite.flush_caches=true"]}, "suite.flush_caches = false, with .* got true"),
+        ({"resume": True, "sets": ["suite.budget_bytes=1000"]}, "suite.budget_bytes = null, with .* got 1000"),
+        ({"resume": True, "sets": ["suite.warmup_up_to=9"]}, "suite.warmup_up_to = 1, with .* got 9"),
+        (
+            {"resume": True, "sets": ["suite.relative_error=0.1", "suite.repeats_up_to=2"]},
+            "suite.relative_error = null, with .* got 0.1",
+        ),
+        ({"resume": True, "sets": ["cell.parallel_comp.keep=2"]}, "got one with other cells"),
+        ({"resume": True, "sets": ["workload.passkey.task='passkey_prose'"]}, "got one with other tasks"),
+        ({"resume": True, "sets": ["workload.passkey.timed=false"]}, "got one with other timed"),
+        ({"resume": True, "limit": 1}, "got one with other prompts"),
+        ({"resume": True, "sets": ["workload.passkey.new_tokens=5"]}, "got one with other new_tokens"),
     ],
 )
 def test_a_folder_with_a_run_is_not_overwritten(options, console, finished, changes, message):
@@ -174,6 +186,11 @@ def test_a_folder_with_a_run_is_not_overwritten(options, console, finished, chan
     with pytest.raises(ConfigError, match=message):
         run(options(**changes), console)
     assert finished.records.path.read_text() == before
+
+
+def test_resume_may_change_what_changes_no_number(options, console, finished):
+    _, records = run(options(resume=True, isolate=True, sets=["suite.timeout_s=500"]), console)
+    assert [r.cell for r in records] == finished.manifest["cells"]
 
 
 def test_resume_needs_a_run(options, console):

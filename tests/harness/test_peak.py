@@ -1,0 +1,114 @@
+"""Peak memory: measured in a process of its own, while this one holds no model."""
+
+import weakref
+
+import pytest
+from harness_suite import SUITE
+
+from pcbench import registry
+from pcbench.harness import peak, session
+from pcbench.harness.runner import plan, run
+from pcbench.measure import kernel_timing
+from pcbench.measure.telemetry import Reading
+
+SHORT = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"], "limit": 1}
+MEMORY = SUITE.replace('kind = "prefill"', 'kind = "memory"')
+
+
+def test_no_model_and_no_flushed_buffer_are_held_while_a_peak_is_taken(options, console, monkeypatch):
+    models, held, load, peak_of = [], [], session.load_runner, session.peak_of
+
+    def loading(*args, **more):
+        runner = load(*args, **more)
+        models.append(weakref.ref(runner.model))
+        return runner
+
+    def peaking(prepared):
+        held.append((sum(model() is not None for model in models), kernel_timing._cold.cache_info().currsize))
+        return peak_of(prepared)
+
+    monkeypatch.setattr(session, "load_runner", loading)
+    monkeypatch.setattr(session, "peak_of", peaking)
+    sets = ["suite.context_tokens=[300, 200]", "suite.workloads=['passkey']", "suite.flush_caches=true"]
+    _, records = run(options(sets=sets, limit=1), console)
+    assert held == [(0, 0)] * len(records)
+    assert all(record.peak_bytes > 0 and record.ms_p50 for record in records)
+    # once a group
+    assert len(models) == 2
+
+
+@pytest.fixture
+def wrong(options, suite_file, console, monkeypatch):
+    """A run of a kind of suite with a cell whose peak memory goes wrong; its record and its folder."""
+    monkeypatch.setitem(registry.METHODS, "wrong", "tiny:BrokenPeak")
+
+    def measure(how, text):
+        suite_file.write_text(f'{text}[[cell]]\nmethod = "wrong"\nbackend = "torch"\nconfig = {{ how = "{how}" }}\n')
+        folder, (full, record) = run(options(**SHORT, methods=["full", "wrong"]), console)
+        assert full.status == "ok"
+        assert full.peak_bytes > 0
+        return folder, record
+
+    return measure
+
+
+ENDS = {
+    "limit": ("out_of_memory", "you tried to allocate 268435456 bytes"),
+    "killed": ("error", "the process that measured peak memory ended with signal SIGKILL"),
+    "error": ("error", "RuntimeError: something that nobody expected"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_peak_that_went_wrong_is_how_a_cell_of_a_memory_suite_ends(how, wrong):
+    folder, record = wrong(how, MEMORY)
+    status, reason = ENDS[how]
+    assert (record.status, record.peak_bytes) == (status, None)
+    assert record.reason.startswith("peak memory: ")
+    assert reason in record.reason
+    assert (folder.path / "errors.txt").exists() is (how != "killed")
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_peak_that_went_wrong_is_a_warning_beside_times(how, wrong):
+    _, record = wrong(how, SUITE)
+    assert (record.status, record.peak_bytes) == ("ok", None)
+    assert record.ms_p50 > 0
+    assert any(w.startswith("peak memory: ") and ENDS[how][1] in w for w in record.warnings)
+
+
+def test_a_system_that_tells_no_peak_is_a_warning_in_a_memory_suite_too(wrong):
+    _, record = wrong("elsewhere", MEMORY)
+    assert (record.status, record.peak_bytes) == ("ok", None)
+    assert "peak memory: PcbenchError: peak memory: another system, got this one" in record.warnings
+
+
+def test_a_peak_killed_by_a_system_without_memory_is_out_of_memory(wrong, monkeypatch):
+    counts = iter([3, 3, 4])
+    monkeypatch.setattr(peak, "memory_kills", lambda: next(counts))
+    _, record = wrong("killed", MEMORY)
+    assert record.status == "out_of_memory"
+
+
+class Meter:
+    name = "fake"
+
+    def read(self):
+        return Reading(used_bytes=4 << 30)
+
+
+def test_memory_of_the_whole_gpu_is_that_of_the_cells_own_process(options, monkeypatch):
+    monkeypatch.setattr(peak, "open_meter", lambda device: Meter())
+    prepared = next(p for p in plan(options()).cells if p.cell.timed)
+    assert peak._peak(prepared).driver == 4 << 30
+
+
+def test_phases_of_memory_are_in_the_record(finished):
+    for record in finished.records.read():
+        if record.workload != "passkey":
+            assert record.phase_bytes is None
+            continue
+        stages = {"forward"} if record.method == "full" else {"embed", "chunks", "selection", "query"}
+        assert set(record.phase_bytes) == {*stages, "decode"}
+        assert record.peak_bytes >= max(record.phase_bytes[stage] for stage in stages)
+        assert record.reserved_bytes is None
