@@ -153,11 +153,14 @@ def _tasks() -> dict[str, str]:
 
 @data_app.command("list")
 def list_sources(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """List what can be fetched, and where it goes."""
+    """List what can be fetched, where it goes, and what is not held to a hash."""
     from pcbench.tasks.fetch import sources
     from pcbench.tasks.files import data_dir
 
-    listed = {name: source.summary for name, source in sources().items()}
+    listed = {
+        name: f"{source.summary} ({source.caveat})" if source.caveat else source.summary
+        for name, source in sources().items()
+    }
     if as_json:
         out.print_json(json.dumps(listed))
         return
