@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -154,11 +153,14 @@ def _tasks() -> dict[str, str]:
 
 @data_app.command("list")
 def list_sources(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """List what can be fetched, and where it goes."""
+    """List what can be fetched, where it goes, and what is not held to a hash."""
     from pcbench.tasks.fetch import sources
     from pcbench.tasks.files import data_dir
 
-    listed = {name: source.summary for name, source in sources().items()}
+    listed = {
+        name: f"{source.summary} ({source.caveat})" if source.caveat else source.summary
+        for name, source in sources().items()
+    }
     if as_json:
         out.print_json(json.dumps(listed))
         return
@@ -276,6 +278,8 @@ def score(
 
 
 def _print_scores(cards: list[dict[str, Any]]) -> None:
+    from pcbench.tasks.scorecard_text import cells, notes
+
     table = Table(box=None, pad_edge=False)
     table.add_column("dataset", no_wrap=True)
     table.add_column("n", no_wrap=True, justify="right")
@@ -285,38 +289,12 @@ def _print_scores(cards: list[dict[str, Any]]) -> None:
             table.add_column("difference, 95 % interval")
     sizes = {name: n for card in cards for name, n in card["n"].items()}
     for dataset, n in sizes.items():
-        table.add_row(dataset, str(n), *(cell for card in cards for cell in _score_cells(card, dataset)))
+        table.add_row(dataset, str(n), *(cell for card in cards for cell in cells(card, dataset)))
     table.add_section()
-    table.add_row("average", "", *(cell for card in cards for cell in _score_cells(card, None)))
+    table.add_row("average", "", *(cell for card in cards for cell in cells(card, None)))
     out.print(table)
-    for line in dict.fromkeys(line for card in cards for line in _score_notes(card, sizes)):
+    for line in dict.fromkeys(line for card in cards for line in notes(card, sizes)):
         out.print(line, markup=False)
-
-
-def _score_notes(card: dict[str, Any], scored: Collection[str]) -> Iterator[str]:
-    """What the averages are over, and what was left out."""
-    yield f"average of {card['scorer']}: over {len(card['average_over'])} datasets"
-    yield from (f"skipped {name}: {reason}" for name, reason in card["skipped"].items() if name not in scored)
-    yield from ("skipped {file} line {line}: {reason}".format(**line) for line in card["skipped_lines"])
-    if difference := card.get("difference"):
-        yield f"difference of {card['scorer']}: over {len(difference['average_over'])} datasets"
-        yield from (f"no difference for {name}: {reason}" for name, reason in difference["skipped"].items())
-        yield from (
-            "skipped {file} line {line} of --against: {reason}".format(**x) for x in difference["skipped_lines"]
-        )
-
-
-def _score_cells(card: dict[str, Any], dataset: str | None) -> list[str]:
-    """A card's score of a dataset, or its average, and the difference where there is one."""
-    value = card["average"] if dataset is None else card["datasets"].get(dataset)
-    cells = ["–" if value is None else f"{value:.2f}"]
-    if difference := card.get("difference"):
-        one = difference if dataset is None else difference["datasets"].get(dataset, {})
-        mean = one.get("average" if dataset is None else "difference")
-        cells.append("–" if mean is None else f"{mean:+.2f} [{one['ci_low']:+.2f}, {one['ci_high']:+.2f}]")
-        if mean is not None and one["ci_low"] <= 0 <= one["ci_high"]:
-            cells[-1] += " no significant difference"
-    return cells
 
 
 def main(arguments: list[str] | None = None) -> None:

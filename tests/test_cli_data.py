@@ -25,11 +25,30 @@ def pcbench(capsys, monkeypatch, tmp_path):
 
 
 def test_data_fetch_refuses_files_without_a_hash_on_one_line(pcbench, tmp_path):
-    code, out, err = pcbench("data", "fetch", "gsm8k")
+    code, out, err = pcbench("data", "fetch", "infinitebench")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("data fetch gsm8k: a known sha256 of https://")
+    assert err.startswith("data fetch infinitebench: a known sha256 of https://")
     assert "--trust-first-use" in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("/dev/null/x", "data fetch gsm8k: a folder that takes files, got [Errno 20] Not a directory: '/dev/null/x'; "),
+        ("{", "{folder}/trusted.json: the hashes that were recorded, in JSON, got Invalid JSON: "),
+        ("[]", "{folder}/trusted.json: the hashes that were recorded, in JSON, got Input should be "),
+        ('{"a": 1}', "{folder}/trusted.json: the hashes that were recorded, in JSON, got Input should be "),
+    ],
+)
+def test_data_fetch_says_on_one_line_what_is_wrong_with_the_folder(pcbench, tmp_path, monkeypatch, folder, message):
+    if folder.startswith("/"):
+        monkeypatch.setenv("PCBENCH_DATA", folder)
+    else:
+        (tmp_path / "trusted.json").write_text(folder)
+    code, _, err = pcbench("data", "fetch", "gsm8k", "--trust-first-use")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert err.startswith(message.replace("{folder}", str(tmp_path)))
 
 
 def test_data_fetch_names_the_nearest(pcbench):
@@ -41,6 +60,8 @@ def test_data_list_says_what_goes_where(pcbench, tmp_path):
     assert not code
     assert str(tmp_path) in out
     listed = json.loads(pcbench("data", "list", "--json")[1])
+    assert listed["longbench"] == "LongBench and LongBench-E: records, prompts, limits"
+    assert listed["infinitebench"].endswith(" (12 of 13 files have no known sha256: --trust-first-use)")
     assert {table["fetch"] for table in task_tables().values() if table.get("fetch")} == set(listed)
 
 

@@ -10,7 +10,7 @@ from pcbench.cli import main
 @pytest.fixture
 def folder(tmp_path):
     """A folder of LongBench predictions, one line of them broken."""
-    pairs = [("x", "x"), ("y", "x"), ("z", "z")]
+    pairs = [("x", "x"), ("y", "x"), ("z", "z")] * 2
     lines = [json.dumps({"pred": pred, "answers": [answer]}) for pred, answer in pairs]
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "qasper.jsonl").write_text("\n".join([lines[0], "{", *lines[1:]]))
@@ -28,7 +28,7 @@ def test_score_json_is_one_object_and_a_list_for_all_scorers(folder, capsys):
     code, out, _ = score(capsys, folder, "--benchmark", "longbench", "--json")
     assert code == 0
     card = json.loads(out)
-    assert (card["datasets"], card["n"]) == ({"qasper": 66.67}, {"qasper": 3})
+    assert (card["datasets"], card["n"]) == ({"qasper": 66.67}, {"qasper": 6})
     _, out, _ = score(capsys, folder, "--benchmark", "longbench", "--scorer", "all", "--json")
     assert json.loads(out)[0] == card
 
@@ -37,9 +37,42 @@ def test_score_prints_scores_bad_lines_and_whether_a_difference_is_one(folder, c
     code, out, _ = score(capsys, folder, "--benchmark", "longbench", "--against", folder)
     assert code == 0
     row = next(line.split() for line in out.splitlines() if line.startswith("qasper"))
-    assert row[:3] == ["qasper", "3", "66.67"]
+    assert row[:3] == ["qasper", "6", "66.67"]
     assert "no significant difference" in " ".join(out.split())
     assert "skipped qasper.jsonl line 2: not JSON" in out
+
+
+def store(folder, *predictions):
+    folder.mkdir()
+    lines = (json.dumps({"pred": pred, "answers": ["x"]}) for pred in predictions)
+    (folder / "qasper.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_score_claims_no_difference_where_few_lines_say_so(tmp_path, capsys):
+    right = store(tmp_path / "right", *["x"] * 200)
+    _, out, _ = score(capsys, right, "--benchmark", "longbench", "--against", store(tmp_path / "one", ""))
+    assert out.count("+100.00 an interval needs 5 prompts") == 2
+    assert "no partner for qasper.jsonl lines 2–200 (199): no score in the other folder\n" in out
+
+
+@pytest.mark.parametrize(("lines", "words"), [(5, "no significant difference"), (6, "higher")])
+def test_score_claims_a_difference_where_both_tests_agree(tmp_path, capsys, lines, words):
+    right, wrong = store(tmp_path / "right", *["x"] * lines), store(tmp_path / "wrong", *[""] * lines)
+    _, out, _ = score(capsys, right, "--benchmark", "longbench", "--against", wrong)
+    assert out.count(f"+100.00 [+100.00, +100.00] {words}") == 2
+
+
+def test_score_names_lines_and_files_that_nobody_can_read(tmp_path, capsys):
+    store(tmp_path / "a", "x", "x")
+    (tmp_path / "a/lcc.jsonl").write_text("[" * 200_000 + '\n{"pred": "x", "answers": ["x"]}\n[1]\n\n[2]\n[3]')
+    (tmp_path / "a/trec.jsonl").mkdir()
+    code, out, err = score(capsys, tmp_path / "a", "--benchmark", "longbench")
+    assert (code, err) == (0, "")
+    assert "skipped lcc.jsonl line 1: not JSON that can be read: nested too deep\n" in out
+    assert "skipped lcc.jsonl lines 3, 5–6 (3): a JSON object, got a list\n" in out
+    assert "skipped trec: trec.jsonl cannot be read: Is a directory\n" in out
+    assert [line.split()[:3] for line in out.splitlines() if line.startswith("lcc")] == [["lcc", "1", "100.00"]]
 
 
 def test_score_says_why_a_dataset_has_no_difference(folder, tmp_path, capsys):

@@ -2,31 +2,36 @@
 
 import hashlib
 import json
-import os
-import re
-import shutil
 import stat
 import tempfile
 import tomllib
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.request import urlopen
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pcbench.config import Table, validate
-from pcbench.errors import ConfigError, DataMissing, unknown_name
-from pcbench.tasks.files import data_dir
+from pcbench.errors import ConfigError, DataMissing, DiskFull, PcbenchError, unknown_name
+from pcbench.records import FULL, write_whole
+from pcbench.tasks.files import VARIABLE, data_dir
 
 __all__ = ["Source", "SourceFile", "fetch", "sources"]
 
 # seconds without a byte
 PATIENCE = 60
+PIECE = 1 << 20
+# address → the sha256 that came first
 TRUSTED = "trusted.json"
+# sha256 of an archive → its members below `data_dir()` → their sha256
+UNPACKED = "unpacked.json"
+
+T = TypeVar("T")
 
 
 class SourceFile(Table):
@@ -34,14 +39,14 @@ class SourceFile(Table):
 
     Args:
         url: its address, with `{revision}`.
-        revision: a commit, or a branch, whose first hash is then the pin.
-        sha256: of the file; empty where nobody has read it yet.
+        revision: a commit.
+        sha256: of the file; empty where it is not known.
         path: where it goes below `files.data_dir()`; of an archive the folder of its members.
         unpack: it is a zip archive.
     """
 
     url: str
-    revision: str
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     path: str
     unpack: bool = False
@@ -50,17 +55,18 @@ class SourceFile(Table):
     def address(self) -> str:
         return self.url.format(revision=self.revision)
 
-    @property
-    def moves(self) -> bool:
-        """Whether the revision is a branch, not a commit."""
-        return re.fullmatch("[0-9a-f]{40}", self.revision) is None
-
 
 class Source(Table):
     """What one name of `pcbench data fetch` fetches."""
 
     summary: str
     file: Annotated[list[SourceFile], Field(min_length=1)]
+
+    @property
+    def caveat(self) -> str:
+        """What it needs beyond its name; empty where every file has a hash."""
+        unknown = sum(not file.sha256 for file in self.file)
+        return f"{unknown} of {len(self.file)} files have no known sha256: --trust-first-use" if unknown else ""
 
 
 def sources() -> dict[str, Source]:
@@ -85,60 +91,88 @@ def fetch(
         known: the sources; None takes `sources()`.
 
     Raises:
-        ConfigError: an unknown name, or a file without a hash that is not to be trusted.
+        ConfigError: an unknown name, a file without a hash that is not to be trusted, a folder that takes no files,
+            or a record of hashes in it that is none.
         DataMissing: a download failed or is not what its hash says; of that file nothing was kept.
+        DiskFull: there is no room for it.
     """
     table = sources() if known is None else known
     if name not in table:
         raise unknown_name("data fetch", "source", name, table)
-    hashes = [(file, file.sha256 or _trusted().get(file.address, "")) for file in table[name].file]
+    try:
+        _fetch_all(name, table[name].file, say, trust_first_use)
+    except PcbenchError:
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"{data_dir()}: room on the disk, got {error.strerror}; make room") from error
+        raise ConfigError(
+            f"data fetch {name}: a folder that takes files, got {error}; name another by {VARIABLE}"
+        ) from error
+
+
+def _fetch_all(name: str, wanted: list[SourceFile], say: Callable[[str], None], trust_first_use: bool) -> None:
+    trusted = _read(TRUSTED, dict[str, str])
+    hashes = [(file, file.sha256 or trusted.get(file.address, "")) for file in wanted]
     for file, expected in hashes:
         if not expected and not trust_first_use:
-            moves = f"; revision {file.revision} is a branch and moves" if file.moves else ""
             raise ConfigError(
-                f"data fetch {name}: a known sha256 of {file.address}, got none{moves}; "
+                f"data fetch {name}: a known sha256 of {file.address}, got none; "
                 f"--trust-first-use takes what comes and records its sha256 in {data_dir() / TRUSTED}"
             )
     for file, expected in hashes:
-        target = data_dir() / file.path
-        if not file.unpack and expected and target.is_file() and _sha256(target) == expected:
+        if _is_there(file, expected):
             say(f"{file.path} is there")
             continue
-        say(f"{file.address} → {target}")
-        _fetch(file, target, expected)
+        say(f"{file.address} → {data_dir() / file.path}")
+        _fetch(file, expected)
 
 
-def _fetch(file: SourceFile, target: Path, expected: str) -> None:
+def _is_there(file: SourceFile, expected: str) -> bool:
+    """Whether the file, or every member of the archive, is what a download would put there."""
+    unpacked = _read(UNPACKED, dict[str, dict[str, str]]) if file.unpack else {expected: {file.path: expected}}
+    members = {data_dir() / path: sha256 for path, sha256 in unpacked.get(expected, {}).items()}
+    return bool(members) and all(path.is_file() and _sha256(path) == sha256 for path, sha256 in members.items())
+
+
+def _fetch(file: SourceFile, expected: str) -> None:
     data_dir().mkdir(parents=True, exist_ok=True)
     # beside the target, so that the last step is a rename
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=data_dir()) as part:
-        got = _download(file.address, Path(part) / "file")
+        download, members = Path(part) / "file", Path(part) / "members"
+        with download.open("wb") as out:
+            out.writelines(_pieces(file.address))
+        got = _sha256(download)
         if expected and got != expected:
             raise DataMissing(
                 f"{file.address}: sha256 {expected}, got {got}; nothing was kept, see whether the file was changed"
             )
         if file.unpack:
-            _unpack(Path(part) / "file", Path(part) / "members", file.address)
-            for member in sorted((Path(part) / "members").rglob("*")):
-                if member.is_file():
-                    _place(member, target / member.relative_to(Path(part) / "members"))
+            _unpack(download, members, file.address)
+            placed = {f"{file.path}/{path.relative_to(members).as_posix()}": path for path in _files(members)}
+            hashes = {there: _sha256(path) for there, path in placed.items()}
+            for there, path in placed.items():
+                _place(path, data_dir() / there)
+            _add(UNPACKED, dict[str, dict[str, str]], {got: hashes})
         else:
-            _place(Path(part) / "file", target)
+            _place(download, data_dir() / file.path)
     if not expected:
-        _trust(file.address, got)
+        _add(TRUSTED, dict[str, str], {file.address: got})
 
 
-def _download(address: str, target: Path) -> str:
-    """The file's sha256."""
+def _pieces(address: str) -> Iterator[bytes]:
+    """What stands at an address, to its end."""
+    got = 0
     try:
-        with urlopen(address, timeout=PATIENCE) as answer, target.open("wb") as out:
-            shutil.copyfileobj(answer, out)
+        with urlopen(address, timeout=PATIENCE) as answer:
             length = answer.headers.get("Content-Length")
+            while piece := answer.read(PIECE):
+                got += len(piece)
+                yield piece
     except (OSError, HTTPException) as error:
         raise DataMissing(f"{address}: the file, got {error}; nothing was kept, try again or get it by hand") from error
-    if length is not None and target.stat().st_size != int(length):
-        raise DataMissing(f"{address}: {length} bytes, got {target.stat().st_size}; nothing was kept, try again")
-    return _sha256(target)
+    if length is not None and got != int(length):
+        raise DataMissing(f"{address}: {length} bytes, got {got}; nothing was kept, try again")
 
 
 def _unpack(archive: Path, folder: Path, address: str) -> None:
@@ -153,7 +187,8 @@ def _unpack(archive: Path, folder: Path, address: str) -> None:
                     )
             for member in members:
                 packed.extract(member, folder)
-    except BadZipFile as error:
+    # what is not a zip archive, or is broken, or has a password, or a compression of its own
+    except (BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataMissing(f"{address}: a zip archive, got {error}; nothing was kept, try again") from error
 
 
@@ -162,6 +197,10 @@ def _is_safe(member: ZipInfo) -> bool:
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     strange = any(mark in member.filename for mark in ("\\", ":", "\0"))
     return not (path.is_absolute() or ".." in path.parts or is_link or strange)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _place(source: Path, target: Path) -> None:
@@ -174,17 +213,18 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _trusted() -> dict[str, str]:
-    path = data_dir() / TRUSTED
-    if not path.is_file():
+def _read(name: str, kind: type[dict[str, T]]) -> dict[str, T]:
+    """A record of hashes in the folder; empty where there is none."""
+    path = data_dir() / name
+    if not path.exists():
         return {}
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path}: the hashes that were recorded, in JSON, got {error.errors()[0]['msg']}; mend it or remove it"
+        ) from None
 
 
-def _trust(address: str, sha256: str) -> None:
-    """Records a first hash."""
-    path = data_dir() / TRUSTED
-    part = path.with_name(f"{TRUSTED}.{os.getpid()}")
-    part.write_text(json.dumps(_trusted() | {address: sha256}, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+def _add(name: str, kind: type[dict[str, T]], found: dict[str, T]) -> None:
+    write_whole(data_dir() / name, json.dumps(_read(name, kind) | found, indent=1) + "\n")

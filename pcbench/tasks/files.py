@@ -55,7 +55,7 @@ def find(name: str, patterns: list[str], fetch: str) -> list[Path]:
     """
     found, root = _found(patterns), data_dir()
     if not found:
-        command = f", or `pcbench data fetch {fetch} --trust-first-use`" if fetch else ""
+        command = f", or `pcbench data fetch {fetch}`" if fetch else ""
         raise DataMissing(
             f"{name}: records in {' or '.join(patterns)} below {root}, got no such file; put it there{command}, "
             f"or name another folder by {VARIABLE} or --set data.dir=DIR"

@@ -1,6 +1,8 @@
 """Stored predictions: one JSON object a line, read strictly, every bad line named."""
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,24 +61,36 @@ def read_folder(path: Path, name: str, benchmark: Benchmark) -> Folder:
         DataMissing: there is no such folder, or no line of it is a prediction of the benchmark.
     """
     layout = f"{benchmark.prefix}<dataset>.jsonl"
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise DataMissing(f"{path}: a folder with {layout} files, got none; give the folder of stored predictions")
     folder = Folder(path)
     known = {benchmark.file(dataset): dataset for dataset in benchmark.datasets}
     found = {file.name for file in path.glob("*.jsonl")}
     for other in sorted(found - set(known)):
-        folder.skipped[other.removesuffix(".jsonl").removeprefix(benchmark.prefix)] = f"not a dataset of {name}"
+        # a name that is not UTF-8 can be printed
+        shown = os.fsencode(other.removesuffix(".jsonl").removeprefix(benchmark.prefix)).decode(errors="replace")
+        folder.skipped[shown] = f"not a dataset of {name}"
     for file in (file for file in known if file in found):
         _read_file(path / file, known[file], benchmark, folder)
     if not folder.datasets:
-        raise DataMissing(
-            f"{path}: {layout} files of {name}, got {len(found)} .jsonl files without a line of one; see --benchmark"
-        )
+        got = f"{len(found)} .jsonl files without a line of one{_first_reason(folder)}"
+        raise DataMissing(f"{path}: {layout} files of {name}, got {got}; see --benchmark")
     return folder
 
 
+def _first_reason(folder: Folder) -> str:
+    if folder.skipped_lines:
+        one = folder.skipped_lines[0]
+        return f" ({one.file} line {one.line}: {one.reason})"
+    return next((f" ({name}: {reason})" for name, reason in folder.skipped.items()), "")
+
+
 def _read_file(path: Path, dataset: str, benchmark: Benchmark, folder: Folder) -> None:
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    try:
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        folder.skipped[dataset] = f"{path.name} cannot be read: {error.strerror}"
+        return
     predictions = []
     for number, line in enumerate(lines if lines != [b""] else [], start=1):
         try:
@@ -94,6 +108,8 @@ def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
         record = json.loads(line)
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read: nested too deep") from None
     if not isinstance(record, dict):
         raise ValueError(f"a JSON object, got {_kind(record)}")
     text = _first(record, benchmark.predictions)
@@ -101,6 +117,8 @@ def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
         raise ValueError(f"{benchmark.predictions[0]}: a string, got {_kind(text)}")
     answers = _first(record, benchmark.answers)
     answers = answers if isinstance(answers, list) else [answers]
+    if any(isinstance(answer, float) and not math.isfinite(answer) for answer in answers):
+        raise ValueError(f"{benchmark.answers[0]}: strings or finite numbers, got NaN or an infinite one")
     if not all(isinstance(answer, str | int | float) for answer in answers):
         raise ValueError(f"{benchmark.answers[0]}: strings or numbers, got {_kind(_first(record, benchmark.answers))}")
     classes = record.get("all_classes") or []

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from statistics import fmean
 from typing import Any
 
 from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.registry import SCORERS, load
-from pcbench.statistics import mcnemar, mean_intervals
+from pcbench.statistics import MIN_PAIRS, Difference, mcnemar, mean_intervals
 from pcbench.tasks.benchmarks import BENCHMARKS, Benchmark
 from pcbench.tasks.predictions import Folder, Prediction, SkippedLine, read_folder
 from pcbench.tasks.scorers import Metric, Scorer
@@ -119,8 +120,8 @@ def _line_scores(metric: Metric, predictions: Sequence[Prediction]) -> tuple[dic
         else:
             try:
                 values[one.line] = metric(one.text, one.answers, one.classes)
-            except ValueError as error:
-                refused[one.line] = f"answers that fit {metric.name}, got {one.answers[0]!r}: {error}"
+            except (ValueError, OverflowError) as error:
+                refused[one.line] = f"answers that fit {metric.name}, got {shortened(one.answers[0])}: {error}"
     return values, refused
 
 
@@ -142,8 +143,8 @@ def _card(benchmark: str, layout: Benchmark, scorer: Scorer, scored: Scored) -> 
 
 def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]:
     """One minus the other over the lines that both have scored."""
-    pairs: dict[str, list[float]] = {}
-    tests: dict[str, dict[str, float]] = {}
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    unpaired: dict[str, list[SkippedLine]] = {}
     skipped = {name: "only in the other folder" for name in other.values if name not in one.values}
     for dataset, values in one.values.items():
         against = other.values.get(dataset)
@@ -153,22 +154,50 @@ def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]
         elif line is not None:
             skipped[dataset] = f"the answers of line {line} differ"
         elif shared := sorted(values.keys() & against.keys()):
-            mine, theirs = ([scores[line] for line in shared] for scores in (values, against))
-            pairs[dataset] = [100 * (a - b) for a, b in zip(mine, theirs, strict=True)]
-            if {*mine, *theirs} <= {0, 1}:
-                tests[dataset] = {"mcnemar_p": round(mcnemar(mine, theirs), 4)}
+            pairs[dataset] = [(values[line], against[line]) for line in shared]
+            unpaired[dataset] = _without_partner(layout.file(dataset), values, against)
         else:
             skipped[dataset] = "no line that both have"
     averaged = [dataset for dataset in layout.averaged if dataset in pairs]
-    whole, each = mean_intervals(pairs, averaged)
+    whole, each = _judged(pairs, averaged)
     return {
-        **_rounded("average", whole),
+        **_fields("average", whole),
         "average_over": averaged,
-        "datasets": {dataset: {**_rounded("difference", each[dataset]), **tests.get(dataset, {})} for dataset in pairs},
-        "n": {dataset: len(values) for dataset, values in pairs.items()},
+        "datasets": {dataset: _fields("difference", found) for dataset, found in each.items()},
+        "n": {dataset: len(both) for dataset, both in pairs.items()},
+        "unpaired": {dataset: len(lines) for dataset, lines in unpaired.items() if lines},
+        "unpaired_lines": [asdict(line) for lines in unpaired.values() for line in lines],
         "skipped": skipped,
         "skipped_lines": [asdict(line) for line in other.skipped_lines],
     }
+
+
+def _without_partner(file: str, mine: Mapping[int, float], theirs: Mapping[int, float]) -> list[SkippedLine]:
+    """The lines that only one of two folders has scored."""
+    return [
+        SkippedLine(file, line, f"no score in {'the other' if line in mine else 'this'} folder")
+        for line in sorted(mine.keys() ^ theirs.keys())
+    ]
+
+
+def _judged(
+    pairs: Mapping[str, Sequence[tuple[float, float]]], averaged: Sequence[str]
+) -> tuple[Difference | None, dict[str, Difference]]:
+    """× 100: the plain mean of the differences of some datasets, and that of each."""
+    whole, each = mean_intervals({name: [100 * (a - b) for a, b in both] for name, both in pairs.items()}, averaged)
+    over = [pairs[name] for name in averaged]
+    return whole and _tested(whole, over), {name: _tested(each[name], [both]) for name, both in pairs.items()}
+
+
+def _tested(interval: tuple[float, float, float], over: Sequence[Sequence[tuple[float, float]]]) -> Difference:
+    """As shown: the interval where every dataset has pairs enough for one, McNemar's p where all scores are 0 or 1."""
+    # + 0.0: no minus in front of 0
+    mean, low, high = (round(x, 2) + 0.0 for x in interval)
+    ours, theirs = zip(*(pair for both in over for pair in both), strict=True)
+    p = round(mcnemar(ours, theirs), 4) if {*ours, *theirs} <= {0, 1} else None
+    if min(map(len, over)) < MIN_PAIRS:
+        return Difference(mean, None, None, p)
+    return Difference(mean, low, high, p)
 
 
 def _first_unequal(one: Folder, other: Folder, dataset: str) -> int | None:
@@ -176,9 +205,8 @@ def _first_unequal(one: Folder, other: Folder, dataset: str) -> int | None:
     return next((p.line for p in one.datasets[dataset] if against.get(p.line, p.answers) != p.answers), None)
 
 
-def _rounded(name: str, interval: tuple[float, float, float] | None) -> Mapping[str, float | None]:
-    mean, low, high = interval or (None, None, None)
-    # + 0.0: no minus in front of 0
-    return {
-        key: None if x is None else round(x, 2) + 0.0 for key, x in ((name, mean), ("ci_low", low), ("ci_high", high))
-    }
+def _fields(name: str, found: Difference | None) -> dict[str, float | str | None]:
+    if found is None:
+        return {name: None, "ci_low": None, "ci_high": None, "words": None}
+    shown = {name: found.mean, "ci_low": found.low, "ci_high": found.high, "words": found.words()}
+    return shown if found.p is None else {**shown, "mcnemar_p": found.p}

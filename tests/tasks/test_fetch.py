@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import resource
+import signal
 import stat
 import threading
 import zipfile
@@ -11,10 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from real_data import official
 
-from pcbench.errors import ConfigError, DataMissing
+from pcbench.config import validate
+from pcbench.errors import ConfigError, DataMissing, DiskFull
 from pcbench.registry import task_tables
 from pcbench.tasks.fetch import Source, SourceFile, fetch, sources
 from pcbench.tasks.files import data_dir
+
+R1 = "c0ffee12" * 5
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-def known(server, name, path, sha256="", unpack=False, revision="r1"):
+def known(server, name, path, sha256="", unpack=False, revision=R1):
     url = f"{server.url}/{{revision}}/{name}"
     file = SourceFile(url=url, revision=revision, sha256=sha256, path=path, unpack=unpack)
     return {"made": Source(summary="for a test", file=[file])}
@@ -74,17 +79,17 @@ def everything(folder):
 
 
 def test_fetch_puts_a_file_in_its_place_once(server, folder):
-    server.files["/r1/a.json"] = b'{"a": 1}'
+    server.files[f"/{R1}/a.json"] = b'{"a": 1}'
     table = known(server, "a.json", "Some/config/a.json", sha256(b'{"a": 1}'))
-    assert get(table) == [f"{server.url}/r1/a.json → {folder}/Some/config/a.json"]
+    assert get(table) == [f"{server.url}/{R1}/a.json → {folder}/Some/config/a.json"]
     assert (data_dir() / "Some/config/a.json").read_bytes() == b'{"a": 1}'
     assert get(table) == ["Some/config/a.json is there"]
-    assert server.asked == ["/r1/a.json"]
+    assert server.asked == [f"/{R1}/a.json"]
     assert everything(folder) == ["Some", "Some/config", "Some/config/a.json"]
 
 
 def test_fetch_keeps_nothing_of_a_file_that_is_not_what_its_hash_says(server, folder):
-    server.files["/r1/a.json"] = b"changed"
+    server.files[f"/{R1}/a.json"] = b"changed"
     with pytest.raises(DataMissing, match=f"sha256 {sha256(b'right')}, got {sha256(b'changed')}; nothing was kept"):
         get(known(server, "a.json", "a.json", sha256(b"right")), trust=True)
     assert everything(folder) == []
@@ -93,43 +98,45 @@ def test_fetch_keeps_nothing_of_a_file_that_is_not_what_its_hash_says(server, fo
 def test_fetch_leaves_the_file_that_is_there_where_the_new_one_is_wrong(server, folder):
     folder.mkdir()
     (folder / "a.json").write_bytes(b"mine")
-    server.files["/r1/a.json"] = b"changed"
+    server.files[f"/{R1}/a.json"] = b"changed"
     with pytest.raises(DataMissing):
         get(known(server, "a.json", "a.json", sha256(b"right")))
     assert (folder / "a.json").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize(
-    ("revision", "hint"), [("main", "; revision main is a branch and moves"), ("c0ffee12" * 5, "")]
-)
-def test_fetch_asks_nobody_for_a_file_without_a_hash(server, folder, revision, hint):
-    server.files[f"/{revision}/a.json"] = b"x"
-    message = rf"data fetch made: a known sha256 of .*/{revision}/a.json, got none{hint}; --trust-first"
+def test_fetch_asks_nobody_for_a_file_without_a_hash(server, folder):
+    server.files[f"/{R1}/a.json"] = b"x"
+    message = rf"data fetch made: a known sha256 of .*/{R1}/a.json, got none; --trust-first"
     with pytest.raises(ConfigError, match=message):
-        get(known(server, "a.json", "a.json", revision=revision))
+        get(known(server, "a.json", "a.json"))
     assert server.asked == []
     assert everything(folder) == []
 
 
+def test_a_source_is_a_commit_never_a_branch(server):
+    with pytest.raises(ConfigError, match="revision"):
+        validate(SourceFile, {"url": "u", "revision": "main", "path": "p"}, "made")
+
+
 def test_fetch_records_a_first_hash_and_holds_later_downloads_to_it(server, folder):
-    server.files["/r1/a.json"] = b"first"
+    server.files[f"/{R1}/a.json"] = b"first"
     table = known(server, "a.json", "a.json")
     get(table, trust=True)
-    assert json.loads((folder / "trusted.json").read_text()) == {f"{server.url}/r1/a.json": sha256(b"first")}
+    assert json.loads((folder / "trusted.json").read_text()) == {f"{server.url}/{R1}/a.json": sha256(b"first")}
     assert get(table) == ["a.json is there"]
     (folder / "a.json").unlink()
-    server.files["/r1/a.json"] = b"second"
+    server.files[f"/{R1}/a.json"] = b"second"
     with pytest.raises(DataMissing, match=f"sha256 {sha256(b'first')}, got {sha256(b'second')}"):
         get(table, trust=True)
     assert everything(folder) == ["trusted.json"]
 
 
-@pytest.mark.parametrize("path", ["/r1/short.json", "/r1/none.json"])
+@pytest.mark.parametrize("path", [f"/{R1}/short.json", f"/{R1}/none.json"])
 def test_fetch_keeps_nothing_of_a_broken_download(server, folder, path):
-    server.files["/r1/short.json"] = b"0123456789"
-    server.short.add("/r1/short.json")
+    server.files[f"/{R1}/short.json"] = b"0123456789"
+    server.short.add(f"/{R1}/short.json")
     with pytest.raises(DataMissing, match=r"10 bytes, got 9|HTTP Error 404"):
-        get(known(server, path.removeprefix("/r1/"), "a.json"), trust=True)
+        get(known(server, path.removeprefix(f"/{R1}/"), "a.json"), trust=True)
     assert everything(folder) == []
 
 
@@ -142,9 +149,9 @@ def test_fetch_says_that_nobody_answers(server, folder):
     assert everything(folder) == []
 
 
-def archive(tmp_path, members):
+def archive(tmp_path, members, compression=zipfile.ZIP_STORED):
     path = tmp_path / "made.zip"
-    with zipfile.ZipFile(path, "w") as packed:
+    with zipfile.ZipFile(path, "w", compression) as packed:
         for name, text in members:
             packed.writestr(name, text)
     return path.read_bytes()
@@ -152,11 +159,41 @@ def archive(tmp_path, members):
 
 def test_fetch_unpacks_an_archive_into_its_folder(server, folder, tmp_path):
     body = archive(tmp_path, [("data/a.jsonl", "1"), ("data/deep/b.jsonl", "2")])
-    server.files["/r1/data.zip"] = body
+    server.files[f"/{R1}/data.zip"] = body
     get(known(server, "data.zip", "LongBench", sha256(body), unpack=True))
     assert (folder / "LongBench/data/a.jsonl").read_text() == "1"
     assert (folder / "LongBench/data/deep/b.jsonl").read_text() == "2"
     assert [path for path in everything(folder) if "fetch" in path or "zip" in path] == []
+
+
+def test_fetch_asks_once_for_an_archive(server, folder, tmp_path):
+    body = archive(tmp_path, [("data/a.jsonl", "1"), ("data/deep/b.jsonl", "2")])
+    server.files[f"/{R1}/data.zip"] = body
+    for table, trust in (
+        (known(server, "data.zip", "LongBench", sha256(body), unpack=True), False),
+        (known(server, "data.zip", "Trusted", unpack=True), True),
+    ):
+        server.asked.clear()
+        get(table, trust)
+        path = table["made"].file[0].path
+        assert get(table) == [f"{path} is there"]
+        assert server.asked == [f"/{R1}/data.zip"]
+        # a member that is gone or was changed brings the archive again
+        (folder / path / "data/deep/b.jsonl").write_text("3")
+        assert get(table) == [f"{server.url}/{R1}/data.zip → {folder}/{path}"]
+        (folder / path / "data/a.jsonl").unlink()
+        get(table)
+        assert (folder / path / "data/deep/b.jsonl").read_text() == "2"
+        assert (folder / path / "data/a.jsonl").read_text() == "1"
+        assert len(server.asked) == 3
+
+
+def test_fetch_unpacks_another_archive_over_the_one_that_is_there(server, folder, tmp_path):
+    for text in ("1", "2"):
+        body = archive(tmp_path, [("a.jsonl", text)])
+        server.files[f"/{R1}/data.zip"] = body
+        get(known(server, "data.zip", "LongBench", sha256(body), unpack=True))
+        assert (folder / "LongBench/a.jsonl").read_text() == text
 
 
 def link():
@@ -168,7 +205,7 @@ def link():
 @pytest.mark.parametrize("name", ["../out.txt", "data/../../out.txt", "/out.txt", "..\\out.txt", "C:out.txt", link()])
 def test_fetch_keeps_nothing_of_an_archive_that_leaves_its_folder(server, folder, tmp_path, name):
     body = archive(tmp_path, [("data/a.jsonl", "1"), (name, "/etc/passwd")])
-    server.files["/r1/data.zip"] = body
+    server.files[f"/{R1}/data.zip"] = body
     with pytest.raises(DataMissing, match=r"members below its own folder, got '.*'; nothing was kept"):
         get(known(server, "data.zip", "LongBench", sha256(body), unpack=True))
     assert everything(folder) == []
@@ -176,10 +213,56 @@ def test_fetch_keeps_nothing_of_an_archive_that_leaves_its_folder(server, folder
 
 
 def test_fetch_says_what_is_no_archive(server, folder):
-    server.files["/r1/data.zip"] = b"<html>"
+    server.files[f"/{R1}/data.zip"] = b"<html>"
     with pytest.raises(DataMissing, match="a zip archive, got File is not a zip file; nothing was kept"):
         get(known(server, "data.zip", "LongBench", unpack=True), trust=True)
     assert everything(folder) == []
+
+
+def test_fetch_says_what_is_a_broken_archive(server, folder, tmp_path):
+    body = bytearray(archive(tmp_path, [("a.jsonl", "1" * 1000)], zipfile.ZIP_DEFLATED))
+    # the first byte of the compressed data: 30 bytes of header and the name stand before it
+    body[30 + len("a.jsonl")] ^= 0xFF
+    server.files[f"/{R1}/data.zip"] = bytes(body)
+    with pytest.raises(DataMissing, match=r"a zip archive, got .*; nothing was kept"):
+        get(known(server, "data.zip", "LongBench", unpack=True), trust=True)
+    assert everything(folder) == []
+
+
+@pytest.mark.parametrize("path", ["file/a.json", "folder"])
+def test_fetch_says_what_stands_where_the_file_goes(server, folder, path):
+    server.files[f"/{R1}/a.json"] = b"x"
+    (folder / "folder").mkdir(parents=True)
+    (folder / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"data fetch made: a folder that takes files, got \[Errno .*; name another"):
+        get(known(server, "a.json", path), trust=True)
+    assert everything(folder) == ["file", "folder"]
+
+
+def test_fetch_says_that_the_disk_is_full(server, folder):
+    server.files[f"/{R1}/a.json"] = bytes(1 << 20)
+    # so the kernel refuses to write more than 4 KiB into a file
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(DiskFull, match="data: room on the disk, got File too large; make room"):
+            get(known(server, "a.json", "a.json"), trust=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert everything(folder) == []
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"a": {"b": 1}}', '{"a": "b"}'])
+def test_fetch_says_which_record_of_archives_is_none(server, folder, record):
+    folder.mkdir()
+    (folder / "unpacked.json").write_text(record)
+    with pytest.raises(
+        ConfigError, match=r"unpacked\.json: the hashes that were recorded, in JSON, got .*; mend it or"
+    ):
+        get(known(server, "data.zip", "LongBench", "0" * 64, unpack=True))
+    assert server.asked == []
 
 
 def test_fetch_names_the_nearest_source():
@@ -200,7 +283,14 @@ def test_every_task_that_can_be_fetched_has_its_files_in_a_source():
 
 
 def test_known_hashes_are_those_of_the_files():
-    hashed = [file for source in sources().values() for file in source.file if file.sha256]
-    assert hashed
-    paths = official(*(file.path for file in hashed))
-    assert [sha256(path.read_bytes()) for path in paths] == [file.sha256 for file in hashed]
+    hashed = {file.path: file.sha256 for source in sources().values() for file in source.file if file.sha256}
+    configs = [path for path in hashed if path.startswith("LongBench/config/")]
+    assert len(configs) == 3
+    assert [sha256(path.read_bytes()) for path in official(*configs)] == [hashed[path] for path in configs]
+
+
+def test_the_known_hash_of_gsm8k_is_that_of_its_records():
+    (path,) = official("gsm8k/test.json")
+    lines = "".join(json.dumps(record) + "\n" for record in json.loads(path.read_bytes()))
+    (file,) = sources()["gsm8k"].file
+    assert sha256(lines.encode()) == file.sha256

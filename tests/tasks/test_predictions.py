@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -24,6 +25,11 @@ def read(folder, name="longbench"):
         ('{"pred": 3, "answers": ["x"]}', "pred: a string, got a number"),
         ('{"pred": "x"}', "answers: strings or numbers, got nothing"),
         ('{"pred": "x", "answers": [{}]}', "answers: strings or numbers, got a list"),
+        ('{"pred": "x", "answers": [Infinity]}', "answers: strings or finite numbers, got NaN or an infinite one"),
+        ('{"pred": "x", "answers": -1e999}', "answers: strings or finite numbers, got NaN or an infinite one"),
+        ('{"pred": "x", "answers": [1, NaN]}', "answers: strings or finite numbers, got NaN or an infinite one"),
+        ("[" * 200_000, "not JSON that can be read: nested too deep"),
+        ('{"pred": "x", "answers": [%s]}' % ('{"a":' * 100_000), "not JSON that can be read: nested too deep"),
         ('{"pred": "x", "answers": ["x"], "all_classes": [1]}', "all_classes: a list of strings or null, got a list"),
     ],
 )
@@ -39,6 +45,14 @@ def test_read_folder_names_a_line_that_is_not_utf8(tmp_path):
     (skipped,) = read(tmp_path).skipped_lines
     assert skipped.line == 2
     assert skipped.reason.startswith("not JSON: 'utf-8' codec")
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe\x00", b"\x00" * 40, b"{\x00", "\ufeff{".encode(), b"1" * 5000])
+def test_read_folder_names_a_line_of_other_bytes(tmp_path, line):
+    (tmp_path / "qasper.jsonl").write_bytes(GOOD.encode() + b"\n" + line + b"\n" + GOOD.encode())
+    folder = read(tmp_path)
+    assert [p.line for p in folder.datasets["qasper"]] == [1, 3]
+    assert [(s.line, s.reason.partition(":")[0]) for s in folder.skipped_lines] == [(2, "not JSON")]
 
 
 def test_read_folder_splits_at_newlines_only(tmp_path):
@@ -67,6 +81,26 @@ def test_read_folder_says_why_a_file_is_left_out(tmp_path):
     }
 
 
+def test_read_folder_names_a_file_that_cannot_be_read_and_keeps_the_rest(tmp_path):
+    (tmp_path / "lcc.jsonl").write_text(GOOD)
+    (tmp_path / "trec.jsonl").mkdir()
+    (tmp_path / "qmsum.jsonl").symlink_to(tmp_path / "gone")
+    (tmp_path / "samsum.jsonl").symlink_to("samsum.jsonl")
+    folder = read(tmp_path)
+    assert list(folder.datasets) == ["lcc"]
+    assert folder.skipped == {
+        "trec": "trec.jsonl cannot be read: Is a directory",
+        "qmsum": "qmsum.jsonl cannot be read: No such file or directory",
+        "samsum": "samsum.jsonl cannot be read: Too many levels of symbolic links",
+    }
+
+
+def test_read_folder_names_a_file_whose_name_is_not_utf8(tmp_path):
+    (tmp_path / "lcc.jsonl").write_text(GOOD)
+    (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_text(GOOD)
+    assert read(tmp_path).skipped == {"caf\ufffd": "not a dataset of longbench"}
+
+
 def test_read_folder_keeps_the_order_of_the_benchmark(tmp_path):
     for name in ("lcc", "2wikimqa", "qasper"):
         (tmp_path / f"{name}.jsonl").write_text(GOOD)
@@ -76,6 +110,14 @@ def test_read_folder_keeps_the_order_of_the_benchmark(tmp_path):
 def test_read_folder_refuses_what_holds_no_prediction(tmp_path):
     with pytest.raises(DataMissing, match=r"nowhere: a folder with <dataset>\.jsonl files, got none; give the folder"):
         read(tmp_path / "nowhere")
+    with pytest.raises(DataMissing, match=r"a folder with .* files, got none; give the folder"):
+        read(tmp_path / ("x" * 300))
     (tmp_path / "other.jsonl").write_text(GOOD)
-    with pytest.raises(DataMissing, match=r"files of longbench, got 1 \.jsonl files without a line of one"):
+    message = r"files of longbench, got 1 \.jsonl files without a line of one \(other: not a dataset of longbench\)"
+    with pytest.raises(DataMissing, match=message):
+        read(tmp_path)
+    (tmp_path / "trec.jsonl").write_text("[" * 200_000)
+    with pytest.raises(
+        DataMissing, match=r"got 2 .* \(trec.jsonl line 1: not JSON that can be read: nested too deep\)"
+    ):
         read(tmp_path)

@@ -149,3 +149,5 @@ def test_snapkv_differs_from_the_full_cache_by_what_was_measured():
         assert (difference["ci_low"], difference["ci_high"]) == pytest.approx((-1.45, -0.68), abs=0.025)
         assert (difference["skipped"], difference["skipped_lines"]) == ({}, [])
         assert len(difference["average_over"]) == 16
+        assert (difference["words"], difference["unpaired"]) == ("lower", {})
+    assert (difference["ci_low"], difference["ci_high"]) == (-1.47, -0.69)

@@ -57,6 +57,19 @@ def test_lines_that_do_not_fit_their_metric_are_named_and_the_rest_is_scored(tmp
     assert [s["reason"] for s in card["skipped_lines"]] == ["all_classes: the names of the classes, got none"]
 
 
+def test_a_number_that_a_metric_cannot_hold_is_named_and_the_rest_is_scored(tmp_path):
+    lines = [f'{{"prediction": "7", "ground_truth": {truth}}}' for truth in ("7", "1" + "0" * 400, "Infinity")]
+    store(tmp_path, preds_math_find=lines, preds_code_run=[lines[2], lines[0]])
+    (card,) = scorecards(tmp_path, "infinitebench")
+    assert card["datasets"] == {"math_find": 100.0, "code_run": 100.0}
+    assert [(s["file"], s["line"]) for s in card["skipped_lines"]] == [
+        ("preds_code_run.jsonl", 1),
+        ("preds_math_find.jsonl", 3),
+        ("preds_math_find.jsonl", 2),
+    ]
+    assert all(len(s["reason"]) < 200 for s in card["skipped_lines"])
+
+
 def test_a_dataset_whose_package_is_missing_is_skipped_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr("pcbench.tasks.scorers.find_spec", lambda package: None)
     (card,) = scorecards(store(tmp_path / "a", qasper=[("x", "x")], dureader=[("x", "x")]), "longbench")
@@ -100,26 +113,89 @@ def test_scorecards_refuse_a_folder_without_anything_to_score(tmp_path):
         scorecards(folder, "longbench", "kvpress")
 
 
+def against(one, other, scorer=None, benchmark="longbench"):
+    (card,) = scorecards(one, benchmark, scorer, other)
+    return card["difference"]
+
+
+RIGHT, WRONG, HALF = ("x", "x"), ("", "x"), ("x y y", "x")
+
+
 def test_the_difference_pairs_lines_by_number(tmp_path):
     one = store(tmp_path / "a", qasper=[("x", "x"), "broken", ("y", "y"), ("z", "z")])
     other = store(tmp_path / "b", qasper=[("", "x"), ("", "a"), ("y", "y"), "broken"])
-    (card,) = scorecards(one, "longbench", against=other)
-    difference = card["difference"]
+    difference = against(one, other)
     assert difference["n"] == {"qasper": 2}
     assert difference["average"] == difference["datasets"]["qasper"]["difference"] == 50.0
     assert difference["skipped_lines"][0]["line"] == 4
-    assert card["skipped_lines"][0]["line"] == 2
+    assert scorecards(one, "longbench")[0]["skipped_lines"][0]["line"] == 2
+
+
+def test_the_difference_names_and_counts_lines_without_a_partner(tmp_path):
+    one = store(tmp_path / "a", qasper=[RIGHT, "broken", RIGHT, RIGHT], lcc=[RIGHT])
+    other = store(tmp_path / "b", qasper=[WRONG, WRONG, "broken"], lcc=[RIGHT])
+    difference = against(one, other)
+    assert difference["unpaired"] == {"qasper": 3}
+    assert difference["unpaired_lines"] == [
+        {"file": "qasper.jsonl", "line": 2, "reason": "no score in this folder"},
+        {"file": "qasper.jsonl", "line": 3, "reason": "no score in the other folder"},
+        {"file": "qasper.jsonl", "line": 4, "reason": "no score in the other folder"},
+    ]
+    same = against(one, one)
+    assert (same["unpaired"], same["unpaired_lines"]) == ({}, [])
+
+
+def test_the_difference_has_no_interval_under_five_pairs(tmp_path):
+    one = store(tmp_path / "a", qasper=[RIGHT] * 200)
+    difference = against(one, store(tmp_path / "b", qasper=[WRONG]))
+    assert difference["unpaired"] == {"qasper": 199}
+    nothing = {"ci_low": None, "ci_high": None, "words": "an interval needs 5 prompts", "mcnemar_p": 1.0}
+    assert difference["datasets"] == {"qasper": {"difference": 100.0, **nothing}}
+    assert {key: difference[key] for key in ("average", *nothing)} == {"average": 100.0, **nothing}
+
+
+def test_one_small_dataset_takes_the_interval_of_the_average(tmp_path):
+    one = store(tmp_path / "a", qasper=[RIGHT] * 40, lcc=[RIGHT] * 4)
+    difference = against(one, store(tmp_path / "b", qasper=[RIGHT, WRONG] * 20, lcc=[WRONG] * 4))
+    assert difference["datasets"]["qasper"]["words"] == "higher"
+    assert difference["datasets"]["lcc"]["ci_low"] is None
+    assert (difference["average"], difference["ci_low"], difference["words"]) == (
+        75.0,
+        None,
+        "an interval needs 5 prompts",
+    )
+
+
+def test_a_difference_needs_both_tests_to_agree(tmp_path):
+    one = store(tmp_path / "a", qasper=[RIGHT] * 5)
+    difference = against(one, store(tmp_path / "b", qasper=[WRONG] * 5))
+    # five prompts apart, all for one side: 2 / 2⁵
+    found = {"ci_low": 100.0, "ci_high": 100.0, "words": "no significant difference", "mcnemar_p": 0.0625}
+    assert difference["datasets"]["qasper"] == {"difference": 100.0, **found}
+    assert {key: difference[key] for key in ("average", *found)} == {"average": 100.0, **found}
+    one = store(tmp_path / "c", qasper=[RIGHT] * 6)
+    assert against(one, store(tmp_path / "d", qasper=[WRONG] * 6))["words"] == "higher"
+    assert against(tmp_path / "d", one)["words"] == "lower"
+
+
+def test_the_words_of_a_difference_fit_the_interval_that_is_shown(tmp_path):
+    long = " ".join(f"w{i}" for i in range(200))
+    one = store(tmp_path / "a", qasper=[(long, long)] * 100)
+    other = store(tmp_path / "b", qasper=[(f"{long} more", long)] * 4 + [(long, long)] * 96)
+    # 4 of 100 lines lose 0.25 points each: the interval begins at 0.0025
+    found = against(one, other)["datasets"]["qasper"]
+    assert (found["difference"], found["ci_low"], found["ci_high"]) == (0.01, 0.0, 0.02)
+    assert found["words"] == "no significant difference"
 
 
 def test_the_difference_tests_datasets_that_are_right_or_wrong(tmp_path):
-    right, wrong, half = ("x", "x"), ("", "x"), ("x y y", "x")
-    one = store(tmp_path / "a", qasper=[right] * 6, hotpotqa=[right] * 5 + [half])
-    other = store(tmp_path / "b", qasper=[wrong] * 5 + [right], hotpotqa=[wrong] * 6)
-    (card,) = scorecards(one, "longbench", against=other)
-    datasets = card["difference"]["datasets"]
-    # five prompts apart, all for one side: 2 / 2⁵
-    assert datasets["qasper"]["mcnemar_p"] == 0.0625
-    assert "mcnemar_p" not in datasets["hotpotqa"]
+    one = store(tmp_path / "a", qasper=[RIGHT] * 6, hotpotqa=[RIGHT] * 5 + [HALF])
+    difference = against(one, store(tmp_path / "b", qasper=[WRONG] * 5 + [RIGHT], hotpotqa=[WRONG] * 6))
+    assert difference["datasets"]["qasper"]["mcnemar_p"] == 0.0625
+    assert "mcnemar_p" not in difference["datasets"]["hotpotqa"]
+    assert difference["datasets"]["hotpotqa"]["words"] == "higher"
+    # a mean over both rests on the interval alone
+    assert "mcnemar_p" not in difference
 
 
 def test_the_difference_of_a_folder_with_itself_is_zero_and_changes_sign_when_turned_round(tmp_path):
@@ -127,6 +203,7 @@ def test_the_difference_of_a_folder_with_itself_is_zero_and_changes_sign_when_tu
     other = store(tmp_path / "b", qasper=[("x", "x")] * 40, lcc=[("ab", "ab")] * 40)
     same = scorecards(one, "longbench", against=one)[0]["difference"]
     assert (same["average"], same["ci_low"], same["ci_high"]) == (0.0, 0.0, 0.0)
+    assert same["words"] == "no significant difference"
     there, back = (scorecards(a, "longbench", against=b)[0]["difference"] for a, b in ((one, other), (other, one)))
     assert there["average"] == -back["average"] == -50.0
     assert there["ci_low"] < -50.0 < there["ci_high"] < 0
