@@ -75,15 +75,17 @@ def run(
         return None
     page = build([run_folder.path])
     counts = Counter(record.status for record in records)
-    out.print(", ".join(f"{n} {status}" for status, n in counts.items()), markup=False)
+    skipped = sum(bool(record.skipped_records) for record in records)
+    note = f"; {skipped} without some of their records, see their warnings" if skipped else ""
+    out.print(", ".join(f"{n} {status}" for status, n in counts.items()) + note, markup=False)
     out.print(str(page), markup=False)
-    raise typer.Exit(_exit_code(counts))
+    raise typer.Exit(_exit_code(counts, skipped))
 
 
-def _exit_code(counts: Counter[Any]) -> int:
+def _exit_code(counts: Counter[Any], skipped: int) -> int:
     if counts["parity_failed"]:
         return EXIT_PARITY
-    if counts["error"] or counts["timeout"]:
+    if counts["error"] or counts["timeout"] or skipped:
         return EXIT_ERROR
     return 0 if counts["ok"] else EXIT_USAGE
 

@@ -15,6 +15,9 @@ from pcbench.errors import ConfigError, unknown_name
 
 __all__ = ["T", "Table", "bundled", "every_key_optional", "parse_value", "validate"]
 
+SEE = "see `pcbench list` and the suite's comments"
+# what is wrong stands in a message, not a whole document
+MOST_LETTERS = 80
 # names as tasks and methods have them
 LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")
 
@@ -34,13 +37,14 @@ def every_key_optional(table: type[Table], *, without: Sequence[str] = ()) -> An
     return create_model(f"Partial{table.__name__}", __base__=Table, **fields)  # type: ignore[call-overload]
 
 
-def validate(table: type[T], data: Mapping[str, Any], where: str) -> T:
+def validate(table: type[T], data: Mapping[str, Any], where: str, remedy: str = "") -> T:
     """`data` as a `table`.
 
     Args:
         table: the class that says what may stand there.
         data: parsed TOML or JSON.
         where: file and key path, the head of the message.
+        remedy: what to do, the end of the message; empty where `data` is a suite's.
 
     Raises:
         ConfigError: the first thing that is wrong, by its key path, with the nearest name of an unknown key.
@@ -50,18 +54,20 @@ def validate(table: type[T], data: Mapping[str, Any], where: str) -> T:
     except ValidationError as error:
         # an unknown key explains a missing one, so it comes first
         problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _explain(table, problems[0], where) from None
+        raise _explain(table, problems[0], where, remedy) from None
 
 
-def _explain(table: type[BaseModel], problem: ErrorDetails, where: str) -> ConfigError:
+def _explain(table: type[BaseModel], problem: ErrorDetails, where: str, remedy: str) -> ConfigError:
     *parents, last = problem["loc"] or ("",)
     if problem["type"] == "extra_forbidden":
         return unknown_name(_place(where, parents), "key", str(last), _fields_at(table, tuple(parents)))
     path = _place(where, problem["loc"])
     if problem["type"] == "missing":
-        return ConfigError(f"{path}: a value is required, got none; add it")
+        return ConfigError(f"{path}: a value is required, got none; {remedy or 'add it'}")
     expected = problem["msg"][0].lower() + problem["msg"][1:]
-    return ConfigError(f"{path}: {expected}, got {problem['input']!r}; see `pcbench list` and the suite's comments")
+    shown = repr(problem["input"])
+    got = shown if len(shown) <= MOST_LETTERS else f"{shown[:MOST_LETTERS]}…"
+    return ConfigError(f"{path}: {expected}, got {got}; {remedy or SEE}")
 
 
 def _place(where: str, keys: Sequence[int | str]) -> str:

@@ -2,6 +2,8 @@
 
     PcbenchError
     ├── ConfigError                     a file, flag or argument says something impossible
+    │   └── BadData                     an official file is there and is not what its task reads
+    │       └── BadRecord               one record of it; the others may be good
     ├── ShapeError (ValueError)         a tensor has the wrong shape, dtype or layout
     ├── BackendUnavailable (RuntimeError)   this machine or build cannot run what was asked
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
@@ -18,6 +20,8 @@ from difflib import get_close_matches
 
 __all__ = [
     "BackendUnavailable",
+    "BadData",
+    "BadRecord",
     "ConfigError",
     "DataMissing",
     "DiskFull",
@@ -36,6 +40,14 @@ class PcbenchError(Exception):
 
 class ConfigError(PcbenchError):
     """A suite, flag or argument says something that cannot be run."""
+
+
+class BadData(ConfigError):
+    """An official file is on this machine and is not what its task reads."""
+
+
+class BadRecord(BadData):
+    """One record of an official file is not what its task reads; the others may be."""
 
 
 class ShapeError(PcbenchError, ValueError):

@@ -16,12 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 from pcbench.errors import ConfigError, DataMissing, DiskFull, unknown_name
 from pcbench.types import Record, Sample
 
-__all__ = ["JSONL_ONLY", "RunFolder", "append_whole", "read_records", "write_whole"]
+__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "append_whole", "prompt_key", "read_records", "write_whole"]
 
 # too long for a table cell
 JSONL_ONLY = ("samples_ms", "warmup_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
 # how a system says that a file has no more room: disk, quota, limit of a file's size
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# cell, id and sha256: records of one file may ask the same and want other answers
+PromptKey = tuple[str, str, str]
 
 T = TypeVar("T", Record, Sample)
 
@@ -177,9 +180,14 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
+def prompt_key(sample: Sample) -> PromptKey:
+    """Which prompt of which cell a sample answers."""
+    return sample.cell, sample.id, sample.prompt_sha256
+
+
 def _identity(sample: Sample) -> tuple[str, ...]:
     """A numbered prompt is taken once in its cell; others may be timed again."""
-    return (sample.cell, sample.prompt_sha256) if sample.index is not None else (repr(sample),)
+    return prompt_key(sample) if sample.index is not None else (repr(sample),)
 
 
 def append_whole(path: Path, text: str) -> None:

@@ -38,6 +38,18 @@ def test_validate_names_the_place_and_the_nearest_key(data, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize("data", [{"width": "x"}, {}])
+def test_validate_ends_with_the_remedy_of_what_it_reads(data):
+    with pytest.raises(ConfigError, match=r"a.jsonl:3: width: .*; get the file again$"):
+        validate(Inner, data, "a.jsonl:3", "get the file again")
+
+
+def test_validate_shows_the_head_of_a_long_value():
+    with pytest.raises(ConfigError, match=r"valid integer, got 'x{79}…; see `pcbench list`") as caught:
+        validate(Inner, {"width": "x" * 9999}, "t")
+    assert len(str(caught.value)) < 300
+
+
 def test_validate_takes_no_bool_for_a_number():
     with pytest.raises(ConfigError, match="width"):
         validate(Inner, {"width": True}, "t")

@@ -166,6 +166,14 @@ def test_arrange_takes_a_numbered_prompt_once_and_the_last(folder):
     assert [(s.index, s.prediction) for s in folder.samples.read()] == [(0, "1"), (None, "p")]
 
 
+def test_arrange_keeps_records_that_ask_the_same_apart(folder):
+    same = [replace(numbered("c1", i), id=f"t/{i}", prompt_sha256="0", answers=[str(i)]) for i in range(2)]
+    RunFolder(folder.path, 1).samples.append(same[1:])
+    folder.samples.append(same[:1])
+    folder.arrange(["c1"])
+    assert folder.samples.read() == same
+
+
 def test_arrange_ignores_a_line_that_was_cut_off(folder):
     other = RunFolder(folder.path, 1)
     other.samples.append([numbered("c1", 0), numbered("c1", 1)])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pcbench.errors import ConfigError, DataMissing
+from pcbench.errors import BadRecord
 from pcbench.harness import ranks
 from pcbench.harness.accuracy_summary import Outcome, joined, summarise_accuracy
 from pcbench.harness.cells import Prepared
@@ -14,15 +14,14 @@ from pcbench.harness.prompts import build_example, prompt_choice
 from pcbench.harness.session import Measured, ModelSession
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.models.runner import HFRunner
-from pcbench.records import RunFolder
-from pcbench.tasks import Example, load_task
+from pcbench.records import PromptKey, RunFolder, prompt_key
+from pcbench.tasks import Example
 from pcbench.tasks.base import Prompts
 from pcbench.types import Cell, Sample, Status
 
 __all__ = ["AccuracyGroup", "AccuracySession"]
 
-# (cell, prompt) → its sample
-Known = dict[tuple[str, str], Sample]
+Known = dict[PromptKey, Sample]
 # one prompt by what a group's cells choose
 Choice = tuple[Prompts, int | None]
 Examples = dict[Choice, Example]
@@ -35,7 +34,7 @@ class AccuracyGroup(Group):
         cells: of one group.
         runner: the loaded model.
         say: told what is being done.
-        known: samples of earlier runs, taken where cell, prompt, task version and scorer are the same.
+        known: samples of earlier runs, taken where they answer the same record by the same scorer.
         keep: puts a finished sample on the disk.
     """
 
@@ -50,30 +49,55 @@ class AccuracyGroup(Group):
         super().__init__(cells, runner, say)
         self.known, self.keep = known, keep
         self.ended_at: dict[str, int] = {}
+        # prompt → why its record is no prompt
+        self.skipped: dict[int, str] = {}
         self.prompts: dict[Choice, str] = {}
 
     def outcomes(self) -> list[Outcome]:
         """What became of every cell on this rank."""
         cell = self.lanes[0].prepared.cell
-        try:
-            first = self._examples(0)
+        at, first = self._first(cell.prompts)
+        if first:
             self.prompts = {choice: whose(cell, example) for choice, example in first.items()}
             for lane in self.lanes:
                 self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
                 # on every rank: a sample counts where parity passed in its own process
                 self._guarded(lane, lambda lane=lane: self._first_pass(lane, _of(lane, first)))  # type: ignore[misc]
             for index in ranks.share(range(cell.prompts)):
-                self._take(index, self._examples(index) if index else first)
-        except (ConfigError, DataMissing) as error:
-            # of the task: no cell of the group can go on
-            for lane in self.lanes:
-                if lane.status == "ok":
-                    lane.end("data_missing" if isinstance(error, DataMissing) else "unsupported", str(error))
+                if examples := first if index == at else self._examples(index):
+                    self._take(index, examples)
+                if not self._going():
+                    break
         return [self._outcome(lane) for lane in self.lanes]
 
+    def _first(self, prompts: int) -> tuple[int, Examples]:
+        """The first prompt that a record makes, the same on every rank; nothing where the lanes have ended."""
+        # where there is none, the first record's error says why
+        for index in range(prompts or 1):
+            if examples := self._examples(index):
+                return index, examples
+            if not self._going():
+                return index, {}
+        for lane in self.lanes:
+            lane.end("error", f"none of {prompts} records can be used, the first: {self.skipped[0]}")
+        return 0, {}
+
+    def _going(self) -> bool:
+        return any(lane.status == "ok" for lane in self.lanes)
+
     def _examples(self, index: int) -> Examples:
+        """Nothing where the record is bad, or where an error of the task has ended every lane."""
         cells = {prompt_choice(lane.prepared.cell): lane.prepared for lane in self.lanes}
-        return {choice: build_example(prepared, self.runner.tokenizer, index) for choice, prepared in cells.items()}
+        try:
+            return {choice: build_example(prepared, self.runner.tokenizer, index) for choice, prepared in cells.items()}
+        except BadRecord as error:
+            self.skipped[index] = str(error)
+        except Exception as error:  # becomes the status of every cell
+            for lane in self.lanes:
+                if lane.status == "ok":
+                    self._end(lane, error)
+                    self.ended_at[lane.prepared.cell.key] = index
+        return {}
 
     def _take(self, index: int, examples: Examples) -> None:
         """One prompt through every cell that still goes on."""
@@ -93,10 +117,13 @@ class AccuracyGroup(Group):
             self.keep(lane.samples[-1])
 
     def _known_sample(self, lane: Lane, example: Example) -> Sample | None:
-        task = load_task(lane.prepared.cell.task, "task")
-        sample = self.known.get((lane.prepared.cell.key, example.sha256))
-        by = f"{lane.prepared.cell.task}@{task.version}", task.scorer_id if self.runner.spec.trained else None
-        return sample if sample is not None and (sample.task, sample.scorer) == by else None
+        """The sample of an earlier run, where it is what this record would give again."""
+        cell = lane.prepared.cell
+        sample = self.known.get((cell.key, example.id, example.sha256))
+        if sample is None:
+            return None
+        again = self._scored(cell, example, sample.prediction) | {"words": example.words}
+        return sample if all(getattr(sample, name) == value for name, value in again.items()) else None
 
     def _outcome(self, lane: Lane) -> Outcome:
         return Outcome(
@@ -107,6 +134,7 @@ class AccuracyGroup(Group):
             parity=lane.parity,
             ended_at=self.ended_at.get(lane.prepared.cell.key, -1),
             prompts=self.prompts.get(prompt_choice(lane.prepared.cell)),
+            skipped=self.skipped,
         )
 
 
@@ -141,7 +169,8 @@ class AccuracySession(ModelSession):
             return Measured([], [])
         outcomes = [joined(parts) for parts in zip(*shares, strict=True)]
         self._drop_others(cells, outcomes)
-        notes: list[str] = []
+        # of a record, so of all cells alike
+        notes = [f"skipped {why}" for why in outcomes[0].skipped.values()]
         records = summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, notes.append)
         traces = {p.cell.key: o.trace for p, o in zip(cells, outcomes, strict=True) if o.trace}
         return Measured(records, [], traces, notes)
@@ -154,16 +183,16 @@ class AccuracySession(ModelSession):
     def _drop_others(self, cells: list[Prepared], outcomes: list[Outcome]) -> None:
         """Samples of prompts that finished cells no longer have, as when a task's file has changed."""
         ended = [(p.cell.key, o) for p, o in zip(cells, outcomes, strict=True) if o.status == "ok"]
-        done = {key: {s.prompt_sha256 for s in outcome.samples} for key, outcome in ended}
-        others = {key for key in self.known or () if key[0] in done and key[1] not in done[key[0]]}
+        done = {key: {prompt_key(s) for s in outcome.samples} for key, outcome in ended}
+        others = {prompt for prompt in self.known or () if prompt not in done.get(prompt[0], {prompt})}
         if others:
             samples = RunFolder(self.path).samples
-            samples.replace([s for s in samples.read() if (s.cell, s.prompt_sha256) not in others])
+            samples.replace([s for s in samples.read() if prompt_key(s) not in others])
 
     def _outcomes(self, cells: list[Prepared], say: Callable[[str], None]) -> list[Outcome]:
         folder = RunFolder(self.path, ranks.rank())
         if self.known is None:
-            self.known = {(s.cell, s.prompt_sha256): s for s in RunFolder(self.path).samples.read()}
+            self.known = {prompt_key(s): s for s in RunFolder(self.path).samples.read()}
         if cells[0].missing:
             return [Outcome(status="data_missing", reason=cells[0].missing)] * len(cells)
         say("loading the model")

@@ -27,6 +27,7 @@ class Outcome:
         parity: of its first prompt.
         ended_at: the prompt it ended at, −1 before the first.
         prompts: whose texts.
+        skipped: prompt → why its record could not be read or scored.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Outcome:
     parity: dict[str, dict[str, float]] | None = None
     ended_at: int = -1
     prompts: str | None = None
+    skipped: dict[int, str] = field(default_factory=dict)
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:
@@ -43,7 +45,8 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
     ended = [part for part in parts if part.status != "ok"]
     first = min(ended, key=lambda part: part.ended_at, default=parts[0])
     samples = sorted((s for part in parts for s in part.samples), key=lambda s: s.index or 0)
-    return replace(first, samples=samples)
+    skipped = {index: why for part in parts for index, why in part.skipped.items()}
+    return replace(first, samples=samples, skipped=dict(sorted(skipped.items())))
 
 
 def summarise_accuracy(
@@ -85,6 +88,10 @@ def summarise_accuracy(
                 pairs = _pairs(outcome.samples, stock[0].samples)
                 _add_difference(record, paired_difference(*pairs) if pairs[0] else None)
             _check_published(record, [prepared], [outcome.samples], note)
+        if outcome.skipped:
+            record.skipped_records = len(outcome.skipped)
+            counted = f"{record.skipped_records} of {cell.prompts} records skipped"
+            record.warnings = [counted, *outcome.skipped.values(), *record.warnings]
         records.append(record)
     return records
 
@@ -224,6 +231,7 @@ def _average(
         score_name=f"mean of {len(names)} datasets",
         scorer=", ".join(dict.fromkeys(r.scorer for r in records if r.scorer)),
         n_samples=sum(map(len, scores.values())),
+        skipped_records=sum(r.skipped_records or 0 for r in records) or None,
         **shared,
     )
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.config import validate
-from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.errors import BadData, ConfigError, DataMissing, unknown_name
 from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
 from pcbench.suites import AccuracySettings, Plan, Suite
-from pcbench.tasks import size
+from pcbench.tasks import load_task, size, why_not
 from pcbench.tasks.published import prompt_limit
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
@@ -45,7 +45,7 @@ class Prepared:
         method, config: its class and its resolved parameters.
         new_tokens: of an answer at most; None takes the task's own limit.
         where: the cell's table in the suite's file.
-        missing: why there are no prompts; None where there are.
+        missing: what is not here that its prompts or their scorer need; None where all is.
     """
 
     cell: Cell
@@ -82,7 +82,7 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
     settings, workload, table = suite.settings, plan.workload, plan.table
     method = load(METHODS, "method", table.method, f"{plan.where}.method")
     config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device, workload.task)
-    prompts, missing = _prompts(suite, plan)
+    prompts, missing = _prompts(suite, plan, spec)
     prompts = min(prompts, limit) if limit else prompts
     cell = Cell(
         suite=suite.name,
@@ -127,8 +127,8 @@ def _effort(suite: Suite, prompts: int) -> Effort:
     )
 
 
-def _prompts(suite: Suite, plan: Plan) -> tuple[int, str | None]:
-    """How many prompts a cell has, and why there are none."""
+def _prompts(suite: Suite, plan: Plan, spec: ModelSpec) -> tuple[int, str | None]:
+    """How many prompts a cell has, and what is not here that they need."""
     settings, workload = suite.settings, plan.workload
     if not isinstance(settings, AccuracySettings):
         most = settings.repeats_up_to or settings.repeats
@@ -137,6 +137,11 @@ def _prompts(suite: Suite, plan: Plan) -> tuple[int, str | None]:
         records = size(workload.task, plan.context_tokens)
     except DataMissing as error:
         return 0, str(error)
+    except BadData:
+        # the task's own error, which its first prompt meets
+        return 0, None
+    if spec.trained and (reason := why_not(load_task(workload.task, plan.where))):
+        return 0, f"{workload.task}: {reason}"
     if records is None and workload.prompts is None:
         raise ConfigError(f"{suite.where}: suite.prompts: a number for {workload.task}, which is generated; add it")
     return min(n for n in (records, workload.prompts) if n is not None), None

@@ -5,11 +5,12 @@ import math
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from pcbench import ops
-from pcbench.errors import BackendUnavailable, ConfigError, RankLost, ShapeError
+from pcbench.errors import BackendUnavailable, BadData, ConfigError, DataMissing, RankLost, ShapeError
 from pcbench.harness.cells import Prepared
 from pcbench.harness.decoding import decode
 from pcbench.harness.fit import fit
@@ -56,7 +57,7 @@ class Group:
             examples = [build_example(first, self.runner.tokenizer, i) for i in range(first.cell.prompts)]
         except ConfigError as error:
             for lane in self.lanes:
-                lane.end("unsupported", str(error))
+                self._end(lane, error)
             return self.lanes
         others = others_on_gpu(self.meter)
         for lane in self.lanes:
@@ -131,18 +132,13 @@ class Group:
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
             lane.step_ms += answered.step_ms
-        task = load_task(cell.task, "task")
         prediction = self.runner.tokenizer.decode(answered.tokens)
-        scored = self.runner.spec.trained and cell.kind not in UNSCORED
         kept, spans = prefilled.kept_chunks, prefilled.spans
         sample = Sample(
             cell=cell.key,
-            task=f"{cell.task}@{task.version}",
             id=example.id,
             prediction=prediction,
-            answers=list(example.answers),
-            score=score(task, prediction, example.answers, example.classes) if scored else None,
-            scorer=task.scorer_id if scored else None,
+            **self._scored(cell, example, prediction),
             prompt_sha256=example.sha256,
             kept_chunks=None if kept is None else kept.tolist(),
             chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
@@ -166,6 +162,17 @@ class Group:
         lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
         lane.kv_bytes_predicted = prefilled.kv_bytes_predicted
 
+    def _scored(self, cell: Cell, example: Example, prediction: str) -> dict[str, Any]:
+        """Of a sample what its prediction is held against, and what came of it."""
+        task = load_task(cell.task, "task")
+        scored = self.runner.spec.trained and cell.kind not in UNSCORED
+        return dict(
+            task=f"{cell.task}@{task.version}",
+            answers=list(example.answers),
+            score=score(task, prediction, example.answers, example.classes) if scored else None,
+            scorer=task.scorer_id if scored else None,
+        )
+
     def _fit(self, lane: Lane, example: Example) -> None:
         """What the suite's budget holds, where it has one."""
         budget = lane.prepared.effort.budget_bytes
@@ -187,18 +194,27 @@ class Group:
             step()
         except RankLost:
             raise
-        except (BackendUnavailable, ConfigError, ShapeError) as error:
-            lane.end("unsupported", str(error))
         except Exception as error:  # becomes the cell's status
-            lane.trace = traceback.format_exc()
-            if is_out_of_memory(error):
-                lane.end("out_of_memory", first_line(error))
-            else:
-                lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
+            self._end(lane, error)
         if lane.status != "ok":
             gc.collect()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _end(self, lane: Lane, error: Exception) -> None:
+        """Ends a lane with the status that an error is."""
+        if isinstance(error, BadData):
+            lane.end("error", str(error))
+        elif isinstance(error, DataMissing):
+            lane.end("data_missing", str(error))
+        elif isinstance(error, BackendUnavailable | ConfigError | ShapeError):
+            lane.end("unsupported", str(error))
+        elif is_out_of_memory(error):
+            lane.trace = traceback.format_exc()
+            lane.end("out_of_memory", first_line(error))
+        else:
+            lane.trace = traceback.format_exc()
+            lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def _finite(values: list[float]) -> list[float | None]:

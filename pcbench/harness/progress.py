@@ -83,6 +83,8 @@ def describe(record: Record) -> str:
         parts.append(f"{record.fit_ratio:.2f}x without token eviction")
     if record.score is not None:
         parts.append(f"{record.score_name} {record.score * 100:.4g} % of {record.n_samples} ({record.scorer})")
+    if record.skipped_records:
+        parts.append(f"{record.skipped_records} of its records skipped")
     if record.score_vs_full is not None:
         low, high, p = record.score_vs_full_ci_low, record.score_vs_full_ci_high, record.score_vs_full_p
         words = Difference(record.score_vs_full, low, high, p).words()

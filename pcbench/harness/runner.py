@@ -291,7 +291,7 @@ def _finished(planned: Planned, folder: RunFolder) -> set[str]:
     done = set()
     for cells in planned.groups():
         records = [latest.get(prepared.cell.key) for prepared in cells]
-        if all(record is not None and record.status not in RETRIED for record in records):
+        if not any(record is None or record.status in RETRIED or record.skipped_records for record in records):
             done.add(cells[0].cell.group)
     return done
 

@@ -50,8 +50,11 @@ def _parity(entries: Sequence[Entry]) -> Gate:
 def _complete(run: Run, entries: Sequence[Entry]) -> Gate:
     """Out of memory and unsupported are results."""
     failed = [e for e in entries if e.record.status in FAILED]
-    if run.missing or failed:
-        return Gate("complete", False, f"{counted(run.missing, 'cell')} missing, {len(failed):,} failed", "trust")
+    partial = [e for e in entries if e.record.skipped_records and e not in failed]
+    if run.missing or failed or partial:
+        text = f"{counted(run.missing, 'cell')} missing, {len(failed):,} failed"
+        text += f", {len(partial):,} without some of their records" if partial else ""
+        return Gate("complete", False, text, "trust")
     return Gate("complete", True, f"{counted(len(run.planned), 'cell')}, none failed", "trust")
 
 

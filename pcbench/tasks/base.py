@@ -12,7 +12,7 @@ from pcbench.registry import SCORERS, load, task_tables
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
 from pcbench.types import Tokenizer, digest
 
-__all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score"]
+__all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score", "unfit", "why_not"]
 
 Count = Annotated[int, Field(gt=0)]
 # whose prompts: the official ones where their file is there and else ours; or one author's, or an error
@@ -190,8 +190,20 @@ def score(task: Task, prediction: str, answers: Sequence[Any], classes: Sequence
 
     Raises:
         ConfigError: the scorer has no rule for the task's dataset.
+        ValueError: `unfit` says why.
     """
     return _metric(task)(prediction, answers, classes)
+
+
+def unfit(task: Task, answers: Sequence[Any], classes: Sequence[str]) -> str:
+    """Why the task's scorer cannot score a record, whatever was predicted; empty where it can."""
+    return _metric(task).unfit(answers, classes)
+
+
+def why_not(task: Task) -> str:
+    """Why the task's scorer cannot run here; empty where it can."""
+    reason = _metric(task).why_not()
+    return f"{task.scorer} {reason}" if reason else ""
 
 
 def _scorer(task: Task) -> Scorer:

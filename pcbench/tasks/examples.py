@@ -2,9 +2,9 @@
 
 from pcbench.errors import ConfigError
 from pcbench.registry import GENERATORS, load
-from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task
+from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task, unfit
 from pcbench.tasks.files import count
-from pcbench.tasks.official import answer_limit, source
+from pcbench.tasks.official import answer_limit, bad_record, source
 from pcbench.types import Tokenizer
 
 __all__ = ["example", "size"]
@@ -28,6 +28,8 @@ def example(
 
     Raises:
         ConfigError: there is no such task or record, or no room for what it must hold.
+        BadData: the task's files are not what they must be.
+        BadRecord: this record is not, or cannot be scored.
         DataMissing: the task's file is not there, or not that of the prompts asked for.
     """
     task = load_task(name, "task")
@@ -36,20 +38,21 @@ def example(
     if not isinstance(task, FileTask) and prompt_tokens is not None:
         raise ConfigError(f"{name}: prompt_tokens of tasks with files, got {prompt_tokens}; leave it out")
     build = load(GENERATORS, "generator", task.generator, f"tasks/data: {name}")
-    built: Example = build(
-        Request(
-            name=name,
-            task=task,
-            tokenizer=tokenizer,
-            context_tokens=context_tokens,
-            new_tokens=_new_tokens(task, prompts) if new_tokens is None else new_tokens,
-            seed=seed,
-            index=index,
-            prompts=prompts,
-            chat=chat,
-            prompt_tokens=prompt_tokens,
-        )
+    request = Request(
+        name=name,
+        task=task,
+        tokenizer=tokenizer,
+        context_tokens=context_tokens,
+        new_tokens=_new_tokens(task, prompts) if new_tokens is None else new_tokens,
+        seed=seed,
+        index=index,
+        prompts=prompts,
+        chat=chat,
+        prompt_tokens=prompt_tokens,
     )
+    built: Example = build(request)
+    if isinstance(task, FileTask) and (wrong := unfit(task, built.answers, built.classes)):
+        raise bad_record(request, wrong)
     return built
 
 
@@ -66,6 +69,7 @@ def size(name: str, context_tokens: int | None = None) -> int | None:
 
     Raises:
         ConfigError: there is no such task.
+        BadData: its file cannot be read.
         DataMissing: its file is not there.
     """
     task = load_task(name, "task")

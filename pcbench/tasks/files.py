@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pcbench.errors import ConfigError, DataMissing
+from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing
 
-__all__ = ["count", "data_dir", "find", "is_there", "read_record", "set_data_dir", "with_data_dir"]
+__all__ = ["count", "data_dir", "find", "is_there", "place", "read_record", "set_data_dir", "with_data_dir"]
 
 VARIABLE = "PCBENCH_DATA"
+
+
+class Line(NamedTuple):
+    """Number and first byte of a line, which is not held: files have hundreds of MB."""
+
+    number: int
+    start: int
 
 
 def data_dir() -> Path:
@@ -73,27 +80,47 @@ def _found(patterns: list[str]) -> list[Path]:
 
 
 def count(path: Path) -> int:
-    """Records of a file: of a .json its list, of a .jsonl its lines that are not empty."""
+    """Records of a file: of a .json its list, of a .jsonl its lines that are not empty.
+
+    Raises:
+        BadData: the file cannot be read.
+    """
     return len(_items(path, *_state(path)))
+
+
+def place(path: Path, index: int) -> str:
+    """Where record `index` of a file stands, for messages."""
+    if path.suffix == ".json":
+        return f"{path}: record {index}"
+    return f"{path}:{_items(path, *_state(path))[index].number}"
 
 
 def read_record(path: Path, index: int) -> Any:
     """Record `index` of a file.
 
     Raises:
-        ConfigError: there are fewer records, or it is not JSON.
+        ConfigError: there are fewer records.
+        BadData: the file cannot be read.
+        BadRecord: the record is not JSON.
     """
     items = _items(path, *_state(path))
+    if not items:
+        raise BadData(f"{path}: records, got none; get the file again")
     if not 0 <= index < len(items):
         raise ConfigError(f"{path}: a record below {len(items)}, got {index}; lower the number of prompts")
-    if path.suffix == ".json":
-        return items[index]
+    try:
+        record = items[index] if path.suffix == ".json" else json.loads(_line(path, items[index]))
+        # no half letter, which JSON can spell and UTF-8 cannot
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"{place(path, index)}: JSON, got an error: {error}; get the file again") from None
+    return record
+
+
+def _line(path: Path, line: Line) -> bytes:
     with path.open("rb") as file:
-        file.seek(items[index])
-        try:
-            return json.loads(file.readline())
-        except ValueError as error:
-            raise ConfigError(f"{path}: record {index} as JSON, got an error: {error}; get the file again") from None
+        file.seek(line.start)
+        return file.readline()
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -104,19 +131,19 @@ def _state(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _items(path: Path, _size: int, _changed: int) -> list[Any]:
-    """Of a .json the records; of a .jsonl where each line begins, so that hundreds of MB are not held."""
+    """Of a .json the records; of a .jsonl its `Line`s that are not empty."""
     if path.suffix == ".json":
         try:
             records = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise ConfigError(f"{path}: a list in JSON, got an error: {error}; get the file again") from None
+        except (ValueError, RecursionError) as error:
+            raise BadData(f"{path}: a list in JSON, got an error: {error}; get the file again") from None
         if not isinstance(records, list):
-            raise ConfigError(f"{path}: a list in JSON, got a {type(records).__name__}; get the file again")
+            raise BadData(f"{path}: a list in JSON, got a {type(records).__name__}; get the file again")
         return records
-    starts, position = [], 0
+    lines, start = [], 0
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if line.strip():
-                starts.append(position)
-            position += len(line)
-    return starts
+                lines.append(Line(number, start))
+            start += len(line)
+    return lines

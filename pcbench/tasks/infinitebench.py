@@ -1,12 +1,10 @@
 """InfiniteBench's twelve tasks from their own files."""
 
 import re
-from typing import Any
 
-from pcbench.errors import ConfigError
 from pcbench.tasks.base import Example, Request
 from pcbench.tasks.fitting import file_example
-from pcbench.tasks.official import Parts, filled, read, template
+from pcbench.tasks.official import Parts, bad_record, filled, read, template
 from pcbench.tasks.records import Record
 
 __all__ = ["infinitebench"]
@@ -16,13 +14,15 @@ WHICH = re.compile(r"(The .+) of")
 LETTERS = "ABCD"
 CHOICES = ("longbook_choice_eng", "code_debug")
 
+Answer = str | int | float
+
 
 class InfiniteBenchRecord(Record):
     """A line of InfiniteBench; `options` of the tasks with a choice."""
 
     context: str
     input: str
-    answer: Any
+    answer: Answer | list[Answer]
     options: list[str] | None = None
 
 
@@ -41,8 +41,8 @@ def infinitebench(request: Request) -> Example:
 def _fields(request: Request, record: InfiniteBenchRecord) -> dict[str, str]:
     """What templates ask for; the same text has several names in the official ones."""
     fields = {"input": record.input, "question": record.input}
-    if record.options:
-        fields |= {f"OPTION_{letter}": text for letter, text in zip(LETTERS, record.options, strict=False)}
+    if request.task.dataset in CHOICES:
+        fields |= {f"OPTION_{letter}": text for letter, text in zip(LETTERS, _options(request, record), strict=True)}
     if request.task.dataset == "code_run":
         call = _found(CALL, request, record).group()
         fields |= {"func_call": call, "func": call.partition("(")[0]}
@@ -55,21 +55,22 @@ def _fields(request: Request, record: InfiniteBenchRecord) -> dict[str, str]:
 def _found(pattern: re.Pattern[str], request: Request, record: InfiniteBenchRecord) -> re.Match[str]:
     found = pattern.search(record.input)
     if found is None:
-        raise ConfigError(
-            f"{request.name}: record {request.index} whose input holds {pattern.pattern}, got {record.input!r}; "
-            "get the file again"
-        )
+        raise bad_record(request, f"an input that holds {pattern.pattern}, got {record.input!r}")
     return found
 
 
-def _answers(request: Request, record: InfiniteBenchRecord) -> list[Any]:
+def _options(request: Request, record: InfiniteBenchRecord) -> list[str]:
+    options = record.options or []
+    if len(options) < len(LETTERS):
+        raise bad_record(request, f"{len(LETTERS)} options, got {len(options)}")
+    return options[: len(LETTERS)]
+
+
+def _answers(request: Request, record: InfiniteBenchRecord) -> list[Answer]:
     answers = record.answer if isinstance(record.answer, list) else [record.answer]
     if request.task.dataset not in CHOICES or (len(answers) == 2 and answers[1] in tuple(LETTERS)):
         return answers
-    options = record.options or []
-    if answers[0] not in options:
-        raise ConfigError(
-            f"{request.name}: record {request.index} whose answer is one of {options}, got {answers[0]!r}; "
-            "get the file again"
-        )
-    return [answers[0], LETTERS[options.index(answers[0])]]
+    options = _options(request, record)
+    if not answers or answers[0] not in options:
+        raise bad_record(request, f"an answer that is one of {options}, got {record.answer!r}")
+    return [answers[0], LETTERS[options.index(str(answers[0]))]]

@@ -1,5 +1,7 @@
 """LongBench, LongBench-E and LongBench v2 from their own files."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from pcbench.tasks.base import Example, Request
@@ -32,7 +34,7 @@ class V2Record(Record):
     choice_b: str = Field(alias="choice_B")
     choice_c: str = Field(alias="choice_C")
     choice_d: str = Field(alias="choice_D")
-    answer: str
+    answer: Literal["A", "B", "C", "D"]
 
 
 def bucket(words: int) -> str:

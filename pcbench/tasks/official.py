@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pcbench.config import validate
-from pcbench.errors import ConfigError, DataMissing
+from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing
 from pcbench.tasks.base import FileTask, Prompts, Request
-from pcbench.tasks.files import data_dir, find, read_record
+from pcbench.tasks.files import data_dir, find, place, read_record
 from pcbench.tasks.records import Record
 
-__all__ = ["Parts", "answer_limit", "filled", "read", "source", "template"]
+__all__ = ["Parts", "answer_limit", "bad_record", "filled", "read", "source", "template"]
 
 # the prompts of ParallelComp's authors, split (their spelling) and for methods of one window, and tokens of answers
 PARALLELCOMP = {
@@ -29,6 +29,8 @@ PARALLELCOMP_LIMITS = "parallelcomp-config/dataset2maxlen.json"
 # a field and the context in a template; LongBench v2 writes them between dollars
 FIELD = re.compile(r"\{(\w+)\}|\$(Q|C_[A-D])\$")
 CONTEXTS = ("{context}", "$DOC$")
+# what to do about a file that is not as its authors made it
+AGAIN = "get the file again"
 
 R = TypeVar("R", bound=Record)
 
@@ -74,11 +76,22 @@ def read(request: Request, kind: type[R]) -> R:
     """The record of a request.
 
     Raises:
-        ConfigError: there is none, or it is another kind of record.
+        ConfigError: there is none.
+        BadRecord: it is another kind of record.
         DataMissing: the file is not there.
     """
     path = source(request.name, _table(request), request.context_tokens)
-    return validate(kind, read_record(path, request.index), f"{path}: record {request.index}")
+    record, where = read_record(path, request.index), place(path, request.index)
+    try:
+        return validate(kind, record, where, AGAIN)
+    except ConfigError as error:
+        raise BadRecord(str(error)) from None
+
+
+def bad_record(request: Request, what: str) -> BadRecord:
+    """The error for the record of a request: file, line, and what is wrong."""
+    path = source(request.name, _table(request), request.context_tokens)
+    return BadRecord(f"{place(path, request.index)}: {what}; {AGAIN}")
 
 
 def template(request: Request) -> tuple[str, str, str]:
@@ -103,7 +116,7 @@ def template(request: Request) -> tuple[str, str, str]:
 def _split(path: str, dataset: str, text: str) -> tuple[str, str]:
     before, mark, after = next((text.partition(mark) for mark in CONTEXTS if mark in text), ("", "", ""))
     if not mark or mark in after:
-        raise ConfigError(f"{path}: a template for {dataset} with one context, got {text!r}; get the file again")
+        raise BadData(f"{path}: a template for {dataset} with one context, got {text!r}; {AGAIN}")
     return before, after
 
 
@@ -121,25 +134,32 @@ def filled(text: str, fields: Mapping[str, str], where: str) -> str:
     """A template's text with its fields filled in.
 
     Raises:
-        ConfigError: the record does not have a field.
+        BadData: the template asks for a field that there is not.
     """
 
     def value(found: re.Match[str]) -> str:
         name = found[1] or found[2]
         if name not in fields:
-            raise ConfigError(f"{where}: a template with {', '.join(fields)}, got {{{name}}}; get the file again")
+            raise BadData(f"{where}: a template with {', '.join(fields)}, got {{{name}}}; {AGAIN}")
         return fields[name]
 
     return FIELD.sub(value, text)
 
 
 def answer_limit(task: FileTask, prompts: Prompts) -> int:
-    """Tokens of an answer: by the file of the prompts' authors where it is there, else by the table."""
+    """Tokens of an answer: by the file of the prompts' authors where it is there, else by the table.
+
+    Raises:
+        BadData: the file says no such number.
+    """
     limits = PARALLELCOMP_LIMITS if prompts in PARALLELCOMP else task.limits
     path = data_dir() / limits
     if not limits or not path.is_file():
         return task.new_tokens
-    return int(_entry(path, "", task.dataset))
+    limit = _entry(path, "", task.dataset)
+    if type(limit) is not int or limit < 1:
+        raise BadData(f"{path}: a number of tokens for {task.dataset}, got {limit!r}; {AGAIN}")
+    return limit
 
 
 def _table(request: Request) -> FileTask:
@@ -148,28 +168,38 @@ def _table(request: Request) -> FileTask:
 
 
 def _official_text(path: Path, table: str, dataset: str) -> str:
-    return path.read_text(encoding="utf-8") if path.suffix == ".txt" else str(_entry(path, table, dataset))
+    found = _text(path) if path.suffix == ".txt" else _entry(path, table, dataset)
+    if not isinstance(found, str):
+        raise BadData(f"{path}: a template for {dataset}, got {found!r}; {AGAIN}")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadData(f"{path}: a text in UTF-8, got an error: {error}; {AGAIN}") from None
 
 
 def _entry(path: Path, table: str, dataset: str) -> Any:
     entries = _tables(path, table, path.stat().st_mtime_ns)
     if dataset not in entries:
-        raise ConfigError(f"{path}: an entry for {dataset}, got {', '.join(entries)}; get the file again")
+        raise BadData(f"{path}: an entry for {dataset}, got {', '.join(map(str, entries))}; {AGAIN}")
     return entries[dataset]
 
 
 @lru_cache(maxsize=16)
 def _tables(path: Path, table: str, _changed: int) -> dict[str, Any]:
     """A JSON object, or a dictionary that a Python file assigns to `table`; the file is read and never run."""
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     try:
         if path.suffix == ".json":
             found = json.loads(text)
         else:
             assigned = (node for node in ast.parse(text).body if isinstance(node, ast.Assign))
             found = next(ast.literal_eval(n.value) for n in assigned if getattr(n.targets[0], "id", "") == table)
-    except (ValueError, SyntaxError, StopIteration) as error:
-        raise ConfigError(f"{path}: a table {table}, got an error: {error!r}; get the file again") from None
+    except (ValueError, SyntaxError, TypeError, RecursionError, StopIteration) as error:
+        raise BadData(f"{path}: a table {table}, got an error: {error!r}; {AGAIN}") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"{path}: a table {table}, got a {type(found).__name__}; get the file again")
+        raise BadData(f"{path}: a table {table}, got a {type(found).__name__}; {AGAIN}")
     return found

@@ -113,15 +113,10 @@ def _scored_by(scorer: Scorer, folder: Folder, layout: Benchmark, known: Known) 
 def _line_scores(metric: Metric, predictions: Sequence[Prediction]) -> tuple[dict[int, float], dict[int, str]]:
     values, refused = {}, {}
     for one in predictions:
-        if len(one.answers) < metric.least_answers:
-            refused[one.line] = f"at least {metric.least_answers} answers, got {len(one.answers)}"
-        elif metric.by_class and not one.classes:
-            refused[one.line] = "all_classes: the names of the classes, got none"
-        else:
-            try:
-                values[one.line] = metric(one.text, one.answers, one.classes)
-            except (ValueError, OverflowError) as error:
-                refused[one.line] = f"answers that fit {metric.name}, got {shortened(one.answers[0])}: {error}"
+        try:
+            values[one.line] = metric(one.text, one.answers, one.classes)
+        except ValueError as error:
+            refused[one.line] = str(error)
     return values, refused
 
 

@@ -156,6 +156,7 @@ class Record:
     score_name: str | None = None
     scorer: str | None = None
     n_samples: int | None = None
+    skipped_records: int | None = None  # of the task, which could not be read or scored; the warnings name them
     score_ci_low: float | None = None
     score_ci_high: float | None = None
     key_chunk_kept: float | None = None

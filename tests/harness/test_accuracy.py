@@ -180,15 +180,54 @@ def no_data(tmp_path, monkeypatch):
 QASPER = {"context": "It was cold. " * 5, "input": "How was it?", "answers": ["cold"], "length": 120}
 
 
+def put(no_data, *records):
+    no_data.mkdir(parents=True, exist_ok=True)
+    line = {"dataset": "qasper", "language": "en", "all_classes": None, "_id": "1"}
+    (no_data / "qasper.jsonl").write_text("".join(json.dumps(x | line) + "\n" for x in records))
+
+
+KEY = QASPER | {"context": "The pass key is 71432. Remember it. " * 4, "input": "What is the pass key?"}
+
+
+def test_records_that_ask_the_same_have_scores_of_their_own(options, console, no_data):
+    put(no_data, KEY | {"answers": ["71432"]}, KEY | {"answers": ["nothing of it"]})
+    sets = ["suite.tasks=[longbench/qasper]", "suite.context_tokens=[300]", "suite.by_words=true"]
+    scored = options(sets=[*sets, "suite.new_tokens=12"], model="smollm2-135m")
+    folder, records = run(scored, console)
+    samples = folder.samples.read()
+    assert [(s.index, s.answers, s.score > 0) for s in samples] == [
+        (0, ["71432"], True),
+        (1, ["nothing of it"], False),
+    ] * 2
+    assert len({s.prompt_sha256 for s in samples}) == 1
+    assert [(r.n_samples, r.score) for r in records] == [(2, s.score / 2) for s in samples[::2]] * 2
+    whole = final(folder.path)
+    folder.records.replace([])
+    # of the first cell's first sample a score that its record would not give
+    folder.samples.replace([replace(samples[0], score=0.125), *samples[1:3]])
+    run(replace(scored, resume=True), console)
+    assert final(folder.path) == whole
+
+
+def test_resume_takes_a_record_again_that_has_changed_around_its_prompt(options, console, no_data):
+    put(no_data, QASPER, QASPER)
+    here = options(sets=["suite.tasks=[longbench/qasper]", "suite.context_tokens=[800]"])
+    folder, _ = run(here, console)
+    first = folder.samples.read()
+    put(no_data, QASPER | {"answers": ["chilly"]}, QASPER | {"length": 9000})
+    folder.records.replace([])
+    run(replace(here, resume=True), console)
+    second = folder.samples.read()
+    assert [(s.answers, s.words) for s in second] == [(["chilly"], 120), (["cold"], 9000)] * 2
+    assert [(s.cell, s.id, s.prompt_sha256) for s in second] == [(s.cell, s.id, s.prompt_sha256) for s in first]
+
+
 def test_a_task_without_data_is_missing_beside_those_that_run(options, console, no_data):
     sets = ["suite.tasks=[passkey, longbench/qasper]", "suite.context_tokens=[800]"]
     folder, records = run(options(sets=sets), console)
     assert [r.status for r in records] == ["ok", "ok", "data_missing", "data_missing"]
     assert "LongBench/data/qasper.jsonl below" in records[2].reason
-    no_data.mkdir(parents=True)
-    lines = [QASPER, QASPER | {"input": "And then?"}]
-    line = {"dataset": "qasper", "language": "en", "all_classes": None, "_id": "1"}
-    (no_data / "qasper.jsonl").write_text("".join(json.dumps(x | line) + "\n" for x in lines))
+    put(no_data, QASPER, QASPER | {"input": "And then?"})
     _, records = run(options(sets=sets, resume=True), console)
     assert [r.status for r in records] == ["ok"] * 4
     assert [s.index for s in folder.samples.read() if s.cell == records[2].cell] == [0, 1]

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 from harness_suite import ACCURACY, SUITE
+from tasks.made_records import longbench_record, write
 
 from pcbench.errors import ConfigError, RankLost
 from pcbench.harness import ranks
@@ -53,6 +54,23 @@ def test_two_ranks_leave_what_one_leaves(command, tmp_path):
     assert max(r.score for r in read_records(tmp_path / "2")) > 0
     left = {path.name for path in (tmp_path / "2").iterdir()}
     assert left == {"manifest.json", "records.jsonl", "records.csv", "samples.jsonl", "report.html"}
+
+
+def test_two_ranks_keep_and_skip_the_records_that_one_does(command, tmp_path):
+    """Records whose difference was cut out with the middle ask the same, and one is bad."""
+    noise = "It was cold. " * 60
+    made = [longbench_record(f"{noise}It is {i}.{noise}") | {"answers": [str(i)]} for i in range(5)]
+    write(tmp_path / "data", "longbench/qasper", [made[0] | {"length": "long"}, *made])
+    data = ("--set", f"data.dir={tmp_path / 'data'}", "--set", "suite.tasks=[longbench/qasper]")
+    sets = (*data, "--set", "suite.context_tokens=[600]", "--set", "suite.prompts=6")
+    for number in (1, 2):
+        done = finish(command(ACCURACY, tmp_path / str(number), number, *sets))
+        assert done.returncode == 1, done.stderr
+    assert final(tmp_path / "1") == final(tmp_path / "2")
+    samples = RunFolder(tmp_path / "2").samples.read()
+    assert [(s.index, s.answers) for s in samples] == [(i + 1, [str(i)]) for i in range(5)] * 2
+    assert len({s.prompt_sha256 for s in samples}) == 1
+    assert {r.skipped_records for r in read_records(tmp_path / "2")} == {1}
 
 
 def test_ranks_with_other_threads_take_the_same_prompts_to_the_same_scores(command, tmp_path):

@@ -44,6 +44,8 @@ def test_complete_takes_out_of_memory_and_unsupported_for_results(found):
     assert found(ends["out_of_memory"], ends["unsupported"])["complete"].passed is True
     assert found(record(), ends["error"])["complete"].passed is False
     assert found(record(), cells=["a" * 12])["complete"].text == "1 cell missing, 0 failed"
+    partial = found(record(skipped_records=2))["complete"]
+    assert (partial.passed, partial.text) == (False, "0 cells missing, 0 failed, 1 without some of their records")
 
 
 @pytest.mark.parametrize(("value", "passed"), [(-0.05, False), (-0.02, True), (0.05, True)])

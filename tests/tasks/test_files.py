@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from pcbench.errors import ConfigError
-from pcbench.tasks.files import count, data_dir, read_record, set_data_dir, with_data_dir
+from pcbench.errors import BadData, BadRecord, ConfigError
+from pcbench.tasks.files import count, data_dir, place, read_record, set_data_dir, with_data_dir
 
 
 def test_data_dir_is_the_one_named_or_a_cache(monkeypatch, tmp_path):
@@ -44,7 +44,32 @@ def test_read_record_reads_a_changed_file_again(tmp_path):
 def test_a_json_file_that_is_no_list_is_an_error(tmp_path, text, message):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=f"a.json: a list in JSON, {message}"):
+    with pytest.raises(BadData, match=f"a.json: a list in JSON, {message}"):
         read_record(path, 0)
     path.write_text(json.dumps([1, 2]))
     assert count(path) == 2
+
+
+@pytest.mark.parametrize("wrong", ['{"n": ', '"\\ud800"', "[" * 100_000, "NaN", b'"\xff"'])
+def test_a_record_that_cannot_be_read_is_named_by_its_line(tmp_path, wrong):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n1\n" + (wrong if isinstance(wrong, bytes) else wrong.encode()) + b"\n2\n")
+    assert (count(path), read_record(path, 0), read_record(path, 2)) == (3, 1, 2)
+    with pytest.raises(BadRecord, match=r"a.jsonl:3: JSON, got an error: .*; get the file again") as caught:
+        read_record(path, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_place_counts_empty_lines_of_a_jsonl_and_records_of_a_json(tmp_path):
+    lines, listed = tmp_path / "a.jsonl", tmp_path / "a.json"
+    lines.write_text("\n1\n\n2\n")
+    listed.write_text("[1, 2]")
+    assert [place(lines, 1), place(listed, 1)] == [f"{lines}:4", f"{listed}: record 1"]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_a_file_without_records_is_bad_as_a_whole(tmp_path, text):
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    with pytest.raises(BadData, match=r"a.jsonl: records, got none; get the file again"):
+        read_record(path, 0)

@@ -5,7 +5,7 @@ import json
 import pytest
 from tasks.made_records import CONTEXT, FILE_TASKS, infinitebench_record, longbench_record, record, ruler_record, write
 
-from pcbench.errors import ConfigError, DataMissing
+from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing
 from pcbench.models.tokens import ByteTokenizer
 from pcbench.tasks import example, load_task, score, size
 
@@ -61,15 +61,96 @@ def test_missing_files_are_named_with_their_place(name, folder):
     assert ("pcbench data fetch" in message) == ("fetch" in FILE_TASKS[name])
 
 
-def test_a_record_that_is_not_there_or_wrong_is_an_error(folder):
-    path = write(folder, "longbench/qasper", [longbench_record(), {"input": 3}])
+def test_a_record_that_is_not_there_is_an_error(folder):
+    write(folder, "longbench/qasper", [longbench_record()] * 2)
     with pytest.raises(ConfigError, match=r"qasper.jsonl: a record below 2, got 2; lower the number of prompts"):
         made("longbench/qasper", 2)
-    with pytest.raises(ConfigError, match=r"qasper.jsonl: record 1"):
-        made("longbench/qasper", 1)
-    path.write_text('{"input": \n')
-    with pytest.raises(ConfigError, match=r"qasper.jsonl: record 0 as JSON, got an error"):
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("longbench/qasper", {"input": 3}, "input: input should be a valid string, got 3"),
+        ("longbench/qasper", {"input": "\ud800"}, "JSON, got an error: 'utf-8' codec can't encode"),
+        ("longbench/qasper", {"answers": None}, "answers: input should be a valid list, got None"),
+        ("longbench/qasper", {"answers": []}, "at least 1 answers, got 0"),
+        ("longbench/trec", {"all_classes": None}, "all_classes: the names of the classes, got none"),
+        ("longbench/passage_count", {"answers": ["many"]}, "answers that fit number share, got 'many'"),
+        ("longbench-v2", {"answer": "E"}, "record 1.answer: input should be 'A', 'B', 'C' or 'D', got 'E'"),
+        ("gsm8k", {"answer": "#### seven"}, "record 1: answers that fit exact match, got '#### seven'"),
+        ("ruler/vt", {"outputs": []}, "at least 1 answers, got 0"),
+        ("infinitebench/passkey", {"answer": None}, "answer.str: input should be a valid string, got None"),
+        ("infinitebench/passkey", {"answer": []}, "at least 1 answers, got 0"),
+        ("infinitebench/math_find", {"input": "Which?"}, "an input that holds (The .+) of, got 'Which?'"),
+        ("infinitebench/math_find", {"answer": "x"}, "answers that fit accuracy, got 'x'"),
+        ("infinitebench/code_debug", {"options": ["a"]}, "4 options, got 1"),
+        ("infinitebench/code_debug", {"answer": []}, "an answer that is one of ['first.one', "),
+    ],
+)
+def test_a_bad_record_is_named_with_its_line_and_leaves_the_others(name, changes, reason, folder):
+    path = folder / FILE_TASKS[name]["files"][0].replace("*", "4096")
+    records = [record(name), record(name) | changes]
+    path.parent.mkdir(parents=True)
+    texts = [json.dumps(x) for x in records]
+    path.write_text(f"[{','.join(texts)}]" if path.suffix == ".json" else "\n\n".join(texts))
+    assert made(name).answers
+    with pytest.raises(BadRecord) as caught:
+        made(name, 1)
+    place = "" if path.suffix == ".json" else ":3"
+    assert str(caught.value).startswith(f"{path}{place}: {reason}")
+    assert str(caught.value).endswith("; get the file again")
+
+
+def test_the_message_of_a_bad_record_is_not_the_record(folder):
+    write(folder, "longbench/qasper", [longbench_record() | {"context": ["word"] * 9999}])
+    with pytest.raises(BadRecord, match=r"context: input should be a valid string, got \['word', .*…; get") as caught:
         made("longbench/qasper")
+    assert len(str(caught.value)) < 300 + len(str(folder))
+
+
+LIMITS = "LongBench/config/dataset2maxlen.json"
+
+
+@pytest.mark.parametrize("limit", ["many", 0, -3, 1.5, True, None, [64]])
+def test_a_limit_that_is_no_number_of_tokens_is_an_error(folder, limit):
+    write(folder, "longbench/qasper", [longbench_record()])
+    put(folder, LIMITS, json.dumps({"qasper": limit}))
+    with pytest.raises(BadData, match=r"dataset2maxlen.json: a number of tokens for qasper, got .*; get the file"):
+        made("longbench/qasper")
+    assert made("longbench/qasper", new_tokens=5).new_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("longbench/qasper", LIMITS),
+        ("longbench/qasper", "LongBench/config/dataset2prompt.json"),
+        ("infinitebench/passkey", "InfiniteBench/src/prompt.py"),
+        ("longbench-v2", "LongBench-v2/prompts/0shot.txt"),
+    ],
+)
+def test_an_official_text_that_cannot_be_read_is_an_error_in_one_line(folder, name, path):
+    write(folder, name, [record(name)])
+    put(folder, path, "")
+    (folder / path).write_bytes(b'{"qasper": "\xff {context}"}')
+    with pytest.raises(BadData, match=r": a text in UTF-8, got an error: 'utf-8' codec .*; get the file again"):
+        made(name)
+    # a file that no one can read, not even root
+    (folder / path).unlink()
+    (folder / path).symlink_to("/proc/self/mem")
+    with pytest.raises(BadData, match=r": a text in UTF-8, got an error: \[Errno 5\]"):
+        made(name)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"other": "{context}"}', '{"qasper": 3}', '{"qasper": "no place"}', "[" * 99_999]
+)
+def test_official_prompts_that_are_none_are_an_error(folder, text):
+    write(folder, "longbench/qasper", [longbench_record()])
+    put(folder, "LongBench/config/dataset2prompt.json", text)
+    with pytest.raises(BadData, match=r"dataset2prompt.json: .*; get the file again") as caught:
+        made("longbench/qasper")
+    assert "\n" not in str(caught.value)
 
 
 def test_blank_lines_are_no_records(folder):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from reprlib import repr as shortened
 from typing import Any
 
 __all__ = ["EVERY", "Metric", "Scorer", "best"]
@@ -22,6 +23,7 @@ class Metric:
         function: prediction, answers → 0…1; with `by_class` the class names follow.
         by_class: a record must name its classes.
         least_answers: how many answers a record must have.
+        reads: an error where a record's answers are not what the function compares with.
         package: what the function imports beyond a plain install; extra: the extra that brings it.
     """
 
@@ -29,11 +31,31 @@ class Metric:
     function: Callable[..., float]
     by_class: bool = False
     least_answers: int = 1
+    reads: Callable[[Answers], object] = tuple
     package: str = ""
     extra: str = ""
 
     def __call__(self, prediction: str, answers: Answers, classes: Sequence[str] = ()) -> float:
+        """0…1.
+
+        Raises:
+            ValueError: the record cannot be scored; the message says why.
+        """
+        if wrong := self.unfit(answers, classes):
+            raise ValueError(wrong)
         return self.function(prediction, answers, classes) if self.by_class else self.function(prediction, answers)
+
+    def unfit(self, answers: Answers, classes: Sequence[str] = ()) -> str:
+        """Why a record cannot be scored, whatever was predicted; empty where it can."""
+        if len(answers) < self.least_answers:
+            return f"at least {self.least_answers} answers, got {len(answers)}"
+        if self.by_class and not classes:
+            return "all_classes: the names of the classes, got none"
+        try:
+            self.reads(answers)
+        except (ValueError, OverflowError) as error:
+            return f"answers that fit {self.name}, got {shortened(answers[0])}: {error}"
+        return ""
 
     def why_not(self) -> str:
         """Why the metric cannot run here; empty where it can."""

@@ -16,8 +16,19 @@ def final_number_equals(prediction: str, answers: Sequence[str]) -> float:
 
     The final number is the first one after the last "####", else the last one; thousands separators do not count.
     """
-    found = _final_number(prediction)
-    return float(found is not None and any(found == _final_number(answer) for answer in answers))
+    return float(_final_number(prediction) in right_numbers(answers))
+
+
+def right_numbers(answers: Sequence[str]) -> list[Decimal]:
+    """The final numbers of the answers.
+
+    Raises:
+        ValueError: none has one.
+    """
+    found = [number for answer in answers if (number := _final_number(answer)) is not None]
+    if not found:
+        raise ValueError("no number in it")
+    return found
 
 
 def _final_number(text: str) -> Decimal | None:
@@ -32,5 +43,5 @@ gsm8k = Scorer(
     version=1,
     summary="1 where the final number is right: after ####, else the last one",
     source="the answer format of GSM8K, arXiv:2110.14168; the last number where the mark is missing is ours",
-    metrics={EVERY: Metric(name="exact match", function=final_number_equals)},
+    metrics={EVERY: Metric(name="exact match", function=final_number_equals, reads=right_numbers)},
 )

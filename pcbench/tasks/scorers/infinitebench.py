@@ -10,7 +10,9 @@ from pcbench.tasks.scorers.metrics.choice import (
 from pcbench.tasks.scorers.metrics.found import (
     any_name_found,
     first_digits_equal,
+    first_integer,
     first_name_among_words,
+    first_number,
     first_number_equals,
     last_word_equals,
     right_start,
@@ -34,9 +36,9 @@ JUNE = {
     "longdialogue_qa_eng": Metric(name="accuracy", function=first_name_among_words),
     "longbook_qa_chn": Metric(name="character F1", function=best(character_f1)),
     "code_debug": Metric(name="accuracy", function=debug_choice, least_answers=2),
-    "code_run": Metric(name="accuracy", function=last_word_equals),
+    "code_run": Metric(name="accuracy", function=last_word_equals, reads=first_integer),
     "math_calc": Metric(name="share before the first error", function=right_start),
-    "math_find": Metric(name="accuracy", function=first_number_equals),
+    "math_find": Metric(name="accuracy", function=first_number_equals, reads=first_number),
 }
 # what the change of August replaced
 AUGUST = {

@@ -2,7 +2,7 @@
 
 from pcbench.tasks.scorers import Metric, Scorer, best
 from pcbench.tasks.scorers.metrics.code import Ratio, by_difflib, by_indel, by_indel_unrounded, line_similarity
-from pcbench.tasks.scorers.metrics.labels import class_share, first_line, number_share
+from pcbench.tasks.scorers.metrics.labels import class_share, first_line, number_share, right_numbers
 from pcbench.tasks.scorers.metrics.overlap import chinese_word_f1, word_f1
 from pcbench.tasks.scorers.metrics.rouge import rouge_l, rouge_l_chinese
 
@@ -14,6 +14,12 @@ WORDS = Metric(name="word F1", function=best(word_f1))
 WORDS_ZH = Metric(name="word F1", function=best(chinese_word_f1), package="jieba", extra="zh")
 ROUGE = Metric(name="ROUGE-L", function=best(rouge_l))
 ROUGE_ZH = Metric(name="ROUGE-L", function=best(rouge_l_chinese), package="jieba", extra="zh")
+
+
+def _numbers(label: str = "") -> Metric:
+    return Metric(name="number share", function=best(number_share(label)), reads=right_numbers(label))
+
+
 CLASSES = Metric(name="class share", function=first_line(class_share), by_class=True)
 
 PROSE = {
@@ -33,9 +39,9 @@ PROSE = {
     "triviaqa": Metric(name="word F1", function=first_line(best(word_f1))),
     "samsum": Metric(name="ROUGE-L", function=first_line(best(rouge_l))),
     "lsht": CLASSES,
-    "passage_count": Metric(name="number share", function=best(number_share())),
-    "passage_retrieval_en": Metric(name="number share", function=best(number_share("Paragraph "))),
-    "passage_retrieval_zh": Metric(name="number share", function=best(number_share("段落"))),
+    "passage_count": _numbers(),
+    "passage_retrieval_en": _numbers("Paragraph "),
+    "passage_retrieval_zh": _numbers("段落"),
 }
 
 

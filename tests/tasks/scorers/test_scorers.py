@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,11 +32,12 @@ def test_no_scorer_has_a_rule_for_an_unknown_dataset():
 @settings(max_examples=60, deadline=None)
 @given(prediction=st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_every_metric_stays_within_0_and_1_and_gives_nothing_for_nothing(prediction):
+    answers = ["12", "B", "Paragraph 12", "段落12"]
     for scorer in ALL.values():
         for dataset, metric in scorer.metrics.items():
             if not metric.why_not():
-                assert 0.0 <= metric(prediction, ["12", "B"], ["B", "aB"]) <= 1.0, (scorer.id, dataset)
-                assert metric("", ["12", "B"], ["B", "aB"]) == 0.0, (scorer.id, dataset)
+                assert 0.0 <= metric(prediction, answers, ["B", "aB"]) <= 1.0, (scorer.id, dataset)
+                assert metric("", answers, ["B", "aB"]) == 0.0, (scorer.id, dataset)
 
 
 def test_why_not_names_the_package_and_the_extra():
@@ -46,7 +49,37 @@ def test_why_not_names_the_package_and_the_extra():
 def test_best_counts_the_best_answer():
     metric = ALL["longbench-official+indel"].metric("hotpotqa")
     assert metric("Paris", ["Rome", "Paris", "it is Paris"]) == 1.0
-    assert metric("Paris", []) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("scorer", "dataset", "answers", "reason"),
+    [
+        ("longbench-official+indel", "qasper", [], "at least 1 answers, got 0"),
+        ("longbench-official+indel", "trec", ["City"], "all_classes: the names of the classes, got none"),
+        ("longbench-official+indel", "passage_count", ["many"], "answers that fit number share, got 'many'"),
+        ("longbench-official+indel", "passage_retrieval_en", ["7"], "answers that fit number share, got '7'"),
+        ("infinitebench-2024-06", "code_debug", ["B"], "at least 2 answers, got 1"),
+        ("infinitebench-2024-06", "math_find", ["x", "7"], "answers that fit accuracy, got 'x'"),
+        ("infinitebench-2024-06", "code_run", [float("inf")], "answers that fit accuracy, got inf: cannot convert"),
+        ("infinitebench-2024-06", "code_run", ["7.5"], "answers that fit accuracy, got '7.5'"),
+        ("ruler", "vt", [], "at least 1 answers, got 0"),
+        ("gsm8k", "gsm8k", ["#### seven"], "answers that fit exact match, got '#### seven': no number"),
+    ],
+)
+@pytest.mark.parametrize("prediction", ["", "City 7 B"])
+def test_a_record_without_what_its_metric_needs_is_refused_whatever_was_predicted(
+    scorer, dataset, answers, reason, prediction
+):
+    metric = ALL[scorer].metric(dataset)
+    assert metric.unfit(answers).startswith(reason)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        metric(prediction, answers)
+
+
+def test_one_answer_that_fits_is_enough():
+    assert ALL["longbench-official+indel"].metric("passage_count").unfit(["many", "7"]) == ""
+    assert ALL["gsm8k"].metric("gsm8k")("so 7", ["many", "#### 7"]) == 1.0
+    assert ALL["longbench-official+indel"].metric("trec").unfit(["City"], ["City"]) == ""
 
 
 def test_triviaqa_is_scored_by_its_first_line_only():

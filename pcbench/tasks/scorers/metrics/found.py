@@ -7,7 +7,9 @@ from typing import Any
 __all__ = [
     "any_name_found",
     "first_digits_equal",
+    "first_integer",
     "first_name_among_words",
+    "first_number",
     "first_number_equals",
     "last_word_equals",
     "right_start",
@@ -64,7 +66,7 @@ def first_number_equals(prediction: str, answers: Sequence[Any]) -> float:
     Source: Math.Find of InfiniteBench.
     """
     found = NUMBER.search(prediction)
-    return float(found is not None and float(found.group()) == float(answers[0]))
+    return float(found is not None and float(found.group()) == first_number(answers))
 
 
 def last_word_equals(prediction: str, answers: Sequence[Any]) -> float:
@@ -72,12 +74,30 @@ def last_word_equals(prediction: str, answers: Sequence[Any]) -> float:
 
     Source: Code.Run of InfiniteBench.
     """
-    right = int(answers[0])
+    right = first_integer(answers)
     words = spaced(prediction, "\n.`'\":").split()
     try:
         return float(bool(words) and int(words[-1]) == right)
     except ValueError:
         return 0.0
+
+
+def first_number(answers: Sequence[Any]) -> float:
+    """The first answer as a number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return float(answers[0])
+
+
+def first_integer(answers: Sequence[Any]) -> int:
+    """The first answer as a whole number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return int(answers[0])
 
 
 def right_start(prediction: str, answers: Sequence[Any]) -> float:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["class_share", "first_line", "number_share"]
+__all__ = ["class_share", "first_line", "number_share", "right_numbers"]
 
 DIGITS = re.compile(r"\d+")
 
@@ -50,6 +50,19 @@ def number_share(label: str = "") -> Callable[[str, str], float]:
         return numbers.count(right.group(1)) / len(numbers) if right and numbers else 0.0
 
     return share
+
+
+def right_numbers(label: str = "") -> Callable[[Sequence[Any]], list[str]]:
+    """Answers → the numbers in them, with the label of `number_share`; a ValueError where no answer has one."""
+    labelled = re.compile(re.escape(label) + r"(\d+)")
+
+    def numbers(answers: Sequence[Any]) -> list[str]:
+        found = [right[1] for answer in answers if (right := labelled.search(str(answer)))]
+        if not found:
+            raise ValueError(f"no number after {label!r}")
+        return found
+
+    return numbers
 
 
 def first_line(function: Callable[..., float]) -> Callable[..., float]:
