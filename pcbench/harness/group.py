@@ -25,7 +25,7 @@ from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
-from pcbench.types import Kind, Sample
+from pcbench.types import Cell, Kind, Sample
 
 __all__ = ["UNSCORED", "Group", "first_line"]
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from reprlib import repr as shortened
 from statistics import fmean
 from typing import Any
 
