@@ -93,11 +93,8 @@ class StoreRunner:
         shape = (1, self.spec.kv_heads, cache.get_seq_length() + ids.shape[1], self.spec.head_dim)
         for layer in cache.layers:
             # not by `update`, which would copy what nobody has written
-            layer.keys, layer.values, layer.is_initialized = (
-                self.head.new_empty(shape),
-                self.head.new_empty(shape),
-                True,
-            )
+            layer.keys, layer.values = self.head.new_empty(shape), self.head.new_empty(shape)
+            layer.is_initialized = True
         return self.head.new_zeros(1, self.spec.vocab), cache
 
 
