@@ -136,7 +136,8 @@ def _chunk_select(inputs: dict[str, Any], got: Results, truth: Results, own: Res
     # the scores are made on the device: the selection must follow from them
     again = run(reference, "chunk_topk", {k: v for k, v in inputs.items() if k in _TOPK} | {"scores": got["scores"]})
     exact = {name: compare_exact(got[name], again[name]) for name in ("freed", "best_ids", "best_slots", "best_scores")}
-    return {"scores": compare_lse(got["scores"], truth["scores"], own["scores"], torch.float32)} | exact
+    scores = compare_lse(got["scores"], truth["scores"], own["scores"], inputs["hidden"].dtype)
+    return {"scores": scores} | exact
 
 
 def _exact(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:
