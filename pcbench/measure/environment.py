@@ -75,7 +75,8 @@ def commit() -> dict[str, Any]:
         expected = os.environ.get("PCBENCH_SOURCES")
         changed_sources = expected is not None and expected != sources_sha256()
         dirty = os.environ.get("PCBENCH_DIRTY", "true").lower() != "false" or changed_sources
-        return {"commit": named, "dirty": dirty, "from": "environment"}
+        source = "environment" if expected is None else "environment, held against PCBENCH_SOURCES"
+        return {"commit": named, "dirty": dirty, "from": source}
     return {"commit": None, "dirty": None, "from": "none"}
 
 
