@@ -64,7 +64,7 @@ within() {
     timeout -k 10 $((deadline > SECONDS ? deadline - SECONDS : 1)) "$@" >>"$log" 2>&1
     status=$?
     # it had to be killed
-    [ $status != 137 ] || status=124
+    [ $status = 137 ] && [ $SECONDS -gt $deadline ] && status=124
     [ $status != 124 ] || echo "stopped: the time of this part is over" >>"$log"
     return $status
 }

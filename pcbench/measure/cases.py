@@ -12,6 +12,7 @@ from pcbench import reference
 from pcbench.measure.attention_cases import CACHED, CALIBRATED, MERGE, WINDOW
 from pcbench.measure.chunk_cases import CHUNK_SELECT, CHUNK_TOPK, NLL, SELECT
 from pcbench.measure.draws import Draws
+from pcbench.measure.kernel_cases import KERNELS
 from pcbench.measure.parity import Comparison, compare_exact, compare_lse, compare_mass, compare_out
 
 __all__ = ["CASES", "CHANGED", "Case", "check_case", "compare", "run"]
@@ -50,7 +51,9 @@ _SHAPES: dict[str, Mapping[str, Callable[[Draws], dict[str, Any]]]] = {
     "window_mass": WINDOW,
 }
 
-CASES = tuple(Case(op, name, make) for op, shapes in _SHAPES.items() for name, make in shapes.items())
+CASES = tuple(
+    Case(op, name, make) for op, shapes in _SHAPES.items() for name, make in (shapes | KERNELS.get(op, {})).items()
+)
 
 
 def check_case(case: Case, ops: Any, device: torch.device | str, dtype: torch.dtype) -> dict[str, Comparison]:

@@ -20,7 +20,15 @@ __all__ = ["environment", "provenance", "sources_sha256"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
 # what beside the package decides a number: the kernels, how they are built, what is run and how it is read
-BESIDE = ("CMakeLists.txt", "build_backend/*.py", "ext/**/*", "pyproject.toml", "suites/*.toml", "tools/*.py", "tools/*.sh")
+BESIDE = (
+    "CMakeLists.txt",
+    "build_backend/*.py",
+    "ext/**/*",
+    "pyproject.toml",
+    "suites/*.toml",
+    "tools/*.py",
+    "tools/*.sh",
+)
 
 
 def provenance(device: DeviceKind) -> dict[str, Any]:

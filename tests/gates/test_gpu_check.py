@@ -176,7 +176,9 @@ def test_a_figure_is_held_against_what_is_wanted(ms, word):
 def test_lanes_that_were_timed_with_their_launches_give_no_figure(sides):
     op = "calibrated_attention"
     ours, theirs = sides
-    found = lines_of(record(op, ATTENTION, op, 1.0, **ours), record(op, ATTENTION, "sdpa-flash", 1.2, "torch", **theirs))
+    found = lines_of(
+        record(op, ATTENTION, op, 1.0, **ours), record(op, ATTENTION, "sdpa-flash", 1.2, "torch", **theirs)
+    )
     assert found == [f"no figure: {op} {ATTENTION}: SDPA-flash over it"]
 
 

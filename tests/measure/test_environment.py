@@ -107,7 +107,9 @@ def test_sources_sha256_holds_every_tracked_source(monkeypatch):
     """Every kernel, suite, tool and build file that git knows is in one of the patterns."""
     root = module.PACKAGE.parent
     found = {str(path.relative_to(root)) for pattern in module.BESIDE for path in root.glob(pattern)}
-    tracked = module._git(root, "ls-files", "ext", "suites", "tools", "build_backend", "CMakeLists.txt", "pyproject.toml")
+    tracked = module._git(
+        root, "ls-files", "ext", "suites", "tools", "build_backend", "CMakeLists.txt", "pyproject.toml"
+    )
     if not tracked:
         pytest.skip("not a git checkout")
     assert {*tracked.splitlines()} <= found
