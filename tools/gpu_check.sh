@@ -1,34 +1,36 @@
 #!/usr/bin/env bash
 # Proves the GPU kernels on a machine with a GPU, in the environment of $PYTHON (python3), which has torch.
 #
-#   tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill]
+#   tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill|prefill_long]
 #
 # Builds pcbench for that torch and runs the parts, each at most ten minutes with its build:
-#   parity     every op over its odd cases against the float64 reference; three runs equal bit for bit
-#   sanitizer  compute-sanitizer over the small cases of every op, where it works
-#   kernels    the suite `kernels`
-#   prefill    the suite `prefill`: random:llama-3-8b, bf16, 8K, 32K and 128K
+#   parity        every op over its odd cases against the float64 reference; three runs equal bit for bit
+#   sanitizer     compute-sanitizer over the small cases of every op, where it works
+#   kernels       the suite `kernels`
+#   prefill       the suite `prefill`: random:llama-3-8b, bf16, 8K and 32K
+#   prefill_long  the same at 128K, the timed workload alone
 # DIR gets gpu_check_PART.txt (the summary, with the figures of reports/GPU_PENDING.md) and gpu_check_PART.tar.gz (every
 # log and run). Exit code: 0 when nothing failed; a figure that is not met is said, and fails nothing. Without git,
-# PCBENCH_COMMIT and PCBENCH_DIRTY say which sources these are. PCBENCH_PART_SECONDS: another limit than ten minutes.
+# PCBENCH_COMMIT and PCBENCH_DIRTY say which sources these are, and PCBENCH_SOURCES, which must be their hash, proves it.
+# PCBENCH_PART_SECONDS: another limit than ten minutes.
 set -uo pipefail
 
 name=all
 if [ "${2:-}" = --only ]; then
     name=${3:-}
 fi
-case " all parity sanitizer kernels prefill " in
+case " all parity sanitizer kernels prefill prefill_long " in
 *" $name "*) ;;
 *) name= ;;
 esac
 if [ -z "${1:-}" ] || [ -z "$name" ]; then
-    echo "usage: tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill]" >&2
+    echo "usage: tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill|prefill_long]" >&2
     exit 2
 fi
 
 if [ "$name" = all ]; then
     status=0
-    for part in parity sanitizer kernels prefill; do
+    for part in parity sanitizer kernels prefill prefill_long; do
         "$0" "$1" --only "$part" || status=1
     done
     exit $status
@@ -55,14 +57,25 @@ pack() {
 
 say() { echo "$*" | tee -a "$summary"; }
 
+# within LOG COMMAND...: runs a command within the part's time, its output at the end of a log; 124: it was stopped
+within() {
+    local log=$1 status
+    shift
+    timeout -k 10 $((deadline > SECONDS ? deadline - SECONDS : 1)) "$@" >>"$log" 2>&1
+    status=$?
+    # it had to be killed
+    [ $status = 137 ] && [ $SECONDS -gt $deadline ] && status=124
+    [ $status != 124 ] || echo "stopped: the time of this part is over" >>"$log"
+    return $status
+}
+
 # step LOG COMMAND...: runs a command within the part's time, its output in a log; says how it went
 step() {
     local log=$results/$1.log status seconds=$SECONDS
     shift
     echo "$*" >"$log"
-    timeout -k 10 $((deadline > SECONDS ? deadline - SECONDS : 1)) "$@" >>"$log" 2>&1
+    within "$log" "$@"
     status=$?
-    [ $status = 124 ] && echo "stopped: the time of this part is over" >>"$log"
     [ $status = 0 ] || failed=1
     say "$([ $status = 0 ] && echo ok || echo "FAILED ($status)") in $((SECONDS - seconds)) s: $(basename "$log" .log)"
     tail -n "$lines" "$log" | sed 's/^/    /' | tee -a "$summary"
@@ -85,21 +98,24 @@ torch.cuda.synchronize()
 "
 
 sanitizer() {
-    local tool sanitizer watched
+    local tool sanitizer watched status
     sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
     if [ -z "$sanitizer" ]; then
         say "not run: no compute-sanitizer on this machine"
         return
     fi
     # a driver or sandbox that it cannot attach to fails this
-    if ! "$sanitizer" "$python" -c "import torch; torch.ones(9, device='cuda').sum().item()" >"$results/attach.log" 2>&1; then
+    within "$results/attach.log" "$sanitizer" "$python" -c "import torch; torch.ones(9, device='cuda').sum().item()"
+    status=$?
+    if [ $status != 0 ]; then
+        [ $status != 124 ] || failed=1
         say "not run: compute-sanitizer does not work here"
         tail -n 3 "$results/attach.log" | sed 's/^/    /' | tee -a "$summary"
         return
     fi
     # every tensor in an allocation of its own, or nobody sees what lies beyond it
     watched=(env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --error-exitcode 9 --kernel-name kernel_substring=pcbench)
-    timeout 120 "${watched[@]}" --tool initcheck "$python" -c "$UNWRITTEN" >"$results/planted.log" 2>&1
+    within "$results/planted.log" "${watched[@]}" --tool initcheck "$python" -c "$UNWRITTEN"
     if [ $? != 9 ]; then
         failed=1
         say "FAILED: compute-sanitizer did not see a planted fault in a kernel of ours"
@@ -112,22 +128,29 @@ sanitizer() {
     done
 }
 
-# what was measured until the time is over is still read
+# suite NAME OPTION...; what was measured until the time is over is still read
 suite() {
-    deadline=$((deadline - 30)) lines=12 step "$1" "$python" -m pcbench run --suite "$1" --device "$device" \
-        --out "$results/$1"
-    lines=40 step figures "$python" tools/gpu_figures.py "$results/$1"
+    deadline=$((deadline - 30)) lines=12 step "$name" "$python" -m pcbench run --suite "$1" --device "$device" \
+        --out "$results/$name" "${@:2}"
+    lines=40 step figures "$python" tools/gpu_figures.py "$results/$name"
 }
 kernels() { suite kernels; }
-prefill() { suite prefill; }
+prefill() {
+    suite prefill --set 'suite.context_tokens=[8192,32768]'
+    say "128K is a part of its own: --only prefill_long"
+}
+# random weights have no score, so untimed passes would tell nothing
+prefill_long() {
+    suite prefill --set 'suite.context_tokens=[131072]' --set 'suite.workloads=["passkey"]' --set suite.warmup_up_to=4
+}
 
 # fails where the GPU's kernels cannot run, and says why
 READY="
 import torch
 from pcbench import ops
-from pcbench.measure.environment import commit
+from pcbench.measure.environment import commit, sources_sha256
 
-print(*(f'{name} {value}' for name, value in commit().items()), sep=', ')
+print(*(f'{name} {value}' for name, value in commit().items()), f'sources {sources_sha256()}', sep=', ')
 ops.backend('hip' if torch.version.hip else 'cuda')
 "
 

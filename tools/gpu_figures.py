@@ -25,7 +25,7 @@ class Line:
         op: of the records.
         shapes: pattern of their `shape`.
         says: what the figure is.
-        figure: from the lanes of one shape by method; None where one of them has no time.
+        figure: from the lanes of one shape that are ok, by method; None where one of them has no time of the device.
         limit: of the figure; a most where `at_most`, else a least.
     """
 
@@ -37,7 +37,10 @@ class Line:
     at_most: bool = False
 
     def text(self, shape: str, lanes: Lanes) -> str:
-        found = self.figure(lanes)
+        own = lanes[self.op]
+        if own.status != "ok":
+            return f"no figure: {self.op} {shape}: {own.status}: {own.reason}"
+        found = self.figure({name: lane for name, lane in lanes.items() if lane.status == "ok"})
         if found is None:
             return f"no figure: {self.op} {shape}: {self.says}"
         met = found <= self.limit if self.at_most else found >= self.limit
@@ -45,20 +48,25 @@ class Line:
         return f"{'met' if met else 'NOT MET'}: {self.op} {shape}: {self.says} {found:.3f}, wanted {wanted}"
 
 
+def on_device(lane: Record) -> bool:
+    """Whether its times are the device's alone; those of a call that waits have its launches in them."""
+    return not any(w.startswith("timed with its launches") for w in lane.warnings)
+
+
 def ratio(slow: str, quick: str) -> Callable[[Lanes], float | None]:
-    """The time of `slow` over that of `quick`; None where only one of them has its launches in it."""
+    """The time of `slow` over that of `quick`."""
 
     def figure(lanes: Lanes) -> float | None:
-        sides = [lanes[name] for name in (slow, quick) if name in lanes]
-        launched = {any(w.startswith("timed with its launches") for w in x.warnings) for x in sides}
-        above, below = [x.ms_p50 for x in sides] if len(sides) == 2 and len(launched) == 1 else (None, None)
+        sides = [lanes[name].ms_p50 for name in (slow, quick) if name in lanes and on_device(lanes[name])]
+        above, below = sides if len(sides) == 2 else (None, None)
         return above / below if above and below else None
 
     return figure
 
 
 def ceiling(lanes: Lanes) -> float | None:
-    return lanes["cached_attention"].ceiling_ratio
+    lane = lanes["cached_attention"]
+    return lane.ceiling_ratio if on_device(lane) else None
 
 
 def logits_share(lanes: Lanes) -> float | None:
@@ -110,7 +118,7 @@ def kernel_lines(records: list[Record]) -> Iterator[str]:
     """The op's own compiled lane and its baselines, by shape."""
     groups: dict[tuple[str, str], Lanes] = {}
     for record in records:
-        if record.status == "ok" and record.backend != "reference":
+        if record.backend != "reference":
             groups.setdefault((record.op or "", record.shape or ""), {})[record.method] = record
     for line in LINES:
         shapes = [s for op, s in groups if op == line.op and re.fullmatch(line.shapes, s)]

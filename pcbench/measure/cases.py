@@ -12,6 +12,7 @@ from pcbench import reference
 from pcbench.measure.attention_cases import CACHED, CALIBRATED, MERGE, WINDOW
 from pcbench.measure.chunk_cases import CHUNK_SELECT, CHUNK_TOPK, NLL, SELECT
 from pcbench.measure.draws import Draws
+from pcbench.measure.kernel_cases import KERNELS
 from pcbench.measure.parity import Comparison, compare_exact, compare_lse, compare_mass, compare_out
 
 __all__ = ["CASES", "CHANGED", "Case", "check_case", "compare", "run"]
@@ -50,7 +51,9 @@ _SHAPES: dict[str, Mapping[str, Callable[[Draws], dict[str, Any]]]] = {
     "window_mass": WINDOW,
 }
 
-CASES = tuple(Case(op, name, make) for op, shapes in _SHAPES.items() for name, make in shapes.items())
+CASES = tuple(
+    Case(op, name, make) for op, shapes in _SHAPES.items() for name, make in (shapes | KERNELS.get(op, {})).items()
+)
 
 
 def check_case(case: Case, ops: Any, device: torch.device | str, dtype: torch.dtype) -> dict[str, Comparison]:
@@ -136,7 +139,8 @@ def _chunk_select(inputs: dict[str, Any], got: Results, truth: Results, own: Res
     # the scores are made on the device: the selection must follow from them
     again = run(reference, "chunk_topk", {k: v for k, v in inputs.items() if k in _TOPK} | {"scores": got["scores"]})
     exact = {name: compare_exact(got[name], again[name]) for name in ("freed", "best_ids", "best_slots", "best_scores")}
-    return {"scores": compare_lse(got["scores"], truth["scores"], own["scores"], torch.float32)} | exact
+    scores = compare_lse(got["scores"], truth["scores"], own["scores"], inputs["hidden"].dtype)
+    return {"scores": scores} | exact
 
 
 def _exact(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:

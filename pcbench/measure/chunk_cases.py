@@ -91,13 +91,13 @@ CHUNK_TOPK: dict[str, Make] = {
 def chunk_select(
     draw: Draws, *, rows: list[int], vocab: int = 1000, hidden: int = 48, keep: int = 2, ignored: int = 0
 ) -> dict[str, Any]:
-    """`rows` of each chunk; `ignored` ones belong to none."""
+    """`rows` of each chunk; `ignored` ones belong to none. Logits are of size 1, as a model's head makes them."""
     segments = [m for m, count in enumerate(rows) for _ in range(count)] + [-1] * ignored
     state = _topk(draw, keep=keep, scores=[0.0] * len(rows))
     del state["scores"]
     return state | {
         "hidden": draw.normal(len(segments), hidden),
-        "lm_head": draw.normal(vocab, hidden),
+        "lm_head": draw.normal(vocab, hidden).mul_(hidden**-0.5),
         "targets": draw.integers(vocab, len(segments)),
         "segments": draw.ints(segments),
     }
@@ -153,6 +153,9 @@ def select(
 
 SELECT: dict[str, Make] = {
     **{f"{n} keys": partial(select, keys=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
+    # each by a kernel of its own, and the last by two
+    **{f"{n} keys": partial(select, batch=1, keys=n, dim=8, capacity=5) for n in (2000, 5000)},
+    "16385 keys": partial(select, batch=1, keys=16385, dim=2, capacity=5),
     **{f"pool {n}": partial(select, pool=n) for n in (1, 3, 31, 251)},
     "capacity of all keys": partial(select, capacity=100),
     "capacity 1": partial(select, capacity=1),

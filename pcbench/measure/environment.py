@@ -16,9 +16,19 @@ from pcbench.measure.devices import torch_device
 from pcbench.measure.meters import open_meter
 from pcbench.types import DeviceKind
 
-__all__ = ["environment", "provenance"]
+__all__ = ["environment", "provenance", "sources_sha256"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
+# what beside the package decides a number: the kernels, how they are built, what is run and how it is read
+BESIDE = (
+    "CMakeLists.txt",
+    "build_backend/*.py",
+    "ext/**/*",
+    "pyproject.toml",
+    "suites/*.toml",
+    "tools/*.py",
+    "tools/*.sh",
+)
 
 
 def provenance(device: DeviceKind) -> dict[str, Any]:
@@ -51,7 +61,7 @@ def environment(device: DeviceKind) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in packages},
         "commit_source": commit()["from"],
-        "sources_sha256": _sources_sha256(),
+        "sources_sha256": sources_sha256(),
     }
 
 
@@ -59,7 +69,8 @@ def environment(device: DeviceKind) -> dict[str, Any]:
 def commit() -> dict[str, Any]:
     """Commit and dirty flag, from git, else from PCBENCH_COMMIT / PCBENCH_DIRTY.
 
-    Without git, PCBENCH_SOURCES may hold the `sources_sha256` of the commit: other sources count as dirty.
+    Without git, PCBENCH_SOURCES may hold the `sources_sha256` of the commit, as a clean checkout prints it: other
+    sources count as dirty.
     """
     root = PACKAGE.parent
     if (root / ".git").exists():
@@ -70,9 +81,10 @@ def commit() -> dict[str, Any]:
     named = os.environ.get("PCBENCH_COMMIT")
     if named:
         expected = os.environ.get("PCBENCH_SOURCES")
-        changed_sources = expected is not None and expected != _sources_sha256()
+        changed_sources = expected is not None and expected != sources_sha256()
         dirty = os.environ.get("PCBENCH_DIRTY", "true").lower() != "false" or changed_sources
-        return {"commit": named, "dirty": dirty, "from": "environment"}
+        source = "environment" if expected is None else "environment, held against PCBENCH_SOURCES"
+        return {"commit": named, "dirty": dirty, "from": source}
     return {"commit": None, "dirty": None, "from": "none"}
 
 
@@ -85,11 +97,16 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 @cache
-def _sources_sha256() -> str:
-    """Of the package's Python files, by path."""
+def sources_sha256() -> str:
+    """Of the package's code, tables and texts and, in a source tree, of what is built and run beside it; by path."""
+    root = PACKAGE.parent
+    paths = [path for pattern in ("*.py", "*.toml", "*.txt") for path in PACKAGE.rglob(pattern)]
+    # an installed package has strangers for neighbours
+    if (root / "ext/schema.cpp").is_file():
+        paths += [path for pattern in BESIDE for path in root.glob(pattern) if path.is_file()]
     total = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        total.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
+    for path in sorted(paths):
+        total.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 

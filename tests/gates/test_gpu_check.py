@@ -1,9 +1,12 @@
 """tools/gpu_check.sh with a Python that only notes what it is asked to run, and the figures that it reads."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
+import time
 from collections import Counter
 
 import pytest
@@ -12,7 +15,7 @@ from gpu_figures import kernel_lines
 
 from pcbench.types import Record
 
-PARTS = ("parity", "sanitizer", "kernels", "prefill")
+PARTS = ("parity", "sanitizer", "kernels", "prefill", "prefill_long")
 # notes its arguments; is a CUDA machine; FAILS and HANGS name what does not work
 PYTHON = """#!/bin/bash
 echo "$*" >>"$NOTES"
@@ -21,6 +24,7 @@ case "$*" in *"'rocm' if"*) echo cuda ;; esac
 [ -n "$HANGS" ] && case "$*" in *"$HANGS"*) sleep 60 ;; esac
 exit 0
 """
+HANG_S = 60
 # finds the planted fault unless BLIND
 SANITIZER = """#!/bin/bash
 found=0
@@ -55,7 +59,8 @@ WANTED = {
     "parity": ["-m pcbench check --device cuda", "tests/ops/test_determinism.py"],
     "sanitizer": ["tools/small_calls.py"] * 3,
     "kernels": ["-m pcbench run --suite kernels --device cuda --out", "tools/gpu_figures.py"],
-    "prefill": ["-m pcbench run --suite prefill --device cuda --out", "tools/gpu_figures.py"],
+    "prefill": ["/prefill --set suite.context_tokens=[8192,32768]", "tools/gpu_figures.py"],
+    "prefill_long": ["/prefill_long --set suite.context_tokens=[131072]", "tools/gpu_figures.py"],
 }
 
 
@@ -111,11 +116,39 @@ def test_a_part_ends_when_its_time_is_over(check, tmp_path):
     assert (tmp_path / "out/gpu_check_parity.tar.gz").exists()
 
 
+@pytest.mark.parametrize("probe", ["torch.ones(9", "merge_states"], ids=["attach", "planted"])
+def test_a_sanitizer_that_hangs_ends_when_the_time_is_over(check, probe, tmp_path):
+    began = time.monotonic()
+    status, said, commands = check("--only", "sanitizer", HANGS=probe, PCBENCH_PART_SECONDS="5")
+    assert time.monotonic() - began < HANG_S
+    assert status == 1, said
+    assert "stopped: the time of this part is over" in said
+    assert "small_calls" not in commands
+    assert (tmp_path / "out/gpu_check_sanitizer.tar.gz").exists()
+
+
+def test_a_sanitizer_that_cannot_attach_is_said_and_fails_nothing(check):
+    status, said, commands = check("--only", "sanitizer", FAILS="torch.ones(9")
+    assert status == 0, said
+    assert "not run: compute-sanitizer does not work here" in said
+    assert "small_calls" not in commands
+
+
+def test_the_lengths_of_the_prefill_parts_are_those_of_the_suite():
+    from pcbench.suites import load_suite
+
+    options = re.findall(r"suite prefill (.*)", (ROOT / "tools/gpu_check.sh").read_text())
+    settings = [load_suite("prefill", "cuda", sets=shlex.split(text)[1::2]).settings for text in options]
+    lengths = [s.context_tokens for s in settings]
+    assert len(lengths) == 2
+    assert lengths[0] + lengths[1] == load_suite("prefill", "cuda").settings.context_tokens
+
+
 @pytest.mark.parametrize("arguments", [["--only", "speed"], ["--only"]])
 def test_an_unknown_part_is_refused(check, arguments):
     status, said, commands = check(*arguments)
     assert (status, commands) == (2, "")
-    assert said.startswith("usage: tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill]")
+    assert said.startswith("usage: tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill|prefill_long]")
 
 
 def record(op, shape, method, ms, backend="cuda", **more):
@@ -139,11 +172,34 @@ def test_a_figure_is_held_against_what_is_wanted(ms, word):
     assert found == [f"{word}: {op} {ATTENTION}: SDPA-flash over it {1.2 / ms:.3f}, wanted >= 1"]
 
 
-def test_lanes_that_were_timed_otherwise_give_no_figure():
+@pytest.mark.parametrize("sides", [(LAUNCHED, {}), ({}, LAUNCHED), (LAUNCHED, LAUNCHED)])
+def test_lanes_that_were_timed_with_their_launches_give_no_figure(sides):
     op = "calibrated_attention"
-    for more, other in (({}, LAUNCHED), (LAUNCHED, {})):
-        sides = record(op, ATTENTION, op, 1.0, **more), record(op, ATTENTION, "sdpa-flash", 1.2, "torch", **other)
-        assert lines_of(*sides) == [f"no figure: {op} {ATTENTION}: SDPA-flash over it"]
+    ours, theirs = sides
+    found = lines_of(
+        record(op, ATTENTION, op, 1.0, **ours), record(op, ATTENTION, "sdpa-flash", 1.2, "torch", **theirs)
+    )
+    assert found == [f"no figure: {op} {ATTENTION}: SDPA-flash over it"]
+
+
+def test_a_bandwidth_that_was_timed_with_its_launches_is_no_figure():
+    op, shape = "cached_attention", "B1 H32 Hkv8 Q1 P2 S4096 D128"
+    found = lines_of(record(op, shape, op, 1.0, ceiling_ratio=0.9, **LAUNCHED))
+    assert found == [f"no figure: {op} {shape}: share of the copy bandwidth"]
+
+
+@pytest.mark.parametrize("status", ["parity_failed", "error", "unsupported"])
+def test_an_op_that_gave_no_time_says_why(status):
+    op = "calibrated_attention"
+    ours = record(op, ATTENTION, op, None, status=status, reason="out: 1e-1 of 8e-3")
+    found = lines_of(ours, record(op, ATTENTION, "sdpa-flash", 1.2, "torch"))
+    assert found == [f"no figure: {op} {ATTENTION}: {status}: out: 1e-1 of 8e-3"]
+
+
+def test_a_baseline_that_gave_no_time_gives_no_figure():
+    op = "calibrated_attention"
+    theirs = record(op, ATTENTION, "sdpa-flash", 1.2, "torch", status="error", reason="broken")
+    assert lines_of(record(op, ATTENTION, op, 1.0), theirs) == [f"no figure: {op} {ATTENTION}: SDPA-flash over it"]
 
 
 def test_bytes_and_bandwidth_are_read():

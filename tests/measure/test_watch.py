@@ -3,13 +3,16 @@ import torch
 from tiny import continued, make_prompt, make_runner
 
 from pcbench import ops, reference
+from pcbench.measure.chunk_cases import chunk_select
+from pcbench.measure.draws import Draws
 from pcbench.measure.sampling import AXES
-from pcbench.measure.watch import WatchedRunner
+from pcbench.measure.watch import Watch, WatchedRunner
 from pcbench.methods.parallel_comp import ParallelComp
 
 EVERYTHING = dict(
     chunk_tokens=20, keep=2, micro_batch=2, evict=dict(capacity=8), calibration=[dict(zone="all", layers=[0, 1])]
 )
+BF16 = torch.bfloat16
 
 
 class Off:
@@ -95,6 +98,13 @@ def move_a_key(results, _):
 def test_a_wrong_result_fails_its_op_and_no_other(op, change):
     watch, _ = watched(Off(op, change))
     assert failed(watch) == {op}
+
+
+@pytest.mark.parametrize(("dtype", "off", "passes"), [(torch.float32, 2e-5, 0), (BF16, 9e-4, 1), (BF16, 1.1e-3, 0)])
+def test_scores_are_held_to_the_bound_of_the_hidden_rows(dtype, off, passes):
+    watch = Watch(Off("chunk_select", lambda results, _: results[0].add_(off)), layers=1, seed=0)
+    watch.chunk_select(**chunk_select(Draws(0, torch.device("cpu"), dtype), rows=[4, 4]))
+    assert watch.found["chunk_select"]["scores"].ok is bool(passes)
 
 
 def test_a_nan_is_the_largest_error_and_still_json():

@@ -6,7 +6,21 @@ import torch
 from pcbench import ops, reference
 from pcbench.measure.cases import CASES, run
 
-WORDS = ("1000", "blocks", "splits", "long", "large", "8192", "tiles", "9 parts", "at once", "many")
+WORDS = (
+    "1000",
+    "2000",
+    "5000",
+    "16385",
+    "blocks",
+    "splits",
+    "long",
+    "large",
+    "8192",
+    "tiles",
+    "9 parts",
+    "at once",
+    "many",
+)
 # float16 is for GPUs
 DTYPES = [torch.float32, torch.bfloat16, *([torch.float16] if torch.cuda.is_available() else [])]
 # the large ones: several tasks, several splits

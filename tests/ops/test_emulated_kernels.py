@@ -2,42 +2,28 @@
 
 import re
 import tomllib
-from functools import partial
 
 import pytest
 import torch
 from emulated import LIBRARIES, emulated_ops
 from resource_budget import budget_file
+from small_calls import LARGEST_ELEMENTS
 
-from pcbench.measure import attention_cases, chunk_cases
-from pcbench.measure.cases import Case, check_case
+from pcbench.measure.cases import CASES, check_case
+from pcbench.measure.kernel_cases import KERNELS
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-DIMS = (64, 96, 128)
-STORE = {"lengths": [[70], [33]], "slots": [[0, 1]], "heads": 1}
-
-
-def cases():
-    """A few calls of each op that between them choose every instantiation, by dtype."""
-    calibrated = partial(attention_cases.calibrated, heads=1, keys=70)
-    for dim in DIMS:
-        for rows, mass_rows, evicted in ((5, 5, None), (70, 40, 0.3)):
-            yield Case(
-                "calibrated_attention",
-                f"D {dim}, {rows} rows",
-                partial(calibrated, rows=rows, dim=dim, mass_rows=mass_rows, evicted=evicted),
-            )
-        for rows in (1, 40):
-            name = f"D {dim}, {rows} rows"
-            yield Case("cached_attention", name, partial(attention_cases.cached, rows=rows, dim=dim, **STORE))
-            window = partial(attention_cases.window, rows=rows, window=rows, dim=dim, **STORE)
-            yield Case("window_mass", name, window)
-    for keys in (10, 2000, 5000, 16385):
-        select = partial(chunk_cases.select, batch=1, heads=1, kv_heads=1, keys=keys, dim=8, capacity=5)
-        yield Case("select_tokens", f"{keys} keys", select)
-    yield Case("merge_states", "2 parts", partial(attention_cases.merge, parts=2, rows=2))
-    yield Case("query_nll_update", "9 columns", partial(chunk_cases.nll, rows=2, columns=9))
-    yield Case("chunk_topk", "3 chunks", partial(chunk_cases.topk_random, keep=2, count=3))
+# every other kernel is launched by these cases of the ops that are not in KERNELS
+OTHERS = {
+    "select_tokens-31 keys",
+    "select_tokens-2000 keys",
+    "select_tokens-5000 keys",
+    "select_tokens-16385 keys",
+    "merge_states-2 parts",
+    "query_nll_update-31 columns",
+    "chunk_topk-many",
+}
+CHOSEN = [case for case in CASES if case.name in KERNELS.get(case.op, ()) or str(case) in OTHERS]
 
 
 def kernels_run(ops):
@@ -46,12 +32,18 @@ def kernels_run(ops):
     return {re.sub(r"\w+::", "", name): n for name, n in counts.items() if n}
 
 
+@pytest.mark.parametrize("case", CHOSEN, ids=str)
+def test_the_cases_of_every_kernel_are_small_enough_for_the_sanitizer(case):
+    tensors = (x for x in case.inputs("cpu", torch.float32).values() if isinstance(x, torch.Tensor))
+    assert sum(x.numel() for x in tensors) <= LARGEST_ELEMENTS
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_compiled_kernel_runs_and_equals_the_reference(library):
     ops = emulated_ops(library)
     ops.reset()
     for dtype in DTYPES:
-        for case in cases():
+        for case in CHOSEN:
             wrong = {name: x for name, x in check_case(case, ops, "cpu", dtype).items() if not x.ok}
             assert wrong == {}, f"{case} {dtype}"
     budget = tomllib.loads(budget_file(library).read_text())
