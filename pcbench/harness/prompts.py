@@ -16,7 +16,7 @@ def prompt_choice(cell: Cell) -> tuple[Prompts, int | None]:
 
     The released runner of ParallelComp has unsplit prompts for methods that read a record in one window.
     """
-    whole = cell.templates == "parallelcomp" and cell.method != "parallel_comp"
+    whole = cell.templates == "parallelcomp" and "chunk_tokens" not in cell.method_config
     return "parallelcomp-raw" if whole else cell.templates, cell.prompt_tokens
 
 
