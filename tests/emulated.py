@@ -49,6 +49,13 @@ class EmulatedOps:
         yield
         self.library.pcbench_emulator_order(0, ctypes.c_uint64(1))
 
+    @contextmanager
+    def matrix_cores(self, arch: str) -> Iterator[None]:
+        """The matrix cores are those of `arch`: gfx90a takes subnormal fp16 inputs for 0, all others as they are."""
+        self.library.pcbench_emulator_flush_subnormal_inputs(ctypes.c_bool(arch == "gfx90a"))
+        yield
+        self.library.pcbench_emulator_flush_subnormal_inputs(ctypes.c_bool(False))
+
     def reset(self) -> None:
         """Sets all counts to 0."""
         self._blocks_before = self.blocks_run()

@@ -6,13 +6,17 @@
 namespace pcbench::device {
 namespace {
 
-// counts of tiles and the listed segments lie in shared memory
-constexpr int64_t most_pairs = 4096, most_listed = 512;
+// counts of tiles, the listed segments and the eviction bits of a group lie in shared memory: all within 99 KiB
+constexpr int64_t most_pairs = 4000, most_listed = 512, most_bit_heads = 16;
 constexpr int64_t rows_of_tile = 128;
 
+bool own_bits(const CachedAttention& p) {
+  return p.evicted.data && p.evicted_heads != p.keys.kv_heads;
+}
+
 int64_t pack_of(const CachedAttention& p) {
-  const bool own_bits = p.evicted.data && p.evicted_heads != p.keys.kv_heads;
-  return own_bits ? 1 : p.heads / p.keys.kv_heads;
+  const int64_t group = p.heads / p.keys.kv_heads;
+  return own_bits(p) && group > most_bit_heads ? 1 : group;
 }
 
 bool takes(const CachedAttention& p) {
@@ -45,6 +49,8 @@ struct Plan {
     x.row_blocks = static_cast<int32_t>(ceil_div(rows, x.block_rows));
     x.pairs = static_cast<int32_t>(p.keys.batch * x.head_blocks);
     x.blocks = 2 * multiprocessors();
+    x.bit_heads = own_bits(p) ? x.pack : 1;
+    x.described = x.bit_heads > 8 ? 64 : 128;
     const int64_t part_rows = (x.blocks + int64_t{x.pairs} * x.row_blocks) * x.block_rows;
     before_bytes = aligned((x.pairs + 1) * static_cast<int64_t>(sizeof(int32_t)));
     states_bytes = aligned(part_rows * 2 * static_cast<int64_t>(sizeof(float)));
