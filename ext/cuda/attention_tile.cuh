@@ -258,8 +258,8 @@ struct AttentionTile {
     }
   }
 
-  // One tile, whose keys are under way: starts its values' copy and, where there are any, the next keys'. visible as in
-  // hide is asked where the tile is masked.
+  // One tile, whose keys are under way: starts its values' copy and, where there are any, the next keys'. Asks
+  // visible, as hide does, where the tile is masked.
   template <class Seen>
   PCBENCH_DEVICE void step(const T* v, int32_t v_stride, int keys, const T* next_k, int32_t k_stride, int next_keys,
                            bool masked, Seen&& visible, float scale) {

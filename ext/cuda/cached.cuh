@@ -1,8 +1,8 @@
 // cached_attention of many rows on tensor cores, and the launch of the kernels that it takes.
 //
 // Blocks share the tiles of all jobs (CachedWork); a job has 128 rows of a pair. Rows are (position, head of the
-// group): a group's heads read their keys once. Shared memory: AttentionTile, 512 bytes and CachedWork. Shapes: CachedAttention in params.h. float32 scores and sums. Equals
-// pcbench.reference.cached_attention.
+// group): a group's heads read their keys once. Shared memory: AttentionTile, 512 bytes and CachedWork. Shapes:
+// CachedAttention in params.h. float32 scores and sums. Equals pcbench.reference.cached_attention.
 #pragma once
 
 #include "cached_few_rows.cuh"

@@ -2,9 +2,9 @@
 //
 // Blocks share the tiles of all jobs (CachedWork). Each of a block's four warps takes 16 keys of every tile through
 // copies of its own, `stages` deep, and waits for no other warp before the end of a job, where the four add up. Rows
-// are (position, head of the group): a group's heads read their keys once, whosever the eviction bits are. Shared memory: 64 KB of copies, and
-// CachedWork. Shapes: CachedAttention in params.h. float32 scores and sums. Equals pcbench.reference.cached_attention.
-// Split keys after FlashDecoding.
+// are (position, head of the group): a group's heads read their keys once, whosever the eviction bits are. Shared
+// memory: 64 KB of copies, and CachedWork. Shapes: CachedAttention in params.h. float32 scores and sums. Equals
+// pcbench.reference.cached_attention. Split keys after FlashDecoding.
 #pragma once
 
 #include "cached_merge.cuh"

@@ -23,6 +23,7 @@ from pcbench.measure.telemetry import others_on_gpu, sampled, throttled
 from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
+from pcbench.ops.portable import portable_calls
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
 from pcbench.types import Cell, Kind, Sample
@@ -72,6 +73,8 @@ class Group:
                 break
         for lane in self.lanes:
             lane.warn(throttled(lane.readings))
+            for what, calls in lane.portable.items():
+                lane.warn(f"{calls} calls of {what}")
             self._guarded(lane, lambda lane=lane: self._fit(lane, examples[0]))  # type: ignore[misc]
             self._peak(lane)
         return self.lanes
@@ -124,11 +127,13 @@ class Group:
         eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
         if lane.prepared.effort.flush_caches:
             flush_caches(self.device)
+        portable_before = portable_calls(cell.backend)
         with sampled(self.meter, lane.readings):
             prefilled, elapsed = clocked(lambda: method.prefill(prompt, clock), self.device)
             with clock("decode"):
                 answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
         clock.end_pass()
+        lane.portable += portable_calls(cell.backend) - portable_before
         if cell.timed:
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
