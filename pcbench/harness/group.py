@@ -73,8 +73,6 @@ class Group:
                 break
         for lane in self.lanes:
             lane.warn(throttled(lane.readings))
-            for what, calls in lane.portable.items():
-                lane.warn(f"{calls} calls of {what}")
             self._guarded(lane, lambda lane=lane: self._fit(lane, examples[0]))  # type: ignore[misc]
             self._peak(lane)
         return self.lanes
@@ -133,7 +131,7 @@ class Group:
             with clock("decode"):
                 answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
         clock.end_pass()
-        lane.portable += portable_calls(cell.backend) - portable_before
+        portable = portable_calls(cell.backend) - portable_before
         if cell.timed:
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
@@ -164,7 +162,7 @@ class Group:
             chunk_tokens=None if spans is None else max(end - start for start, end in spans),
             kept_tokens=round(prefilled.kept_tokens()),
             kv_bytes=prefilled.kv_bytes,
-            warnings=[*example.warnings, *prefilled.warnings],
+            warnings=[*example.warnings, *prefilled.warnings, *portable],
         )
         lane.samples.append(sample)
         for warning in sample.warnings:

@@ -1,6 +1,5 @@
 """One cell on its way to a record."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 from pcbench.harness.cells import Prepared
@@ -25,7 +24,6 @@ class Lane:
     reason: str | None = None
     trace: str | None = None
     warnings: list[str] = field(default_factory=list)
-    portable: Counter[str] = field(default_factory=Counter)
     parity: dict[str, dict[str, float]] | None = None
     warmup_ms: list[float] = field(default_factory=list)
     samples_ms: list[float] = field(default_factory=list)
