@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 from builds import ROOT, build
+
+from pcbench.ops.portable import read_portable_calls
 
 __all__ = ["LIBRARIES", "ORDERS", "EmulatedOps", "blocks_run", "emulated_ops", "everywhere", "pairwise"]
 
@@ -48,6 +51,17 @@ class EmulatedOps:
         self.library.pcbench_emulator_order(ORDERS.index(order), ctypes.c_uint64(seed))
         yield
         self.library.pcbench_emulator_order(0, ctypes.c_uint64(1))
+
+    @contextmanager
+    def matrix_cores(self, arch: str) -> Iterator[None]:
+        """The matrix cores are those of `arch`: gfx90a takes subnormal fp16 inputs for 0, all others as they are."""
+        self.library.pcbench_emulator_flush_subnormal_inputs(ctypes.c_bool(arch == "gfx90a"))
+        yield
+        self.library.pcbench_emulator_flush_subnormal_inputs(ctypes.c_bool(False))
+
+    def portable_calls(self) -> Counter[str]:
+        """As pcbench.ops.portable, of this library."""
+        return read_portable_calls(self.library)
 
     def reset(self) -> None:
         """Sets all counts to 0."""

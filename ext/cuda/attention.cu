@@ -12,11 +12,12 @@ constexpr int64_t rows_of_block = 128;
 // keys and values of the pairs side by side: half of the smallest L2 of the GPUs that this is for
 constexpr int64_t section_bytes = int64_t{16} << 20;
 
-bool takes(const CalibratedAttention& p) {
-  const int64_t group = p.kv_heads ? p.heads / p.kv_heads : 0;
-  return takes_inputs(p.dtype, p.dim, p.scale) && takes_rows(p.q, {p.batch, p.heads, p.rows}) &&
-         takes_rows(p.k, {p.batch, p.kv_heads, p.keys}) && takes_rows(p.v, {p.batch, p.kv_heads, p.keys}) &&
-         group <= most_packed && p.rows * group < most_items && p.keys < most_items;
+const char* refusal_of(const CalibratedAttention& p) {
+  const int64_t group = p.heads / p.kv_heads;
+  const bool many = p.rows * group >= most_items || p.keys >= most_items;
+  return first_of(refusal_of_inputs(p.dtype, p.scale), refusal_of_near_rows(p.q, 3), refusal_of_near_rows(p.k, 3),
+                  refusal_of_near_rows(p.v, 3), group > most_packed ? "more than 128 heads of a group" : nullptr,
+                  many ? "2^30 rows or keys or more" : nullptr);
 }
 
 }  // namespace
@@ -25,18 +26,18 @@ int64_t calibrated_attention_scratch(const CalibratedAttention&) {
   return 0;
 }
 
-bool calibrated_attention_fast(const CalibratedAttention& p, void*, Stream stream) {
-  if (!takes(p)) {
-    return false;
-  }
+const char* calibrated_attention_fast(const CalibratedAttention& p, void*, Stream stream) {
   if (p.batch * p.heads * p.rows == 0) {
-    return true;
+    return nullptr;
+  }
+  if (const char* refusal = refusal_of(p)) {
+    return refusal;
   }
   const bool own_bits = p.evicted.data && p.evicted_heads != p.kv_heads;
   const int64_t pack = own_bits ? 1 : p.heads / p.kv_heads, pairs = p.batch * (p.heads / pack);
   const int64_t row_blocks = ceil_div(p.rows * pack, rows_of_block);
   if (pairs * row_blocks >= most_items) {
-    return false;
+    return "2^30 blocks of rows or more";
   }
   const int64_t fit = section_bytes / (p.keys * p.dim * 4 + 1);
   const CalibratedLaunch x{
@@ -50,7 +51,7 @@ bool calibrated_attention_fast(const CalibratedAttention& p, void*, Stream strea
   };
   // a wgmma kernel for sm_90a takes its shapes here, before the mma.sync one
   by_dtype_and_dim(p.dtype, p.dim, [&]<class T, int D>() { launch_calibrated<T, D>(x, stream); });
-  return true;
+  return nullptr;
 }
 
 }  // namespace pcbench::device

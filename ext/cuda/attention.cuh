@@ -213,14 +213,7 @@ void calibrated_tiles(PCBENCH_PARAM CalibratedLaunch x) {
   int32_t j = tiles - 1;
   Shared<uint32_t> words = shared<uint32_t>(tile.shared_bytes + kept_bytes);
   auto step = [&](bool masked, uint32_t low, uint32_t high) {
-    auto visible = [&] {
-      Visible seen{{}, {low, high}};
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        seen.keys[r] = tile.notes[tile.row_of(r)] - j * tile_keys;
-      }
-      return seen;
-    };
+    auto visible = [&](int r) { return Visible{tile.notes[tile.row_of(r)] - j * tile_keys, {low, high}}; };
     const int32_t key_length = Evicted ? static_cast<int32_t>(kept[2]) : block.key_length;
     const int32_t keys = masked ? key_length - j * tile_keys : tile_keys;
     const int32_t next_keys = j ? tile_keys : 0;

@@ -31,6 +31,8 @@ struct CachedLaunch {
   int32_t row_blocks;   // of a pair
   int32_t pairs;        // B · head_blocks
   int32_t blocks;       // that share the tiles
+  int32_t bit_heads;    // heads of a pair with eviction bits of their own, or 1
+  int32_t described;    // tiles at a time
   int32_t* before;      // [pairs + 1] tiles of the pairs before
   float* states;        // [blocks + pairs·row_blocks, block_rows, 2] shift and sum of a part
   float* outs;          // [blocks + pairs·row_blocks, block_rows, D] before normalisation

@@ -11,6 +11,7 @@
 // of the include path: the emulator has its own
 #include <ptx.h>
 
+#include "device/weights.h"
 #include "params.h"
 
 namespace pcbench::device {
@@ -18,13 +19,11 @@ namespace pcbench::device {
 constexpr int tile_rows = 128, tile_keys = 64, tile_threads = 128;
 constexpr float infinity = __builtin_inff();
 constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
-// A row's maximum, to base 2, may grow by this much before its sums are rescaled: weights stay below 2^8.
-constexpr float stale_limit = 8.0f;
 
-// Which keys of a tile a thread's four rows (g, g+8, g+16, g+24 of the warp) see.
+// Which keys of a tile a row sees: the first `keys`, unless a bit evicts them.
 struct Visible {
-  int32_t keys[4];    // the first keys[r] of the tile, unless evicted
-  uint32_t words[2];  // eviction bits of the tile
+  int32_t keys;
+  uint32_t words[2];
 };
 
 // Rows are (position, query head): `pack` heads of a kv-head share the keys that a block reads.
@@ -55,7 +54,7 @@ struct AttentionTile {
   // what masks ask of each row: registers are full
   Shared<int32_t> notes = shared<int32_t>(note_bytes);
   float out[2][D / 8][4];  // of 16 rows each, as mma leaves them, before normalisation
-  float shift[4];          // largest score of a row to base 2 when it was last rescaled; −inf where nothing was seen
+  float shift[4];          // shift_at of a row's largest score when it was last rescaled; −inf where nothing was seen
   float sum[4];            // of 2^(score − shift), this thread's columns
   Fragment q[2][rows_in_registers ? D / 16 : 1];
 
@@ -79,7 +78,7 @@ struct AttentionTile {
 
   PCBENCH_DEVICE static int thread() { return Tight ? afresh(thread_index()) : thread_index(); }
 
-  // Row r of this thread within the block, r as in Visible.
+  // Row r of this thread within the block, r as in hide.
   PCBENCH_DEVICE static int row_of(int r) {
     const int i = thread();
     return i / 32 * 32 + i % 32 / 4 + r * 8;
@@ -173,14 +172,17 @@ struct AttentionTile {
     }
   }
 
-  PCBENCH_DEVICE static void hide(float (&s)[2][8][4], const Visible& visible) {
+  // visible(r) of this thread's rows g, g+8, g+16 and g+24 of the warp.
+  template <class Seen>
+  PCBENCH_DEVICE static void hide(float (&s)[2][8][4], Seen&& visible) {
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
+      const Visible row = visible(r);
 #pragma unroll
       for (int w = 0; w < 2; ++w) {
-        const int seen = visible.keys[r] - w * 32;
+        const int seen = row.keys - w * 32;
         const uint32_t beyond = seen <= 0 ? ~0u : seen < 32 ? ~0u << seen : 0u;
-        const uint32_t hidden = (beyond | visible.words[w]) >> (lane() % 4 * 2);
+        const uint32_t hidden = (beyond | row.words[w]) >> (lane() % 4 * 2);
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
           float& x = s[r / 2][w * 4 + e / 2][r % 2 * 2 + e % 2];
@@ -190,7 +192,7 @@ struct AttentionTile {
     }
   }
 
-  // Lets the maxima follow the scores where one has outgrown its row's by stale_limit.
+  // Lets the shifts follow the scores where a row's have outgrown its own.
   PCBENCH_DEVICE void follow(const float (&s)[2][8][4], float scale) {
     float peak[4];
     bool grown = false;
@@ -202,14 +204,14 @@ struct AttentionTile {
       for (int n = 1; n < 8; ++n) {
         peak[r] = fmaxf(peak[r], fmaxf(s[m][n][e], s[m][n][e + 1]));
       }
-      grown |= peak[r] * scale - shift[r] > stale_limit;
+      grown |= peak[r] * scale - shift[r] > Weights<T>::last_exponent;
     }
     if (any(grown)) {
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
         peak[r] = fmaxf(peak[r], shuffle_xor(peak[r], 1));
         peak[r] = fmaxf(peak[r], shuffle_xor(peak[r], 2));
-        const float next = fmaxf(shift[r], peak[r] * scale);
+        const float next = fmaxf(shift[r], shift_at<T>(peak[r] * scale));
         const float keep = exp2(shift[r] - (next == -infinity ? 0.0f : next));
         shift[r] = next;
         sum[r] *= keep;
@@ -256,8 +258,8 @@ struct AttentionTile {
     }
   }
 
-  // One tile, whose keys are under way: starts its values' copy and, where there are any, the next keys'. visible() is
-  // asked for where the tile is masked.
+  // One tile, whose keys are under way: starts its values' copy and, where there are any, the next keys'. Asks
+  // visible, as hide does, where the tile is masked.
   template <class Seen>
   PCBENCH_DEVICE void step(const T* v, int32_t v_stride, int keys, const T* next_k, int32_t k_stride, int next_keys,
                            bool masked, Seen&& visible, float scale) {
@@ -274,7 +276,7 @@ struct AttentionTile {
       cp_async_commit();
     }
     if (masked) {
-      hide(s, visible());
+      hide(s, visible);
     }
     follow(s, scale);
     take(s, scale);

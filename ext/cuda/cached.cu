@@ -6,25 +6,35 @@
 namespace pcbench::device {
 namespace {
 
-// counts of tiles and the listed segments lie in shared memory
-constexpr int64_t most_pairs = 4096, most_listed = 512;
+// counts of tiles, the listed segments and the eviction bits of a group lie in shared memory: all within 99 KiB
+constexpr int64_t most_pairs = 4000, most_listed = 512, most_bit_heads = 16;
 constexpr int64_t rows_of_tile = 128;
 
-int64_t pack_of(const CachedAttention& p) {
-  const bool own_bits = p.evicted.data && p.evicted_heads != p.keys.kv_heads;
-  return own_bits ? 1 : p.heads / p.keys.kv_heads;
+bool own_bits(const CachedAttention& p) {
+  return p.evicted.data && p.evicted_heads != p.keys.kv_heads;
 }
 
-bool takes(const CachedAttention& p) {
+int64_t pack_of(const CachedAttention& p) {
+  const int64_t group = p.heads / p.keys.kv_heads;
+  return own_bits(p) && group > most_bit_heads ? 1 : group;
+}
+
+bool empty(const CachedAttention& p) {
+  return p.keys.batch * p.heads * p.rows == 0;
+}
+
+// Of a call that is not empty.
+const char* refusal_of(const CachedAttention& p) {
   const KeyRows& keys = p.keys;
-  if (!keys.kv_heads || p.heads / keys.kv_heads > most_packed) {
-    return false;
-  }
   const int64_t pack = pack_of(p), pairs = keys.batch * (p.heads / pack);
-  return takes_inputs(keys.dtype, keys.dim, p.scale) && takes_rows(p.q, {keys.batch, p.heads, p.rows}) &&
-         takes_rows(keys.k_rows, {keys.stored_rows}) && takes_rows(keys.v_rows, {keys.stored_rows}) &&
-         p.rows * pack < most_items && keys.stored_rows < most_items && pairs <= most_pairs &&
-         pairs * ceil_div(p.rows * pack, rows_of_tile) < most_items && keys.listed <= most_listed;
+  const bool many = p.rows * pack >= most_items || keys.stored_rows >= most_items ||
+                    pairs * ceil_div(p.rows * pack, rows_of_tile) >= most_items;
+  return first_of(refusal_of_inputs(keys.dtype, p.scale), refusal_of_near_rows(p.q, 3),
+                  refusal_of_near_rows(keys.k_rows, 1), refusal_of_near_rows(keys.v_rows, 1),
+                  pack > most_packed ? "more than 128 heads of a group" : nullptr,
+                  many ? "2^30 rows or keys or more" : nullptr,
+                  pairs > most_pairs ? "more than 4000 pairs of a batch row and a kv-head" : nullptr,
+                  keys.listed > most_listed ? "more than 512 listed slots" : nullptr);
 }
 
 int64_t aligned(int64_t bytes) {
@@ -45,6 +55,8 @@ struct Plan {
     x.row_blocks = static_cast<int32_t>(ceil_div(rows, x.block_rows));
     x.pairs = static_cast<int32_t>(p.keys.batch * x.head_blocks);
     x.blocks = 2 * multiprocessors();
+    x.bit_heads = own_bits(p) ? x.pack : 1;
+    x.described = x.bit_heads > 8 ? 64 : 128;
     const int64_t part_rows = (x.blocks + int64_t{x.pairs} * x.row_blocks) * x.block_rows;
     before_bytes = aligned((x.pairs + 1) * static_cast<int64_t>(sizeof(int32_t)));
     states_bytes = aligned(part_rows * 2 * static_cast<int64_t>(sizeof(float)));
@@ -55,19 +67,19 @@ struct Plan {
 }  // namespace
 
 int64_t cached_attention_scratch(const CachedAttention& p) {
-  if (!takes(p)) {
+  if (empty(p) || refusal_of(p)) {
     return 0;
   }
   const Plan plan(p);
   return plan.before_bytes + plan.states_bytes + plan.outs_bytes;
 }
 
-bool cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream) {
-  if (!takes(p)) {
-    return false;
+const char* cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream) {
+  if (empty(p)) {
+    return nullptr;
   }
-  if (p.keys.batch * p.heads * p.rows == 0) {
-    return true;
+  if (const char* refusal = refusal_of(p)) {
+    return refusal;
   }
   Plan plan(p);
   char* memory = static_cast<char*>(scratch);
@@ -75,7 +87,7 @@ bool cached_attention_fast(const CachedAttention& p, void* scratch, Stream strea
   plan.x.states = reinterpret_cast<float*>(memory + plan.before_bytes);
   plan.x.outs = reinterpret_cast<float*>(memory + plan.before_bytes + plan.states_bytes);
   by_dtype_and_dim(p.keys.dtype, p.keys.dim, [&]<class T, int D>() { launch_cached<T, D>(plan.x, stream); });
-  return true;
+  return nullptr;
 }
 
 }  // namespace pcbench::device

@@ -2,9 +2,9 @@
 //
 // Blocks share the tiles of all jobs (CachedWork). Each of a block's four warps takes 16 keys of every tile through
 // copies of its own, `stages` deep, and waits for no other warp before the end of a job, where the four add up. Rows
-// are (position, head of the group): a group's heads read their keys once. Shared memory: 64 KB of copies, and
-// CachedWork. Shapes: CachedAttention in params.h. float32 scores and sums. Equals pcbench.reference.cached_attention.
-// Split keys after FlashDecoding.
+// are (position, head of the group): a group's heads read their keys once, whosever the eviction bits are. Shared
+// memory: 64 KB of copies, and CachedWork. Shapes: CachedAttention in params.h. float32 scores and sums. Equals
+// pcbench.reference.cached_attention. Split keys after FlashDecoding.
 #pragma once
 
 #include "cached_merge.cuh"
@@ -69,7 +69,7 @@ struct FewRows {
     }
   }
 
-  PCBENCH_DEVICE void take(int stage, const int32_t (&visible)[2], uint32_t word, float scale) {
+  PCBENCH_DEVICE void take(int stage, const int32_t (&visible)[2], const uint32_t (&words)[2], float scale) {
     const Shared<T> k = copies + stage * stage_elements, v = k + warp_keys * row;
     float s[2][4] = {};
 #pragma unroll
@@ -87,10 +87,10 @@ struct FewRows {
       for (int e = 0; e < 4; ++e) {
         const int key = e / 2 * 8 + lane() % 4 * 2 + e % 2;
         float& score = s[e / 2][r * 2 + e % 2];
-        score = key < visible[r] && !(word >> key & 1u) ? score : -infinity;
+        score = key < visible[r] && !(words[r] >> key & 1u) ? score : -infinity;
         peak[r] = fmaxf(peak[r], score);
       }
-      grown |= peak[r] * scale - shift[r] > stale_limit;
+      grown |= peak[r] * scale - shift[r] > Weights<T>::last_exponent;
     }
     if (any(grown)) {
       follow(peak, scale);
@@ -120,7 +120,7 @@ struct FewRows {
     for (int r = 0; r < 2; ++r) {
       peak[r] = fmaxf(peak[r], shuffle_xor(peak[r], 1));
       peak[r] = fmaxf(peak[r], shuffle_xor(peak[r], 2));
-      rebase(r, fmaxf(shift[r], peak[r] * scale));
+      rebase(r, fmaxf(shift[r], shift_at<T>(peak[r] * scale)));
     }
   }
 
@@ -211,7 +211,7 @@ void cached_few_rows(PCBENCH_PARAM CachedLaunch x) {
     Rows rows;
     rows.reset();
     rows.load_rows(work.queries(part.pair), x.p.q, packed, static_cast<int>(x.p.rows));
-    for (int32_t done = 0; done < part.count; done += tile_threads) {
+    for (int32_t done = 0; done < part.count; done += x.described) {
       work.describe(part, done);
       const int count = work.count(part, done);
       auto start = [&](int i) {
@@ -230,13 +230,16 @@ void cached_few_rows(PCBENCH_PARAM CachedLaunch x) {
         start(i + Rows::stages - 1);
         const int from = warp() * Rows::warp_keys;
         int32_t visible[2];
+        uint32_t words[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          visible[r] = work.visible(i, packed.position_of(lane() / 4 + r * 8)) - from;
+          const int at = lane() / 4 + r * 8;
+          visible[r] = work.visible(i, packed.position_of(at)) - from;
+          words[r] = work.word(i, work.words_of(packed.member_of(at)) + from / 32) >> from % 32;
         }
         cp_async_wait<Rows::stages - 1>();
         warp_barrier();
-        rows.take(i % Rows::stages, visible, work.word(i, from / 32) >> from % 32, x.scale);
+        rows.take(i % Rows::stages, visible, words, x.scale);
         warp_barrier();
       }
       cp_async_wait<0>();

@@ -4,7 +4,8 @@
 // block of its rows. Tiles of all jobs stand in one row, and every block takes an equal share of it: how long segments
 // are is read on the device, so a grid fits any lengths. A job cut between blocks leaves parts behind, numbered
 // block + job, which grows along the row by one from part to part: no two parts meet, and a job's lie side by side.
-// Shared memory: 4 bytes a pair, 16 bytes a listed slot, 20 bytes for each of 128 tiles.
+// Shared memory: 4 bytes a pair, 16 bytes a listed slot, and for each of 128 tiles 16 bytes and 8 for each head with
+// eviction bits of its own; beyond 8 such heads, for each of 64.
 // Equal shares after Stream-K, arXiv:2301.03598.
 #pragma once
 
@@ -30,7 +31,8 @@ template <class T>
 class CachedWork {
  public:
   static int shared_bytes(const CachedLaunch& x) {
-    const int64_t words = 1 + (tile_threads + 1) * tile_columns + x.p.keys.listed * segment_columns + x.pairs + 1;
+    const int64_t tiles = int64_t{x.described + 1} * columns(x);
+    const int64_t words = 1 + tiles + x.p.keys.listed * segment_columns + x.pairs + 1;
     return static_cast<int>(words * sizeof(int32_t));
   }
 
@@ -41,7 +43,7 @@ class CachedWork {
         listed_(static_cast<int32_t>(x.p.keys.listed)),
         found_(shared<int32_t>(shared_offset)),
         tiles_(found_ + 1),
-        segments_(tiles_ + (tile_threads + 1) * tile_columns),
+        segments_(tiles_ + (x.described + 1) * columns(x)),
         before_(segments_ + listed_ * segment_columns) {
     for (int i = thread_index(); i <= x.pairs; i += block_threads()) {
       before_[i] = 0;
@@ -111,30 +113,30 @@ class CachedWork {
     const int32_t count = this->count(part, done);
     barrier();
     if (thread_index() < count) {
-      describe(part.pair, part.first + done + thread_index(), tiles_ + thread_index() * tile_columns);
+      describe(part.pair, part.first + done + thread_index(), tile(thread_index()));
     }
     if (thread_index() == 0) {
-      tiles_[count * tile_columns + tile_row] = 0;
-      tiles_[count * tile_columns + tile_length] = 0;
+      tile(count)[tile_row] = 0;
+      tile(count)[tile_length] = 0;
     }
     barrier();
   }
 
-  PCBENCH_DEVICE static int32_t count(const Part& part, int32_t done) {
-    return part.count - done < tile_threads ? part.count - done : tile_threads;
+  PCBENCH_DEVICE int32_t count(const Part& part, int32_t done) const {
+    return part.count - done < x_.described ? part.count - done : x_.described;
   }
 
   // Of tile i of those described: its first row in the store and its keys; what position sees of them, eviction aside;
-  // its eviction bits.
-  PCBENCH_DEVICE int64_t row(int i) const { return tiles_[i * tile_columns + tile_row]; }
-  PCBENCH_DEVICE int32_t keys(int i) const { return tiles_[i * tile_columns + tile_length]; }
+  // whether any head's bits evict one; the eviction bits at a place, which is words_of(a head of the block) and w.
+  PCBENCH_DEVICE int64_t row(int i) const { return tile(i)[tile_row]; }
+  PCBENCH_DEVICE int32_t keys(int i) const { return tile(i)[tile_length]; }
   PCBENCH_DEVICE int32_t visible(int i, int32_t position) const {
-    const int32_t seen = tiles_[i * tile_columns + tile_ahead] + position;
+    const int32_t seen = tile(i)[tile_ahead] + position;
     return seen < keys(i) ? seen : keys(i);
   }
-  PCBENCH_DEVICE uint32_t word(int i, int w) const {
-    return static_cast<uint32_t>(tiles_[i * tile_columns + tile_words + w]);
-  }
+  PCBENCH_DEVICE bool evicts(int i) const { return tile(i)[tile_evicts] != 0; }
+  PCBENCH_DEVICE int32_t words_of(int32_t member) const { return x_.bit_heads > 1 ? member * 2 : 0; }
+  PCBENCH_DEVICE uint32_t word(int i, int32_t at) const { return static_cast<uint32_t>(tile(i)[tile_words + at]); }
 
   // The first row of a pair's queries; rows are packed.
   PCBENCH_DEVICE const T* queries(int32_t pair) const {
@@ -145,11 +147,14 @@ class CachedWork {
  private:
   // columns of listed places, and of described tiles; tile_ahead: what position 0 sees, one more each further position
   enum { first_tile, segment_start, segment_length, segment_slot, segment_columns };
-  enum { tile_row, tile_length, tile_ahead, tile_words, tile_columns = tile_words + 2 };
+  enum { tile_row, tile_length, tile_ahead, tile_evicts, tile_words };
 
   struct Segment {
     int32_t slot, start, length;
   };
+
+  PCBENCH_HOST_DEVICE static int32_t columns(const CachedLaunch& x) { return tile_words + 2 * x.bit_heads; }
+  PCBENCH_DEVICE Shared<int32_t> tile(int i) const { return tiles_ + i * columns(x_); }
 
   PCBENCH_DEVICE static int32_t tiles_of(int32_t length) { return (length + tile_keys - 1) / tile_keys; }
 
@@ -174,10 +179,15 @@ class CachedWork {
     to[tile_ahead] = keys_.causal_last && place == found_[0] ? left - static_cast<int32_t>(x_.p.rows) + 1 : tile_keys;
     const Ints& evicted = x_.p.evicted;
     const int32_t head = evicted.data && x_.p.evicted_heads == x_.p.heads ? first_head(pair) : kv_head(pair);
-    for (int w = 0; w < 2; ++w) {
-      const int64_t at = segment[segment_slot] * evicted.strides[0] + head * evicted.strides[1] + offset / 32 + w;
-      to[tile_words + w] = evicted.data && offset / 32 + w < x_.p.words ? load(evicted.data + at) : 0;
+    int32_t any = 0;
+    for (int i = 0; i < 2 * x_.bit_heads; ++i) {
+      const int64_t w = offset / 32 + i % 2;
+      const int64_t at = segment[segment_slot] * evicted.strides[0] + (head + i / 2) * evicted.strides[1] + w;
+      const int32_t word = evicted.data && w < x_.p.words ? load(evicted.data + at) : 0;
+      to[tile_words + i] = word;
+      any |= word;
     }
+    to[tile_evicts] = any;
   }
 
   // What an unused place lists, and what does not lie within the stored rows, is empty.

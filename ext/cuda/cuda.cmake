@@ -5,6 +5,11 @@
 # PCBENCH_CUDA_BUILT_WITH, and defines pcbench_add_cuda. Needs torch.cmake.
 
 set(PCBENCH_CUDA_ARCHITECTURES 80 90-real CACHE STRING "NVIDIA architectures to compile for, as CMake writes them")
+foreach(architecture ${PCBENCH_CUDA_ARCHITECTURES})
+  if(NOT architecture MATCHES "^[0-9]")
+    message(FATAL_ERROR "PCBENCH_CUDA_ARCHITECTURES: must be numbers such as 80 and 90-real, got ${architecture}")
+  endif()
+endforeach()
 file(GLOB toolkits /usr/local/cuda*/bin)
 find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDACXX ENV CUDA_HOME PATH_SUFFIXES bin PATHS ${toolkits})
 

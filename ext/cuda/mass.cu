@@ -5,11 +5,11 @@
 
 namespace pcbench::device {
 
-bool calibrated_attention_mass_fast(const CalibratedAttention& p, Stream stream) {
+const char* calibrated_attention_mass_fast(const CalibratedAttention& p, Stream stream) {
   return mass::start_calibrated_mass<mass::MmaMassTile>(p, stream);
 }
 
-bool window_mass_fast(const WindowMass& p, Stream stream) {
+const char* window_mass_fast(const WindowMass& p, Stream stream) {
   return mass::start_window_mass<mass::MmaMassTile>(p, stream);
 }
 

@@ -8,11 +8,9 @@
 // arXiv:2404.14469.
 #pragma once
 
-#include <cmath>
-#include <initializer_list>
-
 #include "device/calibrated_attention.h"
 #include "device/launch.h"
+#include "device/refusals.h"
 #include "device/segments.h"
 
 namespace pcbench::device::mass {
@@ -151,50 +149,40 @@ void window_mass_kernel(PCBENCH_PARAM WindowMass p) {
       static_cast<int>(smaller<int64_t>(block_keys, p.longest - from)), [&](int) { return 0u; });
 }
 
-// Rows that can be read 16 bytes at a time; `sizes` of the leading dimensions.
-inline bool takes_rows(const Floats& x, std::initializer_list<int64_t> sizes) {
-  int i = 0;
-  for (int64_t size : sizes) {
-    if (size > 1 && x.strides[i] % 8) {
-      return false;
-    }
-    ++i;
-  }
-  return reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
-}
-
-// Calls start<T, D>() for a 16-bit dtype; false for float32.
+// Calls start<T, D>() for a 16-bit dtype.
 template <class Start>
-bool with_inputs(Float dtype, int64_t dim, Start start) {
+void with_inputs(Float dtype, int64_t dim, Start start) {
   const auto with_dim = [&]<class T>() {
     dim == 64   ? start.template operator()<T, 64>()
     : dim == 96 ? start.template operator()<T, 96>()
                 : start.template operator()<T, 128>();
   };
-  if (dtype == Float::f32) {
-    return false;
-  }
   dtype == Float::bf16 ? with_dim.template operator()<bf16>() : with_dim.template operator()<half>();
-  return true;
 }
 
 template <template <class, int> class Tile>
-bool start_calibrated_mass(const CalibratedAttention& p, Stream stream) {
+const char* start_calibrated_mass(const CalibratedAttention& p, Stream stream) {
+  const char* refusal = first_of(refusal_of_inputs(p.dtype, 1.0f), refusal_of_rows(p.q, 3), refusal_of_rows(p.k, 3));
   const int64_t blocks = ceil_div(p.keys, block_keys) * p.kv_heads * p.batch;
-  return takes_rows(p.q, {p.batch, p.heads, p.rows}) && takes_rows(p.k, {p.batch, p.kv_heads, p.keys}) &&
-         with_inputs(p.dtype, p.dim, [&]<class T, int D>() {
-           launch(calibrated_mass_kernel<T, D, Tile>, blocks, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
-         });
+  if (!refusal) {
+    with_inputs(p.dtype, p.dim, [&]<class T, int D>() {
+      launch(calibrated_mass_kernel<T, D, Tile>, blocks, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
+    });
+  }
+  return refusal;
 }
 
 template <template <class, int> class Tile>
-bool start_window_mass(const WindowMass& p, Stream stream) {
+const char* start_window_mass(const WindowMass& p, Stream stream) {
+  const char* refusal =
+      first_of(refusal_of_inputs(p.keys.dtype, 1.0f), refusal_of_rows(p.q, 3), refusal_of_rows(p.keys.k_rows, 1));
   const int64_t blocks = ceil_div(p.longest, block_keys) * p.keys.kv_heads * p.keys.batch * p.keys.listed;
-  return p.rows > 0 && takes_rows(p.q, {p.keys.batch, p.heads, p.rows}) &&
-         takes_rows(p.keys.k_rows, {p.keys.stored_rows}) &&
-         with_inputs(p.keys.dtype, p.keys.dim, [&]<class T, int D>() {
-           launch(window_mass_kernel<T, D, Tile>, blocks, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
-         });
+  if (!refusal) {
+    with_inputs(p.keys.dtype, p.keys.dim, [&]<class T, int D>() {
+      launch(window_mass_kernel<T, D, Tile>, blocks, Tile<T, D>::threads, Tile<T, D>::shared_bytes, stream, p);
+    });
+  }
+  return refusal;
 }
 
 }  // namespace pcbench::device::mass

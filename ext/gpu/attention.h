@@ -10,12 +10,12 @@ namespace pcbench::device {
 int64_t calibrated_attention_scratch(const CalibratedAttention& p);
 int64_t cached_attention_scratch(const CachedAttention& p);
 
-// Writes out and lse, not mass. False: this dtype or shape has no tensor-core kernel, and nothing was started.
-bool calibrated_attention_fast(const CalibratedAttention& p, void* scratch, Stream stream);
-bool cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream);
+// Writes out and lse, not mass. Null, or why this dtype or shape has no tensor-core kernel: nothing was started then.
+const char* calibrated_attention_fast(const CalibratedAttention& p, void* scratch, Stream stream);
+const char* cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream);
 
 // Writes mass from the lse that attention wrote; the same promise.
-bool calibrated_attention_mass_fast(const CalibratedAttention& p, Stream stream);
-bool window_mass_fast(const WindowMass& p, Stream stream);
+const char* calibrated_attention_mass_fast(const CalibratedAttention& p, Stream stream);
+const char* window_mass_fast(const WindowMass& p, Stream stream);
 
 }  // namespace pcbench::device

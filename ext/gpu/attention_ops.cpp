@@ -2,6 +2,7 @@
 #include "device/kernels.h"
 #include "gpu/attention.h"
 #include "gpu/call.h"
+#include "gpu/portable_calls.h"
 #include "op_checks.h"
 
 namespace pcbench {
@@ -47,10 +48,12 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
       .mass = call.written<float>(mass),
   };
   Tensor memory = call.scratch(q, device::calibrated_attention_scratch(p));
-  if (!device::calibrated_attention_fast(p, call.written<void>(memory), call.stream())) {
+  const char* refusal = device::calibrated_attention_fast(p, call.written<void>(memory), call.stream());
+  if (!started("calibrated_attention", p.dtype, refusal)) {
     device::calibrated_attention_portable(p, call.stream());
   }
-  if (mass_rows && !device::calibrated_attention_mass_fast(p, call.stream())) {
+  if (mass_rows &&
+      !started("the mass of calibrated_attention", p.dtype, device::calibrated_attention_mass_fast(p, call.stream()))) {
     device::calibrated_attention_mass(p, call.stream());
   }
   return {out, lse, mass};
@@ -98,7 +101,8 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
       .lse = call.written<float>(lse),
   };
   Tensor memory = call.scratch(q, device::cached_attention_scratch(p));
-  if (!device::cached_attention_fast(p, call.written<void>(memory), call.stream())) {
+  const char* refusal = device::cached_attention_fast(p, call.written<void>(memory), call.stream());
+  if (!started("cached_attention", keys.dtype, refusal)) {
     memory = call.scratch(q, device::cached_attention_portable_scratch(p));
     device::cached_attention_portable(p, call.written<void>(memory), call.stream());
   }
@@ -122,7 +126,7 @@ Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tens
       .scale = static_cast<float>(scale),
       .mass = call.written<float>(mass),
   };
-  if (!device::window_mass_fast(p, call.stream())) {
+  if (!p.rows || !started("window_mass", keys.dtype, device::window_mass_fast(p, call.stream()))) {
     device::window_mass(p, call.stream());
   }
   return mass;

@@ -1,34 +1,18 @@
 // Launch of calibrated_attention on the matrix cores, and the shapes it takes.
 #include "hip/attention.h"
 
-#include <cmath>
-
 #include "device/launch.h"
 #include "gpu/attention.h"
+#include "hip/attention_limits.h"
 
 namespace pcbench::device {
 namespace {
 
-bool aligned(const void* data, const int64_t (&strides)[4], int64_t elements) {
-  bool fits = reinterpret_cast<uintptr_t>(data) % 16 == 0;
-  for (int i = 0; i < 3; ++i) {
-    fits = fits && strides[i] >= 0 && strides[i] % elements == 0;
-  }
-  return fits;
-}
-
-// Rows that lie one after the other, near enough for 32-bit offsets within a tile.
-bool rows_apart(const Floats& x, int64_t dim) {
-  return x.strides[2] >= dim && x.strides[2] < 1 << 20;
-}
-
-bool takes(const CalibratedAttention& p) {
-  const int64_t group = p.kv_heads ? p.heads / p.kv_heads : 0;
-  return (p.dtype == Float::bf16 || p.dtype == Float::f16) && (p.dim == 64 || p.dim == 96 || p.dim == 128) &&
-         p.scale > 0.f && std::isfinite(p.scale) && p.rows * group < 1 << 30 && p.keys < 1 << 30 &&
-         aligned(p.q.data, p.q.strides, 8) && aligned(p.k.data, p.k.strides, 8) && aligned(p.v.data, p.v.strides, 8) &&
-         rows_apart(p.k, p.dim) && rows_apart(p.v, p.dim) &&
-         (!p.out_in.data || aligned(p.out_in.data, p.out_in.strides, 4));
+const char* refusal_of(const CalibratedAttention& p) {
+  const bool many = p.rows * (p.heads / p.kv_heads) >= 1 << 30 || p.keys >= 1 << 30;
+  return first_of(refusal_of_inputs(p.dtype, p.scale), refusal_of_rows(p.q, 3), refusal_of_keys(p.k, 3, p.dim),
+                  refusal_of_keys(p.v, 3, p.dim), p.out_in.data ? refusal_of_rows(p.out_in, 3, 4) : nullptr,
+                  many ? "2^30 rows or keys or more" : nullptr);
 }
 
 template <class T, int D>
@@ -49,12 +33,15 @@ int64_t calibrated_attention_scratch(const CalibratedAttention&) {
   return 0;
 }
 
-bool calibrated_attention_fast(const CalibratedAttention& p, void*, Stream stream) {
-  if (!takes(p)) {
-    return false;
+const char* calibrated_attention_fast(const CalibratedAttention& p, void*, Stream stream) {
+  if (p.batch * p.heads * p.rows == 0) {
+    return nullptr;
+  }
+  if (const char* refusal = refusal_of(p)) {
+    return refusal;
   }
   p.dtype == Float::bf16 ? start<bf16>(p, stream) : start<half>(p, stream);
-  return true;
+  return nullptr;
 }
 
 }  // namespace pcbench::device

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "device/numbers.h"
+#include "device/weights.h"
 // of ext/hip or of ext/emulator: the include path says which
 #include <gcn.h>
 
@@ -69,14 +70,15 @@ struct Rows {
   // Starts from a normalised output and its natural log-sum-exp.
   PCBENCH_DEVICE void resume(const float* row, float lse) {
     if (lse > -infinity) {
-      shift = lse * log2_e;
-      sum = lane() < 32 ? 1.f : 0.f;
+      constexpr float weight = Weights<T>::first;
+      shift = shift_at<T>(lse * log2_e);
+      sum = lane() < 32 ? weight : 0.f;
       PCBENCH_UNROLL
       for (int x = 0; x < D / 8; ++x) {
         const Pack16 four = load16(row + 8 * x + lane() / 32 * 4);
         PCBENCH_UNROLL
         for (int i = 0; i < 4; ++i) {
-          out[x / 4][x % 4 * 4 + i] = float_of_bits(four.words[i]);
+          out[x / 4][x % 4 * 4 + i] = float_of_bits(four.words[i]) * weight;
         }
       }
     }
@@ -96,17 +98,15 @@ struct Rows {
   // Turns scores into weights under the shift, packed as operands.
   template <int n>
   PCBENCH_DEVICE void weigh(const Tile (&scores)[n], float scale, Operand (&weights)[4 * n]) {
-    // exact in the end; weights stay below 2^8 without a rescale at every tile
-    constexpr float slack = 8.f;
     float most = scores[0][0];
     PCBENCH_UNROLL
     for (int r = 1; r < 16 * n; ++r) {
       most = __builtin_fmaxf(most, scores[r / 16][r % 16]);
     }
     most *= scale;
-    if (any(most > shift + slack)) {
+    if (any(most > shift + Weights<T>::last_exponent)) {
       most = __builtin_fmaxf(most, other_half(most));
-      rescale(__builtin_fmaxf(shift, most));
+      rescale(__builtin_fmaxf(shift, shift_at<T>(most)));
     }
     const float less = -or_zero(shift);
     Pair total{0.f, 0.f};

@@ -18,7 +18,6 @@ namespace pcbench::device {
 constexpr int cached_keys = 32;
 constexpr int cached_wave_rows = 32;
 constexpr int cached_most_waves = 4;
-constexpr int cached_most_listed = 64;
 constexpr int cached_merge_waves = 4;
 constexpr int cached_merge_threads = 64 * cached_merge_waves;
 constexpr int cached_merge_shared_bytes = 3 * 4 * cached_merge_threads;
@@ -36,32 +35,30 @@ struct Segment {
   bool causal;
 };
 
-// The segments that the rows of one (b, hkv) read: lane p holds the one at place p.
+// The segments that the rows of one (b, hkv) read, 64 at a time: lane p holds the one at place group_ + p.
 class Segments {
  public:
-  PCBENCH_DEVICE Segments(const KeyRows& keys, int b, int h) {
-    slot_ = lane() < keys.listed ? entry(keys.slots, b, lane()) : -1;
-    const uint64_t used = ballot(slot_ >= 0);
-    last_ = keys.causal_last && used ? 63 - __builtin_clzll(used) : -1;
-    if (slot_ >= 0 && slot_ < keys.slots_in_store) {
-      start_ = entry(keys.starts, slot_, h);
-      length_ = entry(keys.lengths, slot_, h);
-    }
-    // whatever does not lie within the stored rows is empty
-    length_ = start_ < 0 || length_ < 0 || int64_t{start_} + length_ > keys.stored_rows ? 0 : length_;
-    end_ = (length_ + cached_keys - 1) / cached_keys;
-    for (int by = 1; by < warp_width; by *= 2) {
-      const int below = shuffle_up(end_, by);
-      end_ += lane() >= by ? below : 0;
+  PCBENCH_DEVICE Segments(const KeyRows& keys, int b, int h) : keys_(keys), b_(b), h_(h) {
+    for (int group = 0; group < keys.listed; group += warp_width) {
+      read(group, tiles_);
+      const uint64_t used = ballot(slot_ >= 0);
+      last_ = keys.causal_last && used ? group + 63 - __builtin_clzll(used) : last_;
+      tiles_ = of(end_, warp_width - 1);
     }
   }
 
-  PCBENCH_DEVICE int tiles() const { return uniform(shuffle(end_, warp_width - 1)); }
+  PCBENCH_DEVICE int tiles() const { return tiles_; }
 
   // The segment of a tile.
-  PCBENCH_DEVICE Segment at(int tile) const {
+  PCBENCH_DEVICE Segment at(int tile) {
+    if (tile < before_) {
+      read(0, 0);
+    }
+    while (of(end_, warp_width - 1) <= tile) {
+      read(group_ + warp_width, of(end_, warp_width - 1));
+    }
     const int place = __builtin_ctzll(ballot(end_ > tile));
-    Segment x{of(slot_, place), of(start_, place), of(length_, place), 0, of(end_, place), place == last_};
+    Segment x{of(slot_, place), of(start_, place), of(length_, place), 0, of(end_, place), group_ + place == last_};
     x.first = x.end - (x.length + cached_keys - 1) / cached_keys;
     return x;
   }
@@ -69,7 +66,31 @@ class Segments {
  private:
   PCBENCH_DEVICE static int of(int x, int place) { return uniform(shuffle(x, place)); }
 
-  int slot_, start_ = 0, length_ = 0, end_, last_;
+  // `before`: tiles of the groups before.
+  PCBENCH_DEVICE void read(int group, int before) {
+    group_ = group;
+    before_ = before;
+    slot_ = group + lane() < keys_.listed ? entry(keys_.slots, b_, group + lane()) : -1;
+    start_ = length_ = 0;
+    if (slot_ >= 0 && slot_ < keys_.slots_in_store) {
+      start_ = entry(keys_.starts, slot_, h_);
+      length_ = entry(keys_.lengths, slot_, h_);
+    }
+    // whatever does not lie within the stored rows is empty
+    length_ = start_ < 0 || length_ < 0 || int64_t{start_} + length_ > keys_.stored_rows ? 0 : length_;
+    end_ = (length_ + cached_keys - 1) / cached_keys;
+    for (int by = 1; by < warp_width; by *= 2) {
+      const int below = shuffle_up(end_, by);
+      end_ += lane() >= by ? below : 0;
+    }
+    end_ += before;
+  }
+
+  const KeyRows& keys_;
+  const int b_, h_;
+  int group_ = 0, before_ = 0, tiles_ = 0, last_ = -1;
+  // of the lane's place; end_ counts the tiles of those before it too
+  int slot_ = -1, start_ = 0, length_ = 0, end_ = 0;
 };
 
 // Keys or values of a tile, as registers of a lane.
@@ -142,7 +163,7 @@ class CachedWave {
     rows_.clear();
     rows_.load_q(static_cast<const T*>(p_.q.data) + batch_ * p_.q.strides[0] + head_ * p_.q.strides[1] +
                  position_ * p_.q.strides[2]);
-    const Segments segments(p_.keys, batch_, kv_head_);
+    Segments segments(p_.keys, batch_, kv_head_);
     const int64_t tiles = segments.tiles();
     const int from = static_cast<int>(tiles * part_ / x_.parts), to = static_cast<int>(tiles * (part_ + 1) / x_.parts);
     if (from < to) {
@@ -162,7 +183,7 @@ class CachedWave {
   static constexpr int pairs = CachedTile<T, D>::pairs;
 
   // The loads of V go out before the scores and those of the next K after them: each is under way for half a round.
-  PCBENCH_DEVICE void attend(const Segments& segments, int from, int to) {
+  PCBENCH_DEVICE void attend(Segments& segments, int from, int to) {
     CachedTile<T, D> tile;
     Segment now = segments.at(from), next = now;
     uint32_t evicted = evicted_word(now, from);

@@ -1,37 +1,28 @@
 // Launch of cached_attention on the matrix cores, and the shapes it takes.
 #include "hip/cached.h"
 
-#include <cmath>
-
 #include "device/launch.h"
 #include "gpu/attention.h"
+#include "hip/attention_limits.h"
 
 namespace pcbench::device {
 namespace {
-
-bool aligned(const Floats& x, int leading) {
-  bool fits = reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
-  for (int i = 0; i < leading; ++i) {
-    fits = fits && x.strides[i] >= 0 && x.strides[i] % 8 == 0;
-  }
-  return fits;
-}
-
-bool rows_apart(const Floats& x, int64_t dim) {
-  return x.strides[0] >= dim && x.strides[0] < 1 << 20;
-}
 
 int64_t packed_rows(const CachedAttention& p) {
   return p.rows * (p.heads / p.keys.kv_heads);
 }
 
-bool takes(const CachedAttention& p) {
+bool empty(const CachedAttention& p) {
+  return p.keys.batch * p.heads * p.rows == 0;
+}
+
+// Of a call that is not empty.
+const char* refusal_of(const CachedAttention& p) {
   const KeyRows& keys = p.keys;
-  return (keys.dtype == Float::bf16 || keys.dtype == Float::f16) &&
-         (keys.dim == 64 || keys.dim == 96 || keys.dim == 128) && p.scale > 0.f && std::isfinite(p.scale) &&
-         keys.kv_heads > 0 && packed_rows(p) < 1 << 30 && keys.stored_rows < 1 << 30 &&
-         keys.listed <= cached_most_listed && aligned(p.q, 3) && aligned(keys.k_rows, 1) && aligned(keys.v_rows, 1) &&
-         rows_apart(keys.k_rows, keys.dim) && rows_apart(keys.v_rows, keys.dim);
+  const bool many = packed_rows(p) >= 1 << 30 || keys.stored_rows >= 1 << 30;
+  return first_of(refusal_of_inputs(keys.dtype, p.scale), refusal_of_rows(p.q, 3),
+                  refusal_of_keys(keys.k_rows, 1, keys.dim), refusal_of_keys(keys.v_rows, 1, keys.dim),
+                  many ? "2^30 rows or keys or more" : nullptr);
 }
 
 int64_t waves_of(const CachedAttention& p) {
@@ -68,17 +59,20 @@ void start(const CachedParts& x, Stream stream) {
 }  // namespace
 
 int64_t cached_attention_scratch(const CachedAttention& p) {
-  return takes(p) ? parts_of(p) * p.keys.batch * p.heads * p.rows * (p.keys.dim + 1) * 4 : 0;
+  return !empty(p) && !refusal_of(p) ? parts_of(p) * p.keys.batch * p.heads * p.rows * (p.keys.dim + 1) * 4 : 0;
 }
 
-bool cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream) {
-  if (!takes(p)) {
-    return false;
+const char* cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream) {
+  if (empty(p)) {
+    return nullptr;
+  }
+  if (const char* refusal = refusal_of(p)) {
+    return refusal;
   }
   CachedParts x{p, parts_of(p), static_cast<float*>(scratch), nullptr};
   x.lses = x.outs + x.parts * p.keys.batch * p.heads * p.rows * p.keys.dim;
   p.keys.dtype == Float::bf16 ? start<bf16>(x, stream) : start<half>(x, stream);
-  return true;
+  return nullptr;
 }
 
 }  // namespace pcbench::device

@@ -23,6 +23,7 @@ from pcbench.measure.telemetry import others_on_gpu, sampled, throttled
 from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
+from pcbench.ops.portable import portable_calls
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
 from pcbench.types import Cell, Kind, Sample
@@ -123,11 +124,13 @@ class Group:
         eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
         if lane.prepared.effort.flush_caches:
             flush_caches(self.device)
+        portable_before = portable_calls(cell.backend)
         with sampled(self.meter, lane.readings):
             prefilled, elapsed = clocked(lambda: method.prefill(prompt, clock), self.device)
             with clock("decode"):
                 answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
         clock.end_pass()
+        portable = portable_calls(cell.backend) - portable_before
         if cell.timed:
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
@@ -153,7 +156,7 @@ class Group:
             chunk_tokens=None if spans is None else max(end - start for start, end in spans),
             kept_tokens=round(prefilled.kept_tokens()),
             kv_bytes=prefilled.kv_bytes,
-            warnings=[*example.warnings, *prefilled.warnings],
+            warnings=[*example.warnings, *prefilled.warnings, *portable],
         )
         lane.samples.append(sample)
         for warning in sample.warnings:

@@ -22,6 +22,7 @@ from pcbench.measure.kernel_timing import RepeatedCall, ReplayedCall, TimedBy, m
 from pcbench.measure.memory import is_out_of_memory, peak_bytes
 from pcbench.measure.parity import Comparison
 from pcbench.measure.sampling import compare_samples
+from pcbench.ops.portable import portable_calls
 from pcbench.types import Status
 
 __all__ = ["KernelGroup", "KernelLane"]
@@ -107,6 +108,7 @@ class KernelGroup:
         """Makes the lane's call, warms it up and finds how it is timed."""
         cell = lane.prepared.cell
         self.say(f"{cell.name}: warm-up")
+        portable_before = portable_calls(cell.backend)
         call = self._stock_call(cell.method) if lane.is_baseline else self._op_call(lane.prepared)
         if self.device.type == "cuda":
             # what a call allocates beyond the inputs
@@ -114,7 +116,7 @@ class KernelGroup:
             lane.peak_bytes = peak_bytes(call, self.device) - before
         lane.sampler = make_sampler(call, self.device)
         lane.timed_by = lane.sampler.timed_by
-        lane.warnings += lane.sampler.warnings
+        lane.warnings += [*lane.sampler.warnings, *(portable_calls(cell.backend) - portable_before)]
 
     def _op_call(self, prepared: PreparedKernel) -> Callable[[], object]:
         """The op on the group's inputs; what it changes is a copy of the lane's own."""

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pcbench import reference
 from pcbench.measure.draws import Draws
@@ -52,6 +53,34 @@ def calibrated(
         inputs["lse_in"][..., ::3] = -torch.inf
         inputs["out_in"][..., ::3, :] = torch.nan
     return inputs
+
+
+def _sink_keys(draw: Draws) -> int:
+    # beside a sum of 1, weights of 2^-26 are below float32's last bit: few of them there
+    return 64 if draw.dtype == torch.float32 else 4096
+
+
+def _sink(inputs: dict[str, Any], k: Tensor, v: Tensor, at: int) -> dict[str, Any]:
+    """One key is 18 nats above the others, whose values are 500 times as large."""
+    inputs["q"].fill_(1.0)
+    k.zero_()
+    k[..., at, :] = 18 * k.shape[-1] ** -0.5
+    v.mul_(0.1).add_(1.0)
+    v[..., at, :] *= 0.002
+    return inputs
+
+
+def _calibrated_sink(draw: Draws, *, at: int) -> dict[str, Any]:
+    inputs = calibrated(draw, rows=5, keys=_sink_keys(draw), causal=False)
+    return _sink(inputs, inputs["k"], inputs["v"], at)
+
+
+def _cached_sink(draw: Draws, *, at: int) -> dict[str, Any]:
+    # eight rows of a batch, so that few parts share the keys of each
+    keys = _sink_keys(draw)
+    inputs = cached(draw, heads=2, rows=1, lengths=[[keys]], slots=[[0]] * 8, causal_last=False)
+    rows = slice(int(inputs["starts"]), int(inputs["starts"]) + keys)
+    return _sink(inputs, inputs["k_rows"][rows], inputs["v_rows"][rows], at)
 
 
 def _special(draw: Draws, *, where: str, value: float) -> dict[str, Any]:
@@ -102,6 +131,8 @@ CALIBRATED: dict[str, Make] = {
     "sliced": partial(calibrated, batch=2, heads=4, kv_heads=2, rows=100, keys=100, sliced=True),
     "large scores": partial(calibrated, rows=100, keys=100, sharp=8.0),
     "very large scores": partial(calibrated, rows=100, keys=100, sharp=32.0),
+    "an attention sink, first": partial(_calibrated_sink, at=0),
+    "an attention sink, last": partial(_calibrated_sink, at=-1),
     "a NaN in a query": partial(_special, where="q", value=torch.nan),
     "a NaN in a key": partial(_special, where="k", value=torch.nan),
     "an infinity in a key": partial(_special, where="k", value=torch.inf),
@@ -184,6 +215,8 @@ CACHED: dict[str, Make] = {
     ),
     "all keys evicted": partial(cached, lengths=[[1, 20], [32, 7]], slots=[[1, 0]], evicted=1.0),
     "sliced": partial(cached, lengths=_UNEVEN, slots=[[0, 2, 3], [3, 2, 0]], sliced=True),
+    "an attention sink, first": partial(_cached_sink, at=0),
+    "an attention sink, last": partial(_cached_sink, at=-1),
 }
 
 

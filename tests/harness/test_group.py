@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 import torch
 
@@ -144,3 +146,11 @@ def test_what_fits_beyond_the_machine_is_a_warning(options, console, monkeypatch
 def test_a_stop_rule_is_whole(options, sets, message):
     with pytest.raises(runner.ConfigError, match=message):
         runner.plan(options(sets=sets))
+
+
+def test_portable_calls_of_the_measured_passes_are_one_warning(options, console, monkeypatch):
+    # before and after each of two passes: what ran before them is not theirs
+    found = iter([{"x ran": 2}, {"x ran": 2, "y ran": 3}, {"x ran": 2, "y ran": 3}, {"x ran": 2, "y ran": 7}])
+    monkeypatch.setattr(group, "portable_calls", lambda backend: Counter(next(found)))
+    (record,) = measured(options, console, "suite.repeats=2")
+    assert [text for text in record.warnings if text.endswith(" ran")] == ["y ran"]

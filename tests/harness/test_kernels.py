@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import Counter
 
 import pytest
 import torch
@@ -203,6 +204,21 @@ def test_a_baseline_that_goes_wrong_ends_alone(options, console, monkeypatch, er
     assert {r.status for r in records if r.backend == "torch"} == {status}
     assert {r.status for r in records if r.backend != "torch"} == {"ok"}
     assert "Traceback" in (folder.path / "errors.txt").read_text()
+
+
+def test_a_call_that_ran_a_portable_kernel_says_so(options, console, monkeypatch):
+    real, seen = ops.query_nll_update, Counter({"of an earlier cell": 4})
+
+    def portable(*args, **kwargs):
+        seen["query_nll_update ran the portable kernel"] += 1
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(ops.backend("cpu"), "query_nll_update", portable)
+    monkeypatch.setattr(kernel_group, "portable_calls", lambda backend: Counter(seen if backend == "cpu" else {}))
+    _, records = run(options(limit=1, methods=["query_nll_update"]), console)
+    (record,) = [r for r in records if r.backend == "cpu"]
+    assert [text for text in record.warnings if "portable" in text] == ["query_nll_update ran the portable kernel"]
+    assert "of an earlier cell" not in record.warnings
 
 
 def test_a_backend_that_is_not_here_is_unsupported_and_says_why(options, console, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from emulated import ORDERS, emulated_ops, everywhere, pairwise
 
 from pcbench.measure import attention_cases
-from pcbench.measure.cases import Case, check_case
+from pcbench.measure.cases import CASES, Case, check_case
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # rows of a block, keys of a tile, warps of a block
@@ -131,8 +131,8 @@ def check_cached(row):
         evicted_heads=heads if row["evicted_by"] == "query head" else 2,
         sliced=row["sliced"],
     )
-    packed = row["rows"] * (1 if row["evicted"] and row["evicted_by"] == "query head" else row["group"])
-    check(Case("cached_attention", ids(row), make), row, "cached_few_rows" if packed <= 16 else "cached_many_rows")
+    kernel = "cached_few_rows" if row["rows"] * row["group"] <= 16 else "cached_many_rows"
+    check(Case("cached_attention", ids(row), make), row, kernel)
 
 
 @pytest.mark.parametrize("row", pairwise(**CACHED), ids=ids)
@@ -147,6 +147,13 @@ def test_cached_attention_equals_the_reference(row):
 def test_cached_attention_equals_the_reference_everywhere(store, dim, group):
     for row in everywhere(CACHED, store=store, dim=dim, group=group):
         check_cached(row)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("case", [case for case in CASES if "attention sink" in case.name], ids=str)
+def test_small_weights_of_many_keys_count(case, dtype):
+    kernel = "calibrated_tiles" if case.op == "calibrated_attention" else "cached_few_rows"
+    check(case, {"order": "forward", "dtype": dtype}, kernel)
 
 
 def test_evicted_tiles_beyond_those_in_shared_memory_are_found():
@@ -216,6 +223,30 @@ def test_decoding_reads_each_key_once_for_a_group(dim):
     assert counts["mma_m16n8k16"] == tiles * 2 * KEYS // 8 * dim // 16
     assert counts["ldmatrix_x4"] == counts["ldmatrix_x4_trans"] == tiles * KEYS // 16 * dim // 16
     assert counts["bank conflicts"] == 0
+
+
+# eviction bits of 16 heads are described for 64 tiles at a time, those of 17 heads are not shared
+@pytest.mark.parametrize(("group", "rows"), [(8, 2), (8, 5), (16, 1), (16, 3), (17, 1)])
+def test_heads_with_bits_of_their_own_share_their_keys(group, rows):
+    keys, blocks = (70 if group == 16 else 3) * KEYS, 8
+    make = partial(
+        attention_cases.cached,
+        heads=group,
+        rows=rows,
+        lengths=[[blocks * keys]],
+        slots=[[0]],
+        evicted=0.4,
+        causal_last=False,
+    )
+    counts = []
+    for evicted_heads in (1, group):
+        case = Case("cached_attention", "own bits", partial(make, evicted_heads=evicted_heads))
+        packed = rows * (1 if evicted_heads == 17 else group)
+        kernel = "cached_few_rows" if packed <= 16 else "cached_many_rows"
+        check(case, {"order": "forward", "dtype": "bfloat16"}, kernel)
+        found = emulated_ops("cuda").counts()
+        counts.append([found[name] for name in ("cp_async16", "mma_m16n8k16")])
+    assert (counts[0] == counts[1]) == (group != 17)
 
 
 def test_three_runs_are_equal_bit_for_bit():

@@ -7,11 +7,12 @@ import torch
 from emulated import ORDERS, emulated_ops, everywhere, pairwise
 
 from pcbench.measure import attention_cases
-from pcbench.measure.cases import Case, check_case
+from pcbench.measure.cases import CASES, Case, check_case
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 KERNEL = "blocks of pcbench::device::calibrated_attention_mfma"
 CACHED_KERNEL = "blocks of pcbench::device::cached_attention_mfma"
+ARCHES = ["gfx942", "gfx90a"]
 # keys of a tile, rows of a wave and of a block
 KEYS, WAVE, BLOCK = 64, 32, 256
 
@@ -65,7 +66,7 @@ CACHED = {
 def check(case, row, kernel):
     ops = emulated_ops("hip")
     ops.reset()
-    with ops.order(row["order"], seed=5):
+    with ops.order(row["order"], seed=5), ops.matrix_cores(row.get("arch", "gfx942")):
         found = check_case(case, ops, "cpu", HALVES[row["dtype"]])
     for result, comparison in found.items():
         assert comparison.ok, f"{result}: {comparison}"
@@ -99,7 +100,7 @@ def check_calibrated(row):
     check(Case("calibrated_attention", ids(row), make), row, KERNEL)
 
 
-@pytest.mark.parametrize("row", pairwise(**CALIBRATED), ids=ids)
+@pytest.mark.parametrize("row", pairwise(**CALIBRATED, arch=ARCHES), ids=ids)
 def test_calibrated_attention_equals_the_reference(row):
     check_calibrated(row)
 
@@ -128,7 +129,7 @@ def check_cached(row):
     check(Case("cached_attention", ids(row), make), row, CACHED_KERNEL)
 
 
-@pytest.mark.parametrize("row", pairwise(**CACHED), ids=ids)
+@pytest.mark.parametrize("row", pairwise(**CACHED, arch=ARCHES), ids=ids)
 def test_cached_attention_equals_the_reference(row):
     check_cached(row)
 
@@ -140,6 +141,37 @@ def test_cached_attention_equals_the_reference(row):
 def test_cached_attention_equals_the_reference_everywhere(store, dim, group):
     for row in everywhere(CACHED, store=store, dim=dim, group=group):
         check_cached(row)
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("case", [case for case in CASES if "attention sink" in case.name], ids=str)
+def test_small_weights_of_many_keys_count(case, dtype, arch):
+    row = {"order": "forward", "dtype": dtype, "arch": arch}
+    check(case, row, KERNEL if case.op == "calibrated_attention" else CACHED_KERNEL)
+
+
+def test_incoming_state_keeps_the_small_weights_of_what_follows():
+    # all new keys are 18 nats below what came before
+    def make(draw):
+        inputs = attention_cases.calibrated(draw, rows=2, keys=4096, causal=False, mass_rows=0, incoming=True)
+        inputs["k"].zero_()
+        inputs["lse_in"].fill_(18.0)
+        inputs["out_in"].fill_(0.001)
+        inputs["v"].mul_(0.1).add_(1.0)
+        return inputs
+
+    row = {"order": "forward", "dtype": "float16", "arch": "gfx90a"}
+    check(Case("calibrated_attention", "incoming sink", make), row, KERNEL)
+
+
+@pytest.mark.parametrize(("arch", "seen"), [("gfx942", 2.0), ("gfx90a", 0.0)])
+def test_matrix_cores_take_subnormal_numbers_as_their_architecture_does(arch, seen):
+    ops = emulated_ops("hip")
+    q, k = torch.full((1, 1, 1, 64), 2.0**-15).half(), torch.full((1, 1, 1, 64), 2.0**10).half()
+    with ops.matrix_cores(arch):
+        _, lse, _ = ops.calibrated_attention(q, k, k, scale=1.0, causal=False)
+    assert lse.item() == pytest.approx(seen)
 
 
 def inputs(batch, heads, kv_heads, rows, keys, dim, dtype=torch.bfloat16):

@@ -1,7 +1,10 @@
 """Which GPUs a library has code for, from facts alone."""
 
+import subprocess
+
 import pytest
 import torch
+from builds import ROOT, tool
 
 from pcbench.ops.gpus import TorchGpu
 
@@ -55,3 +58,12 @@ def test_here_is_the_torch_of_this_process():
     here = TorchGpu.here()
     assert here.flavour == ("hip" if torch.version.hip else "cuda" if torch.version.cuda else "cpu")
     assert (here.name is None) == (not torch.cuda.is_available())
+
+
+@pytest.mark.parametrize("given", ["native", "80;all"])
+def test_architecture_without_a_number_is_refused_when_the_build_is_configured(given):
+    command = [tool("cmake"), f"-DPCBENCH_CUDA_ARCHITECTURES={given}", "-P", ROOT / "ext/cuda/cuda.cmake"]
+    error = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    wrong = given.split(";")[-1]
+    reason = f"PCBENCH_CUDA_ARCHITECTURES: must be numbers such as 80 and 90-real, got {wrong}"
+    assert reason in " ".join(error.split())
