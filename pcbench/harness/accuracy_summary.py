@@ -231,7 +231,6 @@ def _average(
         score_name=f"mean of {len(names)} datasets",
         scorer=", ".join(dict.fromkeys(r.scorer for r in records if r.scorer)),
         n_samples=sum(map(len, scores.values())),
-        skipped_records=sum(r.skipped_records or 0 for r in records) or None,
         **shared,
     )
 

@@ -56,7 +56,7 @@ class Group:
         first = self.lanes[0].prepared
         try:
             examples = [build_example(first, self.runner.tokenizer, i) for i in range(first.cell.prompts)]
-        except ConfigError as error:
+        except (ConfigError, DataMissing) as error:
             for lane in self.lanes:
                 self._end(lane, error)
             return self.lanes

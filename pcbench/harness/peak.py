@@ -21,7 +21,7 @@ from pcbench.measure.telemetry import Reading, driver_bytes, sampled
 from pcbench.models import load_runner
 from pcbench.types import Cell, Status
 
-__all__ = ["Peak", "peak_of", "wants_peak"]
+__all__ = ["Peak", "is_measurable", "peak_of", "wants_peak"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ def wants_peak(cell: Cell) -> bool:
     return cell.kind == "memory" or (cell.kind == "prefill" and cell.timed)
 
 
-def peak_of(prepared: Any) -> Peak:
-    """Runs the cell's first prompt in a child and reports its peak; on a GPU nothing else should be held there.
+def is_measurable(prepared: Any) -> bool:
+    """Not where ranks share the cell's prompts: a child is one rank."""
+    return ranks.ranks() == 1 or not ranks.uses_ranks(prepared)
 
-    A child is one rank, so there is none where ranks share the cell's prompts.
-    """
-    if ranks.ranks() > 1 and ranks.uses_ranks(prepared):
+
+def peak_of(prepared: Any) -> Peak:
+    """Runs the cell's first prompt in a child and reports its peak; on a GPU nothing else should be held there."""
+    if not is_measurable(prepared):
         return Peak(reason=f"not measured, it is taken on one rank and {ranks.ranks()} share every prompt")
     kills = memory_kills()
     with started(_measure, prepared) as (child, receive):

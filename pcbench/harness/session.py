@@ -14,7 +14,7 @@ from pcbench.harness.kernel_group import KernelGroup, KernelLane
 from pcbench.harness.kernel_summary import summarise_kernels
 from pcbench.harness.kernels import PreparedKernel
 from pcbench.harness.lane import Lane
-from pcbench.harness.peak import peak_of, wants_peak
+from pcbench.harness.peak import is_measurable, peak_of, wants_peak
 from pcbench.harness.summary import summarise
 from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device
@@ -80,14 +80,13 @@ class ModelSession:
     def _take_peaks(self, lanes: list[Lane], say: Callable[[str], None]) -> None:
         """Peak memory of every cell that has one, while this process holds no model: it would be in it."""
         wanted = [lane for lane in lanes if lane.status == "ok" and wants_peak(lane.prepared.cell)]
-        if not wanted:
-            return
-        self.loaded = None
-        for lane in lanes:
-            lane.method = None
-        free_what_is_flushed()
-        gc.collect()
-        torch.cuda.empty_cache()
+        if any(is_measurable(lane.prepared) for lane in wanted):
+            self.loaded = None
+            for lane in lanes:
+                lane.method = None
+            free_what_is_flushed()
+            gc.collect()
+            torch.cuda.empty_cache()
         for lane in wanted:
             cell = lane.prepared.cell
             say(f"{cell.name}: peak memory")

@@ -69,8 +69,8 @@ def environment(device: DeviceKind) -> dict[str, Any]:
 def commit() -> dict[str, Any]:
     """Commit and dirty flag, from git, else from PCBENCH_COMMIT / PCBENCH_DIRTY.
 
-    Without git, PCBENCH_SOURCES may hold the `sources_sha256` of the commit, as a clean checkout prints it: other
-    sources count as dirty.
+    Without git, PCBENCH_SOURCES may hold the `sources_sha256` of the commit, as an installation of
+    the same kind prints it from a clean checkout: other sources count as dirty.
     """
     root = PACKAGE.parent
     if (root / ".git").exists():

@@ -62,7 +62,7 @@ def find(name: str, patterns: list[str], fetch: str) -> list[Path]:
     """
     found, root = _found(patterns), data_dir()
     if not found:
-        command = f", or `pcbench data fetch {fetch}`" if fetch else ""
+        command = f", or `pcbench data fetch {fetch}` as `pcbench data list` says" if fetch else ""
         raise DataMissing(
             f"{name}: records in {' or '.join(patterns)} below {root}, got no such file; put it there{command}, "
             f"or name another folder by {VARIABLE} or --set data.dir=DIR"

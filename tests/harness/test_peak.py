@@ -112,3 +112,12 @@ def test_phases_of_memory_are_in_the_record(finished):
         assert set(record.phase_bytes) == {*stages, "decode"}
         assert record.peak_bytes >= max(record.phase_bytes[stage] for stage in stages)
         assert record.reserved_bytes is None
+
+
+def test_a_model_is_kept_where_no_peak_can_be_taken(options, console, monkeypatch):
+    models, load = [], session.load_runner
+    monkeypatch.setattr(session, "load_runner", lambda *args, **more: models.append(load(*args, **more)) or models[-1])
+    monkeypatch.setattr(session, "is_measurable", lambda prepared: False)
+    sets = ["suite.context_tokens=[300, 200]", "suite.workloads=['passkey']"]
+    run(options(sets=sets, limit=1, methods=["full"]), console)
+    assert len(models) == 1

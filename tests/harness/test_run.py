@@ -31,6 +31,15 @@ def test_run_leaves_one_ok_record_a_cell(finished):
     assert len({r.cell for r in records.values()}) == len(records)
 
 
+def test_missing_data_of_one_workload_leaves_the_others(options, suite_file, console, tmp_path, monkeypatch):
+    monkeypatch.setenv("PCBENCH_DATA", str(tmp_path / "nothing"))
+    suite_file.write_text(suite_file.read_text().replace('task = "passkey_prose"', 'task = "longbench/qasper"'))
+    sets = ["suite.context_tokens=[300]", "workload.prose.context_tokens=[3000]"]
+    _, records = run(options(sets=sets, limit=1, methods=["full"]), console)
+    assert [(r.workload, r.status) for r in records] == [("passkey", "ok"), ("prose", "data_missing")]
+    assert "put it there, or `pcbench data fetch longbench` as `pcbench data list` says" in records[1].reason
+
+
 def test_parity_is_null_only_for_stock_code_and_passes(finished):
     for record in read_records(finished.path):
         if record.backend == "torch":
