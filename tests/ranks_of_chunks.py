@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,11 +17,16 @@ from pcbench.methods.parallel_comp import ParallelComp
 from pcbench.models.cache import SlotCache
 
 
-def begin(rank, ranks, where):
+@contextmanager
+def joined(rank, ranks, where):
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{where}/group", rank=rank, world_size=ranks, timeout=timedelta(seconds=20)
     )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def prompts():
@@ -41,53 +47,52 @@ def results(config, backend):
 
 def share(rank, ranks, where, configs):
     """Rank 0 leaves what it found in `where`."""
-    begin(rank, ranks, where)
-    if rank:
-        runner = make_runner()
-        ParallelComp.follow(lambda name: replace(runner, ops=ops.backend(name)))
-    else:
-        torch.save([results(config | dict(ranks="chunks"), "cpu") for config in configs], f"{where}/found")
-        ParallelComp.dismiss()
-    dist.destroy_process_group()
+    with joined(rank, ranks, where):
+        if rank:
+            runner = make_runner()
+            ParallelComp.follow(lambda name: replace(runner, ops=ops.backend(name)))
+        else:
+            torch.save([results(config | dict(ranks="chunks"), "cpu") for config in configs], f"{where}/found")
+            ParallelComp.dismiss()
 
 
 def lose(rank, ranks, where):
     """The follower has no memory for the second prompt and is killed in the fourth; rank 0 leaves what it was told."""
-    begin(rank, ranks, where)
     runner = make_runner()
-    if rank:
-        asked = []
+    asked = []
 
-        def breaking(name):
-            asked.append(name)
-            if len(asked) == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return Starved(runner) if len(asked) == 2 else runner
+    def breaking(name):
+        asked.append(name)
+        if len(asked) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Starved(runner) if len(asked) == 2 else runner
 
-        ParallelComp.follow(breaking)
-    config = ParallelComp.Config(chunk_tokens=11, keep=2, ranks="chunks").resolve(runner.spec, "cpu")
-    method, said = ParallelComp(config, runner), []
-    for _ in range(5):
-        try:
-            said.append(str(continued(method, prompts()[0])[0].kept_chunks.tolist()))
-        except Exception as error:
-            said.append(f"{type(error).__name__}: {error}")
-    torch.save(said, f"{where}/said")
+    with joined(rank, ranks, where):
+        if rank:
+            ParallelComp.follow(breaking)
+        config = ParallelComp.Config(chunk_tokens=11, keep=2, ranks="chunks").resolve(runner.spec, "cpu")
+        method, said = ParallelComp(config, runner), []
+        for _ in range(5):
+            try:
+                said.append(str(continued(method, prompts()[0])[0].kept_chunks.tolist()))
+            except Exception as error:
+                said.append(f"{type(error).__name__}: {error}")
+        torch.save(said, f"{where}/said")
 
 
 def starve(rank, ranks, where, starved):
     """One rank has no memory for its slots when they travel; both leave what they were told."""
-    begin(rank, ranks, where)
     runner = make_runner()
     config = ParallelComp.Config(chunk_tokens=11, keep=2, ranks="chunks").resolve(runner.spec, "cpu")
     if rank == starved:
         SlotCache.take = no_memory
-    try:
-        if rank:
-            ParallelComp.follow(lambda _: runner)
-        ParallelComp(config, runner).prefill(prompts()[0], no_stages)
-    except RankLost as error:
-        Path(f"{where}/{rank}").write_text(str(error))
+    with joined(rank, ranks, where):
+        try:
+            if rank:
+                ParallelComp.follow(lambda _: runner)
+            ParallelComp(config, runner).prefill(prompts()[0], no_stages)
+        except RankLost as error:
+            Path(f"{where}/{rank}").write_text(str(error))
 
 
 def no_memory(*_):

@@ -85,15 +85,17 @@ def joined() -> Iterator[None]:
         return
     _see_one_gpu()
     dist.init_process_group("gloo", timeout=PATIENCE)
-    before = signal.signal(signal.SIGTERM, _ended)
+    before, leave = signal.signal(signal.SIGTERM, _ended), dist.destroy_process_group
     try:
         yield
     except RankLost:
-        # torchrun's own notice is still to come
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # torchrun's own notice is still to come, and what the lost rank owes never comes
+        before, leave = signal.SIG_IGN, dist.distributed_c10d._abort_process_group
         raise
-    signal.signal(signal.SIGTERM, before)
-    dist.destroy_process_group()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        # gloo's threads must not outlive Python
+        leave()
 
 
 def gather(value: T) -> list[T]:
