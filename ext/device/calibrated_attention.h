@@ -74,7 +74,7 @@ PCBENCH_DEVICE void put_row(const CalibratedAttention& p, const CalibratedRows& 
 }
 
 template <int D>
-PCBENCH_KERNEL(tile_threads, 2)
+PCBENCH_KERNEL(tile_threads, 3)
 void calibrated_attention_kernel(PCBENCH_PARAM CalibratedAttention p) {
   constexpr int R = 4;
   using Tile = RowTile<D, R>;

@@ -55,7 +55,8 @@ class RowTile {
   static constexpr int weight_stride = tile_keys + 4;
   static constexpr int keys_at = rows * stride * 4;
   static constexpr int weights_at = keys_at + tile_keys * stride * 4;
-  static constexpr int shared_bytes = weights_at + rows * weight_stride * 4;
+  static constexpr int lost_at = weights_at + rows * weight_stride * 4;
+  static constexpr int shared_bytes = lost_at + R * tile_threads * 4;
 
   static PCBENCH_DEVICE int tx() { return thread_index() % tile_key_threads; }
   static PCBENCH_DEVICE int ty() { return thread_index() / tile_key_threads; }
@@ -67,6 +68,7 @@ class RowTile {
     for (int r = 0; r < R; ++r) {
       peak[r] = -infinity;
       sum[r] = 0.0f;
+      lost(r) = 0.0f;
       for (int d = 0; d < D / 8; ++d) {
         out[r][d] = 0.0f;
       }
@@ -177,12 +179,16 @@ class RowTile {
     }
     most = group_max(most, tile_key_threads);
     const float shift = or_zero(most), kept = weight(peak[r], shift);
-    sum[r] *= kept;
+    float four = 0.0f;
     for (int c = 0; c < 4; ++c) {
       const float x = weight(s[c], shift);
-      sum[r] += x;
+      four += x;
       weights[key_of(c)] = x;
     }
+    // small weights count beside a large one: what rounding takes is added next time (Kahan)
+    const float more = four - lost(r) * kept, before = sum[r] * kept;
+    sum[r] = before + more;
+    lost(r) = sum[r] - before - more;
     for (int d = 0; d < D / 8; ++d) {
       out[r][d] *= kept;
     }
@@ -209,6 +215,9 @@ class RowTile {
       }
     }
   }
+
+  // What rounding has added to sum[r]; a thread's own, in shared memory for want of registers.
+  static PCBENCH_DEVICE float& lost(int r) { return shared<float>(lost_at)[r * tile_threads + thread_index()]; }
 };
 
 // Column of a thread's output d.

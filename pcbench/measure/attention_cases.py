@@ -14,6 +14,9 @@ __all__ = ["CACHED", "CALIBRATED", "MERGE", "WINDOW", "cached", "calibrated", "m
 
 Make = Callable[[Draws], dict[str, Any]]
 
+# so many weights of 2^-26 are 6e-5, but beside a sum of 1 each alone is below float32's last bit
+_SINK_KEYS = 4096
+
 
 def calibrated(
     draw: Draws,
@@ -55,11 +58,6 @@ def calibrated(
     return inputs
 
 
-def _sink_keys(draw: Draws) -> int:
-    # beside a sum of 1, weights of 2^-26 are below float32's last bit: few of them there
-    return 64 if draw.dtype == torch.float32 else 4096
-
-
 def _sink(inputs: dict[str, Any], k: Tensor, v: Tensor, at: int) -> dict[str, Any]:
     """One key is 18 nats above the others, whose values are 500 times as large."""
     inputs["q"].fill_(1.0)
@@ -71,15 +69,14 @@ def _sink(inputs: dict[str, Any], k: Tensor, v: Tensor, at: int) -> dict[str, An
 
 
 def _calibrated_sink(draw: Draws, *, at: int) -> dict[str, Any]:
-    inputs = calibrated(draw, rows=5, keys=_sink_keys(draw), causal=False)
+    inputs = calibrated(draw, rows=5, keys=_SINK_KEYS, causal=False)
     return _sink(inputs, inputs["k"], inputs["v"], at)
 
 
 def _cached_sink(draw: Draws, *, at: int) -> dict[str, Any]:
     # eight rows of a batch, so that few parts share the keys of each
-    keys = _sink_keys(draw)
-    inputs = cached(draw, heads=2, rows=1, lengths=[[keys]], slots=[[0]] * 8, causal_last=False)
-    rows = slice(int(inputs["starts"]), int(inputs["starts"]) + keys)
+    inputs = cached(draw, heads=2, rows=1, lengths=[[_SINK_KEYS]], slots=[[0]] * 8, causal_last=False)
+    rows = slice(int(inputs["starts"]), int(inputs["starts"]) + _SINK_KEYS)
     return _sink(inputs, inputs["k_rows"][rows], inputs["v_rows"][rows], at)
 
 
