@@ -21,7 +21,7 @@ from pcbench.models.cache import SlotCache
 def joined(rank, ranks, where):
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{where}/group", rank=rank, world_size=ranks, timeout=timedelta(seconds=20)
+        "gloo", init_method=f"file://{where}/group", rank=rank, world_size=ranks, timeout=timedelta(minutes=5)
     )
     try:
         yield

@@ -22,7 +22,7 @@ def start(function, ranks, *args):
     for process in started:
         process.start()
     for process in started:
-        process.join(120)
+        process.join(600)
     codes = [process.exitcode for process in started]
     for process in started:
         process.kill()

@@ -37,7 +37,7 @@ def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
     """The document after loading, and the console's lines."""
     profile = page.parent / "profile"
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
