@@ -1,4 +1,6 @@
-"""Suites that run in seconds."""
+"""Suites that run in seconds, and a GPU's telemetry for machines without one."""
+
+from pcbench.measure.telemetry import Reading
 
 SUITE = """
 # A suite for tests.
@@ -59,3 +61,15 @@ method = "parallel_comp"
 chunk_tokens = 128
 keep = 1
 """
+
+
+class Meter:
+    """A GPU whose power is capped, and that another process uses."""
+
+    name = "fake"
+
+    def read(self):
+        return Reading(power_w=300.0, used_bytes=4 << 30, throttle=frozenset({"power_cap"}))
+
+    def pids(self):
+        return [1_000_001, 1_000_002]

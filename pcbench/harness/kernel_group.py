@@ -20,8 +20,10 @@ from pcbench.measure.devices import torch_device
 from pcbench.measure.draws import Draws
 from pcbench.measure.kernel_timing import RepeatedCall, ReplayedCall, TimedBy, make_sampler
 from pcbench.measure.memory import is_out_of_memory, peak_bytes
+from pcbench.measure.meters import open_meter
 from pcbench.measure.parity import Comparison
 from pcbench.measure.sampling import compare_samples
+from pcbench.measure.telemetry import Reading, look, others_on_gpu, throttled
 from pcbench.ops.portable import portable_calls
 from pcbench.types import Status
 
@@ -41,6 +43,7 @@ class KernelLane:
     sampler: RepeatedCall | ReplayedCall | None = None
     timed_by: TimedBy | None = None
     samples_ms: list[float] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     peak_bytes: int | None = None
 
     @property
@@ -66,6 +69,7 @@ class KernelGroup:
         self.lanes = [KernelLane(prepared) for prepared in cells]
         self.cell, self.op, self.shape = cells[0].cell, cells[0].op, cells[0].shape
         self.device, self.say = torch_device(self.cell.device), say
+        self.meter = open_meter(self.cell.device)
         self.inputs: dict[str, Any] = {}
 
     @torch.inference_mode()
@@ -79,8 +83,10 @@ class KernelGroup:
             # the side that goes first changes
             for lane in self.lanes if i % 2 else reversed(self.lanes):
                 self._guarded(lane, self._sample)
+        others = others_on_gpu(self.meter)
         for lane in self.lanes:
             lane.sampler = None
+            lane.warnings += filter(None, [others, throttled(lane.readings)])
         self._release()
         return self.lanes
 
@@ -143,6 +149,8 @@ class KernelGroup:
     def _sample(self, lane: KernelLane) -> None:
         assert lane.sampler is not None, "an ok lane was opened"
         lane.samples_ms.append(lane.sampler.sample())
+        # at once, while clocks are what they were: a thread beside would disturb what is timed by its launches
+        look(self.meter, lane.readings)
 
     def _guarded(self, lane: KernelLane, step: Callable[[KernelLane], None]) -> None:
         """Runs a step of a lane that still goes on; what goes wrong ends the lane, not the run."""

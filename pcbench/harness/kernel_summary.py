@@ -11,6 +11,7 @@ from pcbench.harness.times import add_samples
 from pcbench.measure.baselines import is_floor
 from pcbench.measure.ceilings import Ceilings
 from pcbench.measure.parity import worst
+from pcbench.measure.telemetry import summary
 from pcbench.statistics import percentile, ratio_interval
 from pcbench.types import Record
 
@@ -55,6 +56,7 @@ def _record(
         status=lane.status,
         reason=lane.reason,
         warnings=[*lane.warnings],
+        telemetry_summary=summary(lane.readings),
         repro_command=repro,
         **shared,
     )

@@ -2,10 +2,10 @@ from collections import Counter
 
 import pytest
 import torch
+from harness_suite import Meter
 
 from pcbench.harness import group, runner
 from pcbench.harness.runner import run
-from pcbench.measure.telemetry import Reading
 
 ONE_GROUP = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]}
 
@@ -92,16 +92,6 @@ def test_caches_are_flushed_before_every_timed_pass_where_asked(options, console
     assert flushed == []
     measured(options, console, "suite.flush_caches=true", out=options().out / "flushed")
     assert flushed == [torch.device("cpu")] * 2
-
-
-class Meter:
-    name = "fake"
-
-    def read(self):
-        return Reading(power_w=300.0, used_bytes=4 << 30, throttle=frozenset({"power_cap"}))
-
-    def pids(self):
-        return [1_000_001, 1_000_002]
 
 
 def test_telemetry_is_in_the_record_and_other_processes_in_its_warnings(options, console, monkeypatch):

@@ -3,13 +3,12 @@
 import weakref
 
 import pytest
-from harness_suite import SUITE
+from harness_suite import SUITE, Meter
 
 from pcbench import registry
 from pcbench.harness import peak, session
 from pcbench.harness.runner import plan, run
 from pcbench.measure import kernel_timing
-from pcbench.measure.telemetry import Reading
 
 SHORT = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"], "limit": 1}
 MEMORY = SUITE.replace('kind = "prefill"', 'kind = "memory"')
@@ -88,13 +87,6 @@ def test_a_peak_killed_by_a_system_without_memory_is_out_of_memory(wrong, monkey
     monkeypatch.setattr(peak, "memory_kills", lambda: next(counts))
     _, record = wrong("killed", MEMORY)
     assert record.status == "out_of_memory"
-
-
-class Meter:
-    name = "fake"
-
-    def read(self):
-        return Reading(used_bytes=4 << 30)
 
 
 def test_memory_of_the_whole_gpu_is_that_of_the_cells_own_process(options, monkeypatch):
