@@ -1,11 +1,10 @@
 """What differs between the machines, builds and settings of runs."""
 
-import json
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import Any
 
 from pcbench.report.compare_runs import ComparedRun
+from pcbench.report.manifests import facts
 from pcbench.report.wording import number
 
 __all__ = ["environment_changes"]
@@ -20,26 +19,17 @@ def environment_changes(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
     Keys are paths into the manifest (`torch`, `threads`, `commit`, `packages.numpy`, `settings.repeats`); those of
     telemetry (`clock_mhz`, …) are medians over the records.
     """
-    facts = [dict(_facts(run)) for run in runs]
-    keys = dict.fromkeys(key for fact in facts for key in fact)
-    values = {key: [fact.get(key, "–") for fact in facts] for key in keys}
+    known = [dict(_facts(run)) for run in runs]
+    keys = dict.fromkeys(key for found in known for key in found)
+    values = {key: [found.get(key, "–") for found in known] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}
 
 
 def _facts(run: ComparedRun) -> Iterator[tuple[str, str]]:
     for part in PARTS:
-        prefix = "" if part == "environment" else part
-        yield from _flat(prefix, run.manifest.get(part))
+        yield from facts("" if part == "environment" else part, run.manifest.get(part, {}))
     yield "command", str(run.manifest.get("command", "–"))
     yield from _telemetry(run)
-
-
-def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(f"{path}.{key}" if path else key, inner)
-    elif path:
-        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _telemetry(run: ComparedRun) -> Iterator[tuple[str, str]]:

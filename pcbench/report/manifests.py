@@ -7,7 +7,7 @@ from typing import Any
 from pcbench.report.runs import Run
 from pcbench.report.tables import Align, Table
 
-__all__ = ["packages", "side_by_side"]
+__all__ = ["facts", "packages", "side_by_side"]
 
 # in the order of the table; what is not here follows by name
 FIRST = ("run", "suite", "created_at", "command", "environment", "builds", "model", "settings", "schema")
@@ -56,16 +56,21 @@ def _place(key: str) -> tuple[int, str]:
     return (FIRST.index(head) if head in FIRST else len(FIRST), key)
 
 
-def _rows(manifest: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def facts(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every value below a path of a manifest with its own path, dots between."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from facts(f"{path}.{key}" if path else key, inner)
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _rows(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in manifest.items():
-        if isinstance(value, dict):
-            yield from _rows(value, f"{prefix}{key}.")
-        elif key in PER_CELL and not prefix and isinstance(value, list):
+        if key in PER_CELL and isinstance(value, list):
             yield PER_CELL[key], _shortly(key, value)
-        elif isinstance(value, str):
-            yield prefix + key, value
         else:
-            yield prefix + key, json.dumps(value, ensure_ascii=False)
+            yield from facts(key, value)
 
 
 def _shortly(key: str, values: list[Any]) -> str:
