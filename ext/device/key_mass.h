@@ -43,6 +43,8 @@ PCBENCH_DEVICE void sum_head(const void* q, Float dtype, float scale, int32_t ro
       }
     }
   }
+  // those of the head before are read
+  barrier();
   Shared<float> parts = shared<float>(Tile::weights_at);
   for (int c = 0; c < 4; ++c) {
     parts[Tile::ty() * tile_keys + Tile::key_of(c)] = totals[c];

@@ -195,22 +195,30 @@ class RowTile {
     peak[r] = most;
   }
 
+  // A tile is summed by itself, 32 columns at a time, so that many small weights count beside a large one.
   PCBENCH_DEVICE void add_values() {
-    Shared<float> v = shared<float>(keys_at) + tx() * 4;
-    for (int j = 0; j < tile_keys; j += 4) {
-      float weights[R][4];
-      for (int r = 0; r < R; ++r) {
-        load4(shared<float>(weights_at) + (row_of(r) * weight_stride + j), weights[r]);
-      }
-      for (int i = 0; i < 4; ++i) {
-        for (int c = 0; c < D / 32; ++c) {
+    Shared<float> weights = shared<float>(weights_at) + ty() * weight_stride;
+#pragma unroll
+    for (int c = 0; c < D / 32; ++c) {
+      Shared<float> v = shared<float>(keys_at) + (tx() * 4 + c * 32);
+      float tile[R][4] = {};
+      // weights are read in pairs; more at a time is more registers than gfx942 has for two waves
+#pragma unroll 1
+      for (int j = 0; j < tile_keys; j += 2) {
+        for (int i = j; i < j + 2; ++i) {
           float x[4];
-          load4(v + ((j + i) * stride + c * 32), x);
+          load4(v + i * stride, x);
           for (int r = 0; r < R; ++r) {
+            const float w = weights[r * tile_row_threads * weight_stride + i];
             for (int e = 0; e < 4; ++e) {
-              out[r][c * 4 + e] += weights[r][i] * x[e];
+              tile[r][e] += w * x[e];
             }
           }
+        }
+      }
+      for (int r = 0; r < R; ++r) {
+        for (int e = 0; e < 4; ++e) {
+          out[r][c * 4 + e] += tile[r][e];
         }
       }
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pcbench.errors import BadRecord
+from pcbench.errors import BadRecord, RankLost
 from pcbench.harness import ranks
 from pcbench.harness.accuracy_summary import Outcome, joined, summarise_accuracy
 from pcbench.harness.cells import Prepared
@@ -92,6 +92,8 @@ class AccuracyGroup(Group):
             return {choice: build_example(prepared, self.runner.tokenizer, index) for choice, prepared in cells.items()}
         except BadRecord as error:
             self.skipped[index] = str(error)
+        except RankLost:
+            raise
         except Exception as error:  # becomes the status of every cell
             for lane in self.lanes:
                 if lane.status == "ok":

@@ -23,7 +23,7 @@ from pcbench.measure.memory import is_out_of_memory, peak_bytes
 from pcbench.measure.meters import open_meter
 from pcbench.measure.parity import Comparison
 from pcbench.measure.sampling import compare_samples
-from pcbench.measure.telemetry import Reading, look, others_on_gpu, throttled
+from pcbench.measure.telemetry import Reading, others_on_gpu, sampled, throttled
 from pcbench.ops.portable import portable_calls
 from pcbench.types import Status
 
@@ -66,7 +66,9 @@ class KernelGroup:
     """
 
     def __init__(self, cells: list[PreparedKernel], say: Callable[[str], None]) -> None:
-        self.lanes = [KernelLane(prepared) for prepared in cells]
+        # rounds last milliseconds, so what is read is of all lanes
+        self.readings: list[Reading] = []
+        self.lanes = [KernelLane(prepared, readings=self.readings) for prepared in cells]
         self.cell, self.op, self.shape = cells[0].cell, cells[0].op, cells[0].shape
         self.device, self.say = torch_device(self.cell.device), say
         self.meter = open_meter(self.cell.device)
@@ -78,12 +80,13 @@ class KernelGroup:
         for step in (self._draw, self._check, self._open):
             for lane in self.lanes:
                 self._guarded(lane, step)
-        for i in range(self.cell.prompts):
-            self.say(f"{self.cell.workload}: round {i + 1} of {self.cell.prompts}")
-            # the side that goes first changes
-            for lane in self.lanes if i % 2 else reversed(self.lanes):
-                self._guarded(lane, self._sample)
         others = others_on_gpu(self.meter)
+        with sampled(self.meter, self.readings):
+            for i in range(self.cell.prompts):
+                self.say(f"{self.cell.workload}: round {i + 1} of {self.cell.prompts}")
+                # the side that goes first changes
+                for lane in self.lanes if i % 2 else reversed(self.lanes):
+                    self._guarded(lane, self._sample)
         for lane in self.lanes:
             lane.sampler = None
             lane.warnings += filter(None, [others, throttled(lane.readings)])
@@ -149,8 +152,6 @@ class KernelGroup:
     def _sample(self, lane: KernelLane) -> None:
         assert lane.sampler is not None, "an ok lane was opened"
         lane.samples_ms.append(lane.sampler.sample())
-        # at once, while clocks are what they were: a thread beside would disturb what is timed by its launches
-        look(self.meter, lane.readings)
 
     def _guarded(self, lane: KernelLane, step: Callable[[KernelLane], None]) -> None:
         """Runs a step of a lane that still goes on; what goes wrong ends the lane, not the run."""

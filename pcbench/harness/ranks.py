@@ -6,6 +6,7 @@ GPU memory that is measured.
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -88,14 +89,19 @@ def joined() -> Iterator[None]:
     before, leave = signal.signal(signal.SIGTERM, _ended), dist.destroy_process_group
     try:
         yield
-    except RankLost:
-        # torchrun's own notice is still to come, and what the lost rank owes never comes
-        before, leave = signal.SIG_IGN, dist.distributed_c10d._abort_process_group
+    except BaseException as error:
+        # torchrun ends a rank as soon as another has failed; this one still has something to say
+        before = signal.SIG_IGN
+        if isinstance(error, RankLost):
+            # what the lost rank owes never comes
+            leave = dist.distributed_c10d._abort_process_group
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
-        # gloo's threads must not outlive Python
-        leave()
+        try:
+            signal.signal(signal.SIGTERM, before)
+        finally:
+            # gloo's threads must not outlive Python
+            leave()
 
 
 def gather(value: T) -> list[T]:
@@ -156,4 +162,6 @@ def _see_one_gpu() -> None:
 def _ended(*_: object) -> None:
     """Another rank has ended; a second notice, from torchrun, must not disturb the first."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if isinstance(sys.exception(), RankLost):
+        return
     raise RankLost("torchrun: every rank until the end, got one that ended before")

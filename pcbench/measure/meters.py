@@ -110,10 +110,10 @@ class AmdsmiMeter:
         return _number(found.get("clk"))
 
     def _ask(self, question: Callable[[], T]) -> T | None:
-        """None where this GPU or driver does not answer."""
+        """None where this GPU, driver or version of the module does not answer."""
         try:
             return question()
-        except self.smi.AmdSmiException:
+        except (AttributeError, self.smi.AmdSmiException):
             return None
 
 

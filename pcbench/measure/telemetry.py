@@ -10,7 +10,7 @@ from typing import Protocol
 
 import psutil
 
-__all__ = ["Meter", "NoMeter", "Reading", "driver_bytes", "look", "others_on_gpu", "sampled", "summary", "throttled"]
+__all__ = ["Meter", "NoMeter", "Reading", "driver_bytes", "others_on_gpu", "sampled", "summary", "throttled"]
 
 INTERVAL_S = 0.1
 
@@ -57,12 +57,6 @@ class NoMeter:
         return []
 
 
-def look(meter: Meter, into: list[Reading]) -> None:
-    """Takes one reading, where there is telemetry."""
-    if not isinstance(meter, NoMeter):
-        into.append(meter.read())
-
-
 @contextmanager
 def sampled(meter: Meter, into: list[Reading], interval_s: float = INTERVAL_S) -> Iterator[None]:
     """Takes readings in a thread while the block runs, and one at its end.
@@ -88,7 +82,7 @@ def sampled(meter: Meter, into: list[Reading], interval_s: float = INTERVAL_S) -
         finally:
             ended.set()
         sampling.result()
-    look(meter, into)
+    into.append(meter.read())
 
 
 def summary(readings: list[Reading]) -> dict[str, float | str] | None:

@@ -220,11 +220,21 @@ def test_the_command_says_how_to_start_as_many_ranks(monkeypatch):
     assert command() == f"torchrun {nodes}=node0:29400 --no-python {alone}"
 
 
+def lost_while_torchrun_ends_this_rank():
+    try:
+        raise RankLost("the first")
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+
+
 def test_a_second_notice_does_not_disturb_the_first():
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(RankLost, match="every rank until the end"):
             ranks._ended()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        signal.signal(signal.SIGTERM, ranks._ended)
+        with pytest.raises(RankLost, match="the first"):
+            lost_while_torchrun_ends_this_rank()
     finally:
         signal.signal(signal.SIGTERM, before)

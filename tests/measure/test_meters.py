@@ -164,9 +164,10 @@ def test_amdsmi_readings_have_units_and_reasons(smi):
     assert meter.read().power_w == 480
 
 
-def test_what_amdsmi_does_not_support_is_none(smi, monkeypatch):
+@pytest.mark.parametrize("error", [AmdSmiException("AMDSMI_STATUS_NOT_SUPPORTED"), AttributeError("no such function")])
+def test_what_amdsmi_does_not_support_or_know_is_none(smi, monkeypatch, error):
     def no(*_):
-        raise AmdSmiException("AMDSMI_STATUS_NOT_SUPPORTED")
+        raise error
 
     meter = AmdsmiMeter(smi, 0)
     for name in ("power_info", "violation_status", "clock_info", "temp_metric", "gpu_memory_usage", "gpu_process_list"):
