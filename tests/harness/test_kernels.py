@@ -266,7 +266,7 @@ def test_each_round_is_read_from_telemetry_and_other_processes_are_told(options,
         found = record.telemetry_summary
         assert (found["readings"], found["power_w_max"], found["throttled"]) == (2, 300.0, "power_cap")
         told = "the GPU was throttled in 100% of 2 readings: power_cap"
-        assert record.warnings == ["1 other process on the GPU: 1000002", told]
+        assert record.warnings == ["1 other process on the GPU: 7000002", told]
     assert len(records) == 2
 
 
