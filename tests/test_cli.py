@@ -91,7 +91,7 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(arguments, message, refused, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert refused("run", *arguments).startswith(message)
 
 
