@@ -35,8 +35,8 @@ def options(tmp_path):
 
 
 def final(folder):
-    """What a run leaves, without when it ran."""
-    records = [replace(r, run="", started_at=None) for r in read_records(folder)]
+    """What a run leaves, without when it ran and the checkout, where someone may work meanwhile."""
+    records = [replace(r, run="", started_at=None, commit=None, dirty=None) for r in read_records(folder)]
     return [asdict(r) for r in records], (folder / "samples.jsonl").read_text()
 
 
