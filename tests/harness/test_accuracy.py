@@ -3,12 +3,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 from harness_suite import ACCURACY
+from stopped import stopped
 from tiny import Wrong
 
 from pcbench import ops, registry
@@ -80,16 +80,12 @@ def test_a_sample_is_on_the_disk_before_the_next_prompt(options, console, monkey
 def test_a_killed_run_resumes_to_the_same_records_and_samples(options, console, tmp_path):
     many = options(sets=["suite.prompts=20"])
     run(replace(many, out=tmp_path / "whole"), console)
-    words = ["run", "--suite", many.suite, "--device", "cpu", "--set", many.sets[0], "--out", str(many.out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-m", "pcbench", *words], env=environment) as child:
-        lines = many.out / "samples.jsonl"
-        while not (lines.exists() and lines.read_text().count("\n") > 50):
-            assert child.poll() is None
-            time.sleep(0.005)
-        os.kill(child.pid, signal.SIGKILL)
     left = RunFolder(many.out)
-    assert 50 < len(left.samples.read()) < 80
+    program = stopped(signal.SIGKILL, left.samples.path, 61)
+    words = ["run", "--suite", many.suite, "--device", "cpu", "--set", many.sets[0], "--out", str(many.out)]
+    done = subprocess.run([sys.executable, *program, *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == -signal.SIGKILL
+    assert len(left.samples.read()) == 61
     # the first group and half of the second
     assert len(left.records.read()) == 2
     run(replace(many, resume=True), console)
