@@ -6,7 +6,6 @@ import sys
 from dataclasses import asdict, replace
 
 import pytest
-import torch
 from harness_suite import ACCURACY
 from stopped import stopped
 from tiny import Wrong
@@ -17,14 +16,7 @@ from pcbench.harness import accuracy, group, runner
 from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the children that are started here: sums of other threads differ in their last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

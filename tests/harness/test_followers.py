@@ -33,7 +33,8 @@ def finish(words):
     return subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def test_two_ranks_measure_one_run(tmp_path, finished):
+def test_two_ranks_measure_one_run(tmp_path, options, console, one_thread):
+    unshared, _ = run(options(), console)
     (tmp_path / "small.toml").write_text(SHARED)
     out = tmp_path / "shared"
     words = ["run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(out)]
@@ -41,7 +42,7 @@ def test_two_ranks_measure_one_run(tmp_path, finished):
     assert done.returncode == 0, done.stderr
     records = {(r.workload, r.context_tokens, r.method, r.backend): r for r in read_records(out)}
     assert {r.status for r in records.values()} == {"ok"}
-    assert len(records) == len(read_records(finished.path))
+    assert len(records) == len(read_records(unshared.path))
     ours = [r for r in records.values() if r.method != "full"]
     assert {r.method_config["ranks"] for r in ours} == {"chunks"}
     assert all("exchange" in r.stages_ms for r in ours if r.ms_p50)
@@ -55,12 +56,12 @@ def test_two_ranks_measure_one_run(tmp_path, finished):
         ("torchrun", "--nproc-per-node=2", "--no-python", "pcbench")
     }
     assert RunFolder(out).manifest["environment"]["ranks"] == 2
-    cells = {r.cell: r.backend for folder in (out, finished.path) for r in read_records(folder)}
+    cells = {r.cell: r.backend for folder in (out, unshared.path) for r in read_records(folder)}
 
     def answers(folder):
         return {(cells[s.cell], s.id): (s.prediction, s.kept_chunks) for s in folder.samples.read()}
 
-    assert answers(RunFolder(out)) == answers(finished)
+    assert answers(RunFolder(out)) == answers(unshared)
 
 
 def test_shared_prompts_are_refused_where_ranks_have_prompts_of_their_own(tmp_path, monkeypatch):
