@@ -1,5 +1,7 @@
 """What every test may use: the devices that run ops here, and memory that is never accidentally zero."""
 
+import os
+
 import pytest
 import torch
 from builds import give_up
@@ -7,6 +9,12 @@ from gpu_code import program
 from rich.console import Console
 
 from pcbench import ops
+
+# what a shell or a torchrun around the tests may have set
+for name in ("FORCE_COLOR", "PCBENCH_TRACEBACK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+    os.environ.pop(name, None)
+# without it torch before 2.13 refuses products of matrices on CUDA to a test that wants memory `poisoned`
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # device → compiled backend
 DEVICES = {"cpu": "cpu"}

@@ -1,11 +1,10 @@
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from stopped import stopped
 
 from pcbench import registry
 from pcbench.cli import main
@@ -17,10 +16,8 @@ TOKENIZER = json.dumps(
 )
 
 
-def pcbench(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "pcbench", *map(str, arguments)], capture_output=True, text=True, **options
-    )
+def pcbench(*arguments, program=("-m", "pcbench"), **options):
+    return subprocess.run([sys.executable, *program, *map(str, arguments)], capture_output=True, text=True, **options)
 
 
 @pytest.fixture
@@ -91,7 +88,7 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(arguments, message, refused, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert refused("run", *arguments).startswith(message)
 
 
@@ -165,32 +162,22 @@ def test_run_ends_with_the_path_of_its_report(suite_file, tmp_path):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_resumes_without_losing_or_repeating(suite_file, tmp_path, sent):
-    arguments = ["run", "--suite", str(suite_file), "--device", "cpu", "--out", str(tmp_path / "run")]
-    # a shell's background job ignores SIGINT, and so would its children
-    child = subprocess.Popen(
-        [sys.executable, "-m", "pcbench", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    arguments = ["run", "--suite", suite_file, "--device", "cpu", "--out", tmp_path / "run"]
     folder = RunFolder(tmp_path / "run")
-    deadline = time.monotonic() + 120
-    while not (folder.records.path.exists() and folder.records.read()):
-        assert time.monotonic() < deadline
-        assert child.poll() is None
-        time.sleep(0.05)
-    os.kill(child.pid, sent)
-    _, errors = child.communicate(timeout=60)
+    # with samples of the second group and none of its records
+    begun = pcbench(*arguments, program=stopped(sent, folder.samples.path, 7))
     before = folder.records.read()
-    assert len(before) < 8
+    assert (len(before), len(folder.samples.read())) == (3, 10)
+    assert begun.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     if sent == signal.SIGINT:
-        assert child.returncode == 130
-        assert errors.strip().splitlines()[-1].endswith("--resume")
+        assert begun.stderr.strip().splitlines()[-1].endswith("--resume")
     done = pcbench(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
     after = folder.records.read()
-    assert after[: len(before)] == before
+    assert after[:3] == before
     assert [r.cell for r in after] == folder.manifest["cells"]
+    samples = [(s.cell, s.id) for s in folder.samples.read()]
+    assert len(set(samples)) == len(samples) == 16
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -135,6 +136,12 @@ class BrokenPeak(Full):
             if self.how == "elsewhere":
                 raise PcbenchError("peak memory: another system, got this one")
         return super().prefill(prompt, stages)
+
+
+def die_inside_a_message(prepared, send):
+    """What a process of the harness does that is killed while it tells its result."""
+    os.write(send.fileno(), struct.pack("!i", 1000) + b"the beginning")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Wrong:

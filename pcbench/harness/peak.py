@@ -63,7 +63,8 @@ def peak_of(prepared: Any) -> Peak:
     with started(_measure, prepared) as (child, receive):
         try:
             peak: Peak = receive.recv()
-        except EOFError:
+        except (EOFError, OSError):
+            # the pipe ended, before its message or inside
             child.join()
             killed = child.exitcode == -signal.SIGKILL and memory_kills() > kills
             reason = f"the process that measured peak memory ended with {ending(child)}"

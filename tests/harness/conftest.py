@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+import torch
 from harness_suite import SUITE
 
 from pcbench import registry
@@ -18,6 +19,15 @@ def suite_file(tmp_path):
 @pytest.fixture
 def options(suite_file, tmp_path):
     return lambda **changes: Options(**(dict(suite=str(suite_file), device="cpu", out=tmp_path / "run") | changes))
+
+
+@pytest.fixture
+def one_thread():
+    """As in the processes that a test starts: sums of other threads differ in their last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 
 import pytest
-import torch
 from harness_suite import ACCURACY
+from stopped import stopped
 from tiny import Wrong
 
 from pcbench import ops, registry
@@ -17,14 +16,7 @@ from pcbench.harness import accuracy, group, runner
 from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the children that are started here: sums of other threads differ in their last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -35,8 +27,8 @@ def options(tmp_path):
 
 
 def final(folder):
-    """What a run leaves, without when it ran."""
-    records = [replace(r, run="", started_at=None) for r in read_records(folder)]
+    """What a run leaves, without when it ran and the checkout, where someone may work meanwhile."""
+    records = [replace(r, run="", started_at=None, commit=None, dirty=None) for r in read_records(folder)]
     return [asdict(r) for r in records], (folder / "samples.jsonl").read_text()
 
 
@@ -80,16 +72,12 @@ def test_a_sample_is_on_the_disk_before_the_next_prompt(options, console, monkey
 def test_a_killed_run_resumes_to_the_same_records_and_samples(options, console, tmp_path):
     many = options(sets=["suite.prompts=20"])
     run(replace(many, out=tmp_path / "whole"), console)
-    words = ["run", "--suite", many.suite, "--device", "cpu", "--set", many.sets[0], "--out", str(many.out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-m", "pcbench", *words], env=environment) as child:
-        lines = many.out / "samples.jsonl"
-        while not (lines.exists() and lines.read_text().count("\n") > 50):
-            assert child.poll() is None
-            time.sleep(0.005)
-        os.kill(child.pid, signal.SIGKILL)
     left = RunFolder(many.out)
-    assert 50 < len(left.samples.read()) < 80
+    program = stopped(signal.SIGKILL, left.samples.path, 61)
+    words = ["run", "--suite", many.suite, "--device", "cpu", "--set", many.sets[0], "--out", str(many.out)]
+    done = subprocess.run([sys.executable, *program, *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == -signal.SIGKILL
+    assert len(left.samples.read()) == 61
     # the first group and half of the second
     assert len(left.records.read()) == 2
     run(replace(many, resume=True), console)

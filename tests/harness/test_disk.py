@@ -46,7 +46,8 @@ def test_a_full_disk_ends_the_sweep_in_one_line_and_resume_repairs(suite_file, t
     # room for the first group's record and half of the second's
     limit = str(first * 3 // 2)
     words = ["run", "--suite", str(suite_file), *CHOSEN, "--out", str(out)]
-    done = pcbench(["-c", LIMITED, limit, *words])
+    # -B: no .pyc that the limit would cut
+    done = pcbench(["-B", "-c", LIMITED, limit, *words])
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert f"{out}/records.jsonl: room on the disk, got File too large" in done.stderr.splitlines()[-1]

@@ -5,11 +5,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
-import psutil
 import pytest
 from harness_suite import SUITE
+from stopped import stopped
 
 from pcbench.errors import ConfigError, RankLost
 from pcbench.harness import followers
@@ -26,17 +25,24 @@ TORCHRUN = [
     "--no-python",
     sys.executable,
 ]
+PCBENCH = ("-m", "pcbench")
 
 
-def test_two_ranks_measure_one_run(tmp_path, finished):
+def finish(words):
+    """The finished process, one thread a rank."""
+    return subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def test_two_ranks_measure_one_run(tmp_path, options, console, one_thread):
+    unshared, _ = run(options(), console)
     (tmp_path / "small.toml").write_text(SHARED)
-    command = ["-m", "pcbench", "run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu"]
     out = tmp_path / "shared"
-    done = subprocess.run([*TORCHRUN, *command, "--out", str(out)], capture_output=True, text=True)
+    words = ["run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(out)]
+    done = finish([*TORCHRUN, *PCBENCH, *words])
     assert done.returncode == 0, done.stderr
     records = {(r.workload, r.context_tokens, r.method, r.backend): r for r in read_records(out)}
     assert {r.status for r in records.values()} == {"ok"}
-    assert len(records) == len(read_records(finished.path))
+    assert len(records) == len(read_records(unshared.path))
     ours = [r for r in records.values() if r.method != "full"]
     assert {r.method_config["ranks"] for r in ours} == {"chunks"}
     assert all("exchange" in r.stages_ms for r in ours if r.ms_p50)
@@ -50,12 +56,12 @@ def test_two_ranks_measure_one_run(tmp_path, finished):
         ("torchrun", "--nproc-per-node=2", "--no-python", "pcbench")
     }
     assert RunFolder(out).manifest["environment"]["ranks"] == 2
-    cells = {r.cell: r.backend for folder in (out, finished.path) for r in read_records(folder)}
+    cells = {r.cell: r.backend for folder in (out, unshared.path) for r in read_records(folder)}
 
     def answers(folder):
         return {(cells[s.cell], s.id): (s.prediction, s.kept_chunks) for s in folder.samples.read()}
 
-    assert answers(RunFolder(out)) == answers(finished)
+    assert answers(RunFolder(out)) == answers(unshared)
 
 
 def test_shared_prompts_are_refused_where_ranks_have_prompts_of_their_own(tmp_path, monkeypatch):
@@ -80,32 +86,27 @@ def test_a_lost_rank_ends_the_run_and_keeps_what_was_finished(broken, options, c
     assert {(r.context_tokens, r.status) for r in records if r.method != "broken"} == {(300, "ok")}
 
 
-@pytest.mark.parametrize("killed", ["0", "1"])
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(killed, tmp_path):
     (tmp_path / "small.toml").write_text(SHARED)
     out = tmp_path / "run"
-    command = ["-m", "pcbench", "run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(out)]
-    with subprocess.Popen([*TORCHRUN, *command], stderr=subprocess.PIPE, text=True) as child:
-        records = out / "records.jsonl"
-        while not (records.exists() and records.read_text()):
-            assert child.poll() is None
-            time.sleep(0.005)
-        rank = next(p for p in psutil.Process(child.pid).children() if p.environ()["RANK"] == killed)
-        os.kill(rank.pid, signal.SIGKILL)
-        said = child.communicate()[1]
-    assert child.returncode == 1
-    told = [line for line in said.splitlines() if "every rank until the end" in line]
+    words = ["run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(out)]
+    program = stopped(signal.SIGKILL, out / "records.jsonl", 1, rank=killed)
+    lost = finish([*TORCHRUN, *program, *words])
+    assert lost.returncode == 1
+    told = [line for line in lost.stderr.splitlines() if "every rank until the end" in line]
     assert len(told) == 1
     assert f"what was finished is in {out}, go on with: torchrun --nproc-per-node=2 --no-python pcbench" in told[0]
-    assert "Traceback" not in said.partition(told[0])[0]
-    assert "terminate called" not in said
+    assert "Traceback" not in lost.stderr.partition(told[0])[0]
+    assert "terminate called" not in lost.stderr
     before = read_records(out)
     assert len(before) == 3
-    alone = subprocess.run([sys.executable, *command, "--resume"], capture_output=True, text=True)
-    assert (alone.returncode, len(alone.stderr.splitlines())) == (2, 1)
-    assert f"--resume: as many ranks as began {out} (2), got 1" in alone.stderr
+    alone = finish([sys.executable, *PCBENCH, *words, "--resume"])
+    assert alone.returncode == 2
+    assert f"--resume: as many ranks as began {out} (2), got 1" in alone.stderr.splitlines()[-1]
+    assert "Traceback" not in alone.stderr
     assert read_records(out) == before
-    done = subprocess.run([*TORCHRUN, *command, "--resume"], capture_output=True, text=True)
+    done = finish([*TORCHRUN, *PCBENCH, *words, "--resume"])
     assert done.returncode == 0, done.stderr
     assert read_records(out)[:3] == before
     assert [r.cell for r in read_records(out)] == RunFolder(out).manifest["cells"]

@@ -100,7 +100,7 @@ def test_telemetry_is_in_the_record_and_other_processes_in_its_warnings(options,
     found = record.telemetry_summary
     assert (found["power_w_max"], found["throttled"], found["throttled_ratio"]) == (300.0, "power_cap", 1.0)
     assert found["readings"] >= 2
-    assert "1 other process on the GPU: 1000002" in record.warnings
+    assert "1 other process on the GPU: 7000002" in record.warnings
     assert any("throttled in 100%" in warning for warning in record.warnings)
 
 

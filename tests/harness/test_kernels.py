@@ -266,7 +266,7 @@ def test_telemetry_of_the_group_is_in_every_record_and_other_processes_are_told(
         found = record.telemetry_summary
         assert (found["power_w_max"], found["throttled"]) == (300.0, "power_cap")
         told = f"the GPU was throttled in 100% of {found['readings']:g} readings: power_cap"
-        assert record.warnings == ["1 other process on the GPU: 1000002", told]
+        assert record.warnings == ["1 other process on the GPU: 7000002", told]
     assert len(records) == 2
 
 

@@ -3,6 +3,7 @@
 import weakref
 
 import pytest
+import tiny
 from harness_suite import SUITE, Meter
 
 from pcbench import registry
@@ -40,6 +41,7 @@ def test_no_model_and_no_flushed_buffer_are_held_while_a_peak_is_taken(options, 
 def wrong(options, suite_file, console, monkeypatch):
     """A run of a kind of suite with a cell whose peak memory goes wrong; its record and its folder."""
     monkeypatch.setitem(registry.METHODS, "wrong", "tiny:BrokenPeak")
+    monkeypatch.setattr(peak, "memory_kills", lambda: 0)
 
     def measure(how, text):
         suite_file.write_text(f'{text}[[cell]]\nmethod = "wrong"\nbackend = "torch"\nconfig = {{ how = "{how}" }}\n')
@@ -87,6 +89,13 @@ def test_a_peak_killed_by_a_system_without_memory_is_out_of_memory(wrong, monkey
     monkeypatch.setattr(peak, "memory_kills", lambda: next(counts))
     _, record = wrong("killed", MEMORY)
     assert record.status == "out_of_memory"
+
+
+def test_a_process_killed_inside_its_message_has_no_peak(monkeypatch):
+    monkeypatch.setattr(peak, "_measure", tiny.die_inside_a_message)
+    monkeypatch.setattr(peak, "memory_kills", lambda: 0)
+    found = peak.peak_of(None)
+    assert (found.bytes, found.status, found.reason) == (None, *ENDS["killed"])
 
 
 def test_memory_of_the_whole_gpu_is_that_of_the_cells_own_process(options, monkeypatch):

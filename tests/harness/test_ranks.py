@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
-import psutil
 import pytest
 from harness_suite import ACCURACY, SUITE
+from stopped import stopped
 from tasks.made_records import longbench_record, write
 
 from pcbench.errors import ConfigError, RankLost
@@ -24,18 +23,18 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 def command(tmp_path):
     """A run of a suite on so many ranks."""
 
-    def words(text, out, number, *extra):
+    def words(text, out, number, *extra, program=("-m", "pcbench")):
         path = tmp_path / "small.toml"
         path.write_text(text)
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "--no-python"]
-        alone = [sys.executable, "-m", "pcbench", "run", "--suite", path, "--device", "cpu", "--out", out, *extra]
+        alone = [sys.executable, *program, "run", "--suite", path, "--device", "cpu", "--out", out, *extra]
         return [sys.executable, *torchrun, *alone] if number > 1 else alone
 
     return words
 
 
 def finish(words, environment=ENVIRONMENT):
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=600)
 
 
 def final(folder):
@@ -105,27 +104,19 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(command, tmp_pa
     many = ("--set", "suite.prompts=20")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert finish(command(ACCURACY, whole, 1, *many)).returncode == 0
-    with subprocess.Popen(
-        command(ACCURACY, broken, 2, *many), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    ) as child:
-        lines = broken / "samples.1.jsonl"
-        while not (lines.exists() and lines.read_text().count("\n") > 5):
-            assert child.poll() is None
-            time.sleep(0.005)
-        rank = next(p for p in psutil.Process(child.pid).children() if p.environ()["RANK"] == "1")
-        os.kill(rank.pid, signal.SIGKILL)
-        said = child.communicate()[1]
-    assert child.returncode == 1
-    told = [line for line in said.splitlines() if "every rank until the end" in line]
+    lines = RunFolder(broken, rank=1).samples
+    killed = finish(command(ACCURACY, broken, 2, *many, program=stopped(signal.SIGKILL, lines.path, 6, rank=1)))
+    assert killed.returncode == 1
+    told = [line for line in killed.stderr.splitlines() if "every rank until the end" in line]
     assert len(told) == 1
     assert (
         f"what was finished is in {broken}, go on with: torchrun --nproc-per-node=2 --no-python pcbench run" in told[0]
     )
-    assert "Traceback" not in said.partition(told[0])[0]
-    assert lines.exists()
+    assert "Traceback" not in killed.stderr.partition(told[0])[0]
+    assert len(lines.read()) == 6
     done = finish(command(ACCURACY, broken, 1, *many, "--resume"))
     assert done.returncode == 0, done.stderr
-    assert not lines.exists()
+    assert not lines.path.exists()
     assert final(broken) == final(whole)
 
 

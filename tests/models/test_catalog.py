@@ -46,7 +46,7 @@ def test_end_ids_are_those_of_config_generation_config_and_tokenizer():
 
 
 def test_unknown_models_are_errors_with_a_hint(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match='--model: unknown model "random:tny"; did you mean "random:tiny"'):
         model_spec("random:tny")
     with pytest.raises(DataMissing, match="a known name, a Hugging Face id or a path, got no/such"):

@@ -55,6 +55,8 @@ def server():
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PCBENCH_DATA", str(tmp_path / "data"))
+    # the server is on this machine, whatever proxy the environment names
+    monkeypatch.setenv("no_proxy", "*")
     return tmp_path / "data"
 
 
