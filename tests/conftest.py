@@ -13,7 +13,7 @@ from pcbench import ops
 # what a shell or a torchrun around the tests may have set
 for name in ("FORCE_COLOR", "PCBENCH_TRACEBACK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
     os.environ.pop(name, None)
-# without it torch before 2.13 refuses products of matrices on CUDA to a test that wants memory `poisoned`
+# without it some versions of torch refuse products of matrices on CUDA to a test that wants memory `poisoned`
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # device → compiled backend

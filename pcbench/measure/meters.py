@@ -50,14 +50,16 @@ class NvmlMeter:
     def read(self) -> Reading:
         nvml, gpu = self.nvml, self.handle
         power = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(gpu))
-        reasons = self._ask(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)) or 0
+        reasons = self._ask(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))
         return Reading(
             power_w=None if power is None else power / 1e3,
             sm_clock_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
             memory_clock_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM)),
             temperature_c=self._ask(lambda: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)),
             used_bytes=self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(gpu).used),
-            throttle=frozenset(name for name, bit in NVML_THROTTLE.items() if reasons & getattr(nvml, bit)),
+            throttle=None
+            if reasons is None
+            else frozenset(name for name, bit in NVML_THROTTLE.items() if reasons & getattr(nvml, bit)),
         )
 
     def pids(self) -> list[int]:
@@ -89,7 +91,13 @@ class AmdsmiMeter:
     def read(self) -> Reading:
         smi, gpu = self.smi, self.handle
         power = self._ask(lambda: smi.amdsmi_get_power_info(gpu)) or {}
-        violations = self._ask(lambda: smi.amdsmi_get_violation_status(gpu)) or {}
+        # older versions of the module have no such function
+        knows = hasattr(smi, "amdsmi_get_violation_status")
+        violations = (self._ask(lambda: smi.amdsmi_get_violation_status(gpu)) if knows else None) or {}
+        # "N/A" is no answer
+        told = {
+            name: violations[field] for name, field in AMD_THROTTLE.items() if violations.get(field) in (True, False)
+        }
         kind, now = smi.AmdSmiTemperatureType.HOTSPOT, smi.AmdSmiTemperatureMetric.CURRENT
         return Reading(
             # MI300 tells the one, MI200 the other
@@ -98,7 +106,7 @@ class AmdsmiMeter:
             memory_clock_mhz=self._clock(smi.AmdSmiClkType.MEM),
             temperature_c=_number(self._ask(lambda: smi.amdsmi_get_temp_metric(gpu, kind, now))),
             used_bytes=self._ask(lambda: smi.amdsmi_get_gpu_memory_usage(gpu, smi.AmdSmiMemoryType.VRAM)),
-            throttle=frozenset(name for name, field in AMD_THROTTLE.items() if violations.get(field) is True),
+            throttle=frozenset(name for name, active in told.items() if active) if told else None,
         )
 
     def pids(self) -> list[int]:
@@ -110,10 +118,10 @@ class AmdsmiMeter:
         return _number(found.get("clk"))
 
     def _ask(self, question: Callable[[], T]) -> T | None:
-        """None where this GPU, driver or version of the module does not answer."""
+        """None where this GPU or driver does not answer."""
         try:
             return question()
-        except (AttributeError, self.smi.AmdSmiException):
+        except self.smi.AmdSmiException:
             return None
 
 

@@ -29,7 +29,7 @@ class Reading:
     memory_clock_mhz: float | None = None
     temperature_c: float | None = None
     used_bytes: int | None = None
-    throttle: frozenset[str] = frozenset()
+    throttle: frozenset[str] | None = None
 
 
 class Meter(Protocol):
@@ -88,7 +88,7 @@ def sampled(meter: Meter, into: list[Reading], interval_s: float = INTERVAL_S) -
 def summary(readings: list[Reading]) -> dict[str, float | str] | None:
     """Name → value over the readings, None without any; what no reading knows is left out.
 
-    `throttled_ratio` is the share of readings with a reason, `throttled` names the reasons.
+    `throttled_ratio` is the share of readings with a reason among those that know, `throttled` names the reasons.
     """
     if not readings:
         return None
@@ -104,9 +104,10 @@ def summary(readings: list[Reading]) -> dict[str, float | str] | None:
     for name, (of, values) in numbers.items():
         if known := [x for x in values if x is not None]:
             found[name] = of(known)
-    found["throttled_ratio"] = sum(bool(r.throttle) for r in readings) / len(readings)
-    if reasons := frozenset().union(*(r.throttle for r in readings)):
-        found["throttled"] = ", ".join(sorted(reasons))
+    if told := [r.throttle for r in readings if r.throttle is not None]:
+        found["throttled_ratio"] = sum(map(bool, told)) / len(told)
+        if reasons := frozenset().union(*told):
+            found["throttled"] = ", ".join(sorted(reasons))
     return found
 
 
@@ -116,11 +117,12 @@ def driver_bytes(readings: list[Reading]) -> int | None:
 
 
 def throttled(readings: list[Reading]) -> str | None:
-    """One line for a record's warnings; None where nothing was throttled."""
+    """One line for a record's warnings; None where no throttling is known."""
     found = summary(readings)
-    if found is None or not found["throttled_ratio"]:
+    if found is None or not found.get("throttled_ratio"):
         return None
-    return f"the GPU was throttled in {found['throttled_ratio']:.0%} of {len(readings)} readings: {found['throttled']}"
+    told = sum(r.throttle is not None for r in readings)
+    return f"the GPU was throttled in {found['throttled_ratio']:.0%} of {told} readings: {found['throttled']}"
 
 
 def others_on_gpu(meter: Meter) -> str | None:

@@ -207,13 +207,17 @@ def _telemetry(results: Results) -> Iterator[Finding]:
         text = f"Other processes used the device beside {counted(len(shared), 'cell')}: {_names(shared)}."
         yield Finding("bad", "shared", text)
     watched = [(e, e.record.telemetry_summary) for e in results.entries if e.record.telemetry_summary]
-    slowed = [e for e, found in watched if float(found.get("throttled_ratio", 0)) > 0]
+    told = [(e, found) for e, found in watched if "throttled_ratio" in found]
+    slowed = [e for e, found in told if float(found["throttled_ratio"]) > 0]
     if slowed:
         yield Finding(
             "bad", "throttling", f"Clocks were held down in {counted(len(slowed), 'cell')}: {_names(slowed)}."
         )
-    elif watched:
-        yield Finding("good", "throttling", f"None seen in {counted(len(watched), 'cell')}.{_clocks(watched)}")
+    elif told:
+        yield Finding("good", "throttling", f"None seen in {counted(len(told), 'cell')}.{_clocks(told)}")
+    if len(told) < len(watched):
+        unknown = counted(len(watched) - len(told), "cell")
+        yield Finding("note", "throttling", f"The driver did not tell of {unknown} whether clocks were held down.")
     if any(r.telemetry in (None, "none") for run in results.runs for r in run.records):
         yield Finding("note", "telemetry", "Clocks, temperature and other users of the device were not watched.")
 

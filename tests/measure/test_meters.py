@@ -2,6 +2,7 @@ import builtins
 import inspect
 import re
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pynvml
@@ -164,10 +165,19 @@ def test_amdsmi_readings_have_units_and_reasons(smi):
     assert meter.read().power_w == 480
 
 
-@pytest.mark.parametrize("error", [AmdSmiException("AMDSMI_STATUS_NOT_SUPPORTED"), AttributeError("no such function")])
-def test_what_amdsmi_does_not_support_or_know_is_none(smi, monkeypatch, error):
+def test_an_amdsmi_without_violations_tells_the_rest(smi, monkeypatch):
+    whole = AmdsmiMeter(smi, 0).read()
+    monkeypatch.setattr(
+        Smi, "amdsmi_get_violation_status", lambda *_: dict.fromkeys(meters.AMD_THROTTLE.values(), "N/A")
+    )
+    assert AmdsmiMeter(smi, 0).read() == replace(whole, throttle=None)
+    monkeypatch.delattr(Smi, "amdsmi_get_violation_status")
+    assert AmdsmiMeter(smi, 0).read() == replace(whole, throttle=None)
+
+
+def test_what_amdsmi_does_not_support_is_none(smi, monkeypatch):
     def no(*_):
-        raise error
+        raise AmdSmiException("AMDSMI_STATUS_NOT_SUPPORTED")
 
     meter = AmdsmiMeter(smi, 0)
     for name in ("power_info", "violation_status", "clock_info", "temp_metric", "gpu_memory_usage", "gpu_process_list"):

@@ -77,11 +77,12 @@ def test_summary_is_of_what_the_readings_know():
     readings = [
         Reading(power_w=300.0, sm_clock_mhz=1980, temperature_c=60, throttle=frozenset({"power_cap"})),
         Reading(power_w=500.0, sm_clock_mhz=1410, temperature_c=71, throttle=frozenset({"power_cap", "hw_thermal"})),
-        Reading(sm_clock_mhz=1700, temperature_c=65, used_bytes=7),
+        Reading(sm_clock_mhz=1700, temperature_c=65, used_bytes=7, throttle=frozenset()),
+        Reading(throttle=frozenset()),
         Reading(used_bytes=9),
     ]
     assert summary(readings) == {
-        "readings": 4,
+        "readings": 5,
         "power_w_p50": 400.0,
         "power_w_max": 500.0,
         "sm_clock_mhz_min": 1410,
@@ -96,6 +97,11 @@ def test_summary_is_of_what_the_readings_know():
 
 def test_without_readings_there_is_no_summary():
     assert (summary([]), driver_bytes([]), throttled([])) == (None, None, None)
+    assert throttled([Reading(throttle=frozenset())]) is None
+
+
+def test_a_driver_that_does_not_tell_of_throttling_is_no_driver_that_saw_none():
+    assert summary([Reading(power_w=1.0)]) == {"readings": 1, "power_w_p50": 1.0, "power_w_max": 1.0}
     assert throttled([Reading(power_w=1.0)]) is None
 
 

@@ -140,6 +140,9 @@ def test_trust_tells_throttling_from_none(box):
     ((level, text),) = said(box(record(**WATCHED, telemetry_summary=QUIET | {"throttled_ratio": 0.2})), "throttling")
     assert level == "bad"
     assert "1 cell: parallel_comp/cpu @ passkey 8,192" in text
+    untold = {name: value for name, value in QUIET.items() if name != "throttled_ratio"}
+    ((level, text),) = said(box(record(**WATCHED, telemetry_summary=untold)), "throttling")
+    assert (level, text) == ("note", "The driver did not tell of 1 cell whether clocks were held down.")
     assert said(box(record()), "throttling") == []
 
 
