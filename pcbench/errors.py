@@ -8,6 +8,7 @@
     ├── BackendUnavailable (RuntimeError)   this machine or build cannot run what was asked
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
     ├── DiskFull                        no room to write down what was measured
+    ├── NotFinite                       a model's numbers hold NaN or infinity
     ├── ParityError                     a kernel disagrees with the reference
     ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
@@ -26,6 +27,7 @@ __all__ = [
     "DataMissing",
     "DiskFull",
     "Interrupted",
+    "NotFinite",
     "ParityError",
     "PcbenchError",
     "RankLost",
@@ -73,6 +75,10 @@ class DataMissing(PcbenchError, FileNotFoundError):
 
 class DiskFull(PcbenchError):
     """A file could not be written for want of room; what stood in it before still does."""
+
+
+class NotFinite(PcbenchError):
+    """Logits, or what a model ranks chunks by, hold NaN or infinity; the message names the first layer that does."""
 
 
 class ParityError(PcbenchError):

@@ -11,8 +11,7 @@ from pcbench.harness.cells import Prepared
 from pcbench.harness.group import Group, first_line
 from pcbench.harness.lane import Lane
 from pcbench.harness.prompts import build_example, prompt_choice
-from pcbench.harness.session import Measured, ModelSession
-from pcbench.measure.memory import is_out_of_memory
+from pcbench.harness.session import Measured, ModelSession, lost_by
 from pcbench.models.runner import HFRunner
 from pcbench.records import PromptKey, RunFolder, prompt_key
 from pcbench.tasks import Example
@@ -201,7 +200,5 @@ class AccuracySession(ModelSession):
         try:
             runner = self.runner(cells[0])
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            return [Outcome(status="out_of_memory", reason=first_line(error))] * len(cells)
+            return [Outcome(status=lost_by(error), reason=first_line(error))] * len(cells)
         return AccuracyGroup(cells, runner, say, self.known, lambda sample: folder.samples.append([sample])).outcomes()

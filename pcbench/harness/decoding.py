@@ -13,11 +13,24 @@ __all__ = ["Answered", "decode"]
 
 @dataclass(frozen=True)
 class Answered:
-    """Token ids of the answer and milliseconds of each step after the first token; `ended`: by a token that ends it."""
+    """What decoding gave.
+
+    Args:
+        tokens: ids of the answer.
+        step_ms: milliseconds of each step after the first token.
+        ended: by a token that ends it.
+        largest: of each token the largest logit, [1] on the device; NaN where any logit is.
+    """
 
     tokens: list[int]
     step_ms: list[float]
     ended: bool
+    largest: list[torch.Tensor]
+
+    def first_not_finite(self) -> int | None:
+        """The first token whose logits hold NaN or +infinity, or nothing else than −infinity; waits for the device."""
+        wrong = (~torch.cat(self.largest).isfinite()).nonzero()
+        return int(wrong[0]) if len(wrong) else None
 
 
 def decode(
@@ -41,11 +54,12 @@ def decode(
     first = prefilled.logits
     if stop_ids:
         first = first.index_fill(-1, torch.tensor(ends, device=device), -torch.inf)
-    tokens, times = [int(first.argmax(-1))], []
+    tokens, times, largest = [int(first.argmax(-1))], [], [prefilled.logits.amax(-1)]
     while len(tokens) < new_tokens and tokens[-1] not in ends:
         start = time.perf_counter()
         logits = method.step(prefilled, torch.tensor(tokens[-1:], device=device))
         # reading the token waits for the device
         tokens.append(int(logits.argmax(-1)))
         times.append((time.perf_counter() - start) * 1e3)
-    return Answered(tokens, times, tokens[-1] in ends)
+        largest.append(logits.amax(-1))
+    return Answered(tokens, times, tokens[-1] in ends, largest)

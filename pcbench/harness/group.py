@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from pcbench import ops
-from pcbench.errors import BackendUnavailable, BadData, ConfigError, DataMissing, RankLost, ShapeError
+from pcbench.errors import BackendUnavailable, BadData, ConfigError, DataMissing, NotFinite, RankLost, ShapeError
 from pcbench.harness.cells import Prepared
-from pcbench.harness.decoding import decode
+from pcbench.harness.decoding import Answered, decode
+from pcbench.harness.finite import not_finite, require_finite
 from pcbench.harness.fit import fit
 from pcbench.harness.lane import Lane
 from pcbench.harness.prompts import build_example, device_prompt, key_chunk, key_depth
@@ -26,7 +27,7 @@ from pcbench.models.runner import HFRunner
 from pcbench.ops.portable import portable_calls
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
-from pcbench.types import Cell, Kind, Sample
+from pcbench.types import Cell, Kind, Prefilled, Prompt, Sample, no_stages
 
 __all__ = ["UNSCORED", "Group", "first_line"]
 
@@ -99,19 +100,39 @@ class Group:
         if cell.backend != "torch":
             # where one pass is asked for, this is it
             passes -= passes == 1
-            watched = WatchedRunner.of(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
-            method = lane.prepared.method(lane.prepared.config, watched)
-            prefilled = method.prefill(prompt, StageClock(self.device))
-            decode(method, prefilled, 1 + PARITY_STEPS, (), self.device)
-            lane.parity = watched.watch.worst()
-            wrong = [op for op, found in lane.parity.items() if not found["err"] <= found["bound"]]
-            if wrong:
-                lane.end("parity_failed", f"{', '.join(wrong)} disagrees with the float64 reference")
+            self._check_ops(lane, prompt)
         if cell.timed and lane.method is not None:
             prefill, aside = lane.method.prefill, StageClock(self.device)
             lane.warmup_ms = warm_up(lambda: clocked(lambda: prefill(prompt, aside), self.device)[1].ms, passes)
             if passes > 1 and not is_steady(lane.warmup_ms):
                 lane.warn(f"not steady after {len(lane.warmup_ms)} passes of warm-up")
+
+    def _check_ops(self, lane: Lane, prompt: Prompt) -> None:
+        """Parity on the first prompt and a few steps behind it.
+
+        Raises:
+            NotFinite: the model's own numbers are NaN or infinite, whichever code computes with them.
+        """
+        cell = lane.prepared.cell
+        watched = WatchedRunner.of(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
+
+        def once(runner: Any) -> tuple[Prefilled, Answered]:
+            method = lane.prepared.method(lane.prepared.config, runner)
+            prefilled = method.prefill(prompt, no_stages)
+            return prefilled, decode(method, prefilled, 1 + PARITY_STEPS, (), self.device)
+
+        def again() -> object:
+            return once(watched.runner)
+
+        prefilled, answered = once(watched)
+        if watched.watch.not_finite:
+            raise not_finite(cell.name, f"the cell's own tensors at {watched.watch.not_finite}", self.runner, again)
+        lane.parity = watched.watch.worst()
+        wrong = [op for op, found in lane.parity.items() if not found["err"] <= found["bound"]]
+        if wrong:
+            lane.end("parity_failed", f"{', '.join(wrong)} disagrees with the float64 reference")
+        else:
+            require_finite(cell.name, self.runner, prefilled, answered, again)
 
     @torch.inference_mode()
     def _pass(self, lane: Lane, example: Example) -> None:
@@ -130,6 +151,12 @@ class Group:
             with clock("decode"):
                 answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
         clock.end_pass()
+
+        def again() -> object:
+            once_more = method.prefill(prompt, no_stages)
+            return decode(method, once_more, example.new_tokens, eos_ids, self.device, stop_ids)
+
+        require_finite(cell.name, self.runner, prefilled, answered, again)
         portable = portable_calls(cell.backend) - portable_before
         if cell.timed:
             lane.samples_ms.append(elapsed.ms)
@@ -206,7 +233,7 @@ class Group:
 
     def _end(self, lane: Lane, error: Exception) -> None:
         """Ends a lane with the status that an error is."""
-        if isinstance(error, BadData):
+        if isinstance(error, BadData | NotFinite):
             lane.end("error", str(error))
         elif isinstance(error, DataMissing):
             lane.end("data_missing", str(error))

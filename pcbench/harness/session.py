@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from pcbench import ops
+from pcbench.errors import NotFinite
 from pcbench.harness.cells import Prepared
 from pcbench.harness.group import Group, first_line
 from pcbench.harness.kernel_group import KernelGroup, KernelLane
@@ -24,7 +25,16 @@ from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
 from pcbench.types import ModelSpec, Record, Sample, Status
 
-__all__ = ["KernelSession", "Measured", "ModelSession", "Session", "measure_group"]
+__all__ = ["KernelSession", "Measured", "ModelSession", "Session", "lost_by", "measure_group"]
+
+
+def lost_by(error: Exception) -> Status:
+    """The status of cells whose model could not be loaded; raises what stops the whole run."""
+    if isinstance(error, NotFinite):
+        return "error"
+    if is_out_of_memory(error):
+        return "out_of_memory"
+    raise error
 
 
 @dataclass
@@ -67,9 +77,8 @@ class ModelSession:
         try:
             lanes = Group(cells, self.runner(cells[0]), say).measure()
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            lanes = [Lane.ended(prepared, "out_of_memory", first_line(error)) for prepared in cells]
+            status = lost_by(error)
+            lanes = [Lane.ended(prepared, status, first_line(error)) for prepared in cells]
         self._take_peaks(lanes, say)
         return Measured(
             summarise(lanes, self.spec, self.shared, repro),

@@ -1,6 +1,7 @@
 """How far results are from the truth: pure comparisons of tensors.
 
-An infinity or a NaN must be where the truth has it, with the same sign; anything else is an infinite error.
+An infinity or a NaN must be where the truth has it, with the same sign; anything else is an infinite error. Equal to
+a truth that is not finite is not the same as right: a comparison says of its truth whether it is `finite`.
 """
 
 import math
@@ -16,10 +17,16 @@ __all__ = ["Comparison", "compare_exact", "compare_lse", "compare_mass", "compar
 
 @dataclass(frozen=True)
 class Comparison:
-    """An error, in the unit of its bound, and the largest error that passes."""
+    """An error, in the unit of its bound, and the largest error that passes.
+
+    Args:
+        err, bound: these.
+        finite: the truth holds no NaN, and no infinity where no arguments that are finite give one.
+    """
 
     err: float
     bound: float
+    finite: bool = True
 
     @property
     def ok(self) -> bool:
@@ -36,7 +43,7 @@ class Comparison:
     def joined(self, other: "Comparison") -> "Comparison":
         """One comparison of two samples; a NaN error stays."""
         err = self.err if self.err != self.err else max(other.err, self.err)
-        return Comparison(err, max(self.bound, other.bound))
+        return Comparison(err, max(self.bound, other.bound), self.finite and other.finite)
 
 
 def compare_out(out: Tensor, truth: Tensor, own: Tensor, dtype: torch.dtype) -> Comparison:
@@ -48,7 +55,8 @@ def compare_out(out: Tensor, truth: Tensor, own: Tensor, dtype: torch.dtype) -> 
         own: [..., D], the reference on the same inputs in their dtype.
         dtype: of the inputs.
     """
-    return Comparison(row_error(out, truth), _bound(OUT_FLOOR[dtype], row_error(own, truth)))
+    bound = _bound(OUT_FLOOR[dtype], row_error(own, truth))
+    return Comparison(row_error(out, truth), bound, bool(truth.isfinite().all()))
 
 
 def row_error(out: Tensor, truth: Tensor) -> float:
@@ -71,7 +79,9 @@ def compare_lse(lse: Tensor, truth: Tensor, own: Tensor, dtype: torch.dtype) -> 
         own: [...], the reference on the same inputs in their dtype.
         dtype: of the inputs.
     """
-    return Comparison(_furthest(lse, truth), _bound(LSE_FLOOR[dtype], _furthest(own, truth)))
+    bound = _bound(LSE_FLOOR[dtype], _furthest(own, truth))
+    # a row without keys has −inf, a chunk without rows +inf
+    return Comparison(_furthest(lse, truth), bound, not bool(truth.isnan().any()))
 
 
 def _furthest(lse: Tensor, truth: Tensor) -> float:
@@ -88,23 +98,26 @@ def compare_mass(mass: Tensor, truth: Tensor, rows: int) -> Comparison:
         truth: [..., S] float64.
         rows: rows whose attention was summed.
     """
+    finite = bool(truth.isfinite().all())
     if mass.shape != truth.shape or not _same_specials(mass, truth):
-        return Comparison(float("inf"), MASS)
+        return Comparison(float("inf"), MASS, finite)
     if not truth.numel() or not rows:
-        return Comparison(_largest(mass), MASS)
+        return Comparison(_largest(mass), MASS, finite)
     off, wanted = mass.double() - truth.double(), truth.double()
     keys = _largest(off / (wanted + MASS_SHARE * rows / truth.shape[-1]))
-    return Comparison(max(keys, _largest(_finite(off).sum(-1)) / rows), MASS)
+    return Comparison(max(keys, _largest(_finite(off).sum(-1)) / rows), MASS, finite)
 
 
 def compare_exact(result: Tensor, truth: Tensor) -> Comparison:
     """Results that are equal bit for bit, by the number of elements that are not; a NaN equals a NaN."""
+    # an empty place has the score +inf
+    finite = not bool(truth.isnan().any())
     if result.shape != truth.shape or result.dtype != truth.dtype:
-        return Comparison(float("inf"), 0.0)
+        return Comparison(float("inf"), 0.0, finite)
     same = result == truth
     if result.is_floating_point():
         same |= result.isnan() & truth.isnan()
-    return Comparison(float((~same).sum()), 0.0)
+    return Comparison(float((~same).sum()), 0.0, finite)
 
 
 def worst(comparisons: dict[str, Comparison]) -> Comparison:

@@ -32,6 +32,8 @@ class Watch:
         ops: the backend under test.
         layers: of the model.
         seed: of the sample.
+        not_finite: the first call whose truth is not finite, unless an op was wrong before: the tensors it was given
+            hold NaN or infinity, which says nothing of the op.
     """
 
     ops: Ops
@@ -40,6 +42,8 @@ class Watch:
     layer: int | None = None
     found: dict[str, dict[str, Comparison]] = field(default_factory=dict)
     calls: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    not_finite: str | None = field(default=None, init=False)
+    broken: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -78,7 +82,14 @@ class Watch:
         sample = self.found.setdefault(op, {})
         for result, now in compare(op, inputs, got).items():
             sample[result] = now.joined(sample.get(result, now))
+            self._look(op, now)
         return results
+
+    def _look(self, op: str, now: Comparison) -> None:
+        """Whether the truth is finite, as long as no op has broken what later ones are given."""
+        self.broken |= now.finite and not math.isfinite(now.err)
+        if not now.finite and not self.broken and self.not_finite is None:
+            self.not_finite = op if self.layer is None else f"{op} of layer {self.layer}"
 
     def _chosen(self, op: str) -> bool:
         if self.layer not in (None, 0, self.layers // 2, self.layers - 1):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from pcbench.errors import ConfigError
+from pcbench.errors import ConfigError, NotFinite
 from pcbench.models.cache import SlotCache
+from pcbench.models.finite import first_not_finite
 from pcbench.reference import calibrated_attention
 from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Stages, Tokenizer, no_stages
 
@@ -146,6 +147,7 @@ class HFRunner:
         Catches what a config does not tell: soft caps, sinks, biases, scales inside the attention.
 
         Raises:
+            NotFinite: the model's own logits hold NaN or infinity.
             ConfigError: the logits differ; the model needs more than its plan can know.
         """
         generator = torch.Generator().manual_seed(0)
@@ -158,6 +160,8 @@ class HFRunner:
         hidden = self.forward(ids, positions, lengths, store, self._plain)
         ours = (hidden[:, -1] @ self.lm_head().T).double()
         stock = self.stock_forward(ids, None)[0].double()
+        if not bool(stock.isfinite().all()):
+            raise self._not_finite(ids)
         error = float((ours - stock).norm() / stock.norm())
         bound = 1e-4 if self.dtype == torch.float32 else 5e-2
         if not error <= bound:
@@ -165,6 +169,13 @@ class HFRunner:
                 f"--model: {self.spec.name}: the attention interface reproduces its logits within {bound:g}, "
                 f"got {error:.2g}; this architecture is not supported"
             )
+
+    def _not_finite(self, ids: Tensor) -> NotFinite:
+        part = first_not_finite(self.model, self.spec.layers, lambda: self.stock_forward(ids, None))
+        first = f"first in the output of {part}" if part else "after finite outputs of every layer"
+        return NotFinite(
+            f"--model: {self.spec.name}: finite logits, got NaN or infinity, {first}; look at its weights and its dtype"
+        )
 
     def _plain(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: KVStore, ops: Ops) -> Tensor:
         return calibrated_attention(q, k, v, scale=self.spec.scale, causal=True)[0]
