@@ -11,13 +11,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from pcbench.errors import ConfigError, unknown_name
+from pcbench.errors import ConfigError, shown, unknown_name
 
 __all__ = ["T", "Table", "bundled", "every_key_optional", "parse_value", "validate"]
 
 SEE = "see `pcbench list` and the suite's comments"
-# what is wrong stands in a message, not a whole document
-MOST_LETTERS = 80
 # names as tasks and methods have them
 LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")
 
@@ -65,9 +63,7 @@ def _explain(table: type[BaseModel], problem: ErrorDetails, where: str, remedy: 
     if problem["type"] == "missing":
         return ConfigError(f"{path}: a value is required, got none; {remedy or 'add it'}")
     expected = problem["msg"][0].lower() + problem["msg"][1:]
-    shown = repr(problem["input"])
-    got = shown if len(shown) <= MOST_LETTERS else f"{shown[:MOST_LETTERS]}…"
-    return ConfigError(f"{path}: {expected}, got {got}; {remedy or SEE}")
+    return ConfigError(f"{path}: {expected}, got {shown(problem['input'])}; {remedy or SEE}")
 
 
 def _place(where: str, keys: Sequence[int | str]) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "PcbenchError",
     "RankLost",
     "ShapeError",
+    "shown",
     "unknown_name",
 ]
 
@@ -93,9 +94,16 @@ class Interrupted(PcbenchError):
     """A run was stopped by the user; the message holds the command that goes on with it."""
 
 
+def shown(value: object, most: int = 80) -> str:
+    """A value in a message: on one line, without control characters, no longer than `most` letters and a mark."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def unknown_name(where: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that is not among `known`, with the nearest one as a hint."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
+    named = name if len(name) <= 80 else f"{name[:80]}…"
     hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names) or 'none'}"
-    return ConfigError(f'{where}: unknown {what} "{name}"; {hint}')
+    return ConfigError(f'{where}: unknown {what} "{named}"; {hint}')

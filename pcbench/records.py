@@ -1,27 +1,23 @@
 """A run's folder: manifest.json, records.jsonl, samples.jsonl and records.csv, readable after any interruption."""
 
 import csv
-import errno
 import io
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pcbench.errors import ConfigError, DataMissing, DiskFull, unknown_name
+from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.plain_files import append_whole, room, write_whole
 from pcbench.types import Record, Sample
 
-__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "append_whole", "prompt_key", "read_records", "write_whole"]
+__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "prompt_key", "read_records"]
 
 # too long for a table cell
 JSONL_ONLY = ("samples_ms", "warmup_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
-# how a system says that a file has no more room: disk, quota, limit of a file's size
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # cell, id and sha256: records of one file may ask the same and want other answers
 PromptKey = tuple[str, str, str]
@@ -98,7 +94,7 @@ class RunFolder:
         self.samples = Lines(path / f"samples.{ending}", Sample)
 
     def create(self) -> None:
-        with _disk(self.path):
+        with room(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -164,22 +160,6 @@ def read_records(folder: Path) -> list[Record]:
     return list(latest.values())
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is either the old one or the new one, whatever interrupts.
-
-    Raises:
-        DiskFull: there is no room; the old one stays.
-    """
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    try:
-        append_whole(part, text)
-        part.replace(path)
-    except (OSError, DiskFull):
-        part.unlink(missing_ok=True)
-        raise
-
-
 def prompt_key(sample: Sample) -> PromptKey:
     """Which prompt of which cell a sample answers."""
     return sample.cell, sample.id, sample.prompt_sha256
@@ -188,35 +168,6 @@ def prompt_key(sample: Sample) -> PromptKey:
 def _identity(sample: Sample) -> tuple[str, ...]:
     """A numbered prompt is taken once in its cell; others may be timed again."""
     return prompt_key(sample) if sample.index is not None else (repr(sample),)
-
-
-def append_whole(path: Path, text: str) -> None:
-    """Adds a text to a file and waits until it is on the disk.
-
-    Raises:
-        DiskFull: there is no room; the file is as long as before.
-    """
-    rest = memoryview(text.encode())
-    # without a buffer: nothing is left to be written when the file is closed
-    with _disk(path), path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(before)
-            raise
-
-
-@contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise DiskFull(f"{path}: room on the disk, got {error.strerror}; make room") from error
 
 
 def _dumps(value: object) -> str:

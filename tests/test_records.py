@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.records import JSONL_ONLY, RunFolder, read_records, write_whole
+from pcbench.records import JSONL_ONLY, RunFolder, read_records
 from pcbench.types import Cell, Record, Sample
 
 
@@ -67,13 +67,6 @@ def test_read_refuses_a_complete_line_that_is_no_object_of_text(folder, line):
         file.write(line + b"\n")
     with pytest.raises(ConfigError, match=r"records.jsonl:2: a JSON object, got"):
         folder.records.read()
-
-
-def test_a_file_that_cannot_be_replaced_leaves_no_part_behind(tmp_path):
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="taken"):
-        write_whole(tmp_path / "taken", "text")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_read_records_takes_the_last_line_of_a_cell(folder):

@@ -25,7 +25,8 @@ from pcbench.harness.session import KernelSession, ModelSession, Session, measur
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
-from pcbench.records import RunFolder, append_whole
+from pcbench.plain_files import append_whole
+from pcbench.records import RunFolder
 from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
 from pcbench.tasks.files import set_data_dir
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record

@@ -8,7 +8,7 @@ from pathlib import Path
 import rich.table
 from rich.text import Text
 
-from pcbench.errors import ConfigError
+from pcbench.plain_files import write_for
 from pcbench.report.compare import Comparison
 from pcbench.report.compare_results import MemoryChange, ScoreChange
 from pcbench.report.compare_times import TimeChange
@@ -71,13 +71,9 @@ def write_markdown(path: Path, title: str, shown: Sequence[Table]) -> None:
 
     Raises:
         ConfigError: the file cannot be written.
+        DiskFull: there is no room for it.
     """
-    try:
-        path.write_text(markdown(title, shown), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"--markdown: a file that can be written, got {path}: {error.strerror}; choose another"
-        ) from None
+    write_for("--markdown", path, markdown(title, shown))
 
 
 def terminal(table: Table) -> rich.table.Table:

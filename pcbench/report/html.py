@@ -9,8 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 
 from pcbench.config import bundled
-from pcbench.errors import ConfigError
-from pcbench.records import write_whole
+from pcbench.plain_files import write_for
 from pcbench.report.headline import verdicts
 from pcbench.report.results import Results
 from pcbench.report.runs import DATA_ID, Run, embeddable, read_runs
@@ -40,11 +39,7 @@ def build(folders: Sequence[Path], out: Path | None = None) -> Path:
     runs = read_runs(folders)
     if out is None:
         out = folders[0] if folders[0].is_file() else folders[0] / "report.html"
-    page = render(runs)
-    try:
-        write_whole(out, page)
-    except OSError as error:
-        raise ConfigError(f"--out: a file that can be written, got {out}: {error.strerror}; choose another") from None
+    write_for("--out", out, render(runs))
     return out
 
 

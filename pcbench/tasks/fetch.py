@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from pcbench.config import Table, validate
 from pcbench.errors import ConfigError, DataMissing, DiskFull, PcbenchError, unknown_name
-from pcbench.records import FULL, write_whole
+from pcbench.plain_files import FULL, write_whole
 from pcbench.tasks.files import VARIABLE, data_dir
 
 __all__ = ["Source", "SourceFile", "fetch", "sources"]

@@ -9,7 +9,8 @@ import pytest
 
 from pcbench.errors import DiskFull
 from pcbench.harness.runner import run
-from pcbench.records import RunFolder, append_whole, read_records, write_whole
+from pcbench.plain_files import append_whole, write_whole
+from pcbench.records import RunFolder, read_records
 
 CHOSEN = ["--limit", "1", "--method", "full", "--device", "cpu"]
 # the real command line under a limit of a file's size: what is beyond gives EFBIG
