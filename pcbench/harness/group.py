@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -143,18 +144,20 @@ class Group:
         prompt = device_prompt(example, self.device)
         fixed_length = cell.kind == "throughput"
         eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
+        whole = self._whole("" if fixed_length else example.stop_at)
+        limits = (example.new_tokens, eos_ids, self.device, stop_ids, whole)
         if lane.prepared.effort.flush_caches:
             flush_caches(self.device)
         portable_before = portable_calls(cell.backend)
         with sampled(self.meter, lane.readings):
             prefilled, elapsed = clocked(lambda: method.prefill(prompt, clock), self.device)
             with clock("decode"):
-                answered = decode(method, prefilled, example.new_tokens, eos_ids, self.device, stop_ids)
+                answered = decode(method, prefilled, *limits)
         clock.end_pass()
 
         def again() -> object:
             once_more = method.prefill(prompt, no_stages)
-            return decode(method, once_more, example.new_tokens, eos_ids, self.device, stop_ids)
+            return decode(method, once_more, *limits)
 
         require_finite(cell.name, self.runner, prefilled, answered, again)
         portable = portable_calls(cell.backend) - portable_before
@@ -191,6 +194,11 @@ class Group:
         lane.chunks, lane.chunk_tokens = sample.chunks, sample.chunk_tokens
         lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
         lane.kv_bytes_predicted = prefilled.kv_bytes_predicted
+
+    def _whole(self, stop_at: str) -> Callable[[list[int]], bool]:
+        """Whether tokens are all of an answer by the task's rule for its text."""
+        found, text = re.compile(stop_at).search, self.runner.tokenizer.decode
+        return lambda tokens: bool(stop_at) and found(text(tokens)) is not None
 
     def _scored(self, cell: Cell, example: Example, prediction: str) -> dict[str, Any]:
         """Of a sample what its prediction is held against, and what came of it."""

@@ -76,6 +76,7 @@ class FileTask(Task):
         chat: the model's chat template stands around the prompt.
         head_lines, tail_lines: lines of a record's whole prompt before and after the context.
         stop: text that ends an answer besides the model's own ends.
+        stop_at: a regular expression; an answer ends with its first match.
         cuts: a prompt that is too long loses its middle; else it is an error.
     """
 
@@ -89,6 +90,7 @@ class FileTask(Task):
     head_lines: int = 0
     tail_lines: int = 0
     stop: str = ""
+    stop_at: str = ""
     cuts: bool = True
 
 
@@ -106,6 +108,7 @@ class Example:
             hash of what this Python holds of it: "pcbench/VERSION+topics-HASH".
         classes: names the answer is one of, for scorers that ask.
         stop_ids: ends of an answer besides the model's own; never its first token.
+        stop_at: a regular expression; the text of the answer ends with its first match; empty never matches.
         tokens_before: of the whole prompt before its middle was cut out, the same as now where nothing was; None
             for a generated prompt.
         words: length of the record as its authors count it.
@@ -127,6 +130,7 @@ class Example:
     prompts: str
     classes: tuple[str, ...] = ()
     stop_ids: tuple[int, ...] = ()
+    stop_at: str = ""
     tokens_before: int | None = None
     words: int | None = None
     context_characters: tuple[int, ...] | None = None

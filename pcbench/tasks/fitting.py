@@ -63,6 +63,7 @@ def file_example(
         prompts=prompts,
         classes=tuple(classes),
         stop_ids=tuple(tokenizer.encode(task.stop)[-1:]),
+        stop_at=task.stop_at,
         tokens_before=len(whole),
         words=words,
         context_characters=kept.context_characters,

@@ -6,6 +6,7 @@ import pytest
 from harness_suite import ACCURACY
 from tasks.made_records import longbench_record, record, write
 
+from pcbench import registry
 from pcbench.cli import main
 from pcbench.errors import DataMissing
 from pcbench.harness import accuracy, session
@@ -181,3 +182,10 @@ def test_a_task_whose_scorer_cannot_run_goes_on_when_it_can(options, data, conso
     pytest.importorskip("jieba")
     _, records = run(replace(both, resume=True), console)
     assert [(r.status, r.n_samples) for r in records] == [("ok", 1)] * 2
+
+
+def test_an_answer_ends_where_its_task_says(options, data, console, monkeypatch):
+    write(data, "gsm8k", [record("gsm8k")])
+    monkeypatch.setitem(registry.task_tables()["gsm8k"], "stop_at", "^")
+    folder, _ = run(options("gsm8k"), console)
+    assert {(len(s.prediction) <= 4, s.finish) for s in folder.samples.read()} == {(True, "end")}

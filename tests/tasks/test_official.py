@@ -1,6 +1,7 @@
 """Tasks with files, on made-up records."""
 
 import json
+import re
 
 import pytest
 from tasks.made_records import CONTEXT, FILE_TASKS, infinitebench_record, longbench_record, record, ruler_record, write
@@ -42,7 +43,7 @@ def test_every_task_reads_its_records_and_asks_in_our_words(name, folder):
     assert "$" not in whole.replace("$$MASK$$", "")
     assert e.tokens_before == len(e.prefix) + len(e.context) + len(e.query) == len(whole.encode())
     assert texts(e)[1] in (CONTEXT, CONTEXT.strip(), "How many are 3 and 4?") or name == "ruler/fwe"
-    assert e.prompts == ("official" if name.startswith("ruler/") else "pcbench/1")
+    assert e.prompts == ("official" if name.startswith("ruler/") else f"pcbench/{load_task(name, 'test').version}")
     assert e.new_tokens == FILE_TASKS[name]["new_tokens"]
     task = load_task(name, "test")
     right = {"gsm8k": "#### 7", "longbench-v2": "The correct answer is (C)", "infinitebench/code_debug": "B. second"}
@@ -285,6 +286,22 @@ def test_few_shot_and_code_datasets_of_longbench_are_not_wrapped(folder):
         assert table["files"] == [like["files"][0].replace(".jsonl", "_e.jsonl")]
         differs = {key for key in like if like[key] != table[key]}
         assert differs == {"files", "summary"}
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("3 and 4\n#### 7 apples\n#### 8\n", "3 and 4\n#### 7 apples\n"),
+        ("#### Step 1\n3 and 4\n####\n**7**\nmore", "#### Step 1\n3 and 4\n####\n**7**\n"),
+        ("#### \u2212$7\n", "#### \u2212$7\n"),
+        ("#### 7", None),
+        ("7\n8\n", None),
+    ],
+)
+def test_an_answer_to_gsm8k_ends_after_the_line_of_its_first_number(folder, text, end):
+    write(folder, "gsm8k", [record("gsm8k")])
+    found = re.search(made("gsm8k").stop_at, text)
+    assert (text[: found.end()] if found else None) == end
 
 
 def test_samsum_ends_at_a_newline(folder):

@@ -6,17 +6,25 @@ from decimal import Decimal
 
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
 
-__all__ = ["gsm8k"]
+__all__ = ["final_number", "gsm8k"]
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+MINUS = "[-\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{FIGURE DASH}\N{EN DASH}\N{MINUS SIGN}]"
+CURRENCY = "[$\N{EURO SIGN}\N{POUND SIGN}]"
+# what stands between thousands besides commas
+GAP = "[ \N{NO-BREAK SPACE}\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}'\N{RIGHT SINGLE QUOTATION MARK}]"
+WHOLE = rf"[0-9]{{1,3}}(?:{GAP}[0-9]{{3}})+(?![0-9])|[0-9][0-9,]*"
+# a dash behind a letter or a number is no sign
+NUMBER = re.compile(
+    rf"(?P<sign>(?<![\w)]){MINUS})?(?:{CURRENCY} ?(?P<later_sign>{MINUS})?)?"
+    rf"(?P<number>(?:{WHOLE})(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
+)
+# signs of bold type and of formulas may stand between the mark and its number
+MARK = re.compile(r"####[\s*\\(\[]*")
 
 
 def final_number_equals(prediction: str, answers: Sequence[str]) -> float:
-    """1 where the prediction's final number is the final number of one of the answers.
-
-    The final number is the first one after the last "####", else the last one; thousands separators do not count.
-    """
-    return float(_final_number(prediction) in right_numbers(answers))
+    """1 where the prediction's final number is the final number of one of the answers."""
+    return float(final_number(prediction) in right_numbers(answers))
 
 
 def right_numbers(answers: Sequence[str]) -> list[Decimal]:
@@ -25,23 +33,30 @@ def right_numbers(answers: Sequence[str]) -> list[Decimal]:
     Raises:
         ValueError: none has one.
     """
-    found = [number for answer in answers if (number := _final_number(answer)) is not None]
+    found = [number for answer in answers if (number := final_number(answer)) is not None]
     if not found:
         raise ValueError("no number in it")
     return found
 
 
-def _final_number(text: str) -> Decimal | None:
-    _, mark, tail = text.rpartition("####")
-    marked = NUMBER.search(tail) if mark else None
-    number = marked.group() if marked else next(iter(NUMBER.findall(text)[::-1]), None)
-    return None if number is None else Decimal(number.replace(",", ""))
+def final_number(text: str) -> Decimal | None:
+    """The number behind the first "####" that has one right behind it, else the last number; None without any.
+
+    Dollar signs and what separates thousands do not count: 70 000, 70,000, 70'000; -$5 and $-5 are both −5.
+    """
+    marked = (NUMBER.match(text, mark.end()) for mark in MARK.finditer(text))
+    found = next(filter(None, marked), None) or next(iter([*NUMBER.finditer(text)][::-1]), None)
+    if found is None:
+        return None
+    number = Decimal(re.sub(f"{GAP}|,", "", found["number"]))
+    return -number if found["sign"] or found["later_sign"] else number
 
 
 gsm8k = Scorer(
     id="gsm8k",
-    version=1,
-    summary="1 where the final number is right: after ####, else the last one",
-    source="the answer format of GSM8K, arXiv:2110.14168; the last number where the mark is missing is ours",
+    version=2,
+    summary="1 where the final number is right: after the first ####, else the last one",
+    source="the answer format and the first match of GSM8K's grader, arXiv:2110.14168; the last number where the mark "
+    "is missing, signs of currency and gaps between thousands are ours",
     metrics={EVERY: Metric(name="exact match", function=final_number_equals, reads=right_numbers)},
 )
