@@ -7,19 +7,12 @@ from pathlib import Path
 import torch
 
 from pcbench.errors import PcbenchError
+from pcbench.ops.no_memory import is_out_of_memory
 
 __all__ = ["Phases", "is_out_of_memory", "peak_bytes"]
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
-# how an allocator says that there is no more; the last is a compiled op's whose allocation failed without a word
-NO_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "std::bad_alloc",
-    "] must be there, got an error that a torch before 2.13 does not tell",
-)
 
 
 class Phases:
@@ -85,11 +78,6 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     with phases("call"):
         function()
     return phases.peak
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """torch raises its own class on a GPU and a plain RuntimeError on a CPU; the compiled ops hand on its words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in NO_MEMORY)
 
 
 def _status_bytes(field: str) -> int:

@@ -1,44 +1,59 @@
-"""Names of models → loaders: the packaged model, seeded random weights, Hugging Face ids or paths."""
+"""Names of models → loaders: the packaged model, seeded random weights, Hugging Face ids or folders."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from pydantic import Field
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from pcbench.errors import DataMissing, unknown_name
+from pcbench.config import Table, validate
+from pcbench.errors import ConfigError, DataMissing, PcbenchError, unknown_name
 from pcbench.models import smollm2
+from pcbench.models.folder import AGAIN, MOST_LAYERS, ModelFiles, absent_weights
 from pcbench.models.placement import spread
+from pcbench.models.quiet import quietly, said
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer, HFTokenizer
+from pcbench.ops.no_memory import is_out_of_memory
 from pcbench.reference.settle import settle
 from pcbench.registry import model_tables
 from pcbench.types import ModelSpec, Ops, Tokenizer
 
 __all__ = ["load_runner", "model_spec"]
 
-# what reading a model raises when its files are absent, cut off or something else
-UNREADABLE = (OSError, ValueError, LookupError, AttributeError, SafetensorError, StrictDataclassError)
+
+class Sizes(Table):
+    """What a config must say in numbers that a machine can hold."""
+
+    num_hidden_layers: Annotated[int, Field(ge=1, le=MOST_LAYERS)]
+    hidden_size: Annotated[int, Field(ge=1, le=1 << 20)]
+    num_attention_heads: Annotated[int, Field(ge=1, le=1 << 16)]
+    num_key_value_heads: Annotated[int, Field(ge=1, le=1 << 16)] | None
+    head_dim: Annotated[int, Field(ge=1, le=1 << 16)] | None
+    vocab_size: Annotated[int, Field(ge=1, le=1 << 24)]
+    max_position_embeddings: Annotated[int, Field(ge=1, le=1 << 40)]
 
 
 def model_spec(name: str) -> ModelSpec:
     """A model's numbers without its weights.
 
     Raises:
-        ConfigError: an unknown `random:` name, or an architecture that is not supported.
+        ConfigError: an unknown `random:` name, an architecture that is not supported, or files that are not what
+            they should be.
         DataMissing: the model is not on this machine.
     """
     config = _config(name)
-    check_supported(name, config)
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
-    return read_spec(name, config, parameters)
+    skeleton = _skeleton(name, config)
+    spec = read_spec(name, config, sum(p.numel() for p in skeleton.parameters()))
+    if name not in model_tables() and (files := ModelFiles(name)).is_local:
+        files.check_tokenizer()
+        _check_weights(files, skeleton, spec)
+    return spec
 
 
 def load_runner(
@@ -64,7 +79,6 @@ def load_runner(
         DataMissing: the model is not on this machine, or not whole; the message says how to get it.
     """
     settle()
-    logging.disable_progress_bar()
     spec = model_spec(name)
     first = device if device_map is None else torch.device("cpu")
     if name.startswith("random:"):
@@ -75,9 +89,12 @@ def load_runner(
         model = spread(model, device_map, dtype)
     model.eval().requires_grad_(False)
     parameters = sum(p.numel() for p in model.parameters())
-    ends = end_ids(spec.eos_ids, model.generation_config.eos_token_id, tokenizer.end_id)
+    # a model that was stored without one generates as its config says
+    generation = model.generation_config
+    ends = end_ids(spec.eos_ids, generation and generation.eos_token_id, tokenizer.end_id)
     runner = HFRunner(model, replace(spec, parameters=parameters, eos_ids=ends), tokenizer, ops)
-    runner.verify()
+    with _reading(name, "a config"):
+        runner.verify()
     return runner
 
 
@@ -92,10 +109,48 @@ def _config(name: str) -> Any:
         return smollm2.config()
     if name.startswith("random:"):
         return _random_config(name)
+    ModelFiles(name).config()
+    with _reading(name, "config.json"):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+
+
+def _skeleton(name: str, config: Any) -> Any:
+    """The model without memory for its weights.
+
+    Raises:
+        ConfigError: it is not supported, its numbers are not those of a model, or it cannot be built.
+    """
+    with _reading(name, "config.json"):
+        check_supported(name, config)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(
+            f"--model: a causal language model, got {name} ({config.model_type}), which generates no text; "
+            "choose another model"
+        )
+    where = f"{name}: config.json"
+    sizes = validate(Sizes, {key: getattr(config, key, None) for key in Sizes.model_fields}, where, AGAIN)
+    heads, kv_heads = sizes.num_attention_heads, sizes.num_key_value_heads or sizes.num_attention_heads
+    if heads % kv_heads:
+        raise ConfigError(
+            f"{where}: num_attention_heads: a multiple of the {kv_heads} num_key_value_heads, got {heads}; {AGAIN}"
+        )
+    with _reading(name, "config.json"), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
+
+
+@contextmanager
+def _reading(name: str, what: str) -> Iterator[None]:
+    """What another library raises while it reads a part of a model, as one line; nothing else is printed."""
     try:
-        return AutoConfig.from_pretrained(name)
-    except UNREADABLE as error:
-        raise _missing(name, error) from error
+        with quietly():
+            yield
+    except PcbenchError:
+        raise
+    # what stands in the files decides what is raised
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise DataMissing(f"--model: {name}: {what} that transformers can use, got {said(error)}; {AGAIN}") from error
 
 
 def _random_config(name: str) -> Any:
@@ -131,36 +186,29 @@ def _random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
 
 def _stored_model(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
     path = str(smollm2.folder()) if name == smollm2.NAME else name
-    try:
-        tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(path))
+    files = ModelFiles(path)
+    files.check_tokenizer()
+    with _reading(name, "a tokenizer"):
+        tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
+    files.weights()
+    with _reading(name, "weights in safetensors"):
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             use_safetensors=True,
+            trust_remote_code=False,
             attn_implementation="sdpa",
             output_loading_info=True,
             # to be refused below with the missing ones
             ignore_mismatched_sizes=True,
         )
-    except UNREADABLE as error:
-        raise _missing(name, error) from error
     # transformers draws random ones in their place
-    absent = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    absent = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
     if absent:
-        raise DataMissing(
-            f"--model: weights of every part of {name}, got none that fit {absent[0]}"
-            f"{f' and {len(absent) - 1} more' if absent[1:] else ''}; get its files again"
-        )
+        raise absent_weights(name, list(absent))
     return model.to(device), tokenizer
 
 
-def _missing(name: str, error: Exception) -> DataMissing:
-    kind = (
-        "a folder with config.json and safetensors"
-        if Path(name).exists()
-        else "a known name, a Hugging Face id or a path"
-    )
-    first = str(error).strip().partition("\n")[0]
-    if not isinstance(error, OSError | ValueError):
-        first = f"{type(error).__name__}: {first}"
-    return DataMissing(f"--model: {kind}, got {name}: {first}; see `pcbench list models`")
+def _check_weights(files: ModelFiles, skeleton: Any, spec: ModelSpec) -> None:
+    wanted = {name: tuple(weight.shape) for name, weight in skeleton.named_parameters()}
+    files.check_weights(wanted, spec.parameters)

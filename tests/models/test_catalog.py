@@ -1,8 +1,7 @@
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from stored_model import change_weights, load
+from tiny import make_runner
 
 from pcbench import ops
 from pcbench.errors import ConfigError, DataMissing
@@ -49,58 +48,16 @@ def test_unknown_models_are_errors_with_a_hint(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match='--model: unknown model "random:tny"; did you mean "random:tiny"'):
         model_spec("random:tny")
-    with pytest.raises(DataMissing, match="a known name, a Hugging Face id or a path, got no/such"):
+    with pytest.raises(DataMissing, match="a known name, a Hugging Face id or a folder, got no/such"):
         model_spec("no/such")
     with pytest.raises(DataMissing, match=r"a folder with config\.json and safetensors"):
         model_spec(str(tmp_path))
-
-
-@pytest.fixture
-def stored(tmp_path):
-    """A model of random weights with its tokenizer, as `save_pretrained` leaves them."""
-    runner = load_runner("random:tiny", torch.device("cpu"), torch.float32, ops.backend("reference"))
-    runner.model.save_pretrained(tmp_path)
-    words = models.WordLevel({"a": 0, "?": 1}, unk_token="?")
-    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words)).save_pretrained(tmp_path)
-    return tmp_path
-
-
-def load(folder):
-    model_spec(str(folder))
-    return load_runner(str(folder), torch.device("cpu"), torch.float32, ops.backend("reference"))
-
-
-def change_weights(folder, change):
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataMissing, match=r"a folder with config\.json and safetensors, got the file"):
+        model_spec(__file__)
 
 
 def test_a_stored_model_is_what_was_stored(stored):
-    drawn = load_runner("random:tiny", torch.device("cpu"), torch.float32, ops.backend("reference"))
-    assert torch.equal(load(stored).lm_head(), drawn.lm_head())
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "why"),
-    [
-        ("model.safetensors", None, "SafetensorError: .* not fully covered"),
-        ("model.safetensors", "", "SafetensorError: .* header too small"),
-        ("model.safetensors", "x" * 100, "SafetensorError: .* header too large"),
-        ("tokenizer.json", "{}", "KeyError: "),
-        ("tokenizer_config.json", "[]", "AttributeError: "),
-        ("config.json", "[]", "model_type"),
-        ("config.json", '{"model_type": "llama", "num_hidden_layers": "x"}', "Strict.*: Validation error"),
-    ],
-)
-def test_a_stored_model_that_is_not_whole_is_one_line(file, text, why, stored):
-    path = stored / file
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if text is None else text.encode())
-    with pytest.raises(
-        DataMissing, match=rf"--model: a folder with config.json and safetensors, got {stored}: .*{why}"
-    ) as found:
-        load(stored)
-    assert "\n" not in str(found.value)
+    assert torch.equal(load(stored).lm_head(), make_runner("llama").lm_head())
 
 
 def test_weights_that_are_not_there_are_not_drawn(stored):

@@ -1,0 +1,42 @@
+"""Other libraries in one line: what their errors say, and nothing of what they log beside them."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers.utils import logging as transformers_logging
+
+__all__ = ["quietly", "said"]
+
+# of what another library says
+MOST_LETTERS = 240
+LIBRARIES = ("transformers", "huggingface_hub", "accelerate")
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Nothing of what libraries log or warn while they read a model reaches the terminal; errors are raised."""
+    transformers_logging.disable_progress_bar()
+    loggers = [logging.getLogger(name) for name in LIBRARIES]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def said(error: BaseException) -> str:
+    """What an error says in one line, with its kind where its words alone do not tell it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # a line that ends so announces the next one
+    count = 2 if lines and lines[0].endswith(":") else 1
+    words = " ".join(lines[:count]).rstrip(".:;")[:MOST_LETTERS]
+    if isinstance(error, OSError | ValueError) and words:
+        return words
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
