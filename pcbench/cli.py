@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pcbench import registry
-from pcbench.errors import DiskFull, Interrupted, PcbenchError, RankLost, unknown_name
+from pcbench.errors import DiskFull, FolderLost, Interrupted, PcbenchError, RankLost, unknown_name
 from pcbench.suites import suite_summaries
 
 __all__ = ["main"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PARITY, EXIT_INTERRUPTED = 1, 2, 3, 130
 # of errors that do not mean that nothing could run
-EXIT_CODES = {DiskFull: EXIT_ERROR, Interrupted: EXIT_INTERRUPTED, RankLost: EXIT_ERROR}
+EXIT_CODES = {DiskFull: EXIT_ERROR, FolderLost: EXIT_ERROR, Interrupted: EXIT_INTERRUPTED, RankLost: EXIT_ERROR}
 LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
 
 # what typer raises for arguments it cannot use; the module it lives in differs between versions

@@ -9,6 +9,7 @@
     ├── DataMissing (FileNotFoundError)     a model or a data file is not there
     ├── DiskFull                        no room to write down what was measured
     ├── NotFinite                       a model's numbers hold NaN or infinity
+    ├── FolderLost                      a run's folder has gone, or takes no more files, while it runs
     ├── ParityError                     a kernel disagrees with the reference
     ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigError",
     "DataMissing",
     "DiskFull",
+    "FolderLost",
     "Interrupted",
     "NotFinite",
     "ParityError",
@@ -80,6 +82,10 @@ class DiskFull(PcbenchError):
 
 class NotFinite(PcbenchError):
     """Logits, or what a model ranks chunks by, hold NaN or infinity; the message names the first layer that does."""
+
+
+class FolderLost(PcbenchError):
+    """The folder of a run has gone, or can no longer be written, before the run has ended."""
 
 
 class ParityError(PcbenchError):

@@ -3,14 +3,16 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.errors import ConfigError, DataMissing, FolderLost, unknown_name
 from pcbench.plain_files import append_whole, room, write_whole
 from pcbench.types import Record, Sample
 
@@ -71,12 +73,19 @@ class Lines(Generic[T]):
             ) from None
 
     def append(self, rows: Iterable[T]) -> None:
-        """Adds all rows, or none where the disk is full."""
-        append_whole(self.path, "".join(_dumps(asdict(row)) + "\n" for row in rows))
+        """Adds all rows, or none where the disk is full.
+
+        Raises:
+            DiskFull: there is no room.
+            FolderLost: its folder has gone or takes no more files.
+        """
+        with _standing(self.path.parent):
+            append_whole(self.path, "".join(_dumps(asdict(row)) + "\n" for row in rows))
 
     def replace(self, rows: Sequence[T]) -> None:
         """The file holds exactly `rows`, or, after an interruption, what it held before."""
-        write_whole(self.path, "".join(_dumps(asdict(row)) + "\n" for row in rows))
+        with _standing(self.path.parent):
+            write_whole(self.path, "".join(_dumps(asdict(row)) + "\n" for row in rows))
 
 
 class RunFolder:
@@ -89,7 +98,7 @@ class RunFolder:
 
     def __init__(self, path: Path, rank: int = 0) -> None:
         self.path = path
-        ending = f"{rank}.jsonl" if rank else "jsonl"
+        ending = f"rank{rank}.jsonl" if rank else "jsonl"
         self.records = Lines(path / f"records.{ending}", Record)
         self.samples = Lines(path / f"samples.{ending}", Sample)
 
@@ -126,22 +135,37 @@ class RunFolder:
         self.records.replace(records)
         self.samples.replace([s for s in self.samples.read() if s.cell in cells])
 
-    def arrange(self, cells: Sequence[str]) -> None:
-        """Takes in the lines of every rank's files, each once, in the order of `cells` and of their prompts."""
+    def arrange(self, cells: Sequence[str], ranks: int) -> None:
+        """Takes in the lines of every rank's files, each once, in the order of `cells` and of their prompts.
+
+        Args:
+            cells: in their order.
+            ranks: how many have written here; only files of their exact names are read and removed.
+        """
         place = {key: i for i, key in enumerate(cells)}
-        latest = {record.cell: record for record in self._of_all_ranks(self.records)}
+        of_ranks = [RunFolder(self.path, rank) for rank in range(1, ranks)]
+        written = [record for folder in (self, *of_ranks) for record in folder.records.read()]
+        latest = {record.cell: record for record in written}
         self.records.replace(sorted(latest.values(), key=lambda r: place.get(r.cell, len(place))))
-        samples = {_identity(sample): sample for sample in self._of_all_ranks(self.samples)}
-        ordered = sorted(samples.values(), key=lambda s: (place.get(s.cell, len(place)), s.index or 0))
-        self.samples.replace(ordered)
-        for path in (*self._of_ranks(self.records.path), *self._of_ranks(self.samples.path)):
-            path.unlink()
+        answered = [sample for folder in (self, *of_ranks) for sample in folder.samples.read()]
+        samples = {_identity(sample): sample for sample in answered}
+        self.samples.replace(sorted(samples.values(), key=lambda s: (place.get(s.cell, len(place)), s.index or 0)))
+        for other in of_ranks:
+            other.records.path.unlink(missing_ok=True)
+            other.samples.path.unlink(missing_ok=True)
 
-    def _of_ranks(self, path: Path) -> list[Path]:
-        return sorted(self.path.glob(f"{path.stem}.*.jsonl"))
+    def taken(self, ranks: int) -> str | None:
+        """The name of a file that a run on so many ranks would write, and that is there."""
+        folders = [RunFolder(self.path, rank) for rank in range(ranks)]
+        written = [path.name for folder in folders for path in (folder.records.path, folder.samples.path)]
+        names = (*written, "errors.txt", "records.csv", "report.html")
+        return next((name for name in names if os.path.lexists(self.path / name)), None)
 
-    def _of_all_ranks(self, lines: Lines[T]) -> list[T]:
-        return [row for path in (lines.path, *self._of_ranks(lines.path)) for row in Lines(path, lines.kind).read()]
+    def log_errors(self, traces: Mapping[str, str]) -> None:
+        """errors.txt keeps the tracebacks, by cell, whose one line is in the records."""
+        if traces:
+            with _standing(self.path):
+                append_whole(self.path / "errors.txt", "".join(f"{cell}\n{trace}\n" for cell, trace in traces.items()))
 
     def write_csv(self) -> None:
         """records.csv: the records without what does not fit a table; dicts and lists as JSON."""
@@ -151,7 +175,8 @@ class RunFolder:
         writer.writerow(names)
         for record in read_records(self.path):
             writer.writerow([_cell(getattr(record, name)) for name in names])
-        write_whole(self.path / "records.csv", file.getvalue())
+        with _standing(self.path):
+            write_whole(self.path / "records.csv", file.getvalue())
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -168,6 +193,17 @@ def prompt_key(sample: Sample) -> PromptKey:
 def _identity(sample: Sample) -> tuple[str, ...]:
     """A numbered prompt is taken once in its cell; others may be timed again."""
     return prompt_key(sample) if sample.index is not None else (repr(sample),)
+
+
+@contextmanager
+def _standing(folder: Path) -> Iterator[None]:
+    """Of a run that goes on: its folder stays and takes files."""
+    try:
+        yield
+    except OSError as error:
+        raise FolderLost(
+            f"{folder}: to stay and to take files until its run ends, got {error.strerror or error}"
+        ) from error
 
 
 def _dumps(value: object) -> str:

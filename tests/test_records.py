@@ -1,10 +1,11 @@
 import csv
 import json
+import shutil
 from dataclasses import fields, replace
 
 import pytest
 
-from pcbench.errors import ConfigError, DataMissing
+from pcbench.errors import ConfigError, DataMissing, FolderLost
 from pcbench.records import JSONL_ONLY, RunFolder, read_records
 from pcbench.types import Cell, Record, Sample
 
@@ -144,7 +145,7 @@ def test_arrange_takes_in_the_lines_of_all_ranks_in_the_suites_order(folder):
     other.records.append([record("c1")])
     folder.samples.append([numbered("c2", 0), numbered("c1", 2)])
     other.samples.append([numbered("c1", 0), numbered("c1", 1)])
-    folder.arrange(["c1", "c2"])
+    folder.arrange(["c1", "c2"], 2)
     assert [r.cell for r in folder.records.read()] == ["c1", "c2", "average"]
     assert [(s.cell, s.index) for s in folder.samples.read()] == [("c1", 0), ("c1", 1), ("c1", 2), ("c2", 0)]
     assert not other.records.path.exists()
@@ -155,7 +156,7 @@ def test_arrange_takes_a_numbered_prompt_once_and_the_last(folder):
     again = RunFolder(folder.path, 1)
     folder.samples.append([numbered("c1", 0), sample(), sample()])
     again.samples.append([numbered("c1", 0, rank=1)])
-    folder.arrange(["c1"])
+    folder.arrange(["c1"], 2)
     assert [(s.index, s.prediction) for s in folder.samples.read()] == [(0, "1"), (None, "p")]
 
 
@@ -163,7 +164,7 @@ def test_arrange_keeps_records_that_ask_the_same_apart(folder):
     same = [replace(numbered("c1", i), id=f"t/{i}", prompt_sha256="0", answers=[str(i)]) for i in range(2)]
     RunFolder(folder.path, 1).samples.append(same[1:])
     folder.samples.append(same[:1])
-    folder.arrange(["c1"])
+    folder.arrange(["c1"], 2)
     assert folder.samples.read() == same
 
 
@@ -171,7 +172,7 @@ def test_arrange_ignores_a_line_that_was_cut_off(folder):
     other = RunFolder(folder.path, 1)
     other.samples.append([numbered("c1", 0), numbered("c1", 1)])
     other.samples.path.write_text(other.samples.path.read_text()[:-20])
-    folder.arrange(["c1"])
+    folder.arrange(["c1"], 2)
     assert [s.index for s in folder.samples.read()] == [0]
 
 
@@ -181,3 +182,35 @@ def test_keep_groups_keeps_the_samples_of_named_cells(folder):
     folder.keep_groups({"g2"}, ["c1", "c2"])
     assert [r.cell for r in folder.records.read()] == ["c2"]
     assert [s.cell for s in folder.samples.read()] == ["c1", "c2"]
+
+
+def test_arrange_takes_and_removes_only_files_of_ranks_that_have_written(folder):
+    names = (
+        "records.backup.jsonl",
+        "records.1.jsonl",
+        "records.rank2.jsonl",
+        "samples.rank02.jsonl",
+        "samples.old.jsonl",
+    )
+    for name in names:
+        (folder.path / name).write_text("the user's\n")
+    RunFolder(folder.path, 1).records.append([record("c1")])
+    folder.arrange(["c1"], 2)
+    assert [r.cell for r in folder.records.read()] == ["c1"]
+    assert sorted(path.name for path in folder.path.iterdir()) == sorted((*names, "records.jsonl", "samples.jsonl"))
+
+
+@pytest.mark.parametrize("taken", ["records.jsonl", "samples.rank1.jsonl", "records.csv", "report.html", "errors.txt"])
+def test_taken_names_what_a_run_would_write(folder, taken):
+    (folder.path / "samples.rank2.jsonl").touch()
+    assert folder.taken(2) is None
+    # a link to nothing is there, too
+    (folder.path / taken).symlink_to("nowhere")
+    assert folder.taken(2) == taken
+
+
+@pytest.mark.parametrize("way", ["append", "replace"])
+def test_lines_say_that_their_folder_has_gone(folder, way):
+    shutil.rmtree(folder.path)
+    with pytest.raises(FolderLost, match=r"run: to stay and to take files until its run ends, got No such file or dir"):
+        getattr(folder.records, way)([record()])

@@ -1,16 +1,34 @@
-"""`--resume`: a run goes on only with what would have been measured without the interruption."""
+"""Where a run may begin, and where `--resume` goes on: only with what would have been measured uninterrupted."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from pcbench.errors import ConfigError
 from pcbench.records import RunFolder
 
-__all__ = ["check_same"]
+__all__ = ["check_new", "check_same", "holds_run"]
 
 # settings of a suite that change no number
 UNMEASURED = {"timeout_s"}
+
+
+def holds_run(folder: RunFolder) -> bool:
+    """Whether a run has begun there; False too where nobody may look, or can."""
+    return os.path.isfile(folder.path / "manifest.json")
+
+
+def check_new(folder: RunFolder, ranks: int) -> None:
+    """Refuses to begin a run where one of its files is.
+
+    Raises:
+        ConfigError: names a run, or a file that is somebody else's.
+    """
+    if holds_run(folder):
+        raise ConfigError(f"--out: a new folder, got {folder.path} with a run in it; add --resume or choose another")
+    if (taken := folder.taken(ranks)) is not None:
+        raise ConfigError(f"--out: a new folder, got {folder.path} with {taken} in it; choose another")
 
 
 def check_same(folder: RunFolder, settings: Mapping[str, Any], planned: Mapping[str, Any]) -> None:

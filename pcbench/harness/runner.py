@@ -1,10 +1,10 @@
 """A run: the suite's groups one after another, each on disk before the next begins."""
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ from typing import Any
 from rich.console import Console
 
 from pcbench import ops
-from pcbench.errors import ConfigError, DataMissing, DiskFull, Interrupted, RankLost
+from pcbench.errors import ConfigError, DataMissing, DiskFull, FolderLost, Interrupted, RankLost
 from pcbench.harness import followers, ranks
 from pcbench.harness.accuracy import AccuracySession
 from pcbench.harness.accuracy_summary import average_records, records_by_words
 from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.kernels import PreparedKernel, prepare_kernels
+from pcbench.harness.lock import locked
 from pcbench.harness.progress import Progress, describe
-from pcbench.harness.resume import check_same
+from pcbench.harness.resume import check_new, check_same, holds_run
 from pcbench.harness.session import KernelSession, ModelSession, Session, measure_group
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
-from pcbench.plain_files import append_whole
 from pcbench.records import RunFolder
 from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
 from pcbench.tasks.files import set_data_dir
@@ -142,9 +142,10 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
         RankLost: another rank has ended; what was finished is in the folder.
         Interrupted: Ctrl-C; what was finished is in the folder.
         DiskFull: no room for a group; what was finished before is in the folder.
+        FolderLost: the folder has gone or takes no more files.
     """
-    with ranks.joined():
-        planned, path, done = ranks.from_first(lambda: _begin(options))
+    with ranks.joined(), ExitStack() as held:
+        planned, path, done = ranks.from_first(lambda: _begin(options, held))
         folder = RunFolder(path, ranks.rank())
         if ranks.rank():
             resolve_device(planned.device, Build.here())
@@ -158,15 +159,17 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
             raise Interrupted(f"run: interrupted, what was finished is in {path}; go on with: {command}") from None
         except DiskFull as error:
             raise DiskFull(f"{error} and go on with: {command}") from error
+        except FolderLost as error:
+            raise FolderLost(f"{error}; where it takes files again go on with: {command}") from error
         except RankLost as error:
             raise RankLost(f"run: {error}; what was finished is in {path}, go on with: {command}") from None
         return folder, RunFolder(path).records.read()
 
 
-def _begin(options: Options) -> tuple[Planned, Path, set[str]]:
-    """What rank 0 decides for all: the plan, the folder, and the groups that are finished in it."""
+def _begin(options: Options, held: ExitStack) -> tuple[Planned, Path, set[str]]:
+    """What rank 0 decides for all: the plan, the folder, which is its own while `held`, and what is finished in it."""
     planned = plan(options)
-    folder, done = _open_folder(planned)
+    folder, done = _open_folder(planned, held)
     return planned, folder.path, done
 
 
@@ -186,7 +189,7 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
             folder.records.append(result.records)
             if ranks.rank() == 0:
                 folder.write_csv()
-            _log_errors(folder, result.traces)
+            folder.log_errors(result.traces)
             for record in result.records:
                 progress.finished(describe(record))
             for note in result.notes:
@@ -199,7 +202,7 @@ def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Conso
 
 def _finish(planned: Planned, folder: RunFolder, say: Callable[[str], None]) -> None:
     """One file of records and one of samples, in the suite's order, and scores of parts and averages."""
-    folder.arrange([prepared.cell.key for prepared in planned.cells])
+    folder.arrange([prepared.cell.key for prepared in planned.cells], ranks.ranks())
     derived = _derived(planned, folder, say)
     folder.records.append(derived)
     for record in derived:
@@ -257,33 +260,40 @@ def _repro(planned: Planned, prepared: Prepared | PreparedKernel) -> str:
     return options.command("--set", f'suite.workloads=["{workload.name}"]', "--set", f"{path}.{tokens}")
 
 
-def _open_folder(planned: Planned) -> tuple[RunFolder, set[str]]:
+def _open_folder(planned: Planned, held: ExitStack) -> tuple[RunFolder, set[str]]:
     """The run's folder with its manifest, and the groups that are finished in it."""
     options = planned.options
     name = f"{planned.suite.name}_{planned.device}_{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(options.out or Path("reports") / "runs" / name)
-    # False too where nobody may look, or can
-    held = os.path.isfile(folder.path / "manifest.json")
-    if held and not options.resume:
-        raise ConfigError(f"--out: a new folder, got {folder.path} with a run in it; add --resume or choose another")
-    if options.resume and not held:
+    if options.resume and not holds_run(folder):
         raise ConfigError(f"--resume: --out with the folder of an interrupted run, got {folder.path}; name it")
-    if not held:
-        manifest = _manifest(planned, options.out.name if options.out else name)
-        try:
+    try:
+        if not options.resume:
             folder.create()
-            folder.write_manifest(manifest)
-        except OSError as error:
-            said = f"--out: a folder to write in, got {folder.path}: {error.strerror}; choose another"
-            raise ConfigError(said) from error
-        return folder, set()
+        held.enter_context(locked(folder.path))
+        if not options.resume:
+            check_new(folder, ranks.ranks())
+            folder.write_manifest(_manifest(planned, options.out.name if options.out else name))
+            return folder, set()
+    except OSError as error:
+        said = f"--out: a folder to write in, got {folder.path}: {error.strerror}; choose another"
+        raise ConfigError(said) from error
+    return folder, _go_on(planned, folder)
+
+
+def _go_on(planned: Planned, folder: RunFolder) -> set[str]:
+    """Makes the folder of an interrupted run ready to go on; the groups that are finished in it."""
     check_same(folder, planned.suite.settings.model_dump(mode="json"), _planned(planned))
-    followers.check_resumed(planned.cells, folder.manifest["environment"].get("ranks"), folder.path)
+    manifest = folder.manifest
+    began = manifest["environment"].get("ranks")
+    followers.check_resumed(planned.cells, began, folder.path)
     keys = [prepared.cell.key for prepared in planned.cells]
-    folder.arrange(keys)
+    folder.arrange(keys, manifest.get("rank_files", began or 1))
+    if ranks.ranks() != manifest.get("rank_files", began):
+        folder.write_manifest(manifest | {"rank_files": ranks.ranks()})
     done = _finished(planned, folder)
     folder.keep_groups(done, keys if planned.accuracy else ())
-    return folder, done
+    return done
 
 
 def _finished(planned: Planned, folder: RunFolder) -> set[str]:
@@ -330,9 +340,3 @@ def _manifest(planned: Planned, name: str) -> dict[str, Any]:
         "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip")},
         **_planned(planned),
     }
-
-
-def _log_errors(folder: RunFolder, traces: dict[str, str]) -> None:
-    """errors.txt keeps the tracebacks whose one line is in the records."""
-    if traces:
-        append_whole(folder.path / "errors.txt", "".join(f"{cell}\n{trace}\n" for cell, trace in traces.items()))
