@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import letters_tokenizer, make_runner
 
 from pcbench import registry
 from pcbench.methods.parallel_comp.switches import switch_rows
@@ -15,7 +16,7 @@ from pcbench.suites import suite_summaries
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"<!-- (run|dry-run|shown) -->\n```\w*\n(.*?)```", re.S)
+BLOCK = re.compile(r"<!-- (run|dry-run|shown|python) -->\n```\w*\n(.*?)```", re.S)
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", re.S)
 
 
@@ -49,6 +50,16 @@ def test_make_targets_exist_and_other_commands_run(command):
     extra = ["--dry-run"] if command in commands("dry-run") else []
     done = subprocess.run([sys.executable, "-m", *words, *extra], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_lines_of_python_run(tmp_path, capsys):
+    make_runner(bos_token_id=256).model.save_pretrained(tmp_path)
+    letters_tokenizer().save_pretrained(tmp_path)
+    (lines,) = (text for tag, text in BLOCK.findall(README) if tag == "python")
+    names = {"folder": tmp_path, "text": "a b c " * 60, "question": "what?"}
+    exec(lines, names)
+    assert len(names["found"].ids) == 64
+    assert capsys.readouterr().out.endswith(f"{[names['text']]}\n")
 
 
 def rows(entries):

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pcbench import ops
 from pcbench.config import Table
@@ -48,6 +49,17 @@ def make_runner(family="llama", backend="reference", trained_tokens=512, **chang
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
     parameters = sum(p.numel() for p in model.parameters())
     return HFRunner(model, read_spec(family, config, parameters), ByteTokenizer(), ops.backend(backend))
+
+
+def letters_tokenizer():
+    """A Hugging Face tokenizer that has a letter for a token and begins every text with its BOS, 256."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    tokenizer.add_special_tokens(["<s>"])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 256)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
 
 
 def make_prompt(prefix=3, context=40, query=7, new_tokens=4, seed=0):

@@ -80,6 +80,7 @@ class Prompt:
         new_tokens: room reserved for the answer.
         characters: where in the context's text each of its tokens starts; None where that is not known.
         seed: with the ids, what a method's random choices come from.
+        spans: chunks that whoever asks wants, which divide the context; None lets a method choose them.
     """
 
     prefix: "Tensor"
@@ -88,6 +89,7 @@ class Prompt:
     new_tokens: int
     characters: Sequence[int] | None = None
     seed: int = 0
+    spans: list[tuple[int, int]] | None = None
 
     @property
     def context_tokens(self) -> int:

@@ -1,74 +1,215 @@
 import pytest
 import torch
-from tiny import make_runner
+from tiny import letters_tokenizer, make_runner
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pcbench import answer
-from pcbench.errors import BackendUnavailable, ConfigError
+from pcbench.errors import BackendUnavailable, ConfigError, NotFinite
 
-
-class Letters:
-    """A Hugging Face tokenizer's surface over bytes, with 299 for a BOS."""
-
-    def __call__(self, text, add_special_tokens=True):
-        ids = [299] * add_special_tokens + list(text.encode())
-        return type("Encoding", (), {"input_ids": ids})()
-
-    def decode(self, ids, skip_special_tokens):
-        return bytes(i for i in ids if i < 256).decode(errors="replace")
-
-    eos_token_id = None
+TEXT, QUESTION = "a b c " * 60, "what?"
+TWO = {"chunk_tokens": 100, "keep": 2}
 
 
 @pytest.fixture(scope="module")
-def model():
-    return make_runner(bos_token_id=299).model
+def folder(tmp_path_factory):
+    """Of a model and its tokenizer, named as one that the released runner knows."""
+    path = tmp_path_factory.mktemp("models") / "llama2-tiny"
+    make_runner(bos_token_id=256, trained_tokens=1024).model.save_pretrained(path)
+    letters_tokenizer().save_pretrained(path)
+    return path
 
 
-def ask(model, **config):
-    return answer(model, Letters(), context="a b c " * 60, question="what?", new_tokens=3, **config)
+@pytest.fixture(scope="module")
+def loaded(folder):
+    """As `from_pretrained` gives them: the weights want gradients."""
+    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
-def test_answer_keeps_chunks_and_times_every_token(model):
-    found = ask(model, chunk_tokens=100, keep=2)
-    assert len(found.kept_chunks) == 2
+@pytest.fixture
+def model(loaded):
+    return loaded[0]
+
+
+@pytest.fixture
+def ask(loaded):
+    def asked(context=TEXT, question=QUESTION, new_tokens=3, **more):
+        return answer(*loaded, context=context, question=question, new_tokens=new_tokens, **more)
+
+    return asked
+
+
+def same(found, other):
+    return (found.text, found.ids, found.chunks) == (other.text, other.ids, other.chunks)
+
+
+def test_answer_keeps_chunks_and_times_every_token(ask):
+    found = ask(**TWO)
+    assert [chunk.kept for chunk in found.chunks].count(True) == len(found.kept_chunks) == 2
     assert found.prefill_ms > 0
     assert len(found.decode_ms) == 2
     assert isinstance(found.text, str)
+    # the BOS of the chunks is kept once
+    assert found.kept_tokens == 1 + sum(b - a for a, b in (c.tokens for c in found.chunks if c.kept))
+    assert found.warnings == []
+    assert found.logits is None
 
 
-def test_answer_of_one_chunk_is_that_of_full_attention(model):
-    found, full = ask(model), ask(model, method="full")
-    assert found.text == full.text
-    assert full.kept_chunks is None
+@pytest.mark.parametrize("method", ["full", "parallel_comp"])
+def test_answer_takes_a_model_as_it_was_loaded(ask, model, method):
+    assert all(p.requires_grad for p in model.parameters())
+    plain = ask(method=method)
+    for around in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with around():
+            assert same(ask(method=method), plain)
+    model.train()
+    model.model.layers[0].eval()
+    try:
+        assert same(ask(method=method), plain)
+        assert [m.training for m in (model, model.model.layers[0], model.model.layers[1])] == [True, False, True]
+    finally:
+        model.eval()
+    assert all(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("names", ["tokenizer", "generation config"])
-def test_answer_ends_where_tokenizer_or_generation_config_says(model, monkeypatch, names):
-    read = [299, *(b"a b c " * 60), *b"what?"]
-    with torch.inference_mode():
-        first = model(torch.tensor([read])).logits[0, -1].argmax().item()
-    assert len(ask(model, method="full").decode_ms) == 2
-    owner, key = (Letters, "eos_token_id") if names == "tokenizer" else (model.generation_config, "eos_token_id")
-    monkeypatch.setattr(owner, key, first)
-    assert ask(model, method="full").decode_ms == []
-
-
-def test_answer_leaves_the_model_as_it_was(model):
+def test_answer_leaves_the_model_as_it_was(ask, model):
     ids = torch.arange(20)[None]
-    with torch.inference_mode():
-        before = model(ids).logits
-        ask(model, chunk_tokens=100)
-        assert torch.equal(model(ids).logits, before)
+    before = model(ids).logits
+    ask(**TWO)
+    after = model(ids).logits
+    assert torch.equal(after, before)
+    after.sum().backward()
+    model.zero_grad()
+
+
+def test_answer_takes_ids_for_texts(ask, loaded):
+    plain, encode = ask(**TWO), loaded[1]
+    ids, asked = encode(TEXT).input_ids, encode(QUESTION, add_special_tokens=False).input_ids
+    for context, question in [(ids, asked), (torch.tensor(ids), torch.tensor([asked])), (ids[1:], QUESTION)]:
+        found = ask(context, question, **TWO)
+        assert (found.text, found.ids) == (plain.text, plain.ids)
+        # spans are those of the ids that were given, the BOS is none of a chunk
+        shift = len(context) - len(TEXT)
+        assert [c.tokens for c in found.chunks] == [(a + shift, b + shift) for a, b in (c.tokens for c in plain.chunks)]
+        assert {c.characters for c in found.chunks} == {None}
+
+
+def test_chunks_have_the_spans_of_their_text(ask):
+    text = "é" * 50 + "ab" * 100
+    found = ask(text, **TWO)
+    assert [c.characters for c in found.chunks] == [(0, 50), (50, 150), (150, 250)]
+    assert [c.tokens for c in found.chunks] == [(0, 100), (100, 200), (200, 300)]
+
+
+@pytest.mark.parametrize("as_ids", [False, True])
+def test_chunks_are_divided_as_asked(ask, loaded, as_ids):
+    borders = [(0, 30), (30, 200), (200, len(TEXT))]
+    context = loaded[1](TEXT, add_special_tokens=False).input_ids if as_ids else TEXT
+    found = ask(context, chunks=borders, keep=2)
+    assert [c.tokens for c in found.chunks] == borders
+    assert [c.characters for c in found.chunks] == ([None] * 3 if as_ids else borders)
+    even = [(0, 90), (90, 180), (180, 270), (270, len(TEXT))]
+    assert same(ask(chunks=even, keep=2), ask(**TWO))
+
+
+def test_a_letter_of_several_tokens_lies_in_one_chunk(ask):
+    found = ask("é" * 100, chunks=[(0, 30), (30, 100)])
+    assert [c.tokens for c in found.chunks] == [(0, 60), (60, 200)]
+
+
+@pytest.mark.parametrize("method", ["full", "parallel_comp"])
+def test_logits_are_those_of_every_token(ask, method):
+    found = ask(method=method, return_logits=True)
+    assert found.logits.shape == (3, 300)
+    assert found.logits.argmax(1).tolist() == found.ids
+    # autograd takes them
+    assert (found.logits * torch.ones(300, requires_grad=True)).sum().backward() is None
+
+
+def test_answer_of_one_chunk_is_that_of_full_attention(ask):
+    found, full = ask(return_logits=True), ask(method="full", return_logits=True)
+    assert found.text == full.text
+    assert torch.allclose(found.logits, full.logits, atol=1e-4)
+    assert full.kept_chunks is None
+    assert full.kept_tokens == 1 + len(TEXT)
+
+
+@pytest.mark.parametrize("method", ["full", "parallel_comp"])
+def test_a_context_may_be_empty(ask, method):
+    assert len(ask("", method=method).ids) == 3
+    assert len(ask([256], method=method).ids) == 3
+
+
+@pytest.mark.parametrize("new_tokens", [1, 2, 5])
+def test_answer_has_as_many_tokens_as_asked(ask, new_tokens):
+    assert len(ask(new_tokens=new_tokens, method="full").ids) == new_tokens
+
+
+def test_presets_go_by_the_models_own_name(ask):
+    # the released runner cuts Llama 2 into chunks of equal characters
+    found = ask(preset="official-longbench", chunk_tokens=200)
+    assert [c.characters for c in found.chunks] == [(0, 180), (180, 360)]
+    assert ask(split="chars", chunk_tokens=100).chunks[0].characters == (0, 90)
+    whole = ask(preset="official-longbench")
+    assert len(whole.chunks) == 1
+    assert whole.warnings == ["chunk_tokens 3600 cut to 1014: 1024 trained positions"]
+
+
+@pytest.mark.parametrize("owner", ["tokenizer", "generation config"])
+def test_answer_ends_where_tokenizer_or_generation_config_says(ask, loaded, monkeypatch, owner):
+    found = ask(method="full")
+    model, tokenizer = loaded
+    if owner == "tokenizer":
+        monkeypatch.setattr(type(tokenizer), "eos_token_id", found.ids[0], raising=False)
+    else:
+        monkeypatch.setattr(model.generation_config, "eos_token_id", found.ids[0])
+    assert ask(method="full").ids == found.ids[:1]
+    assert ask(method="full").decode_ms == []
+
+
+def test_a_model_without_a_generation_config_answers(ask, model, monkeypatch):
+    plain = ask(method="full")
+    monkeypatch.setattr(model, "generation_config", None)
+    assert same(ask(method="full"), plain)
+
+
+def test_an_answer_that_is_not_finite_is_an_error(ask, loaded):
+    weight = loaded[0].get_input_embeddings().weight
+    used = loaded[1](QUESTION, add_special_tokens=False).input_ids[0]
+    row = weight[used].detach().clone()
+    with torch.no_grad():
+        weight[used] = torch.nan
+    try:
+        for method in ("full", "parallel_comp"):
+            with pytest.raises(NotFinite, match=r"finite .*, got NaN or infinity.* the embeddings"):
+                ask(method=method, **({} if method == "full" else TWO))
+    finally:
+        with torch.no_grad():
+            weight[used] = row
 
 
 @pytest.mark.parametrize(
-    ("config", "error", "message"),
+    ("more", "error", "message"),
     [
         ({"method": "parallel_com"}, ConfigError, 'answer: method: unknown method "parallel_com"; did you mean'),
         ({"keeep": 1}, ConfigError, 'answer: parallel_comp: unknown key "keeep"; did you mean "keep"'),
         ({"backend": "hip"}, BackendUnavailable, "ops: backend hip must be able to run here"),
+        ({"new_tokens": 0}, ConfigError, "answer: new_tokens: a number of at least 1, got 0; "),
+        ({"new_tokens": -1}, ConfigError, "answer: new_tokens: a number of at least 1, got -1; "),
+        ({"context": 3}, ConfigError, "answer: context: a text or its token ids, got int; "),
+        ({"context": torch.ones(3)}, ConfigError, r"answer: context: .*, got a tensor \[3\] of torch.float32; "),
+        ({"question": ["why"]}, ConfigError, "answer: question: .*, got list of other things; "),
+        ({"question": [300]}, ConfigError, "answer: question: token ids of 0…299, got 300; "),
+        ({"question": ""}, ConfigError, "a query of at least one token, got none; "),
+        ({"chunks": [(0, 3), (4, 360)]}, ConfigError, r"from 0 to 360, got \(4, 360\) behind 3; "),
+        ({"chunks": [(0, 3), (3, 3), (3, 360)]}, ConfigError, r"from 0 to 360, got \(3, 3\) behind 3; "),
+        ({"chunks": [(0, 3)]}, ConfigError, "spans from 0 to 360, got the last end at 3; "),
+        ({"chunks": []}, ConfigError, "spans from 0 to 360, got the last end at 0; "),
+        ({"chunks": [(0, 360)], "method": "full"}, ConfigError, "a method that reads chunks, got full; "),
+        ({"chunks": [(0, 360)], "chunk_tokens": 9}, ConfigError, "chunks or chunk_tokens, got both; "),
+        ({"context": "a" * 2000, "chunks": [(0, 2000)]}, ConfigError, "at most 1015 tokens .* got 2000 in chunk 0; "),
+        ({"preset": "official-longbench", "method": "full"}, ConfigError, 'answer: full: unknown key "preset"'),
     ],
 )
-def test_answer_says_what_is_wrong(model, config, error, message):
+def test_answer_says_what_is_wrong(ask, more, error, message):
     with pytest.raises(error, match=message):
-        ask(model, **config)
+        ask(**more)

@@ -70,11 +70,11 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
             f"parallel_comp: template + query + new tokens below the {spec.trained_tokens} trained positions of "
             f"{spec.name}, got {spec.trained_tokens - room}; shorten the query"
         )
-    chunk, warnings = config.chunk_tokens or room, []
-    if chunk > room:
-        warnings.append(f"chunk_tokens {chunk} cut to {room}: {spec.trained_tokens} trained positions")
-        chunk = room
-    spans = _spans(prompt, config, chunk, room, warnings)
+    warnings: list[str] = []
+    if prompt.spans is None:
+        spans = _spans(prompt, config, (room, spec.trained_tokens), warnings)
+    else:
+        spans = _given(prompt.spans, room)
     longest = prompt.prefix.numel() + max(end - start for start, end in spans)
     evict = config.evict
     chunk_keys = longest if evict is None else evict.keys_of(longest)
@@ -101,7 +101,24 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
     return replace(layout, batch=batch)
 
 
-def _spans(prompt: Prompt, config: Config, chunk: int, room: int, warnings: list[str]) -> list[tuple[int, int]]:
+def _given(spans: list[tuple[int, int]], room: int) -> list[tuple[int, int]]:
+    """Chunks as they were asked for."""
+    for i, (start, end) in enumerate(spans):
+        if end - start > room:
+            raise ConfigError(
+                f"parallel_comp: chunks of at most {room} tokens beside template, query and answer, "
+                f"got {end - start} in chunk {i}; divide it"
+            )
+    return spans
+
+
+def _spans(prompt: Prompt, config: Config, most: tuple[int, int], warnings: list[str]) -> list[tuple[int, int]]:
+    """Chunks as the config says; `most`: tokens of a chunk, and positions that the model was trained on."""
+    room, trained = most
+    chunk = config.chunk_tokens or room
+    if chunk > room:
+        warnings.append(f"chunk_tokens {chunk} cut to {room}: {trained} trained positions")
+        chunk = room
     tokens = prompt.context.numel()
     spans = split_chunks(tokens, chunk)
     if config.split == "tokens":
