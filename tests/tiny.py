@@ -25,7 +25,7 @@ from pcbench.types import Cost, Prompt, no_stages
 FAMILIES = ("llama", "qwen2", "mistral", "gemma")
 
 
-def make_runner(family="llama", backend="reference", trained_tokens=512, **changes):
+def make_runner(family="llama", backend="reference", trained_tokens=512, dtype=torch.float32, **changes):
     """A two-layer model with random weights, wide enough for attention to have something to choose from."""
     settings = dict(
         num_hidden_layers=2,
@@ -46,9 +46,8 @@ def make_runner(family="llama", backend="reference", trained_tokens=512, **chang
     check_supported(family, config)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
-    parameters = sum(p.numel() for p in model.parameters())
-    return HFRunner(model, read_spec(family, config, parameters), ByteTokenizer(), ops.backend(backend))
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval().requires_grad_(False)
+    return HFRunner(model, read_spec(family, model), ByteTokenizer(), ops.backend(backend))
 
 
 def letters_tokenizer():

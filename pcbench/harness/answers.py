@@ -154,8 +154,7 @@ def _check_chunks(chunks: Spans | None, kind: Any, config: dict[str, Any], metho
 def _runner(model: Any, tokenizer: Any, kind: Any, backend: str) -> tuple[HFRunner, DeviceKind]:
     name = str(getattr(model.config, "_name_or_path", "") or getattr(model, "name_or_path", "") or type(model).__name__)
     check_supported(name, model.config)
-    parameters = sum(p.numel() for p in model.parameters())
-    read, tokens = read_spec(name, model.config, parameters), HFTokenizer(tokenizer)
+    read, tokens = read_spec(name, model), HFTokenizer(tokenizer)
     named = getattr(model.generation_config, "eos_token_id", None)
     spec = replace(read, eos_ids=end_ids(read.eos_ids, named, tokens.end_id))
     device: DeviceKind = "cpu" if model.device.type == "cpu" else "rocm" if torch.version.hip else "cuda"

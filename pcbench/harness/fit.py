@@ -68,9 +68,13 @@ class StoreRunner:
     def free_bytes(self) -> None:
         """What is free bounds no micro-batch here: the budget does."""
 
-    def lm_head(self) -> Tensor:
-        """[V, 1]."""
-        return self.head
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Zeros [..., V]."""
+        return hidden @ self.head.T
+
+    def head_factors(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [X, 1] and weights [V, 1]."""
+        return hidden, self.head
 
     def forward(
         self,

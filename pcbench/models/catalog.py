@@ -49,7 +49,7 @@ def model_spec(name: str) -> ModelSpec:
     """
     config = _config(name)
     skeleton = _skeleton(name, config)
-    spec = read_spec(name, config, sum(p.numel() for p in skeleton.parameters()))
+    spec = read_spec(name, skeleton)
     if name not in model_tables() and (files := ModelFiles(name)).is_local:
         files.check_tokenizer()
         _check_weights(files, skeleton, spec)

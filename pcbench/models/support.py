@@ -1,19 +1,33 @@
 """Which models can be run by chunks: a model is refused by name rather than computed wrongly."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pcbench.errors import ConfigError
+from pcbench.models.interface import Seen
 from pcbench.types import ModelSpec
 
-__all__ = ["check_supported", "read_spec"]
+__all__ = ["beyond_a_plan", "check_supported", "read_spec", "refusal"]
 
 # rotary embeddings whose frequencies do not depend on the length of the sequence
 STATIC_ROPE = ("default", "linear", "yarn", "llama3", "proportional")
 
+# what an attention layer may hand to its kernel that no plan takes into account
+OPTIONS = {
+    "sliding_window": "sliding windows",
+    "softcap": "soft-capped attention scores",
+    "s_aux": "attention sinks",
+    "sinks": "attention sinks",
+    "position_bias": "biased attention scores",
+    "indices": "sparse attention",
+    "block_indices": "sparse attention",
+}
 
-def read_spec(name: str, config: Any, parameters: int) -> ModelSpec:
-    """The numbers methods need, from a Hugging Face config."""
+
+def read_spec(name: str, model: Any) -> ModelSpec:
+    """The numbers methods need, from a Hugging Face model; its weights may be on the meta device."""
+    config = model.config
     heads = config.num_attention_heads
     eos = config.eos_token_id
     return ModelSpec(
@@ -24,12 +38,26 @@ def read_spec(name: str, config: Any, parameters: int) -> ModelSpec:
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         hidden=config.hidden_size,
         vocab=config.vocab_size,
-        parameters=parameters,
+        parameters=sum(p.numel() for p in model.parameters()),
         trained_tokens=config.max_position_embeddings,
         eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
         bos_id=config.bos_token_id,
         trained=not name.startswith("random:"),
+        score_scale=_score_scale(model),
+        logit_scale=_logit_scale(config),
     )
+
+
+def _score_scale(model: Any) -> float | None:
+    """The one that every attention layer names; None where they name none, or several."""
+    attention = [m for m in model.modules() if isinstance(getattr(m, "layer_idx", None), int)]
+    scales = {getattr(m, "scaling", None) for m in attention} - {None}
+    return float(scales.pop()) if len(scales) == 1 else None
+
+
+def _logit_scale(config: Any) -> float:
+    """Of what the head gives, by the two names that configs have for it."""
+    return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
 
 
 def check_supported(name: str, config: Any) -> None:
@@ -40,21 +68,55 @@ def check_supported(name: str, config: Any) -> None:
     """
     reasons = list(_reasons(config))
     if reasons:
-        raise ConfigError(
-            f"--model: a RoPE decoder with plain softmax attention in every layer, got {name} ({config.model_type}) "
-            f"with {', '.join(reasons)}; choose another model"
-        )
+        raise refusal(name, config, reasons)
+
+
+def refusal(name: str, config: Any, reasons: Sequence[str]) -> ConfigError:
+    """What is said of a model that a plan would compute wrongly."""
+    return ConfigError(
+        f"--model: a RoPE decoder with plain softmax attention in every layer, got {name} ({config.model_type}) "
+        f"with {', '.join(reasons)}; choose another model"
+    )
+
+
+def beyond_a_plan(seen: Seen, spec: ModelSpec) -> Iterator[str]:
+    """What an attention layer asks for that is more than softmax(scale·q·kᵀ)·v, causal, over all keys."""
+    for option, reason in OPTIONS.items():
+        if seen.options.get(option) is not None:
+            yield f"{reason} ({option})"
+    if seen.options.get("is_causal") is False or getattr(seen.module, "is_causal", True) is False:
+        yield "attention that is not causal (is_causal)"
+    if seen.mask is not None:
+        yield "an attention mask of its own"
+    scale = seen.options.get("scaling")
+    if scale is not None and not math.isclose(float(scale), spec.scale, rel_tol=1e-6):
+        yield f"attention scores scaled by {float(scale):g} where a plan scales by {spec.scale:g}"
+    shapes = [(x.shape[1], x.shape[3]) for x in (seen.q, seen.k, seen.v)]
+    ours = [(spec.heads, spec.head_dim), *[(spec.kv_heads, spec.head_dim)] * 2]
+    if shapes != ours:
+        yield f"heads × sizes of q, k and v of {_pairs(shapes)} where its config says {_pairs(ours)}"
+
+
+def _pairs(shapes: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{heads}×{size}" for heads, size in shapes)
 
 
 def _reasons(config: Any) -> Iterator[str]:
     def value(field: str) -> Any:
         return getattr(config, field, None)
 
+    if config.get_text_config() is not config:
+        yield f"several parts ({', '.join(sorted(config.sub_configs))})"
+        return
     if config.is_encoder_decoder:
         yield "an encoder"
     rope = value("rope_parameters") or {}
+    # decoders with rotary embeddings leave is_decoder at false
+    for field in ("is_causal",) if rope else ("is_causal", "is_decoder"):
+        if value(field) is False:
+            yield f"attention that is not causal ({field})"
     if not rope:
-        yield "no rotary position embedding"
+        yield "no rotary position embedding in its config (rope_parameters)"
     elif rope.get("rope_type", "default") not in STATIC_ROPE:
         yield f"{rope.get('rope_type')} rotary scaling, which depends on the length"
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
@@ -69,6 +131,3 @@ def _reasons(config: Any) -> Iterator[str]:
         yield "latent attention (kv_lora_rank)"
     if value("attention_chunk_size"):
         yield "chunked attention (attention_chunk_size)"
-    for field in ("logit_scale", "logits_scaling"):
-        if value(field) not in (None, 1, 1.0):
-            yield f"scaled logits ({field})"

@@ -45,11 +45,13 @@ class ModelSpec:
     eos_ids: tuple[int, ...] = ()
     bos_id: int | None = None
     trained: bool = True  # False: random weights, whose answers mean nothing
+    score_scale: float | None = None  # of the attention scores; None means 1/√D
+    logit_scale: float = 1.0  # of what the head gives
 
     @property
     def scale(self) -> float:
         """Of the attention scores."""
-        return float(self.head_dim**-0.5)
+        return float(self.head_dim**-0.5) if self.score_scale is None else self.score_scale
 
     def kv_bytes(self, tokens: int, itemsize: int) -> int:
         """Bytes of the keys and values of `tokens` tokens in all layers."""
@@ -260,8 +262,15 @@ class ModelRunner(Protocol):
         """[M, T] ids and positions, [M] valid tokens → last hidden rows [M, T, E], final norm applied."""
         ...
 
-    def lm_head(self) -> "Tensor":
-        """[V, E]."""
+    def logits(self, hidden: "Tensor") -> "Tensor":
+        """[…, E] hidden rows → [..., V] by the model's own head: bias and scale are in it."""
+        ...
+
+    def head_factors(self, hidden: "Tensor") -> "tuple[Tensor, Tensor]":
+        """[X, E] hidden rows → rows [X, E'] and weights [V, E'] whose product is their logits.
+
+        For ops that never make all logits at once; E' is E, or E + 1 where the head has a bias.
+        """
         ...
 
     def stock_forward(self, ids: "Tensor", cache: Any | None) -> "tuple[Tensor, Any]":

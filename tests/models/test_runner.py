@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import FAMILIES, make_runner
@@ -18,7 +20,7 @@ def test_verify_catches_attention_that_the_plan_does_not_know_of():
     # a model that scales its scores by something else than 1/√D
     for layer in runner.model.model.layers:
         layer.self_attn.scaling *= 1.5
-    with pytest.raises(ConfigError, match="this architecture is not supported"):
+    with pytest.raises(ConfigError, match=r"scores scaled by 0\.1875 where a plan scales by 0\.125"):
         runner.verify()
 
 
@@ -36,6 +38,22 @@ def test_forward_hands_post_rope_tensors_to_the_plan_layer_by_layer():
     assert seen == [(layer, (2, 4, 6, 64), (2, 2, 6, 64), (2, 2, 6, 64), "reference") for layer in (0, 1)]
     assert hidden.shape == (2, 6, 96)
     assert store.rows(1).lengths.tolist() == [[4, 4], [6, 6]]
+
+
+@pytest.mark.parametrize(("family", "changes"), [("llama", {}), ("phi", {}), ("granite", {"logits_scaling": 3.0})])
+def test_logits_and_factors_are_those_of_the_models_own_head(family, changes):
+    runner = make_runner(family, **changes)
+    head = runner.model.get_output_embeddings()
+    if head.bias is not None:
+        head.bias.uniform_(-1, 1)
+    ids = torch.arange(7)[None]
+    truth = runner.model(input_ids=ids).logits[0]
+    hidden = runner.model.base_model(input_ids=ids).last_hidden_state[0]
+    rows, weights = runner.head_factors(hidden)
+    assert torch.allclose(runner.logits(hidden), truth, atol=1e-5)
+    assert torch.allclose(rows @ weights.T, truth, atol=1e-5)
+    # the runner of another backend has the same copy
+    assert replace(runner, ops=runner.ops).head_factors(hidden)[1] is weights or family == "llama"
 
 
 def test_stock_forward_returns_one_row_and_a_cache_that_goes_on():

@@ -1,11 +1,15 @@
 import pytest
+import torch
 from tiny import make_runner
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from pcbench.errors import ConfigError
 from pcbench.models.support import check_supported, read_spec
 
 SMALL = dict(num_hidden_layers=2, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=50)
+
+# families whose configs name their sizes otherwise
+WITH_OTHER_SIZES = ("bert", "gemma3", "gpt2", "llama4", "mistral3", "qwen2_vl", "t5")
 
 
 @pytest.mark.parametrize(
@@ -16,15 +20,19 @@ SMALL = dict(num_hidden_layers=2, hidden_size=64, num_attention_heads=4, num_key
         ("mistral", {"sliding_window": 32}, "layers without full attention (sliding_window)"),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "sliding_attention"),
         ("deepseek_v3", {}, "latent attention (kv_lora_rank)"),
-        ("gpt2", {}, "no rotary position embedding"),
-        ("granite", {"logits_scaling": 8.0}, "scaled logits (logits_scaling)"),
-        ("cohere", {"logit_scale": 0.06}, "scaled logits (logit_scale)"),
+        ("gpt2", {}, "no rotary position embedding in its config (rope_parameters)"),
+        ("bert", {}, "attention that is not causal (is_decoder)"),
+        ("llama", {"is_causal": False}, "attention that is not causal (is_causal)"),
+        ("gemma3", {}, "several parts (text_config, vision_config)"),
+        ("mistral3", {}, "several parts (text_config, vision_config)"),
+        ("qwen2_vl", {}, "several parts (text_config, vision_config)"),
+        ("llama4", {}, "several parts (text_config, vision_config)"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic rotary"),
         ("t5", {}, "an encoder"),
     ],
 )
 def test_models_that_would_be_computed_wrongly_are_refused_by_name(family, settings, reason):
-    config = AutoConfig.for_model(family, **(SMALL | settings if family not in ("gpt2", "t5") else settings))
+    config = AutoConfig.for_model(family, **(settings if family in WITH_OTHER_SIZES else SMALL | settings))
     with pytest.raises(ConfigError) as caught:
         check_supported("some/model", config)
     assert f"got some/model ({family})" in str(caught.value)
@@ -36,19 +44,46 @@ def test_plain_rope_decoders_are_supported(family):
     check_supported(family, AutoConfig.for_model(family, **SMALL, sliding_window=None))
 
 
-def test_read_spec_reads_the_config():
-    spec = read_spec("m", make_runner("qwen2", trained_tokens=128).model.config, 7)
+@pytest.mark.parametrize("family", ["granite", "cohere", "phi", "stablelm", "gpt_neox"])
+def test_scaled_scores_and_logits_biased_heads_and_partial_rotation_are_supported(family):
+    check_supported(family, AutoConfig.for_model(family, **SMALL))
+
+
+def test_read_spec_reads_the_model():
+    spec = make_runner("qwen2", trained_tokens=128).spec
     assert (spec.layers, spec.heads, spec.kv_heads, spec.head_dim) == (2, 4, 2, 64)
-    assert (spec.hidden, spec.vocab, spec.trained_tokens, spec.parameters) == (96, 300, 128, 7)
+    assert (spec.hidden, spec.vocab, spec.trained_tokens) == (96, 300, 128)
+    assert (spec.scale, spec.logit_scale) == (1 / 8, 1)
+
+
+def spec_of(family, **settings):
+    with torch.device("meta"):
+        return read_spec("m", AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL, **settings)))
+
+
+def test_read_spec_counts_parameters():
+    assert spec_of("llama", intermediate_size=8, tie_word_embeddings=True).parameters == 50 * 64 + 2 * (
+        2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 8 + 2 * 64
+    ) + 64  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "scale", "logit_scale"),
+    [
+        ("granite", {"attention_multiplier": 0.3, "logits_scaling": 8.0}, 0.3, 1 / 8),
+        ("cohere", {"logit_scale": 0.06}, 1 / 4, 0.06),
+        ("llama", {}, 1 / 4, 1.0),
+    ],
+)
+def test_scales_of_scores_and_logits_are_the_models_own(family, settings, scale, logit_scale):
+    spec = spec_of(family, **settings)
+    assert (spec.scale, spec.logit_scale) == (scale, logit_scale)
 
 
 def test_read_spec_takes_one_or_many_ends():
-    config = AutoConfig.for_model("llama", **SMALL, eos_token_id=[3, 4])
-    assert read_spec("m", config, 0).eos_ids == (3, 4)
-    config = AutoConfig.for_model("llama", **SMALL, eos_token_id=3)
-    assert read_spec("m", config, 0).eos_ids == (3,)
+    assert spec_of("llama", eos_token_id=[3, 4]).eos_ids == (3, 4)
+    assert spec_of("llama", eos_token_id=3).eos_ids == (3,)
 
 
 def test_kv_bytes_is_the_formula():
-    spec = read_spec("m", AutoConfig.for_model("llama", **SMALL), 0)
-    assert spec.kv_bytes(10, 2) == 2 * 2 * 2 * 16 * 10 * 2
+    assert spec_of("llama").kv_bytes(10, 2) == 2 * 2 * 2 * 16 * 10 * 2

@@ -93,5 +93,5 @@ def extend(runner: ModelRunner, tokens: Tensor, state: State) -> Tensor:
     lengths = torch.full((1,), count, dtype=torch.int32, device=tokens.device)
     hidden = runner.forward(tokens[None], positions[None], lengths, state.store, state.plan, state.plan.stages)
     state.position = state.position + count
-    state.logits = hidden[:, -1] @ runner.lm_head().T
+    state.logits = runner.logits(hidden[:, -1])
     return state.logits

@@ -68,10 +68,8 @@ class Ranking:
         return self.kept()[0]
 
     def _select(self, ops: Ops, batch: ChunkBatch, hidden: Tensor, free: Tensor, best: Any) -> Any:
-        rows = batch.scored(hidden)
-        return ops.chunk_select(
-            rows, self.runner.lm_head(), batch.targets, batch.segments, batch.chunk_ids, free, *best
-        )
+        rows, weights = self.runner.head_factors(batch.scored(hidden))
+        return ops.chunk_select(rows, weights, batch.targets, batch.segments, batch.chunk_ids, free, *best)
 
     def _scores(self, ops: Ops, batch: ChunkBatch, hidden: Tensor) -> Tensor:
         if self.config.rank_by == "random":
