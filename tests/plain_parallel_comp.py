@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import AttentionInterface
 
+from pcbench.models import interface
+
 CONTEXT, QUERY_COPY, QUERY, NEW = range(4)
 
 
@@ -68,7 +70,7 @@ class Plain:
             return (p @ value[0].repeat_interleave(group, 0)).transpose(0, 1)[None], None
 
         AttentionInterface.register("plain", attend)
-        with self.runner._attention("plain"):
+        with interface.attention(self.runner.model, "plain"):
             out = self.runner.model(self.ids[None], position_ids=self.position[None]).logits[0]
         return out[self.query_rows[-1] :]
 

@@ -7,6 +7,7 @@ from tiny import FAMILIES, continued, make_prompt, make_runner, no_stages
 from pcbench.errors import ConfigError
 from pcbench.methods.full import Full
 from pcbench.methods.parallel_comp import ParallelComp
+from pcbench.models.interface import attention
 
 
 def method(runner, **config):
@@ -26,6 +27,25 @@ def test_one_chunk_without_eviction_is_the_plain_forward(family, backend):
     assert close(ours, plain)
 
 
+SCALED = dict(attention_multiplier=0.3, logits_scaling=3.0, embedding_multiplier=2.0, residual_multiplier=0.7)
+
+
+@pytest.mark.parametrize(("family", "changes"), [("phi", {}), ("granite", SCALED), ("cohere", {"logit_scale": 0.06})])
+def test_biases_and_scales_of_the_head_are_in_answers_and_chunk_scores(family, changes, backend):
+    runner, prompt = make_runner(family, backend, **changes), make_prompt()
+    head = runner.model.get_output_embeddings()
+    if head.bias is not None:
+        head.bias.uniform_(-2, 2)
+    prefilled, ours, tokens = continued(method(runner, chunk_tokens=40), prompt)
+    ids = torch.cat([prompt.prefix, prompt.context, prompt.query, torch.tensor(tokens)])
+    with attention(runner.model, "eager"):
+        truth = runner.model(input_ids=ids[None], use_cache=False).logits[0]
+    assert close(ours, truth[-len(ours) :])
+    start = len(prompt.prefix) + len(prompt.context)
+    nll = torch.nn.functional.cross_entropy(truth[start - 1 : start + len(prompt.query) - 1], prompt.query)
+    assert prefilled.chunk_scores.tolist() == pytest.approx([float(nll)], rel=1e-4)
+
+
 @torch.inference_mode()
 def dense(runner, prompt, spans, follow, hidden=()):
     """The same by one forward with a 4-d mask: blocks of chunks, a query that sees all but the hidden of their keys."""
@@ -39,7 +59,7 @@ def dense(runner, prompt, spans, follow, hidden=()):
     seen = (index <= index[:, None]) & ((owner == owner[:, None]) | (owner[:, None] == -1))
     seen &= ~((owner[:, None] == -1) & torch.isin(index, torch.tensor(hidden, dtype=torch.int64)))
     mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
-    with runner._attention("sdpa"):
+    with attention(runner.model, "sdpa"):
         logits = runner.model(ids[None], attention_mask=mask[None, None], position_ids=positions[None]).logits[0]
     return logits[len(ids) - len(follow) - 1 :]
 
