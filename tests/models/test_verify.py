@@ -173,7 +173,7 @@ def test_weights_that_are_not_numbers_are_refused(dtype):
     runner = make_runner(dtype=dtype)
     runner.model.model.norm.weight[3] = torch.nan
     said = refused(runner, NotFinite)
-    assert "finite logits from its own forward in float32, got NaN or infinity, after finite outputs of every" in said
+    assert "finite logits, got NaN or infinity, after finite outputs of every layer in float32; look at" in said
 
 
 def test_logits_that_overflow_in_the_weights_dtype_alone_are_refused():
@@ -181,4 +181,4 @@ def test_logits_that_overflow_in_the_weights_dtype_alone_are_refused():
     for part in (runner.model.model.norm, runner.model.lm_head):
         part.weight *= 2000
     said = refused(runner, NotFinite)
-    assert "finite logits from its own forward in float16, got NaN or infinity, after finite outputs of every" in said
+    assert "finite logits, got NaN or infinity, after finite outputs of every layer in float16; look at" in said
