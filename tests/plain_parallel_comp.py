@@ -34,13 +34,13 @@ class Plain:
     kept: dict = field(default_factory=dict)  # layer → [Hkv] lists of context and query keys after the query
 
     def __post_init__(self):
-        prompt, bos = self.prompt, self.runner.spec.bos_id
+        prompt = self.prompt
         ids, position, owner, kind = [], [], [], []
-        self.repeated_bos = []
+        self.repeated = []
         for i, (a, b) in enumerate(self.spans):
             row = torch.cat([prompt.prefix, prompt.context[a:b], prompt.query])
-            if i and bos is not None and int(row[0]) == bos:
-                self.repeated_bos.append(len(ids))
+            if i:
+                self.repeated += range(len(ids), len(ids) + prompt.start_tokens)
             context = len(row) - len(prompt.query)
             ids += row.tolist()
             position += range(len(row))
@@ -56,7 +56,6 @@ class Plain:
         self.owner, self.kind = torch.tensor(owner), torch.tensor(kind)
         self.query_rows = [j for j, k in enumerate(kind) if k == QUERY]
         self.new_rows = [j for j, k in enumerate(kind) if k == NEW]
-        self.starts_with_bos = bos is not None and len(prompt.prefix) > 0 and int(prompt.prefix[0]) == bos
 
     @torch.inference_mode()
     def logits(self):
@@ -86,7 +85,7 @@ class Plain:
         gone[:, (self.kind == QUERY_COPY)] = True
         for i in range(len(self.spans)):
             self._chunk(i, layer, scores, seen, hidden, gone, kv_heads)
-        gone[:, self.repeated_bos] = True
+        gone[:, self.repeated] = True
         seen[:, tail] |= ((self.kind == CONTEXT) & ~(gone | hidden)[:, None]).expand(heads, int(tail.sum()), n)
         self._query(layer, scores, seen, hidden, gone, kv_heads)
         return seen
@@ -108,8 +107,7 @@ class Plain:
         if evict is None or evict.when != "chunk":
             return
         mass = attention(scores, seen, rows[-evict.rows :]).sum(1)
-        bos = self.runner.spec.bos_id
-        protected = {j for j in context if bos is not None and int(self.ids[j]) == bos}
+        protected = set(context[: self.prompt.start_tokens])
         for heads in groups(mass.shape[0], kv_heads, evict.group):
             candidates = [j for j in context if not all(hidden[h, j] for h in heads)]
             kept = choose(
@@ -176,8 +174,7 @@ class Plain:
     def _keep(self, line, window, heads, hidden, budget, evict):
         mass = torch.where(hidden[heads], 0.0, window.sum(1)).sum(0)
         protected = set(line[-window.shape[1] :])
-        if self.starts_with_bos:
-            protected.add(line[0])
+        protected |= set(line[: self.prompt.start_tokens])
         candidates = [j for j in line if not all(hidden[h, j] for h in heads)]
         kept = choose(mass, line, candidates, budget, evict.pool, protected)
         return [j for j in line if j in kept]

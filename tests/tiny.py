@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -61,10 +62,21 @@ def letters_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
 
 
-def make_prompt(prefix=3, context=40, query=7, new_tokens=4, seed=0):
+def putting(runner, *start_ids):
+    """The same runner with a tokenizer that puts `start_ids` in front of every text."""
+    tokenizer = ByteTokenizer()
+    tokenizer.start_ids = list(start_ids)
+    return replace(runner, tokenizer=tokenizer)
+
+
+def make_prompt(prefix=3, context=40, query=7, new_tokens=4, seed=0, start_ids=()):
+    """Random ids; `start_ids` are the first of the prefix and nowhere else."""
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randint(0, 300, (n,), generator=generator) for n in (prefix, context, query)]
-    return Prompt(*parts, new_tokens=new_tokens)
+    if start_ids:
+        parts = [part.clamp_max(min(start_ids) - 1) for part in parts]
+        parts[0][: len(start_ids)] = torch.tensor(start_ids)
+    return Prompt(*parts, new_tokens=new_tokens, start_tokens=len(start_ids))
 
 
 @torch.inference_mode()

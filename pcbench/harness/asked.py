@@ -81,7 +81,9 @@ def ask(
         else:
             spans = [*pairwise([0, *(end - skipped for end in ends)])]
         _check_filled(spans)
-    prompt = Prompt(prefix, read, query, new_tokens=new_tokens, characters=bounds[:-1] if bounds else None, spans=spans)
+    characters = bounds[:-1] if bounds else None
+    more: Any = {"start_tokens": len(start), "characters": characters, "spans": spans}
+    prompt = Prompt(prefix, read, query, new_tokens=new_tokens, **more)
     return Asked(prompt, skipped, bounds)
 
 

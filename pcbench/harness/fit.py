@@ -6,7 +6,7 @@ the lengths of the method; their contents are never written.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +18,7 @@ from pcbench.harness.prompts import device_prompt
 from pcbench.models.cache import SlotCache
 from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Prompt, Stages, no_stages
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Stages, no_stages
 
 __all__ = ["Fit", "StoreRunner", "fit", "largest"]
 
@@ -49,6 +49,7 @@ class StoreRunner:
         self.spec: ModelSpec = runner.spec
         self.ops: Ops = runner.ops
         self.device, self.dtype, self.runner = runner.device, runner.dtype, runner
+        self.start_ids = runner.start_ids
         self.stores: WeakSet[SlotCache] = WeakSet()
         self.caches: WeakSet[DynamicCache] = WeakSet()
         # of width 1, so that ranking the chunks costs nothing either
@@ -123,7 +124,7 @@ def fit(prepared: Any, runner: HFRunner, example: Example, chunk_tokens: int | N
 
     def held_bytes(units: int) -> int:
         context = torch.zeros(units * unit, dtype=torch.int64, device=runner.device)
-        longer = Prompt(prefix=prompt.prefix, context=context, query=prompt.query, new_tokens=prompt.new_tokens)
+        longer = replace(prompt, context=context, characters=None, spans=None)
         changes = {"keep": units, "chunk_tokens": unit} if keeps else {}
         stores = StoreRunner(runner)
         method = prepared.method(prepared.config.model_copy(update=alone | changes), stores)

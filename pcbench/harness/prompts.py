@@ -41,7 +41,13 @@ def device_prompt(example: Example, device: torch.device) -> Prompt:
     """An example's ids as tensors on the device."""
     parts = (example.prefix, example.context, example.query)
     tensors = [torch.tensor(ids, dtype=torch.int64, device=device) for ids in parts]
-    return Prompt(*tensors, new_tokens=example.new_tokens, characters=example.context_characters, seed=example.seed)
+    return Prompt(
+        *tensors,
+        new_tokens=example.new_tokens,
+        start_tokens=example.start_tokens,
+        characters=example.context_characters,
+        seed=example.seed,
+    )
 
 
 def key_chunk(example: Example, spans: list[tuple[int, int]] | None) -> int | None:

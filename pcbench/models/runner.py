@@ -1,5 +1,6 @@
 """Runs an unmodified Hugging Face decoder with a method's attention and cache."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -37,6 +38,10 @@ class HFRunner:
     @property
     def device(self) -> torch.device:
         return self.lm_head().device
+
+    @property
+    def start_ids(self) -> Sequence[int]:
+        return self.tokenizer.start_ids
 
     @property
     def dtype(self) -> torch.dtype:

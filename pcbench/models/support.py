@@ -41,7 +41,6 @@ def read_spec(name: str, model: Any) -> ModelSpec:
         parameters=sum(p.numel() for p in model.parameters()),
         trained_tokens=config.max_position_embeddings,
         eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
-        bos_id=config.bos_token_id,
         trained=not name.startswith("random:"),
         score_scale=_score_scale(model),
         logit_scale=_logit_scale(config),

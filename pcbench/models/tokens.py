@@ -17,9 +17,7 @@ class HFTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        with_specials = tokenizer("a").input_ids
-        plain = self.encode("a")
-        self.start_ids: list[int] = with_specials[: with_specials.index(plain[0])]
+        self.start_ids = self._front("a")
 
     @property
     def name(self) -> str:
@@ -29,6 +27,26 @@ class HFTokenizer:
     def end_id(self) -> int | None:
         found: int | None = self.tokenizer.eos_token_id
         return found
+
+    @property
+    def bos_id(self) -> int | None:
+        found: int | None = self.tokenizer.bos_token_id
+        return found
+
+    def _front(self, text: str) -> list[int]:
+        """The ids before those of a text; ids behind it, as an end of text, are no part of a prompt.
+
+        Raises:
+            ConfigError: the text's own ids are not among them.
+        """
+        whole, plain = self.tokenizer(text).input_ids, self.encode(text)
+        for begin in range(len(whole) - len(plain) + 1):
+            if plain and whole[begin : begin + len(plain)] == plain:
+                return list(whole[:begin])
+        raise ConfigError(
+            f"{self.name}: a tokenizer that puts ids around those of a text, got {whole} for {plain}; "
+            "choose another model"
+        )
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
@@ -63,7 +81,7 @@ class ByteTokenizer:
 
     def __init__(self) -> None:
         self.name = "bytes"
-        self.end_id = None
+        self.bos_id = self.end_id = None
         self.start_ids: list[int] = []
 
     def encode(self, text: str) -> list[int]:

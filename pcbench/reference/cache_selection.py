@@ -45,7 +45,7 @@ def keys_to_keep(
     *,
     recent: int,
     pool: int,
-    first: Tensor,
+    first: int,
     evicted: Tensor | None = None,
 ) -> Tensor:
     """The keys of a cache with the largest pooled mass, over its slots as one line.
@@ -56,7 +56,7 @@ def keys_to_keep(
         budgets: [Hkv] int32, keys to keep.
         recent: keeps the last keys of the line whatever they received.
         pool: odd width of the max-pool over neighbours in the line.
-        first: [] bool, keeps the first key of the line too.
+        first: keeps so many keys at the front of the line too.
         evicted: [P, H, W] int32 bits; a hidden key received nothing, and one hidden from its whole group goes.
 
     Returns:
@@ -83,7 +83,7 @@ def keys_to_keep(
         line = line.masked_fill(hidden, 0.0)
         dropped = pack_bits(hidden.unflatten(0, (kv_heads, group)).all(1))[None]
     protect = torch.zeros((1, line.shape[1]), dtype=torch.bool, device=mass.device)
-    protect[0, :1] = first
+    protect[0, :first] = True
     unused = mass.new_zeros((1, kv_heads, line.shape[1], 1))
     index = select_tokens(
         line[None], unused, unused, capacity=line.shape[1], budgets=budgets[None], pool=pool, recent=recent,

@@ -101,6 +101,7 @@ class Example:
     Args:
         id: `task@version/tokens/seed/index`.
         prefix: ids before the context; query: ids after it.
+        start_tokens: ids at the front of the prefix that begin every text, as a BOS.
         answers: what the scorer compares the prediction with.
         key_span: (start, end) of the needle in the context's tokens; None where there is not one needle.
         new_tokens: tokens of the answer at most.
@@ -128,6 +129,7 @@ class Example:
     key_span: tuple[int, int] | None
     new_tokens: int
     prompts: str
+    start_tokens: int = 0
     classes: tuple[str, ...] = ()
     stop_ids: tuple[int, ...] = ()
     stop_at: str = ""

@@ -19,6 +19,7 @@ class Ids:
     prefix: tuple[int, ...]
     context: tuple[int, ...]
     query: tuple[int, ...]
+    start_tokens: int
     context_characters: tuple[int, ...] | None
     as_whole: bool
     chat: bool
@@ -61,6 +62,7 @@ def file_example(
         key_span=None,
         new_tokens=request.new_tokens,
         prompts=prompts,
+        start_tokens=kept.start_tokens,
         classes=tuple(classes),
         stop_ids=tuple(tokenizer.encode(task.stop)[-1:]),
         stop_at=task.stop_at,
@@ -162,14 +164,25 @@ def _ids(tokenizer: Tokenizer, parts: Parts, chat: bool) -> Ids:
     """
     wrapped = tokenizer.chat(parts.before, parts.after) if chat else None
     first = tokenizer.start_ids if wrapped is None else []
+    chatted = wrapped is not None
     before, after = wrapped or (parts.before, parts.after)
     ids, starts = tokenizer.encode_with_starts(f"{before}{parts.context}{after}")
     if starts is None:
         prefix, context, query = (tuple(tokenizer.encode(text)) for text in (before, parts.context, after))
         as_whole = [*prefix, *context, *query] == ids
-        return Ids((*first, *prefix), context, query, None, as_whole, wrapped is not None)
+        begun = _begun(tokenizer, prefix) if chatted else len(first)
+        return Ids((*first, *prefix), context, query, begun, None, as_whole, chatted)
     begin = bisect_left(starts, len(before))
     # at least one id asks
     end = min(bisect_left(starts, len(before) + len(parts.context)), len(ids) - 1)
     characters = tuple(start - len(before) for start in starts[begin:end])
-    return Ids((*first, *ids[:begin]), tuple(ids[begin:end]), tuple(ids[end:]), characters, True, wrapped is not None)
+    begun = _begun(tokenizer, ids[:begin]) if chatted else len(first)
+    return Ids((*first, *ids[:begin]), tuple(ids[begin:end]), tuple(ids[end:]), begun, characters, True, chatted)
+
+
+def _begun(tokenizer: Tokenizer, prefix: Sequence[int]) -> int:
+    """Ids in front of a prompt that its chat template brought as text: what the tokenizer puts there, else its BOS."""
+    for front in (tokenizer.start_ids, [tokenizer.bos_id]):
+        if front and list(prefix[: len(front)]) == front:
+            return len(front)
+    return 0

@@ -94,6 +94,7 @@ class Frame:
             key_span=key_span,
             new_tokens=self.request.new_tokens,
             prompts=f"pcbench/{self.request.task.version}",
+            start_tokens=len(self.request.tokenizer.start_ids),
             context_characters=_characters(self.request.tokenizer, whole),
             seed=self.request.seed,
         )

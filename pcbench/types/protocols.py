@@ -43,7 +43,6 @@ class ModelSpec:
     parameters: int
     trained_tokens: int
     eos_ids: tuple[int, ...] = ()
-    bos_id: int | None = None
     trained: bool = True  # False: random weights, whose answers mean nothing
     score_scale: float | None = None  # of the attention scores; None means 1/√D
     logit_scale: float = 1.0  # of what the head gives
@@ -80,6 +79,7 @@ class Prompt:
         context: [N] int64.
         query: [n] int64, n ≥ 1; the question and the template after it.
         new_tokens: room reserved for the answer.
+        start_tokens: ids at the front of the prefix that begin every text, as a BOS; no instruction.
         characters: where in the context's text each of its tokens starts; None where that is not known.
         seed: with the ids, what a method's random choices come from.
         spans: chunks that whoever asks wants, which divide the context; None lets a method choose them.
@@ -89,6 +89,7 @@ class Prompt:
     context: "Tensor"
     query: "Tensor"
     new_tokens: int
+    start_tokens: int = 0
     characters: Sequence[int] | None = None
     seed: int = 0
     spans: list[tuple[int, int]] | None = None
@@ -131,14 +132,16 @@ def no_stages(name: str) -> AbstractContextManager[None]:
 class Tokenizer(Protocol):
     """Text to ids and back, without special tokens.
 
-    `name` is the model's id or path; `start_ids` begin a prompt (the BOS where a model has one), `end_id` ends an
-    answer.
+    `name` is the model's id or path; `start_ids` are what it puts in front of every text (a BOS, several ids or
+    nothing), `bos_id` what it calls its BOS, put there or not; `end_id` ends an answer.
     """
 
     start_ids: list[int]
 
     @property
     def name(self) -> str: ...
+    @property
+    def bos_id(self) -> int | None: ...
     @property
     def end_id(self) -> int | None: ...
 
@@ -242,6 +245,11 @@ class ModelRunner(Protocol):
     def dtype(self) -> "Any": ...
     @property
     def ops(self) -> Ops: ...
+    @property
+    def start_ids(self) -> Sequence[int]:
+        """What the tokenizer puts in front of every text."""
+        ...
+
     def new_store(self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None) -> KVStore:
         """An empty store; with more `kv_heads` than the model's, keys are repeated as they are written."""
         ...

@@ -1,10 +1,8 @@
 """Every switch against the plain computation, on both backends; each must matter."""
 
-from dataclasses import replace
-
 import pytest
 from plain_parallel_comp import Plain
-from tiny import continued, make_prompt, make_runner
+from tiny import continued, make_prompt, make_runner, putting
 
 from pcbench.methods.parallel_comp import ParallelComp
 
@@ -79,24 +77,26 @@ def close(a, b, tolerance=2e-5):
     return (a - b).norm() <= tolerance * b.norm()
 
 
-def bos_runner(backend):
-    runner = make_runner(backend=backend)
-    return replace(runner, spec=replace(runner.spec, bos_id=299))
+# what a tokenizer may put in front of a text: a BOS, or two ids
+STARTS = [(), (299,), (298, 299)]
 
 
-def bos_prompt(seed=0):
-    prompt = make_prompt(prefix=2, context=48, query=9, new_tokens=8, seed=seed)
-    prompt.prefix[0] = 299
-    prompt.context.clamp_(max=298)
-    return prompt
+def bos_runner(backend, starts=(299,)):
+    return putting(make_runner(backend=backend), *starts)
+
+
+def bos_prompt(seed=0, starts=(299,)):
+    return make_prompt(prefix=1 + len(starts), context=48, query=9, new_tokens=8, seed=seed, start_ids=starts)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-@pytest.mark.parametrize(("backend", "bos"), [("reference", False), ("cpu", False), ("cpu", True)])
-def test_a_switch_is_the_plain_computation_and_changes_the_answer(name, backend, bos):
+@pytest.mark.parametrize(("backend", "starts"), [("reference", ()), *(("cpu", starts) for starts in STARTS)])
+def test_a_switch_is_the_plain_computation_and_changes_the_answer(name, backend, starts):
     config, without = SWITCHES[name]
     runner, prompt = (
-        (bos_runner(backend), bos_prompt()) if bos else (make_runner(backend=backend), make_prompt(new_tokens=8))
+        (bos_runner(backend, starts), bos_prompt(starts=starts))
+        if starts
+        else (make_runner(backend=backend), make_prompt(new_tokens=8))
     )
     method, prefilled, logits, tokens = found(runner, prompt, config)
     spans = [prefilled.spans[i] for i in prefilled.kept_chunks.tolist()]

@@ -129,30 +129,26 @@ def test_eviction_shrinks_the_store_and_keeps_the_capacity_per_head(backend):
 @pytest.mark.parametrize(
     "config", [{}, {"evict": {"capacity": 6}}, {"calibration": [{"zone": "all", "layers": [0, 1], "scope": "chunk"}]}]
 )
-def test_only_the_first_kept_chunk_keeps_its_bos(config, backend):
-    runner, prompt = make_runner(backend=backend), make_prompt(prefix=1, context=33)
-    prompt.prefix[0] = 299
+@pytest.mark.parametrize("starts", [(299,), (298, 299)])
+def test_only_the_first_kept_chunk_keeps_its_start_ids(starts, config, backend):
+    # a config may call another token its BOS
+    runner, prompt = make_runner(backend=backend, bos_token_id=7), make_prompt(prefix=2, context=33, start_ids=starts)
     config = dict(chunk_tokens=11, keep=3) | config
-    plain, expected, _ = continued(method(runner, **config), prompt)
-    runner = replace(runner, spec=replace(runner.spec, bos_id=299))
+    plain, expected, _ = continued(method(runner, **config), replace(prompt, start_tokens=0))
     once, found, _ = continued(method(runner, **config), prompt)
-    assert once.kept_tokens() == plain.kept_tokens() - 2
+    assert once.kept_tokens() == plain.kept_tokens() - 2 * len(starts)
     assert not close(found, expected)
 
 
 def test_dropping_repeated_bos_keys_is_attention_without_them(backend):
-    runner, prompt = make_runner(backend=backend), make_prompt(prefix=1, context=33)
-    prompt.prefix[0] = 299
-    runner = replace(runner, spec=replace(runner.spec, bos_id=299))
+    runner, prompt = make_runner(backend=backend), make_prompt(prefix=1, context=33, start_ids=(299,))
     prefilled, ours, tokens = continued(method(runner, chunk_tokens=11, keep=3), prompt)
     assert close(ours, dense(runner, prompt, prefilled.spans, tokens, hidden=(12, 24)))
 
 
 def test_eviction_protects_the_bos(backend):
     runner = make_runner(backend=backend)
-    runner = replace(runner, spec=replace(runner.spec, bos_id=299))
-    prompt = make_prompt(prefix=1, context=60)
-    prompt = replace(prompt, prefix=torch.tensor([299]), context=prompt.context.clamp_max(298))
+    prompt = make_prompt(prefix=1, context=60, start_ids=(299,))
     prefilled = method(runner, chunk_tokens=60, keep=1, evict=dict(capacity=3, pool=1)).prefill(prompt, no_stages)
     store, state = prefilled.state.store, prefilled.state
     kept = state.plan.slots[0, 0].long()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import continued, make_prompt, make_runner, no_stages
+from tiny import continued, make_prompt, make_runner, no_stages, putting
 
 from pcbench.errors import ConfigError
 from pcbench.methods.full import Full
@@ -132,8 +132,7 @@ def continued_with(runner, prompt, **config):
 
 
 def test_score_bos_puts_a_bos_before_the_query_and_scores_it(backend):
-    runner, prompt = make_runner(backend=backend), make_prompt(context=43)
-    runner = replace(runner, spec=replace(runner.spec, bos_id=299))
+    runner, prompt = putting(make_runner(backend=backend), 299), make_prompt(context=43)
     prefilled = prefill(runner, prompt, score_bos=True)
     with_bos = replace(prompt, query=torch.cat([torch.tensor([299]), prompt.query]))
     expected = losses(runner, with_bos, prefilled.spans, 8)
@@ -146,8 +145,9 @@ def test_score_bos_puts_a_bos_before_the_query_and_scores_it(backend):
     assert (ours - plain).norm() <= 1e-4 * plain.norm()
 
 
-def test_score_bos_changes_nothing_where_a_model_has_none(backend):
-    runner, prompt = make_runner(backend=backend), make_prompt()
+def test_score_bos_adds_nothing_that_the_tokenizer_does_not_put_there(backend):
+    # whatever the config calls its BOS
+    runner, prompt = make_runner(backend=backend, bos_token_id=299), make_prompt()
     assert torch.equal(prefill(runner, prompt, score_bos=True).logits, prefill(runner, prompt).logits)
 
 

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 from real_data import smollm2_tokenizer
+from stored_model import WORDS, word_tokenizer
+from tokenizers import processors
 
 from pcbench.errors import ConfigError
-from pcbench.models.tokens import ByteTokenizer
+from pcbench.models.tokens import ByteTokenizer, HFTokenizer
 
 TEXTS = ["Hello the world\n\n\nNow 你好, naïve ✓.", "", " begins with a space", "def f(x):\n\treturn  x\n"]
 
@@ -46,6 +50,34 @@ def test_chat_follows_templates_that_strip_and_refuses_those_that_repeat(monkeyp
         tokenizer.chat("a", "b")
     monkeypatch.setattr(tokenizer.tokenizer, "chat_template", None)
     assert tokenizer.chat("a", "b") is None
+
+
+@pytest.mark.parametrize("starts", [(), ("<s>",), ("<s>", "<g>")])
+def test_start_ids_are_what_the_tokenizer_puts_in_front_and_not_what_it_calls_its_bos(starts):
+    tokenizer = HFTokenizer(word_tokenizer(starts, bos_token="<g>"))
+    assert tokenizer.start_ids == [WORDS.index(word) for word in starts]
+    assert tokenizer.bos_id == WORDS.index("<g>")
+    assert smollm2_tokenizer().start_ids == []
+
+
+def test_ids_behind_a_text_are_no_start_ids():
+    ended = word_tokenizer(("<s>",))
+    ended.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 4)]
+    )
+    assert ended("a").input_ids == [0, 2, 4]
+    assert HFTokenizer(ended).start_ids == [0]
+
+
+def test_a_tokenizer_that_changes_a_text_with_its_starts_is_refused():
+    class Other:
+        name_or_path = "other"
+
+        def __call__(self, text, add_special_tokens=True):
+            return SimpleNamespace(input_ids=[7, 8] if add_special_tokens else [9])
+
+    with pytest.raises(ConfigError, match=r"other: a tokenizer that puts ids around those of a text, got \[7, 8\]"):
+        HFTokenizer(Other())
 
 
 def test_bytes_have_no_chat_template():

@@ -10,8 +10,6 @@ from pcbench.reference.bits import pack_bits
 from pcbench.reference.cache_selection import kept_first, keys_to_keep, row_masses
 from pcbench.types import KVRows
 
-NO = torch.tensor(False)
-
 
 def ints(*values):
     return torch.tensor(values, dtype=torch.int32)
@@ -19,7 +17,7 @@ def ints(*values):
 
 def keep(mass, lengths, budget, **changes):
     """Of one kv-head with as many query heads as `mass` [P, H, L] has."""
-    options = dict(recent=0, pool=1, first=NO) | changes
+    options = dict(recent=0, pool=1, first=0) | changes
     kept = keys_to_keep(torch.tensor(mass), torch.tensor(lengths, dtype=torch.int32), ints(budget), **options)
     return [row.nonzero().flatten().tolist() for row in kept[:, 0]]
 
@@ -34,7 +32,8 @@ def test_slots_are_one_line():
 
 def test_recent_and_first_stay_whatever_they_received():
     mass = [[[0.0, 5.0, 5.0]], [[5.0, 5.0, 0.0]]]
-    assert keep(mass, [[3], [3]], 3, recent=1, first=torch.tensor(True)) == [[0, 1], [2]]
+    assert keep(mass, [[3], [3]], 3, recent=1, first=1) == [[0, 1], [2]]
+    assert keep([[[0.0, 0.0, 5.0]], [[5.0, 5.0, 0.0]]], [[3], [3]], 3, first=2) == [[0, 1, 2], []]
 
 
 def test_equal_keys_are_kept_in_reading_order():
@@ -55,13 +54,13 @@ def test_a_budget_is_kept_per_head_and_slots_are_chunks_of_one(seed, budget, poo
     generator = torch.Generator().manual_seed(seed)
     mass = torch.rand(3, 4, 8, generator=generator)
     lengths = torch.randint(0, 9, (3, 2), generator=generator, dtype=torch.int32)
-    kept = keys_to_keep(mass, lengths, ints(budget, budget), recent=2, pool=pool, first=NO)
+    kept = keys_to_keep(mass, lengths, ints(budget, budget), recent=2, pool=pool, first=0)
     assert kept.sum((0, 2)).tolist() == [min(budget, int(n)) for n in lengths.sum(0)]
     assert not (kept & (torch.arange(8) >= lengths[..., None])).any()
     # each head alone in one slot
     for head in range(2):
         line = torch.cat([mass[p, 2 * head : 2 * head + 2, : lengths[p, head]] for p in range(3)], 1)
-        alone = keys_to_keep(line[None], ints(line.shape[1])[None], ints(budget), recent=2, pool=pool, first=NO)[0, 0]
+        alone = keys_to_keep(line[None], ints(line.shape[1])[None], ints(budget), recent=2, pool=pool, first=0)[0, 0]
         assert torch.equal(alone, torch.cat([kept[p, head, : lengths[p, head]] for p in range(3)]))
 
 

@@ -59,6 +59,17 @@ class Chat(ByteTokenizer):
         return f"<user>{before}", f"{after}<end>"
 
 
+class Begun(ByteTokenizer):
+    """A model whose chat template brings a BOS, id 1, as text."""
+
+    def __init__(self, start_ids, bos_id):
+        super().__init__()
+        self.start_ids, self.bos_id = start_ids, bos_id
+
+    def chat(self, before, after):
+        return f"\1<user>{before}", f"{after}<end>"
+
+
 def whole(e):
     return [*e.prefix, *e.context, *e.query]
 
@@ -219,3 +230,20 @@ def test_warnings_tell_of_parts_and_of_a_lost_middle():
     assert apart.warnings == ("tokenised in parts: ids may differ from the official prompt's",)
     cut = made(Pairs(), 700, chat="never")
     assert cut.warnings == (f"its middle was cut out ({len(whole(cut))} of {cut.tokens_before} tokens kept)",)
+
+
+@pytest.mark.parametrize(
+    ("start_ids", "bos_id", "plain", "chatted"),
+    # what the tokenizer puts there, what it only calls its BOS, and neither
+    [([1], 1, 1, 1), ([], 1, 0, 1), ([], None, 0, 0), ([1, 60], None, 2, 2), ([5], 1, 1, 1), ([5], 5, 1, 0)],
+)
+def test_the_ids_that_begin_a_prompt_are_counted_whoever_put_them_there(start_ids, bos_id, plain, chatted):
+    tokenizer = Begun(start_ids, bos_id)
+    assert made(tokenizer, chat="never").start_tokens == plain
+    e = made(tokenizer, chat="always")
+    assert (e.start_tokens, e.prefix[:2]) == (chatted, (1, 60))
+    assert example("passkey", tokenizer, context_tokens=500, new_tokens=4, seed=0, index=0).start_tokens == plain
+
+
+def test_a_tokenizer_without_starts_counts_them_too():
+    assert made(Pairs(), chat="never").start_tokens == made(Pairs(False), chat="never").start_tokens == 1

@@ -22,7 +22,7 @@ class CacheEviction:
         evict: the parameters.
         spec: the model.
         slots: [1, P] int32, the cache in reading order.
-        first: [] bool, the cache's first key is a BOS and stays.
+        first: keys at the cache's front that begin a text, as a BOS, and stay.
         budget: keys the query stage leaves per head; None leaves all.
         decoding: each new key displaces another.
         window: layer → [R, P, H, L] attention of the last rows, while decoding evicts.
@@ -31,13 +31,13 @@ class CacheEviction:
     evict: Eviction
     spec: ModelSpec
     slots: Tensor
-    first: Tensor
+    first: int
     budget: int | None
     decoding: bool = False
     window: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Config, layout: Layout, spec: ModelSpec, slots: Tensor, first: Tensor) -> Self | None:
+    def of(cls, config: Config, layout: Layout, spec: ModelSpec, slots: Tensor, first: int) -> Self | None:
         """For the query stage; None where the config evicts nothing from the cache."""
         evict = config.evict
         if evict is None or (evict.when == "chunk" and not evict.decode):

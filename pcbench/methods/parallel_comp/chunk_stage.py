@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pcbench.methods.parallel_comp.config import Config
@@ -80,7 +81,9 @@ class ChunkPlan:
         if evict.group == "query_head":
             k, v = (x.repeat_interleave(mass.shape[1] // x.shape[1], 1) for x in (k, v))
         contexts = self.batch.context_lengths[:, None].expand(-1, k.shape[1]).contiguous()
-        protect = None if self.spec.bos_id is None else self.batch.ids == self.spec.bos_id
+        protect, starts = None, self.layout.start_tokens
+        if starts:
+            protect = torch.arange(k.shape[2], device=k.device).lt(starts).expand(k.shape[0], -1).contiguous()
         dropped = None
         if hidden is not None:
             # a key goes only where every head of its group evicts it

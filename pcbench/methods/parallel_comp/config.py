@@ -122,7 +122,8 @@ class Config(KeyedTable):
         prefer: which scores keep.
         tie: which of equal scores keeps.
         query_tail: score only the last tokens of the query; None scores all.
-        score_bos: the query starts with the model's BOS wherever it is read, and its loss counts.
+        score_bos: the query starts with what the tokenizer puts in front of a text, as a BOS, wherever it is read, and
+            its loss counts; a tokenizer that puts nothing there changes nothing.
         split: chunks of equal numbers of tokens, or of characters.
         ranks: chunks: under torchrun the processes prefill a prompt's chunks together; without it one does all.
     """

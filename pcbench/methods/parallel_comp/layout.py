@@ -11,7 +11,7 @@ from pcbench.errors import ConfigError
 from pcbench.methods.parallel_comp.config import Config
 from pcbench.reference.bits import words
 from pcbench.reference.chunks import split_chunks, tile_columns
-from pcbench.types import ModelRunner, ModelSpec, Prompt
+from pcbench.types import ModelRunner, Prompt
 
 __all__ = ["Layout", "lay_out", "read_with_bos"]
 
@@ -30,6 +30,7 @@ class Layout:
         keep: chunks kept; batch: chunks prefilled together.
         chunk_keys: keys that a chunk keeps per head.
         capacity: rows of a slot; kv_heads: heads of the store.
+        start_tokens: leading keys of every chunk that are never evicted.
         warnings: what was changed.
     """
 
@@ -39,6 +40,7 @@ class Layout:
     chunk_keys: int
     capacity: int
     kv_heads: int
+    start_tokens: int
     warnings: list[str]
 
     @property
@@ -46,11 +48,11 @@ class Layout:
         return self.keep + self.batch
 
 
-def read_with_bos(prompt: Prompt, config: Config, spec: ModelSpec) -> Prompt:
-    """The prompt whose query starts with a BOS, where the config wants it and the model has one."""
-    if not config.score_bos or spec.bos_id is None:
+def read_with_bos(prompt: Prompt, config: Config, start_ids: Sequence[int]) -> Prompt:
+    """The prompt whose query begins as the tokenizer begins a text, where the config wants it."""
+    if not config.score_bos or not start_ids:
         return prompt
-    return replace(prompt, query=torch.cat([prompt.query.new_tensor([spec.bos_id]), prompt.query]))
+    return replace(prompt, query=torch.cat([prompt.query.new_tensor(start_ids), prompt.query]))
 
 
 def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
@@ -86,6 +88,7 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
         chunk_keys=chunk_keys,
         # a slot freed by the chunks becomes the query's; whole words of eviction bits
         capacity=32 * words(max(stored, query + prompt.new_tokens)),
+        start_tokens=prompt.start_tokens,
         kv_heads=spec.heads if evict is not None and evict.group == "query_head" else spec.kv_heads,
         warnings=warnings,
     )

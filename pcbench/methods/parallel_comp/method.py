@@ -31,7 +31,7 @@ class ParallelComp:
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token after chunk stage, selection and query stage."""
         config, runner = self.config, self.runner
-        prompt = read_with_bos(prompt, config, runner.spec)
+        prompt = read_with_bos(prompt, config, runner.start_ids)
         layout = lay_out(prompt, config, runner)
         if ranks.is_shared(config):
             ranks.lead(config, prompt, runner.ops.backend)

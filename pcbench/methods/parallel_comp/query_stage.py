@@ -70,14 +70,13 @@ def read_query(
     ids, slots = kept
     spec = runner.spec
     store.begin(own)
-    starts_with_bos = prompt.prefix[:1] == (-1 if spec.bos_id is None else spec.bos_id)
-    if prompt.prefix.numel() and spec.bos_id is not None:
-        # a BOS sees only itself, so its key is the same in every chunk: once is enough
-        first = ids.where(ids >= 0, len(layout.spans)).min()
-        store.skip_first(slots, (ids != first) & starts_with_bos)
+    # start ids see only each other, so their keys are the same in every chunk: once is enough
+    first = ids.where(ids >= 0, len(layout.spans)).min()
+    for _ in range(prompt.start_tokens):
+        store.skip_first(slots, ids != first)
     ends = torch.tensor([prompt.prefix.numel() + end - start for start, end in layout.spans], device=ids.device)
     everything = torch.cat([slots, own])[None]
-    eviction = CacheEviction.of(config, layout, spec, everything, starts_with_bos.any())
+    eviction = CacheEviction.of(config, layout, spec, everything, prompt.start_tokens)
     plan = QueryPlan(config, spec, everything, eviction, calibrate=True, stages=stages)
     state = State(store, plan, ends[ids.long()].max()[None])
     extend(runner, prompt.query, state)
