@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from builds import give_up
+from deprecations import forbid_deprecated_calls
 from gpu_code import program
 from rich.console import Console
 
@@ -15,6 +16,8 @@ for name in ("FORCE_COLOR", "PCBENCH_TRACEBACK", "RANK", "WORLD_SIZE", "LOCAL_WO
     os.environ.pop(name, None)
 # without it some versions of torch refuse products of matrices on CUDA to a test that wants memory `poisoned`
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+forbid_deprecated_calls()
 
 # device → compiled backend
 DEVICES = {"cpu": "cpu"}

@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +153,7 @@ def test_run_ends_with_the_path_of_its_report(suite_file, tmp_path):
     arguments = ["run", "--suite", suite_file, "--device", "cpu", "--limit", 1, "--out", tmp_path / "run"]
     done = pcbench(*arguments)
     assert done.returncode == 0, done.stderr
+    assert not re.search("warning|deprecat|will be removed", done.stderr, re.IGNORECASE), done.stderr
     *_, counts, page = done.stdout.splitlines()
     assert counts == "8 ok"
     assert page == str(tmp_path / "run" / "report.html")
