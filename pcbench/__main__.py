@@ -1,6 +1,17 @@
-"""`python -m pcbench`."""
+"""`pcbench` and `python -m pcbench`: what must hold before anything else is loaded, then the command line."""
 
-from pcbench.cli import main
+from pcbench import interrupts, streams
+
+
+def main() -> None:
+    """Runs the arguments of the process."""
+    interrupts.guard()
+    streams.guard()
+
+    from pcbench.cli import main as command_line
+
+    command_line()
+
 
 if __name__ == "__main__":
     main()

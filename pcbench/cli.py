@@ -1,26 +1,37 @@
 """The command line: argument parsing, exit codes and what is printed; everything else is below."""
 
-import json
 import os
 import sys
+import traceback
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from pcbench import registry
-from pcbench.errors import DiskFull, FolderLost, Interrupted, PcbenchError, RankLost, unknown_name
+from pcbench import interrupts, registry
+from pcbench.errors import (
+    DiskFull,
+    FolderLost,
+    Interrupted,
+    OutputLost,
+    PcbenchError,
+    RankLost,
+    ReaderGone,
+    unknown_name,
+)
 from pcbench.suites import suite_summaries
+from pcbench.terminal import Terminal, shortened
 
 __all__ = ["main"]
 
-EXIT_ERROR, EXIT_USAGE, EXIT_PARITY, EXIT_INTERRUPTED = 1, 2, 3, 130
-# of errors that do not mean that nothing could run
-EXIT_CODES = {DiskFull: EXIT_ERROR, FolderLost: EXIT_ERROR, Interrupted: EXIT_INTERRUPTED, RankLost: EXIT_ERROR}
+EXIT_ERROR, EXIT_USAGE, EXIT_PARITY = 1, 2, 3
+# as of a program that SIGPIPE ends
+EXIT_UNREAD = 141
+# errors that do not mean that nothing could run
+LATER_ERRORS = (DiskFull, FolderLost, Interrupted, OutputLost, RankLost)
 LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
 
 # what typer raises for arguments it cannot use; the module it lives in differs between versions
@@ -30,16 +41,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 data_app = typer.Typer(no_args_is_help=True, add_completion=False, help="Official files of benchmarks.")
 app.add_typer(data_app, name="data")
 # a table in a file or a pipe is not squeezed into 80 columns
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Terminal(width=None if sys.stdout.isatty() else 200)
+err = Terminal(stderr=True)
 
 
 @app.callback()
 def settings(
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
+    show: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Speed, memory and accuracy of training-free long-context methods, measured in one run."""
-    if traceback:
+    if show:
         os.environ["PCBENCH_TRACEBACK"] = "1"
 
 
@@ -70,15 +81,16 @@ def run(
     options = Options(suite, device, preset, model, method or [], set_ or [], limit, folder, resume, isolate)
     if dry_run:
         return _print_plan(plan(options))
-    run_folder, records = measure(options, err)
-    if ranks.rank():
-        return None
-    page = build([run_folder.path])
+    with interrupts.tidily():
+        run_folder, records = measure(options, err)
+        if ranks.rank():
+            return None
+        page = build([run_folder.path])
     counts = Counter(record.status for record in records)
     skipped = sum(bool(record.skipped_records) for record in records)
     note = f"; {skipped} without some of their records, see their warnings" if skipped else ""
-    out.print(", ".join(f"{n} {status}" for status, n in counts.items()) + note, markup=False)
-    out.print(str(page), markup=False)
+    out.print(", ".join(f"{n} {status}" for status, n in counts.items()) + note)
+    out.print(str(page))
     raise typer.Exit(_exit_code(counts, skipped))
 
 
@@ -116,7 +128,7 @@ def list_(
         raise unknown_name("list", "list", what, LISTS)
     lists = {name: _entries(name) for name in LISTS if what in (None, name)}
     if as_json:
-        out.print_json(json.dumps(lists if what is None else lists[what]))
+        out.print_data(lists if what is None else lists[what])
         return
     for name, entries in lists.items():
         table = Table(name, "", show_edge=False, box=None, pad_edge=False)
@@ -164,7 +176,7 @@ def list_sources(as_json: Annotated[bool, typer.Option("--json")] = False) -> No
         for name, source in sources().items()
     }
     if as_json:
-        out.print_json(json.dumps(listed))
+        out.print_data(listed)
         return
     table = Table("source", f"into {data_dir()}", show_edge=False, box=None, pad_edge=False)
     for name, summary in listed.items():
@@ -182,7 +194,8 @@ def fetch_source(
     """Download official files; they have licences of their own."""
     from pcbench.tasks.fetch import fetch
 
-    fetch(name, lambda line: out.print(line, markup=False), trust_first_use=trust_first_use)
+    with interrupts.tidily():
+        fetch(name, out.print, trust_first_use=trust_first_use)
 
 
 @app.command()
@@ -192,10 +205,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
 
     findings = diagnose()
     if as_json:
-        out.print_json(json.dumps([asdict(f) for f in findings]))
+        out.print_data([asdict(f) for f in findings])
         return
     for finding in findings:
-        out.print(f"{'yes' if finding.usable else 'no '} {finding.subject}: {finding.detail}", markup=False)
+        out.print(f"{'yes' if finding.usable else 'no '} {finding.subject}: {finding.detail}")
 
 
 @app.command()
@@ -209,7 +222,7 @@ def check(
     failed = False
     for verdict in check_ops(device, op):
         failed = failed or verdict.ok is False
-        out.print(verdict.line(), markup=False)
+        out.print(verdict.line())
     raise typer.Exit(EXIT_PARITY if failed else 0)
 
 
@@ -221,7 +234,9 @@ def report(
     """Rebuild the HTML report from the records of one or more runs."""
     from pcbench.report import build
 
-    out.print(str(build(runs, page)), markup=False)
+    with interrupts.tidily():
+        built = build(runs, page)
+    out.print(str(built))
 
 
 @app.command()
@@ -248,16 +263,17 @@ def compare(
 
     found = hold_against(runs, None if fail_on is None else read_margin(fail_on))
     if comment:
-        write_markdown(comment, f"pcbench: {headline(found)}", tables(found))
+        with interrupts.tidily():
+            write_markdown(comment, f"pcbench: {headline(found)}", tables(found))
     if as_json:
-        out.print_json(json.dumps(found.as_data()))
+        out.print_data(found.as_data())
     else:
         for table in tables(found):
             out.print(terminal(table))
-            out.print(table.note + "\n" if table.note else "", markup=False)
-        out.print(headline(found), markup=False)
+            out.print(table.note, end="\n\n" if table.note else "\n")
+        out.print(headline(found))
     for line in found.unjudged():
-        err.print(line, markup=False)
+        err.print(line)
     raise typer.Exit(found.exit_code())
 
 
@@ -274,7 +290,7 @@ def score(
 
     cards = scorecards(folder, benchmark, scorer, against)
     if as_json:
-        out.print_json(json.dumps(cards if scorer == "all" else cards[0]))
+        out.print_data(cards if scorer == "all" else cards[0])
     else:
         _print_scores(cards)
 
@@ -296,7 +312,7 @@ def _print_scores(cards: list[dict[str, Any]]) -> None:
     table.add_row("average", "", *(cell for card in cards for cell in cells(card, None)))
     out.print(table)
     for line in dict.fromkeys(line for card in cards for line in notes(card, sizes)):
-        out.print(line, markup=False)
+        out.print(line)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -307,14 +323,26 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except typer.Abort:
-        code = EXIT_INTERRUPTED
+        code = interrupts.told()
     except UsageError as error:
-        err.print(f"pcbench: {error.format_message()}; see pcbench --help", markup=False)  # type: ignore[attr-defined]
+        err.print(shortened(f"pcbench: {error.format_message()}; see pcbench --help"))  # type: ignore[attr-defined]
         code = EXIT_USAGE
     except PcbenchError as error:
-        if os.environ.get("PCBENCH_TRACEBACK"):
-            err.print_exception()
-        err.print(str(error), markup=False)
-        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), EXIT_USAGE)
+        code = _told(error)
     sys.exit(code)
+
+
+def _told(error: PcbenchError) -> int:
+    """Prints the line of an error; the exit code that it has."""
+    if os.environ.get("PCBENCH_TRACEBACK"):
+        for line in traceback.format_exc().splitlines():
+            err.print(line)
+    if isinstance(error, ReaderGone):
+        return EXIT_UNREAD
+    later = isinstance(error, LATER_ERRORS)
+    err.print(str(error) if later else shortened(str(error)))
+    if isinstance(error, Interrupted):
+        return interrupts.told()
+    return EXIT_ERROR if later else EXIT_USAGE

@@ -10,6 +10,8 @@
     ├── DiskFull                        no room to write down what was measured
     ├── NotFinite                       a model's numbers hold NaN or infinity
     ├── FolderLost                      a run's folder has gone, or takes no more files, while it runs
+    ├── OutputLost                      stdout takes no more of what is printed
+    │   └── ReaderGone                  as when `head` has read enough
     ├── ParityError                     a kernel disagrees with the reference
     ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
@@ -30,9 +32,11 @@ __all__ = [
     "FolderLost",
     "Interrupted",
     "NotFinite",
+    "OutputLost",
     "ParityError",
     "PcbenchError",
     "RankLost",
+    "ReaderGone",
     "ShapeError",
     "shown",
     "unknown_name",
@@ -86,6 +90,14 @@ class NotFinite(PcbenchError):
 
 class FolderLost(PcbenchError):
     """The folder of a run has gone, or can no longer be written, before the run has ended."""
+
+
+class OutputLost(PcbenchError):
+    """What was printed did not arrive; what was written to files did."""
+
+
+class ReaderGone(OutputLost):
+    """Nobody reads what is printed any more, and nobody needs to be told."""
 
 
 class ParityError(PcbenchError):

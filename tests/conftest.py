@@ -7,9 +7,9 @@ import torch
 from builds import give_up
 from deprecations import forbid_deprecated_calls
 from gpu_code import program
-from rich.console import Console
 
 from pcbench import ops
+from pcbench.terminal import Terminal
 
 # what a shell or a torchrun around the tests may have set
 for name in ("FORCE_COLOR", "PCBENCH_TRACEBACK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
@@ -46,7 +46,9 @@ def device(request):
 def console():
     """For progress that nobody reads."""
     with open("/dev/null", "w") as nowhere:
-        yield Console(file=nowhere)
+        made = Terminal(stderr=True)
+        made.file = nowhere
+        yield made
 
 
 @pytest.fixture

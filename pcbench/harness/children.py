@@ -4,6 +4,7 @@ parent.
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
@@ -14,6 +15,12 @@ from threading import Thread
 from typing import Any
 
 import torch
+
+from pcbench import streams
+from pcbench.errors import ConfigError
+
+# a path of a socket has 107, and what multiprocessing adds to a folder 40 at most
+LONGEST_BYTES = 64
 
 __all__ = ["ending", "memory_kills", "started"]
 
@@ -31,7 +38,8 @@ def started(target: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProce
     receive, send = context.Pipe(duplex=False)
     held, holds = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(held, torch.get_num_threads(), target, *args, send))
-    child.start()
+    with _undisturbed():
+        child.start()
     send.close()
     held.close()
     with receive, holds:
@@ -39,6 +47,38 @@ def started(target: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProce
             yield child, receive
         finally:
             _stop(child)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """For the start of the server, which inherits that Ctrl-C, sent to it by terminals too, waits; here until the end.
+
+    Raises:
+        ConfigError: there is no folder for its socket.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    long = tempfile.tempdir
+    try:
+        tempfile.tempdir = _short_folder()
+        yield
+    finally:
+        tempfile.tempdir = long
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _short_folder() -> str:
+    """Where the socket's path fits; that of TMPDIR if it is short enough.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
+        if len(os.fsencode(folder)) <= LONGEST_BYTES and os.path.isabs(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise ConfigError(
+        f"TMPDIR: a writable folder whose path has at most {LONGEST_BYTES} bytes, got {tempfile.gettempdir()}; "
+        "name another, measuring processes meet in it"
+    )
 
 
 def ending(child: BaseProcess) -> str:
@@ -59,6 +99,7 @@ def _run(held: Connection, threads: int, target: Callable[..., None], *args: Any
     # what this process starts is in its group
     os.setsid()
     Thread(target=_end_with, args=(held,), daemon=True).start()
+    streams.guard_messages()
     torch.set_num_threads(threads)
     target(*args)
 

@@ -3,11 +3,11 @@
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from pcbench.statistics import Difference
+from pcbench.terminal import Terminal, visible
 from pcbench.types import Record
 
 __all__ = ["Progress", "describe"]
@@ -22,10 +22,10 @@ class Progress:
         console: where to print.
     """
 
-    def __init__(self, cells: int, done: int, console: Console) -> None:
+    def __init__(self, cells: int, done: int, console: Terminal) -> None:
         self.console = console
         self.bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -47,7 +47,7 @@ class Progress:
 
     def working(self, text: str) -> None:
         """What is being measured now."""
-        self.bar.update(self.task, description=text)
+        self.bar.update(self.task, description=visible(text))
 
     def finished(self, text: str) -> None:
         """One cell has its record."""
@@ -57,7 +57,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.bar.console.print(text)
 
 
 def describe(record: Record) -> str:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pcbench import ops
 from pcbench.errors import ConfigError, DataMissing, DiskFull, FolderLost, Interrupted, RankLost
 from pcbench.harness import followers, ranks
@@ -29,6 +27,7 @@ from pcbench.models import model_spec
 from pcbench.records import RunFolder
 from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
 from pcbench.tasks.files import set_data_dir
+from pcbench.terminal import Terminal
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
 
 __all__ = ["Options", "Planned", "plan", "run"]
@@ -127,7 +126,7 @@ def _set_data_dir(suite: Suite | KernelSuite) -> None:
         set_data_dir(suite.data_dir)
 
 
-def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
+def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
     """Measures what is not in the folder yet; under torchrun this rank's share of it.
 
     Args:
@@ -151,7 +150,7 @@ def run(options: Options, console: Console) -> tuple[RunFolder, list[Record]]:
             resolve_device(planned.device, Build.here())
             _set_data_dir(planned.suite)
             # of all ranks only the first has a live line
-            console = Console(stderr=True, soft_wrap=True, force_terminal=False)
+            console = Terminal(stderr=True, force_terminal=False)
         command = options.command("--out", str(path), "--resume")
         try:
             _measure(planned, folder, done, console)
@@ -173,7 +172,7 @@ def _begin(options: Options, held: ExitStack) -> tuple[Planned, Path, set[str]]:
     return planned, folder.path, done
 
 
-def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Console) -> None:
+def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Terminal) -> None:
     groups = [cells for cells in planned.groups() if cells[0].cell.group not in done]
     finished = len(planned.cells) - sum(map(len, groups))
     session, isolate = _session(planned, folder), planned.options.isolate

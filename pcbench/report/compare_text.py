@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import rich.table
-from rich.text import Text
 
 from pcbench.plain_files import write_for
 from pcbench.report.compare import Comparison
@@ -77,12 +76,12 @@ def write_markdown(path: Path, title: str, shown: Sequence[Table]) -> None:
 
 
 def terminal(table: Table) -> rich.table.Table:
-    """A table for a console; brackets are no markup."""
+    """A table for a `Terminal`."""
     made = rich.table.Table(title=table.title, title_justify="left", box=None, pad_edge=False)
     for column in table.columns:
-        made.add_column(Text(column), overflow="fold")
+        made.add_column(column, overflow="fold")
     for row in table.rows:
-        made.add_row(*map(Text, row))
+        made.add_row(*row)
     return made
 
 
