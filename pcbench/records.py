@@ -10,21 +10,64 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
-from pcbench.errors import ConfigError, DataMissing, FolderLost, unknown_name
-from pcbench.plain_files import append_whole, room, write_whole
+from pcbench.config import Table, validate
+from pcbench.errors import ConfigError, DataMissing, FolderLost, shown
+from pcbench.json_text import parse_json
+from pcbench.plain_files import append_whole, decoded, read_lines, read_text, room, write_whole
+from pcbench.rows import EDITED, ROWS, Rows, check_schema
 from pcbench.types import Record, Sample
 
-__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "prompt_key", "read_records"]
+__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "checked_manifest", "prompt_key", "read_records"]
 
 # too long for a table cell
 JSONL_ONLY = ("samples_ms", "warmup_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
+
+# far beyond what a run writes
+LINE_BYTES, MANIFEST_BYTES = 1 << 26, 1 << 28
 
 # cell, id and sha256: records of one file may ask the same and want other answers
 PromptKey = tuple[str, str, str]
 
 T = TypeVar("T", Record, Sample)
+
+
+class Manifest(Table):
+    """What is read of a manifest; other keys may stand in it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    run: str
+    suite: str = ""
+    created_at: str = ""
+    command: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    model: dict[str, Any] | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+    builds: dict[str, str] = Field(default_factory=dict)
+    cells: list[str] = Field(default_factory=list)
+    tasks: list[str] = Field(default_factory=list)
+    timed: list[bool] = Field(default_factory=list)
+    prompts: list[int | None] = Field(default_factory=list)
+    new_tokens: list[int | None] = Field(default_factory=list)
+
+
+def checked_manifest(found: Any, where: str) -> dict[str, Any]:
+    """A manifest as it was read.
+
+    Args:
+        found: of JSON.
+        where: the file, the head of the message.
+
+    Raises:
+        ConfigError: it is none; the message names the key path.
+    """
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where}: a JSON object, got {shown(found)}; {EDITED}")
+    check_schema(found.get("schema"), where)
+    validate(Manifest, {name: value for name, value in found.items() if name != "schema"}, where, EDITED)
+    return found
 
 
 class Lines(Generic[T]):
@@ -38,39 +81,23 @@ class Lines(Generic[T]):
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path = path
         self.kind: type[T] = kind
-        self.names = {f.name for f in fields(kind)}
-        self.adapter: TypeAdapter[T] = TypeAdapter(kind)
+        self.rows: Rows[T] = ROWS[kind]
 
     def read(self) -> list[T]:
         """Every complete line.
 
         Raises:
-            ConfigError: a complete line is no `kind`; the message names file, line and field.
+            ConfigError: a complete line is no `kind`, or the file is no plain file; the message names file, line and
+                key path.
         """
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return []
         # a line may have been cut inside a letter, so lines are cut before letters are read
-        complete = self.path.read_bytes().split(b"\n")[:-1]
-        return [self._parse(line, number) for number, line in enumerate(complete, 1) if line]
+        complete = ((n, line) for n, line in read_lines(self.path, LINE_BYTES) if line.endswith(b"\n"))
+        return [self._parse(line, f"{self.path}:{number}") for number, line in complete if line != b"\n"]
 
-    def _parse(self, line: bytes, number: int) -> T:
-        where = f"{self.path}:{number}"
-        try:
-            data = json.loads(line.decode())
-            if not isinstance(data, dict):
-                raise ConfigError(f"{where}: a JSON object, got {type(data).__name__}; was the file edited?")
-            for name in data:
-                if name not in self.names:
-                    raise unknown_name(where, "field", name, self.names)
-            return self.adapter.validate_python(data)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{where}: a JSON object, got {line[:40]!r}; {error}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise ConfigError(
-                f"{where}: {field}: {first['msg']}, got {first['input']!r}; was the file edited?"
-            ) from None
+    def _parse(self, line: bytes, where: str) -> T:
+        return self.rows.read(parse_json(decoded(line, where), where, remedy=EDITED), where)
 
     def append(self, rows: Iterable[T]) -> None:
         """Adds all rows, or none where the disk is full.
@@ -112,18 +139,13 @@ class RunFolder:
 
         Raises:
             DataMissing: the folder holds none.
-            ConfigError: it is no JSON object.
+            ConfigError: it is not what a run writes; the message names the key path.
         """
         path = self.path / "manifest.json"
-        if not path.is_file():
+        if not os.path.isdir(self.path) or not os.path.lexists(path):
             raise DataMissing(f"{self.path}: a run's folder with manifest.json, got none; give the folder of --out")
-        try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: a JSON object, got an error: {error}; was the file edited?") from None
-        if not isinstance(loaded, dict):
-            raise ConfigError(f"{path}: a JSON object, got {type(loaded).__name__}; was the file edited?")
-        return loaded
+        found = parse_json(read_text(path, MANIFEST_BYTES), str(path), remedy=EDITED)
+        return checked_manifest(found, str(path))
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         write_whole(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 from dataclasses import fields, replace
 
@@ -46,7 +47,7 @@ def test_read_refuses_an_unknown_field_by_name(folder):
     folder.records.append([record()])
     data = json.loads(folder.records.path.read_text()) | {"ms_p5": 1}
     folder.records.path.write_text(json.dumps(data) + "\n")
-    with pytest.raises(ConfigError, match=r'records.jsonl:1: unknown field "ms_p5"; did you mean "ms_p50"'):
+    with pytest.raises(ConfigError, match=r'records.jsonl:1: unknown key "ms_p5"; did you mean "ms_p50"'):
         folder.records.read()
 
 
@@ -57,17 +58,80 @@ def test_read_refuses_a_wrong_type_and_a_broken_line(folder):
     with pytest.raises(ConfigError, match=r"records.jsonl:1: status"):
         folder.records.read()
     folder.records.path.write_text("{nonsense\n")
-    with pytest.raises(ConfigError, match=r"records.jsonl:1: a JSON object"):
+    with pytest.raises(ConfigError, match=r"records.jsonl:1: JSON, got Expecting property name"):
         folder.records.read()
 
 
-@pytest.mark.parametrize("line", [b"5", b"null", b'"c1"', b"[1]", b'{"cell": "\xff"}', b"\xff\xfe"])
-def test_read_refuses_a_complete_line_that_is_no_object_of_text(folder, line):
+@pytest.mark.parametrize(
+    ("line", "got"),
+    [
+        *((line, "a JSON object, got ") for line in (b"5", b"null", b'"c1"', b"[1]")),
+        (b'{"cell": "\xff"}', "text in UTF-8, got byte 0xff at 10; "),
+        (b"\xff\xfe", "text in UTF-8, got UTF-16; "),
+        (b'{"a":' * 5000, "JSON, got nesting deeper than 50; "),
+    ],
+)
+def test_read_refuses_a_complete_line_that_is_no_object_of_text(folder, line, got):
     folder.records.append([record()])
     with folder.records.path.open("ab") as file:
         file.write(line + b"\n")
-    with pytest.raises(ConfigError, match=r"records.jsonl:2: a JSON object, got"):
+    with pytest.raises(ConfigError, match=f"^{folder.records.path}:2: {got}"):
         folder.records.read()
+
+
+MADE = {"ms_p50": 2.0, "samples_ms": [1.0, 2.0], "score": 0.5, "score_ci_low": 0.25, "score_ci_high": 0.75}
+MADE |= {"parity_ops": {"x": {"err": 0.5, "bound": 1.0}}, "repeats": 2, "chunks": 3, "speedup_vs_full": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 999}, "schema 1, got 999; read it with the pcbench that wrote it"),
+        ({"schema": True}, "schema 1, got True; read it with the pcbench that wrote it"),
+        ({"samples_ms": [1.0, float("nan")]}, "JSON, got NaN, which is no JSON number; was the file edited?"),
+        ({"samples_ms": [1.0, 0.0]}, "samples_ms[1]: input should be greater than or equal to 0.000001, got 0.0; "),
+        ({"samples_ms": [-1.0]}, "samples_ms[0]: input should be greater than or equal to 0.000001, got -1.0; "),
+        ({"samples_ms": []}, "samples_ms: list should have at least 1 item"),
+        ({"samples_ms": ["1"]}, "samples_ms[0]: input should be a valid number, got '1'; "),
+        (
+            {"samples_ms": [1e300]},
+            "samples_ms[0]: input should be less than or equal to 1000000000000000000, got 1e+300",
+        ),
+        ({"ms_p50": 0}, "ms_p50: input should be greater than or equal to 0.000001, got 0; "),
+        ({"speedup_vs_full": 0.0}, "speedup_vs_full: input should be greater than or equal to 0.000001, got 0.0; "),
+        ({"chunks": -1}, "chunks: input should be greater than or equal to 0, got -1; "),
+        ({"chunks": 1.5}, "chunks: input should be a valid integer, got 1.5; "),
+        ({"chunks": "3"}, "chunks: input should be a valid integer, got '3'; "),
+        ({"repeats": 10**100}, "repeats: input should be less than or equal to 1000000000000000000, got 1000"),
+        ({"score": 1.5}, "score: input should be less than or equal to 1, got 1.5; "),
+        ({"score_ci_low": 0.8}, "score_ci_low: at most score_ci_high (0.75), got 0.8; was the file edited?"),
+        ({"ms_p10": 3.0}, "ms_p10: at most ms_p50 (2), got 3; was the file edited?"),
+        (
+            {"parity_ops": {"x": {"err": 0.5}}},
+            "parity_ops.x.bound: a value is required, got none; was the file edited?",
+        ),
+        ({"parity_ops": {"x": {"err": -1.0, "bound": 1.0}}}, "parity_ops.x.err: input should be greater than or equal"),
+        ({"status": "fine"}, "status: input should be 'ok', 'parity_failed', "),
+        ({"model": None}, "model: input should be a valid string, got None; "),
+        ({"cell": "\ud800"}, "JSON, got half of a letter (a lone surrogate); "),
+    ],
+)
+def test_read_refuses_what_no_run_measures(folder, changes, message):
+    folder.records.append([record(**MADE)])
+    assert folder.records.read() == [record(**MADE)]
+    data = json.loads(folder.records.path.read_text()) | changes
+    folder.records.path.write_text(json.dumps(data) + "\n")
+    with pytest.raises(ConfigError, match=f"^{folder.records.path}:1: {re.escape(message)}"):
+        folder.records.read()
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "samples.jsonl", "manifest.json"])
+def test_a_folder_in_place_of_a_file_is_refused(folder, name):
+    folder.write_manifest({"schema": 1, "run": "r"})
+    (folder.path / name).unlink(missing_ok=True)
+    (folder.path / name).mkdir()
+    with pytest.raises(ConfigError, match=f"{name}: a plain file, got a folder; "):
+        read_records(folder.path), folder.samples.read(), folder.manifest
 
 
 def test_read_records_takes_the_last_line_of_a_cell(folder):
@@ -105,10 +169,26 @@ def test_manifest_of_another_folder_is_missing(tmp_path):
         _ = RunFolder(tmp_path).manifest
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff"])
-def test_a_damaged_manifest_is_an_error_in_words(folder, data):
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{", "JSON, got Expecting property name"),
+        (b"", "JSON, got Expecting value at character 0; was the file edited?"),
+        (b"[]", r"a JSON object, got \[\]; was the file edited?"),
+        (b"\xff", "text in UTF-8, got byte 0xff at 0; save it as UTF-8"),
+        (b'{"run": "r"}', "schema 1, got None; read it with the pcbench that wrote it"),
+        (b'{"schema": 999, "run": "r"}', "schema 1, got 999; read it with the pcbench that wrote it"),
+        (b'{"schema": 1}', "run: a value is required, got none; was the file edited?"),
+        (b'{"schema": 1, "run": "r", "cells": ["a", 5]}', r"cells\[1\]: input should be a valid string, got 5; "),
+        (
+            b'{"schema": 1, "run": "r", "environment": null}',
+            "environment: input should be a valid dictionary, got None",
+        ),
+    ],
+)
+def test_a_damaged_manifest_is_an_error_in_words(folder, data, message):
     (folder.path / "manifest.json").write_bytes(data)
-    with pytest.raises(ConfigError, match=r"manifest.json: a JSON object, got"):
+    with pytest.raises(ConfigError, match=f"^{folder.path}/manifest.json: {message}"):
         _ = folder.manifest
 
 
