@@ -19,7 +19,7 @@ from pcbench.plain_files import append_whole, decoded, read_lines, read_text, ro
 from pcbench.rows import EDITED, ROWS, Rows, check_schema
 from pcbench.types import Record, Sample
 
-__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "checked_manifest", "prompt_key", "read_records"]
+__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "checked_manifest", "prompt_key", "read_records", "read_run"]
 
 # too long for a table cell
 JSONL_ONLY = ("samples_ms", "warmup_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
@@ -205,6 +205,24 @@ def read_records(folder: Path) -> list[Record]:
     """The records of a run in the order they were finished; of a cell seen twice the last line."""
     latest = {record.cell: record for record in RunFolder(folder).records.read()}
     return list(latest.values())
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], list[Record], list[Sample]]:
+    """Manifest, records and samples of a folder.
+
+    Raises:
+        DataMissing: the folder holds no run.
+        ConfigError: a file is not what a run writes, or holds a record of a cell that the manifest does not plan.
+    """
+    folder = RunFolder(path)
+    manifest, records = folder.manifest, read_records(path)
+    planned = manifest.get("cells")
+    for record in records:
+        # scores over several cells are records of accuracy suites alone, and are not planned
+        if planned is not None and record.cell not in planned and record.kind != "accuracy":
+            got = f"records of the cells of manifest.json, got one of {shown(record.cell)}"
+            raise ConfigError(f"{folder.records.path}: {got}; {EDITED}")
+    return manifest, records, folder.samples.read()
 
 
 def prompt_key(sample: Sample) -> PromptKey:

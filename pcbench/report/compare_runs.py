@@ -1,5 +1,6 @@
 """The runs of a comparison: read, and refused where they did not measure the same thing."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.records import RunFolder, read_records
+from pcbench.records import read_run
 from pcbench.types import Record, Sample
 
 __all__ = ["ComparedRun", "read_compared", "shared_cells"]
@@ -58,7 +59,7 @@ def read_compared(paths: Sequence[Path]) -> list[ComparedRun]:
     """
     if len(paths) < 2:
         raise ConfigError(f"compare: two runs or more, got {len(paths)}; give their folders, the baseline first")
-    places = [path.resolve() for path in paths]
+    places = [Path(os.path.realpath(path)) for path in paths]
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise ConfigError(f"compare: every run once, got {path} twice; remove one")
@@ -83,13 +84,12 @@ def _settings(record: Record, alike: list[Record]) -> str:
 
 
 def _read(name: str, path: Path) -> ComparedRun:
-    folder = RunFolder(path)
-    manifest = folder.manifest
-    records = {record.cell: record for record in read_records(path)}
+    manifest, read, answered = read_run(path)
+    records = {record.cell: record for record in read}
     if not records:
         raise DataMissing(f"{path}: a run with records, got none; finish it with pcbench run … --out {path} --resume")
     samples: dict[str, dict[str, Sample]] = {}
-    for sample in folder.samples.read():
+    for sample in answered:
         samples.setdefault(sample.cell, {})[sample.id] = sample
     return ComparedRun(name, manifest, records, samples)
 

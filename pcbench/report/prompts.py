@@ -3,18 +3,25 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field
 
+from pcbench.config import Table
+from pcbench.errors import ConfigError
+from pcbench.rows import EDITED, ROWS
 from pcbench.types import Sample
 
-__all__ = ["DEPTHS", "Depth", "Prompts", "keep"]
+__all__ = ["DEPTHS", "Depth", "PackedPrompts", "Prompts", "keep"]
 
 # equal parts of the context in which needles are counted
 DEPTHS = 5
 # samples with their texts in one report, answers of a sample, characters of a text
 SHOWN, ANSWERS, CHARACTERS = 150, 3, 300
+
+Count = Annotated[int, Field(ge=0)]
+# the fields of `Depth`
+Counts = Annotated[list[Count | Annotated[float, Field(ge=0)]], Field(min_length=5, max_length=5)]
 
 
 @dataclass
@@ -55,15 +62,28 @@ class Prompts:
         depths = {cell: [[getattr(d, f.name) for f in fields(Depth)] for d in ds] for cell, ds in self.depths.items()}
         return {"total": self.total, "choices": self.choices, "depths": depths, "shown": rows}
 
-    @classmethod
-    def unpacked(cls, data: dict[str, Any]) -> "Prompts":
-        """The inverse of `packed`."""
-        depths = {cell: [Depth(*counts) for counts in rows] for cell, rows in data["depths"].items()}
-        shown = [_SAMPLE.validate_python({"score": None, "scorer": None} | row) for row in data["shown"]]
-        return cls(data["total"], data["choices"], depths, shown)
 
+class PackedPrompts(Table):
+    """What `Prompts.packed` gives."""
 
-_SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
+    total: Count
+    choices: dict[str, Count]
+    depths: dict[str, Annotated[list[Counts], Field(min_length=DEPTHS, max_length=DEPTHS)]]
+    shown: list[dict[str, Any]]
+
+    def unpacked(self, where: str) -> Prompts:
+        """The inverse of `packed`.
+
+        Raises:
+            ConfigError: a sample or a count is none; the message begins with `where`.
+        """
+        depths = {cell: [Depth(*counts) for counts in rows] for cell, rows in self.depths.items()}
+        for cell, parts in depths.items():
+            if not all(d.score <= d.scored <= d.prompts and d.kept <= d.chosen <= d.prompts for d in parts):
+                raise ConfigError(f"{where}.depths.{cell}: parts of as many prompts, got more; {EDITED}")
+        unknown = {"score": None, "scorer": None}
+        rows = [ROWS[Sample].read(unknown | row, f"{where}.shown[{i}]") for i, row in enumerate(self.shown)]
+        return Prompts(self.total, self.choices, depths, rows)
 
 
 def keep(samples: Sequence[Sample]) -> Prompts:

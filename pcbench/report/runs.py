@@ -1,24 +1,32 @@
 """What a report is made from: manifests and records, from run folders or out of a report that holds them."""
 
-import json
+import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field
 
-from pcbench.errors import ConfigError, DataMissing, unknown_name
-from pcbench.records import RunFolder, read_records
-from pcbench.report.prompts import Prompts, keep
+from pcbench.config import Table, validate
+from pcbench.errors import ConfigError, DataMissing, shown
+from pcbench.json_text import parse_json
+from pcbench.plain_files import read_text
+from pcbench.records import checked_manifest, read_run
+from pcbench.report.prompts import PackedPrompts, Prompts, keep
 from pcbench.report.thinning import Thinned, thin
+from pcbench.rows import ROWS
 from pcbench.types import Record
 
 __all__ = ["DATA_ID", "Run", "embeddable", "read_runs"]
 
 DATA_ID = "pcbench-data"
 FORMAT = 2
+# the data is written without "<"
+DATA = re.compile(rf'<script [^<>]*\bid="{DATA_ID}"[^<>]*>([^<]*)')
+PAGE_BYTES = 1 << 28
+REBUILD = "rebuild it from the run's folder"
 
 DEFAULTS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Record)}
 
@@ -65,9 +73,14 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     if not paths:
         raise DataMissing("report: a run's folder, got none; give the folder of --out")
-    found = [run for path in paths for run in (_from_report(path) if path.is_file() else [_from_folder(path)])]
+    found = [run for path in paths for run in ([_from_folder(path)] if _is_folder(path) else _from_report(path))]
     names = _unique([str(run.manifest.get("run", "run")) for run in found])
     return [replace(run, name=name) for name, run in zip(names, found, strict=True)]
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a run is looked for there: in a folder, and where nothing is."""
+    return os.path.isdir(path) or not os.path.lexists(path)
 
 
 def embeddable(runs: Iterable[Run]) -> dict[str, Any]:
@@ -101,8 +114,10 @@ def _packed_ops(found: dict[str, dict[str, float]] | None, ops: list[str]) -> li
     return found and [x for op, parity in found.items() for x in (ops.index(op), parity["err"], parity["bound"])]
 
 
-def _unpacked_ops(flat: list[Any] | None, ops: list[str]) -> dict[str, dict[str, float]] | None:
-    return flat and {ops[i]: {"err": e, "bound": b} for i, e, b in zip(*[iter(flat)] * 3, strict=True)}
+def _unpacked_ops(flat: Any, ops: list[str], where: str) -> dict[str, dict[str, Any]]:
+    if not isinstance(flat, list) or len(flat) % 3 or not set(map(repr, flat[::3])) <= set(map(repr, range(len(ops)))):
+        raise ConfigError(f"{where}: number of an op, error and bound in turns, got {shown(flat)}; {REBUILD}")
+    return {ops[i]: {"err": e, "bound": b} for i, e, b in zip(*[iter(flat)] * 3, strict=True)}
 
 
 def _default(name: str) -> Any:
@@ -111,50 +126,64 @@ def _default(name: str) -> Any:
 
 
 def _from_folder(path: Path) -> Run:
-    folder = RunFolder(path)
-    records, thinned = thin(read_records(path))
-    return Run("", folder.manifest, records, keep(folder.samples.read()), thinned)
+    manifest, read, samples = read_run(path)
+    records, thinned = thin(read)
+    return Run("", manifest, records, keep(samples), thinned)
 
 
 def _from_report(path: Path) -> list[Run]:
-    finder = _DataFinder()
-    try:
-        finder.feed(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise DataMissing(f"{path}: a report written by pcbench, got no text; give the run's folder") from None
-    finder.close()
-    if not finder.found:
+    found = DATA.search(read_text(path, PAGE_BYTES))
+    if not found:
         raise DataMissing(f"{path}: a report written by pcbench, got a file without its data; give the run's folder")
-    try:
-        data = json.loads(finder.text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: whole embedded data, got {error}; rebuild from the folder") from None
-    found = data.get("format") if isinstance(data, dict) else type(data).__name__
-    if found != FORMAT:
-        raise ConfigError(f"{path}: embedded data of format {FORMAT}, got {found}; rebuild from the folder")
-    return [_unpacked(run, path) for run in data["runs"]]
+    data = parse_json(found[1], f"{path}: data", remedy=REBUILD)
+    version = data.get("format") if isinstance(data, dict) else data
+    if type(version) is not int or version != FORMAT:
+        raise ConfigError(f"{path}: data: format {FORMAT}, got {shown(version)}; {REBUILD}")
+    page = validate(PackedPage, data, f"{path}: data", REBUILD)
+    return [_unpacked(run, f"{path}: data.runs[{i}]") for i, run in enumerate(page.runs)]
 
 
-def _unpacked(run: dict[str, Any], path: Path) -> Run:
-    rows = [dict(zip(run["names"], row, strict=True)) for row in run["records"]]
-    rows = [row | {"parity_ops": _unpacked_ops(row.get("parity_ops"), run["ops"])} | run["shared"] for row in rows]
-    records = [_record(row, f"{path}: record {i}") for i, row in enumerate(rows, 1)]
-    thinned = {cell: Thinned(**held) for cell, held in run["thinned"].items()}
-    return Run("", run["manifest"], records, Prompts.unpacked(run["prompts"]), thinned)
+class PackedTimes(Table):
+    """What raw times were before some were left out."""
+
+    count: Annotated[int, Field(ge=0)]
+    sha256: str
 
 
-def _record(data: dict[str, Any], where: str) -> Record:
-    for name in data:
-        if name not in DEFAULTS:
-            raise unknown_name(where, "field", name, DEFAULTS)
-    try:
-        return _RECORD.validate_python(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{where}: {first['msg']}, got {first['input']!r}; was the file edited?") from None
+class PackedRun(Table):
+    """A run as `embeddable` writes it; its manifest, records and samples have tables of their own."""
+
+    manifest: dict[str, Any]
+    shared: dict[str, Any]
+    names: list[str]
+    ops: list[str]
+    records: list[list[Any]]
+    prompts: PackedPrompts
+    thinned: dict[str, PackedTimes]
 
 
-_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
+class PackedPage(Table):
+    """The data inside a report."""
+
+    format: int
+    runs: list[PackedRun]
+
+
+def _unpacked(run: PackedRun, where: str) -> Run:
+    records = [_record(run, row, f"{where}.records[{i}]") for i, row in enumerate(run.records)]
+    manifest = checked_manifest(run.manifest, f"{where}.manifest")
+    thinned = {cell: Thinned(**held.model_dump()) for cell, held in run.thinned.items()}
+    return Run("", manifest, records, run.prompts.unpacked(f"{where}.prompts"), thinned)
+
+
+def _record(run: PackedRun, row: list[Any], where: str) -> Record:
+    if len(row) != len(run.names):
+        raise ConfigError(f"{where}: {len(run.names)} values, got {len(row)}; {REBUILD}")
+    held = dict(zip(run.names, row, strict=True))
+    if held.get("parity_ops") is not None:
+        held["parity_ops"] = _unpacked_ops(held["parity_ops"], run.ops, f"{where}.parity_ops")
+    record: Record = ROWS[Record].read(held | run.shared, where)
+    return record
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -165,24 +194,3 @@ def _unique(names: list[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return unique
-
-
-class _DataFinder(HTMLParser):
-    """The text of the script element that holds a report's data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found = self.inside = False
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "script" and ("id", DATA_ID) in attrs:
-            self.found = self.inside = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "script":
-            self.inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.text += data

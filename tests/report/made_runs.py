@@ -122,7 +122,7 @@ def write_run(folder: Path, records: Sequence[Record], **manifest: Any) -> Path:
     """A run's folder with a sample per kept chunk."""
     run = RunFolder(folder)
     run.create()
-    run.records.append(records)
+    run.records.replace(records)
     for one in records:
         if one.chunks_kept:
             run.samples.append([_sample(one, i) for i in range(5)])

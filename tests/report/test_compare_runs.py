@@ -146,7 +146,7 @@ def test_read_compared_names_the_line_that_is_no_record(tmp_path):
     folders = [write(tmp_path / name, quiet_pair()) for name in "ab"]
     path = folders[1] / "records.jsonl"
     path.write_text(path.read_text()[:400] + "\n")
-    with pytest.raises(ConfigError, match=r"b/records.jsonl:1: a JSON object, got"):
+    with pytest.raises(ConfigError, match=r"b/records.jsonl:1: JSON, got "):
         read_compared(folders)
 
 

@@ -68,15 +68,15 @@ def spoilt_letter(folder):
     (folder / "records.jsonl").open("ab").write(b'{"cell": "\xff"}\n')
 
 
-@pytest.mark.parametrize("spoil", [spoilt_line, spoilt_letter])
+@pytest.mark.parametrize(("spoil", "expected"), [(spoilt_line, "a JSON object"), (spoilt_letter, "text in UTF-8")])
 @pytest.mark.parametrize("command", ["report", "compare"])
-def test_commands_name_a_spoilt_line_in_one_line(tmp_path, capsys, command, spoil):
+def test_commands_name_a_spoilt_line_in_one_line(tmp_path, capsys, command, spoil, expected):
     folders = [write_run(tmp_path / name, suite_records()) for name in "ab"]
     spoil(folders[1])
     with pytest.raises(SystemExit, match="2"):
         main([command, *map(str, folders)])
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"records.jsonl:{len(suite_records()) + 1}: a JSON object, got " in line
+    assert f"records.jsonl:{len(suite_records()) + 1}: {expected}, got " in line
 
 
 def test_page_defines_what_its_numbers_leave_out(report):
@@ -218,9 +218,9 @@ def test_build_of_an_empty_run(report):
     assert "0 of 2 planned cells have a record" in page.text
 
 
-def test_build_needs_no_fields_of_the_manifest(tmp_path):
+def test_build_needs_little_of_the_manifest(tmp_path):
     folder = write_run(tmp_path / "a", [record()])
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text('{"schema": 1, "run": "r"}')
     assert "cells" in read_page(build([folder])).sections
 
 

@@ -6,7 +6,7 @@ from report.made_accuracy import needle_samples, write_with_samples
 from report.made_runs import read_page, record, stock
 
 from pcbench.report import build
-from pcbench.report.prompts import CHARACTERS, DEPTHS, SHOWN, Prompts, keep
+from pcbench.report.prompts import CHARACTERS, DEPTHS, SHOWN, PackedPrompts, keep
 from pcbench.types import Sample
 
 
@@ -57,7 +57,7 @@ def test_keep_cuts_long_texts_and_says_what_is_missing():
 def test_prompts_survive_packing_as_json():
     one = record(chunks=4)
     kept = keep([*needle_samples(one), sample(kept_chunks=[], warnings=["w"])])
-    assert Prompts.unpacked(json.loads(json.dumps(kept.packed()))) == kept
+    assert PackedPrompts.model_validate(json.loads(json.dumps(kept.packed()))).unpacked("here") == kept
 
 
 def test_page_shows_answers_and_which_chunks_were_kept(tmp_path):
