@@ -108,6 +108,8 @@ class Plain:
             return
         mass = attention(scores, seen, rows[-evict.rows :]).sum(1)
         protected = set(context[: self.prompt.start_tokens])
+        if not evict.pool_first and self.spans[i][0] > 0:
+            mass[:, sorted(protected)] = -math.inf
         for heads in groups(mass.shape[0], kv_heads, evict.group):
             candidates = [j for j in context if not all(hidden[h, j] for h in heads)]
             kept = choose(
@@ -160,7 +162,8 @@ class Plain:
             line = lines[heads[0]]
             window = attention(scores, seen, self.query_rows[-evict.rows :])[heads]
             if evict.when == "query":
-                budget = len(self.spans) * evict.keys_of(self._longest())
+                some = evict.capacity
+                budget = round(evict.share * len(line)) if some is None else len(self.spans) * some
                 line = self._keep(line, window, heads, hidden, budget, evict)
                 self._forget(seen, gone, heads, line, self.new_rows)
             self.kept.setdefault(layer, []).append(line)

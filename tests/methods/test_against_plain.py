@@ -25,6 +25,10 @@ SWITCHES = {
         dict(evict=dict(capacity=4, when="query", group="query_head")),
         dict(evict=dict(capacity=4, when="query")),
     ),
+    "a share after the query": (
+        dict(evict=dict(share=0.4, when="query")),
+        dict(evict=dict(share=0.6, when="query")),
+    ),
     "while decoding": (dict(evict=dict(capacity=5, decode=True)), dict(evict=dict(capacity=5))),
     "while decoding, per query head": (
         dict(evict=dict(capacity=5, decode=True, group="query_head")),
@@ -103,6 +107,19 @@ def test_a_switch_is_the_plain_computation_and_changes_the_answer(name, backend,
     plain = Plain(runner, prompt, spans, tokens, method.config)
     assert close(logits, plain.logits())
     assert not close(logits, found(runner, prompt, without)[2], 1e-4)
+
+
+@pytest.mark.parametrize("group", ["kv_head", "query_head"])
+def test_a_bos_that_is_not_pooled_is_the_plain_computation(group, backend):
+    runner, prompt = bos_runner(backend), bos_prompt(seed=4)
+    config, results = dict(evict=dict(capacity=4, rows=2, group=group)), []
+    for pool_first in (True, False):
+        config["evict"]["pool_first"] = pool_first
+        method, prefilled, logits, tokens = found(runner, prompt, config)
+        spans = [prefilled.spans[i] for i in prefilled.kept_chunks.tolist()]
+        assert close(logits, Plain(runner, prompt, spans, tokens, method.config).logits())
+        results.append(logits)
+    assert not close(*results, 1e-4)
 
 
 @pytest.mark.parametrize("group", ["kv_head", "query_head"])

@@ -117,6 +117,17 @@ def test_evicting_nothing_is_no_eviction(backend):
     assert close(all_kept, plain, 1e-6)
 
 
+@pytest.mark.parametrize("evict", [dict(capacity=999), dict(capacity=2**31 - 1), dict(capacity=31), dict(share=1.0)])
+@pytest.mark.parametrize("group", ["kv_head", "query_head"])
+def test_evicting_nothing_after_the_query_is_no_eviction(evict, group, backend):
+    runner, prompt = make_runner(backend=backend), make_prompt(context=40, query=38)
+    config = dict(chunk_tokens=10, keep=3)
+    none, plain, _ = continued(method(runner, **config), prompt)
+    all_kept, logits, _ = continued(method(runner, evict=dict(when="query", group=group) | evict, **config), prompt)
+    assert all_kept.kept_tokens() == none.kept_tokens() == 3 * 13
+    assert close(logits, plain, 1e-6)
+
+
 def test_eviction_shrinks_the_store_and_keeps_the_capacity_per_head(backend):
     runner, prompt = make_runner(backend=backend), make_prompt(context=400, query=7, new_tokens=4)
     whole = method(runner, chunk_tokens=100, keep=2).prefill(prompt, no_stages)

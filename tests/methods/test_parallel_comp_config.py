@@ -143,11 +143,8 @@ def test_official_presets_switch_eviction_and_rules_to_the_released_ways():
         evict=dict(capacity=9),
         calibration=[dict(zone="all", layers=[0, 1])],
     )
-    assert (config.evict.group, config.calibration[0].fill, config.calibration[0].query_keys) == (
-        "query_head",
-        True,
-        True,
-    )
+    assert (config.evict.group, config.evict.pool_first) == ("query_head", False)
+    assert (config.calibration[0].fill, config.calibration[0].query_keys) == (True, True)
     given = resolved(
         model="llama-2", preset="official-longbench", evict=dict(capacity=9, group="kv_head"),
         calibration=[dict(zone="all", layers=[0, 1], fill=False)],

@@ -23,7 +23,7 @@ class CacheEviction:
         spec: the model.
         slots: [1, P] int32, the cache in reading order.
         first: keys at the cache's front that begin a text, as a BOS, and stay.
-        budget: keys the query stage leaves per head; None leaves all.
+        chunks: kept chunks, of which the query stage leaves a number of keys or a share; None leaves all.
         decoding: each new key displaces another.
         window: layer → [R, P, H, L] attention of the last rows, while decoding evicts.
     """
@@ -32,7 +32,7 @@ class CacheEviction:
     spec: ModelSpec
     slots: Tensor
     first: int
-    budget: int | None
+    chunks: int | None
     decoding: bool = False
     window: dict[int, Tensor] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ class CacheEviction:
         evict = config.evict
         if evict is None or (evict.when == "chunk" and not evict.decode):
             return None
-        return cls(evict, spec, slots, first, layout.keep * layout.chunk_keys if evict.when == "query" else None)
+        return cls(evict, spec, slots, first, layout.keep if evict.when == "query" else None)
 
     def for_decoding(self) -> Self | None:
         """The same for the steps after the query; None where they evict nothing."""
@@ -55,10 +55,16 @@ class CacheEviction:
         rows, count = store.rows(layer), min(self.evict.rows, q.shape[2])
         new = row_masses(ops, q, lse, rows, self.slots, count, scale=self.spec.scale)
         window = torch.cat([self.window[layer], new])[-self.evict.rows :] if layer in self.window else new
-        if self.decoding or self.budget is not None:
+        if self.decoding or self.chunks is not None:
             window = self._evict(layer, window, rows, q.shape[2], store)
         if self.evict.decode:
             self.window[layer] = window
+
+    def _left(self, held: Tensor, chunks: int) -> Tensor:
+        """[Hkv] int32: how many of the `held` keys the query stage leaves, the query's own among them."""
+        if self.evict.capacity is None:
+            return (held.double() * (self.evict.share or 1.0)).round().int().clamp_min(1)
+        return held.clamp_max(min(self.evict.capacity * chunks, torch.iinfo(held.dtype).max))
 
     def _evict(self, layer: int, window: Tensor, rows: KVRows, new: int, store: KVStore) -> Tensor:
         """Evicts by the window's sum; the window in the new order of the rows."""
@@ -67,7 +73,7 @@ class CacheEviction:
         kept = keys_to_keep(
             window.sum(0),
             listed,
-            held - new if self.budget is None else torch.full_like(held, self.budget),
+            held - new if self.chunks is None else self._left(held, self.chunks),
             recent=window.shape[0],
             pool=self.evict.pool,
             first=self.first,

@@ -84,6 +84,10 @@ class ChunkPlan:
         protect, starts = None, self.layout.start_tokens
         if starts:
             protect = torch.arange(k.shape[2], device=k.device).lt(starts).expand(k.shape[0], -1).contiguous()
+            if not evict.pool_first:
+                # a NaN is left out before pooling; the keys themselves are protected
+                later = self.batch.chunk_ids[: len(protect), None, None] > 0
+                mass = torch.cat([mass[..., :starts].masked_fill(later, torch.nan), mass[..., starts:]], -1)
         dropped = None
         if hidden is not None:
             # a key goes only where every head of its group evicts it

@@ -78,12 +78,14 @@ class Eviction(KeyedTable):
     """Keep `capacity` context keys per chunk and head, by the attention of the last `rows` query rows.
 
     Args:
-        capacity: keys a chunk keeps; or share: of a chunk's keys. One of them.
+        capacity: keys a chunk keeps; or share: of a chunk's keys, after the query of all keys. One of them.
         rows: observation window.
         pool: odd width of the max-pool over neighbours.
         group: kv_head: the query heads of a kv-head choose together; query_head: each for itself, on repeated keys.
-        when: chunk: as each chunk is prefilled; query: capacity × kept chunks of the whole cache, after the query.
+        when: chunk: as each chunk is prefilled; query: capacity × kept chunks of the whole cache, the query's keys
+            included, after the query.
         decode: while decoding, every new token's key displaces the least attended one.
+        pool_first: what the BOS of a chunk received counts for its neighbours, in the first chunk always.
     """
 
     capacity: Count | None = None
@@ -93,8 +95,9 @@ class Eviction(KeyedTable):
     group: Literal["kv_head", "query_head"] = "kv_head"
     when: Literal["chunk", "query"] = "chunk"
     decode: bool = False
+    pool_first: bool = True
 
-    later: ClassVar[frozenset[str]] = frozenset({"share", "group", "when", "decode"})
+    later: ClassVar[frozenset[str]] = frozenset({"share", "group", "when", "decode", "pool_first"})
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
