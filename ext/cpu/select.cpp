@@ -1,9 +1,9 @@
 // select_tokens and chunk_topk.
 //
 // select_tokens: a task owns one (b, hkv) and writes its indices; a second pass copies 64 rows a task. Scratch: 12
-// bytes a key. chunk_topk: one thread, 8 bytes an entry. Masses are summed in float32 in the order of the heads.
-// Equal pcbench.reference.select_tokens and pcbench.reference.chunk_topk. SnapKV, arXiv:2404.14469; ParallelComp,
-// arXiv:2502.14317v2.
+// bytes a key, 4 a key that pooling reaches beyond the row's ends. chunk_topk: one thread, 8 bytes an entry. Masses are
+// summed in float32 in the order of the heads. Equal pcbench.reference.select_tokens and pcbench.reference.chunk_topk.
+// SnapKV, arXiv:2404.14469; ParallelComp, arXiv:2502.14317v2.
 #include "cpu/select.h"
 
 #include <algorithm>
@@ -78,24 +78,27 @@ class Selection {
 
   // Integers in the order of the pooled scores.
   void rank(std::vector<uint32_t>& ranks) const {
-    std::vector<float> score(p_.keys, -infinity), pooled(p_.keys, -infinity);
-    sum_group(score);
-    for (int64_t shift = -(p_.pool / 2); shift <= p_.pool / 2; ++shift) {
-      int64_t from = std::max<int64_t>(0, -shift), to = std::min(length_, p_.keys - shift);
-      for (int64_t j = from; j < to; ++j) {
-        pooled[j] = std::max(pooled[j], score[j + shift]);
+    // a wider pool reaches no more keys
+    const int64_t reach = std::min(p_.pool / 2, length_), pool = 2 * reach + 1;
+    std::vector<float> largest(length_ + 2 * reach, -infinity);
+    sum_group(largest.data() + reach);
+    // the largest of `width` scores from each place on: two windows of it cover a pool
+    int64_t width = 1;
+    for (; 2 * width <= pool; width *= 2) {
+      for (int64_t j = 0; j + width < static_cast<int64_t>(largest.size()); ++j) {
+        largest[j] = std::max(largest[j], largest[j + width]);
       }
     }
     for (int64_t j = 0; j < length_; ++j) {
       // −0 equals 0
-      float x = comes_first(j) ? infinity : pooled[j] + 0.0f;
+      float x = comes_first(j) ? infinity : std::max(largest[j], largest[j + pool - width]) + 0.0f;
       uint32_t bits;
       std::memcpy(&bits, &x, sizeof bits);
       ranks[j] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
     }
   }
 
-  void sum_group(std::vector<float>& score) const {
+  void sum_group(float* score) const {
     const float* mass = static_cast<const float*>(p_.mass.data) + b_ * p_.mass.strides[0];
     for (int64_t j = 0; j < length_; ++j) {
       float total = 0.0f;

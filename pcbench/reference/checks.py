@@ -81,6 +81,8 @@ class Arguments:
     def number(self, name: str, value: float, test: Callable[[float], bool], expected: str) -> None:
         if not test(value):
             raise self.fail(f"{name} must be {expected}", value)
+        if value >= 2**63:
+            raise self.fail(f"{name} must be below 2^63", value)
 
     def together(self, **values: Tensor | None) -> None:
         """All of `values` are given, or none."""

@@ -36,7 +36,7 @@ def select_tokens(
         capacity: rows of the result, ≥ 1; 1…8192 on compiled backends.
         budgets: [B, Hkv] int32, keys to keep, 0…capacity; None means capacity.
         key_lengths: [B, Hkv] int32, valid keys; None means S.
-        pool: odd width of the max-pool; 1 does not pool.
+        pool: odd width of the max-pool; 1 does not pool, one beyond 2·S takes the largest of all.
         sink: protects the first keys.
         recent: protects the last valid keys.
         protect: [B, S] bool, keys that come first.
@@ -62,8 +62,10 @@ def select_tokens(
     # one by one: the order of additions is part of the rule, so that backends agree on ties
     score = sum(heads[1:], start=heads[0])
     score = score.masked_fill(~valid | score.isnan(), -torch.inf)
-    if pool > 1 and keys:
-        score = torch.nn.functional.max_pool1d(score, pool, stride=1, padding=pool // 2)
+    # a wider pool reaches no more keys
+    reach = min(pool // 2, keys)
+    if reach:
+        score = torch.nn.functional.max_pool1d(score, 2 * reach + 1, stride=1, padding=reach)
     first = (j < sink) | (j >= limit[..., None] - recent)
     if protect is not None:
         first = first | protect[:, None]

@@ -110,6 +110,39 @@ def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments,
         getattr(torch.ops.pcbench, op)(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("op", "arguments", "name"),
+    [
+        ("calibrated_attention", attention(mass_rows=2**63), "mass_rows"),
+        ("window_mass", window(longest=2**63), "longest"),
+        ("query_nll_update", nll(first_column=2**63), "first_column"),
+        *(("select_tokens", select(**{name: 2**63 + 1}), name) for name in ("pool", "sink", "recent")),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_numbers_beyond_64_bits_are_refused(op, arguments, name):
+    for ops_of in (ops, reference):
+        with pytest.raises(ShapeError, match=rf"{op}: {name} must be below 2\^63, got 922"):
+            getattr(ops_of, op)(**arguments)
+
+
+@pytest.mark.parametrize("largest", [2**31 - 1, 2**31, 2**62 + 1, 2**63 - 1])
+@pytest.mark.parametrize("backend", ["cpu", *LIBRARIES])
+def test_numbers_beyond_what_is_there_are_all_of_it(backend, largest):
+    """No op loops over a number that a caller gives."""
+    found = ops.backend("cpu") if backend == "cpu" else emulated_ops(backend)
+    for name in ("pool", "sink", "recent"):
+        call = select(**{name: largest - (largest % 2 == 0) if name == "pool" else largest})
+        expected = reference.select_tokens(**call | {name: {"pool": 79}.get(name, 40)})
+        assert all(map(torch.equal, found.select_tokens(**call), expected))
+    call = attention(mass_rows=largest)
+    expected = reference.calibrated_attention(**call | {"mass_rows": 5})[2]
+    assert torch.allclose(found.calibrated_attention(**call)[2], expected, atol=1e-5)
+    far, near = nll(first_column=largest), nll(first_column=9)
+    found.query_nll_update(**far)
+    assert torch.equal(far["row_target"].isfinite(), near["row_target"].isfinite())
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize(("op", "arguments", "words"), WRONG, ids=[f"{op}-{words}" for op, _, words in WRONG])
 def test_wrong_arguments_are_refused_by_the_gpu_ops_in_the_same_words(op, arguments, words, library):
