@@ -104,20 +104,25 @@ def _reasons(config: Any) -> Iterator[str]:
     def value(field: str) -> Any:
         return getattr(config, field, None)
 
-    if config.get_text_config() is not config:
+    if getattr(config, "is_heterogeneous", False):
+        yield "layers of different sizes (per_layer_config)"
+        return
+    if _has_parts(config):
         yield f"several parts ({', '.join(sorted(config.sub_configs))})"
         return
     if config.is_encoder_decoder:
         yield "an encoder"
     rope = value("rope_parameters") or {}
-    # decoders with rotary embeddings leave is_decoder at false
-    for field in ("is_causal",) if rope else ("is_causal", "is_decoder"):
+    # decoders with rotary embeddings, and beside an encoder, leave is_decoder at false
+    for field in ("is_causal",) if rope or config.is_encoder_decoder else ("is_causal", "is_decoder"):
         if value(field) is False:
-            yield f"attention that is not causal ({field})"
+            yield f"no causal attention in its config ({field})"
     if not rope:
         yield "no rotary position embedding in its config (rope_parameters)"
-    elif rope.get("rope_type", "default") not in STATIC_ROPE:
-        yield f"{rope.get('rope_type')} rotary scaling, which depends on the length"
+    # of the whole model, or by kind of layer
+    for one in {id(x): x for x in rope.values() if isinstance(x, dict)}.values() or [rope]:
+        if one.get("rope_type", "default") not in STATIC_ROPE:
+            yield f"{one['rope_type']} rotary scaling, which depends on the length"
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
         if value(field):
             yield f"logit soft-capping ({field})"
@@ -130,3 +135,11 @@ def _reasons(config: Any) -> Iterator[str]:
         yield "latent attention (kv_lora_rank)"
     if value("attention_chunk_size"):
         yield "chunked attention (attention_chunk_size)"
+
+
+def _has_parts(config: Any) -> bool:
+    try:
+        return config.get_text_config() is not config
+    except ValueError:
+        # several of its parts could be the text's
+        return True

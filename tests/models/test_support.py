@@ -9,7 +9,7 @@ from pcbench.models.support import check_supported, read_spec
 SMALL = dict(num_hidden_layers=2, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=50)
 
 # families whose configs name their sizes otherwise
-WITH_OTHER_SIZES = ("bert", "gemma3", "gpt2", "llama4", "mistral3", "qwen2_vl", "t5")
+WITH_OTHER_SIZES = ("bert", "gemma3", "gpt2", "llama4", "mistral3", "musicgen", "qwen2_vl", "t5")
 
 
 @pytest.mark.parametrize(
@@ -21,14 +21,20 @@ WITH_OTHER_SIZES = ("bert", "gemma3", "gpt2", "llama4", "mistral3", "qwen2_vl", 
         ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "sliding_attention"),
         ("deepseek_v3", {}, "latent attention (kv_lora_rank)"),
         ("gpt2", {}, "no rotary position embedding in its config (rope_parameters)"),
-        ("bert", {}, "attention that is not causal (is_decoder)"),
-        ("llama", {"is_causal": False}, "attention that is not causal (is_causal)"),
+        ("bert", {}, "no causal attention in its config (is_decoder)"),
+        ("llama", {"is_causal": False}, "no causal attention in its config (is_causal)"),
         ("gemma3", {}, "several parts (text_config, vision_config)"),
         ("mistral3", {}, "several parts (text_config, vision_config)"),
         ("qwen2_vl", {}, "several parts (text_config, vision_config)"),
         ("llama4", {}, "several parts (text_config, vision_config)"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic rotary"),
         ("t5", {}, "an encoder"),
+        ("musicgen", {}, "several parts (audio_encoder, decoder, text_encoder)"),
+        (
+            "gemma3_text",
+            {"rope_parameters": {"full_attention": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}},
+            "dynamic rotary scaling",
+        ),
     ],
 )
 def test_models_that_would_be_computed_wrongly_are_refused_by_name(family, settings, reason):
