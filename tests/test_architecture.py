@@ -14,7 +14,18 @@ PYTHON = [p for folder in ("pcbench", "build_backend", "tools", "tests") for p i
 PACKAGE = [p for p in PYTHON if p.is_relative_to(ROOT / "pcbench")]
 ROOT_ENTRIES = {
     *(".ci", ".clang-format", ".git", ".gitignore", ".github", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md"),
-    *("DESIGN.md", "LICENSE", "Makefile", "README.md", "build_backend", "ext", "pcbench", "pyproject.toml", "reports"),
+    *(
+        "DESIGN.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "build_backend",
+        "docs",
+        "ext",
+        "pcbench",
+        "pyproject.toml",
+        "reports",
+    ),
     *("suites", "tests", "tools"),
 }
 BANNED_NAMES = ("utils", "util", "helpers", "common", "misc", "manager", "wrapper", "wrappers")
