@@ -23,7 +23,7 @@ LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")
 class Table(BaseModel):
     """A config table: frozen, without unknown keys, without silent conversions between kinds of values."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 T = TypeVar("T", bound=Table)

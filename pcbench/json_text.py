@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from pcbench.errors import ConfigError, PcbenchError, shown
 
-__all__ = ["parse_json"]
+__all__ = ["parse_json", "value_of"]
 
 # tables in tables; what is deeper overflows whoever walks through it
 DEPTH = 50
@@ -15,10 +15,6 @@ DEPTH = 50
 DIGITS = 300
 # how JSON spells half a letter
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-class _Refused(ValueError):
-    """What JSON could say and we do not read."""
 
 
 def parse_json(text: str, where: str, *, error: type[PcbenchError] = ConfigError, remedy: str = "mend it") -> Any:
@@ -35,21 +31,29 @@ def parse_json(text: str, where: str, *, error: type[PcbenchError] = ConfigError
             key twice, or is nested deeper than `DEPTH`.
     """
     try:
+        return value_of(text)
+    except ValueError as wrong:
+        raise error(f"{where}: JSON, got {wrong}; {remedy}") from None
+
+
+def value_of(text: str) -> Any:
+    """The same for who has words of their own.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    try:
         value = _DECODER.decode(text)
         _check_depth(value)
         if HALF.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        got = "half of a letter (a lone surrogate)"
+        raise ValueError("half of a letter (a lone surrogate)") from None
     except RecursionError:
-        got = f"nesting deeper than {DEPTH}"
+        raise ValueError(f"nesting deeper than {DEPTH}") from None
     except json.JSONDecodeError as wrong:
-        got = f"{wrong.msg} at character {wrong.pos}"
-    except _Refused as wrong:
-        got = str(wrong)
-    else:
-        return value
-    raise error(f"{where}: JSON, got {got}; {remedy}")
+        raise ValueError(f"{wrong.msg} at character {wrong.pos}") from None
+    return value
 
 
 def _check_depth(value: Any) -> None:
@@ -58,7 +62,7 @@ def _check_depth(value: Any) -> None:
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
         if not level:
             return
-    raise _Refused(f"nesting deeper than {DEPTH}")
+    raise ValueError(f"nesting deeper than {DEPTH}")
 
 
 def _inside(value: Any) -> Any:
@@ -70,25 +74,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Refused(f"key {shown(twice)} twice in one object")
+        raise ValueError(f"key {shown(twice)} twice in one object")
     return made
 
 
 def _whole(text: str) -> int:
     if len(text) > DIGITS:
-        raise _Refused(f"a number of {len(text):,} digits")
+        raise ValueError(f"a number of {len(text):,} digits")
     return int(text)
 
 
 def _real(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise _Refused(f"{text[:20]}, which no float holds")
+        raise ValueError(f"{text[:20]}, which no float holds")
     return number
 
 
 def _constant(text: str) -> NoReturn:
-    raise _Refused(f"{text}, which is no JSON number")
+    raise ValueError(f"{text}, which is no JSON number")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole, parse_float=_real, parse_constant=_constant)

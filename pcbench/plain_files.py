@@ -15,10 +15,12 @@ __all__ = [
     "FULL",
     "append_whole",
     "decoded",
+    "opened",
     "read_bytes",
     "read_lines",
     "read_text",
     "room",
+    "text_of",
     "write_for",
     "write_whole",
 ]
@@ -54,7 +56,7 @@ def read_bytes(
         PcbenchError: of kind `error`: no plain file, too large, or one that cannot be read.
     """
     where = where or str(path)
-    with _opened(path, where, error, remedy) as file:
+    with opened(path, where, error, remedy) as file:
         _hold(os.fstat(file.fileno()).st_size, at_most, where, error, remedy)
         data = file.read(at_most + 1)
     _hold(len(data), at_most, where, error, remedy)
@@ -79,7 +81,7 @@ def read_lines(
         at_most: bytes of one line.
     """
     where, number = where or str(path), 0
-    with _opened(path, where, error, remedy) as file:
+    with opened(path, where, error, remedy) as file:
         while line := file.readline(at_most + 1):
             number += 1
             _hold(len(line), at_most, f"{where}:{number}", error, remedy)
@@ -93,15 +95,27 @@ def decoded(data: bytes, where: str, *, error: type[PcbenchError] = ConfigError)
         PcbenchError: of kind `error`: it is not UTF-8; the message says where it ends to be, or what it looks like.
     """
     try:
+        return text_of(data)
+    except ValueError as wrong:
+        raise error(f"{where}: text in UTF-8, got {wrong}; save it as UTF-8") from None
+
+
+def text_of(data: bytes) -> str:
+    """The same for who has words of their own.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as wrong:
         looks = next((name for mark, name in MARKS.items() if data.startswith(mark)), "")
-        got = looks or f"byte 0x{data[wrong.start]:02x} at {wrong.start}"
-        raise error(f"{where}: text in UTF-8, got {got}; save it as UTF-8") from None
+        raise ValueError(looks or f"byte 0x{data[wrong.start]:02x} at {wrong.start}") from None
 
 
 @contextmanager
-def _opened(path: Path, where: str, error: type[PcbenchError], remedy: str) -> Iterator[BinaryIO]:
+def opened(path: Path, where: str, error: type[PcbenchError] = ConfigError, remedy: str = REMEDY) -> Iterator[BinaryIO]:
+    """A plain file for reading; arguments and errors as of `read_bytes`."""
     try:
         # a device may do something when it is opened, so it is looked at before; a FIFO would wait
         _check_plain(os.stat(path), where, error, remedy)

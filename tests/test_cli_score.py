@@ -69,9 +69,9 @@ def test_score_names_lines_and_files_that_nobody_can_read(tmp_path, capsys):
     (tmp_path / "a/trec.jsonl").mkdir()
     code, out, err = score(capsys, tmp_path / "a", "--benchmark", "longbench")
     assert (code, err) == (0, "")
-    assert "skipped lcc.jsonl line 1: not JSON that can be read: nested too deep\n" in out
+    assert "skipped lcc.jsonl line 1: not JSON: nesting deeper than 50\n" in out
     assert "skipped lcc.jsonl lines 3, 5–6 (3): a JSON object, got a list\n" in out
-    assert "skipped trec: trec.jsonl cannot be read: Is a directory\n" in out
+    assert "trec.jsonl: a plain file, got a folder; name a plain file\n" in out
     assert [line.split()[:3] for line in out.splitlines() if line.startswith("lcc")] == [["lcc", "1", "100.00"]]
 
 

@@ -124,13 +124,37 @@ def test_load_suite_says_what_is_wrong_and_what_is_near(suite_file, change, mess
         ("[[workload]]", "[[workloads]]", 'mine.toml: unknown key "workloads"; did you mean "workload"?'),
         ('dtype = "float32"', 'dtipe = "float32"', 'mine.toml: device.cpu: unknown key "dtipe"; did you mean "dtype"?'),
         ("[suite]", "[suite", "mine.toml: a TOML file, got an error"),
+        ("repeats = 5", f"repeats = {'9' * 5000}", "mine.toml: a TOML file, got an error: Exceeds the limit"),
+        ("repeats = 5", f"repeats = {'[' * 5000}", "mine.toml: a TOML file, got an error: nesting without end"),
+        (
+            "repeats = 5",
+            "repeats = 5\ntimeout_s = inf",
+            "mine.toml: suite.timeout_s: input should be a finite number, got",
+        ),
+        (
+            "[suite]",
+            "[preset.odd]\ncell = 5\n[suite]",
+            "mine.toml: preset.odd.cell: a table, got 5; write [preset.odd.cell]",
+        ),
+        ("[suite]", "[preset.odd.cell]\nfull = 5\n[suite]", "mine.toml: preset.odd.cell.full: a table, got 5; write"),
     ],
 )
 def test_load_suite_finds_errors_in_the_file(suite_file, tmp_path, old, new, message):
     (tmp_path / "mine.toml").write_text(SUITE.replace(old, new))
     with pytest.raises(ConfigError) as caught:
-        load_suite(suite_file, "cpu")
+        load_suite(suite_file, "cpu", preset="odd" if "odd" in new else None)
     assert str(caught.value).startswith(message)
+
+
+def test_load_suite_refuses_what_is_no_plain_file_of_utf_8(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.mkdir()
+    with pytest.raises(ConfigError, match=r"^mine.toml: a plain file, got a folder; name a plain file$"):
+        load_suite(str(path), "cpu")
+    path = tmp_path / "other.toml"
+    path.write_bytes(SUITE.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"^other.toml: text in UTF-8, got UTF-16; save it as UTF-8$"):
+        load_suite(str(path), "cpu")
 
 
 def test_load_suite_holds_the_folder_of_official_files(suite_file, tmp_path):

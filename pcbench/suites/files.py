@@ -1,5 +1,6 @@
 """Where suite files are, and what presets and `--set` change in them."""
 
+import os
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.config import bundled, parse_value
-from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.errors import ConfigError, DataMissing, shown, unknown_name
+from pcbench.plain_files import read_text
 from pcbench.types import DeviceKind
 
 __all__ = ["Change", "Source", "known", "read_suite", "set_settings", "suite_names", "suite_summaries"]
+
+# far beyond what a person writes
+SUITE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,14 @@ class Source:
             if key not in sections:
                 yield Change(source, f"suite.{key}", value)
                 continue
-            for name, table in value.items():
-                yield from (Change(source, f"{key}.{name}.{inner}", x) for inner, x in table.items())
+            for name, table in self._table(value, f"{source}.{key}").items():
+                inner = self._table(table, f"{source}.{key}.{name}")
+                yield from (Change(source, f"{key}.{name}.{at}", x) for at, x in inner.items())
+
+    def _table(self, value: Any, path: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{self.where}: {path}: a table, got {shown(value)}; write [{path}]")
+        return value
 
 
 def suite_names() -> list[str]:
@@ -99,16 +110,24 @@ def read_suite(name: str, device: DeviceKind, preset: str | None, sets: Sequence
     """
     path = _find(name)
     where = path.name if path.parent != bundled("suites") else f"suites/{path.name}"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: a TOML file, got an error: {error}") from None
+    document = _parsed(read_text(path, SUITE_BYTES, where=where), where)
     if not isinstance(document.get("suite"), dict):
         raise ConfigError(f"{where}: suite: a table [suite], got none; add it")
     folders = [text for text in sets if text.startswith("data.")]
     rest = [text for text in sets if text not in folders]
     kind = "cpu" if device == "cpu" else "gpu"
     return Source(path.stem, where, kind, document, preset, rest, _data_dir(where, folders))
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        got = "nesting without end"
+    # a TOMLDecodeError, or a number of more digits than Python reads
+    except ValueError as error:
+        got = str(error)
+    raise ConfigError(f"{where}: a TOML file, got an error: {got}")
 
 
 def _data_dir(where: str, sets: Sequence[str]) -> str | None:
@@ -120,17 +139,16 @@ def _data_dir(where: str, sets: Sequence[str]) -> str | None:
         if key != "data.dir":
             raise unknown_name(f"{where}: --set {key}", "name", key, ["data.dir"])
     # the text itself: a folder called 1 is no number
-    if not folder or not Path(folder).expanduser().is_dir():
+    if not folder or not os.path.isdir(os.path.expanduser(folder)):
         raise DataMissing(f"{where}: --set data.dir: a folder, got {folder!r}; name one that is there")
     return folder
 
 
 def _find(name: str) -> Path:
     if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
+        if not os.path.lexists(name):
             raise DataMissing(f"--suite: a suite's name or file, got {name}; there is no such file")
-        return path
+        return Path(name)
     if name not in suite_names():
         raise unknown_name("--suite", "suite", name, suite_names())
     return bundled("suites") / f"{name}.toml"

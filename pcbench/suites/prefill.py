@@ -217,7 +217,7 @@ class Merge:
             return
         head, *rest = change.path.split(".")
         if head == "workload" and len(rest) == 2:
-            known(self.source, change, rest[0], [w.get("name", "") for w in self.workloads])
+            known(self.source, change, rest[0], [str(w.get("name", "")) for w in self.workloads])
             known(self.source, change, rest[1], Workload.model_fields)
             for table in self.workloads:
                 if table.get("name") == rest[0]:
@@ -233,7 +233,7 @@ class Merge:
 
     def _set_cell(self, change: Change, path: list[str]) -> None:
         method, *keys = path
-        known(self.source, change, method, [c.get("method", "") for c in self.cells])
+        known(self.source, change, method, [str(c.get("method", "")) for c in self.cells])
         if keys[0] == "config":
             keys = keys[1:]
         for table in self.cells:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import stat
 import tempfile
 import tomllib
@@ -18,7 +19,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from pcbench.config import Table, validate
 from pcbench.errors import ConfigError, DataMissing, DiskFull, PcbenchError, unknown_name
-from pcbench.plain_files import FULL, write_whole
+from pcbench.json_text import parse_json
+from pcbench.plain_files import FULL, read_text, write_whole
 from pcbench.tasks.files import VARIABLE, data_dir
 
 __all__ = ["Source", "SourceFile", "fetch", "sources"]
@@ -30,6 +32,9 @@ PIECE = 1 << 20
 TRUSTED = "trusted.json"
 # sha256 of an archive → its members below `data_dir()` → their sha256
 UNPACKED = "unpacked.json"
+
+HASHES_BYTES = 1 << 26
+MEND = "mend it or remove it"
 
 T = TypeVar("T")
 
@@ -216,14 +221,14 @@ def _sha256(path: Path) -> str:
 def _read(name: str, kind: type[dict[str, T]]) -> dict[str, T]:
     """A record of hashes in the folder; empty where there is none."""
     path = data_dir() / name
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
+    found = parse_json(read_text(path, HASHES_BYTES, remedy=MEND), str(path), remedy=MEND)
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
+        return TypeAdapter(kind).validate_python(found, strict=True)
     except ValidationError as error:
-        raise ConfigError(
-            f"{path}: the hashes that were recorded, in JSON, got {error.errors()[0]['msg']}; mend it or remove it"
-        ) from None
+        said = error.errors()[0]["msg"]
+        raise ConfigError(f"{path}: the hashes that were recorded, in JSON, got {said}; {MEND}") from None
 
 
 def _add(name: str, kind: type[dict[str, T]], found: dict[str, T]) -> None:

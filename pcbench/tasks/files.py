@@ -1,6 +1,5 @@
 """Where official files are, and their records."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing
+from pcbench.json_text import parse_json
+from pcbench.plain_files import decoded, opened, read_lines, read_text
 
-__all__ = ["count", "data_dir", "find", "is_there", "place", "read_record", "set_data_dir", "with_data_dir"]
+__all__ = ["AGAIN", "count", "data_dir", "find", "is_there", "place", "read_record", "set_data_dir", "with_data_dir"]
 
 VARIABLE = "PCBENCH_DATA"
+# far beyond a record of 10 million tokens, and what one file holds
+LINE_BYTES, FILE_BYTES = 1 << 28, 1 << 32
+AGAIN = "get the file again"
 
 
 class Line(NamedTuple):
@@ -108,19 +112,13 @@ def read_record(path: Path, index: int) -> Any:
         raise BadData(f"{path}: records, got none; get the file again")
     if not 0 <= index < len(items):
         raise ConfigError(f"{path}: a record below {len(items)}, got {index}; lower the number of prompts")
-    try:
-        record = items[index] if path.suffix == ".json" else json.loads(_line(path, items[index]))
-        # no half letter, which JSON can spell and UTF-8 cannot
-        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise BadRecord(f"{place(path, index)}: JSON, got an error: {error}; get the file again") from None
-    return record
-
-
-def _line(path: Path, line: Line) -> bytes:
-    with path.open("rb") as file:
-        file.seek(line.start)
-        return file.readline()
+    if path.suffix == ".json":
+        return items[index]
+    where = place(path, index)
+    with opened(path, where, BadRecord, AGAIN) as file:
+        file.seek(items[index].start)
+        line = file.readline(LINE_BYTES)
+    return parse_json(decoded(line, where, error=BadRecord), where, error=BadRecord, remedy=AGAIN)
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -133,17 +131,14 @@ def _state(path: Path) -> tuple[int, int]:
 def _items(path: Path, _size: int, _changed: int) -> list[Any]:
     """Of a .json the records; of a .jsonl its `Line`s that are not empty."""
     if path.suffix == ".json":
-        try:
-            records = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise BadData(f"{path}: a list in JSON, got an error: {error}; get the file again") from None
+        text = read_text(path, FILE_BYTES, error=BadData, remedy=AGAIN)
+        records = parse_json(text, str(path), error=BadData, remedy=AGAIN)
         if not isinstance(records, list):
             raise BadData(f"{path}: a list in JSON, got a {type(records).__name__}; get the file again")
         return records
     lines, start = [], 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                lines.append(Line(number, start))
-            start += len(line)
+    for number, line in read_lines(path, LINE_BYTES, error=BadData, remedy=AGAIN):
+        if line.strip():
+            lines.append(Line(number, start))
+        start += len(line)
     return lines

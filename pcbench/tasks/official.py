@@ -1,7 +1,6 @@
 """What a benchmark's own files say: records, prompts, tokens of answers."""
 
 import ast
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pcbench.config import validate
-from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing
+from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing, shown
+from pcbench.json_text import parse_json
+from pcbench.plain_files import read_text
 from pcbench.tasks.base import FileTask, Prompts, Request
-from pcbench.tasks.files import data_dir, find, place, read_record
+from pcbench.tasks.files import AGAIN, data_dir, find, place, read_record
 from pcbench.tasks.records import Record
 
 __all__ = ["Parts", "answer_limit", "bad_record", "filled", "read", "source", "template"]
@@ -29,8 +30,9 @@ PARALLELCOMP_LIMITS = "parallelcomp-config/dataset2maxlen.json"
 # a field and the context in a template; LongBench v2 writes them between dollars
 FIELD = re.compile(r"\{(\w+)\}|\$(Q|C_[A-D])\$")
 CONTEXTS = ("{context}", "$DOC$")
-# what to do about a file that is not as its authors made it
-AGAIN = "get the file again"
+TEXT_BYTES = 1 << 24
+# of an answer; official limits end at 2000
+MOST_TOKENS = 1 << 20
 
 R = TypeVar("R", bound=Record)
 
@@ -116,7 +118,7 @@ def template(request: Request) -> tuple[str, str, str]:
 def _split(path: str, dataset: str, text: str) -> tuple[str, str]:
     before, mark, after = next((text.partition(mark) for mark in CONTEXTS if mark in text), ("", "", ""))
     if not mark or mark in after:
-        raise BadData(f"{path}: a template for {dataset} with one context, got {text!r}; {AGAIN}")
+        raise BadData(f"{path}: a template for {dataset} with one context, got {shown(text)}; {AGAIN}")
     return before, after
 
 
@@ -157,8 +159,8 @@ def answer_limit(task: FileTask, prompts: Prompts) -> int:
     if not limits or not path.is_file():
         return task.new_tokens
     limit = _entry(path, "", task.dataset)
-    if type(limit) is not int or limit < 1:
-        raise BadData(f"{path}: a number of tokens for {task.dataset}, got {limit!r}; {AGAIN}")
+    if type(limit) is not int or not 1 <= limit <= MOST_TOKENS:
+        raise BadData(f"{path}: a number of tokens for {task.dataset}, got {shown(limit)}; {AGAIN}")
     return limit
 
 
@@ -170,21 +172,18 @@ def _table(request: Request) -> FileTask:
 def _official_text(path: Path, table: str, dataset: str) -> str:
     found = _text(path) if path.suffix == ".txt" else _entry(path, table, dataset)
     if not isinstance(found, str):
-        raise BadData(f"{path}: a template for {dataset}, got {found!r}; {AGAIN}")
+        raise BadData(f"{path}: a template for {dataset}, got {shown(found)}; {AGAIN}")
     return found
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadData(f"{path}: a text in UTF-8, got an error: {error}; {AGAIN}") from None
+    return read_text(path, TEXT_BYTES, error=BadData, remedy=AGAIN)
 
 
 def _entry(path: Path, table: str, dataset: str) -> Any:
     entries = _tables(path, table, path.stat().st_mtime_ns)
     if dataset not in entries:
-        raise BadData(f"{path}: an entry for {dataset}, got {', '.join(map(str, entries))}; {AGAIN}")
+        raise BadData(f"{path}: an entry for {dataset}, got {shown(list(entries))}; {AGAIN}")
     return entries[dataset]
 
 
@@ -192,14 +191,20 @@ def _entry(path: Path, table: str, dataset: str) -> Any:
 def _tables(path: Path, table: str, _changed: int) -> dict[str, Any]:
     """A JSON object, or a dictionary that a Python file assigns to `table`; the file is read and never run."""
     text = _text(path)
-    try:
-        if path.suffix == ".json":
-            found = json.loads(text)
-        else:
-            assigned = (node for node in ast.parse(text).body if isinstance(node, ast.Assign))
-            found = next(ast.literal_eval(n.value) for n in assigned if getattr(n.targets[0], "id", "") == table)
-    except (ValueError, SyntaxError, TypeError, RecursionError, StopIteration) as error:
-        raise BadData(f"{path}: a table {table}, got an error: {error!r}; {AGAIN}") from None
+    found = (
+        parse_json(text, str(path), error=BadData, remedy=AGAIN) if path.suffix == ".json" else _literal(text, table)
+    )
     if not isinstance(found, dict):
-        raise BadData(f"{path}: a table {table}, got a {type(found).__name__}; {AGAIN}")
+        what = f"table {table}".rstrip()
+        raise BadData(f"{path}: a {what}, got {'none' if found is None else shown(found)}; {AGAIN}")
     return found
+
+
+def _literal(text: str, table: str) -> Any:
+    """What a Python file assigns to a name; None where it does not, or where the file is no Python."""
+    try:
+        assigned = (node for node in ast.parse(text).body if isinstance(node, ast.Assign))
+        return next((ast.literal_eval(n.value) for n in assigned if getattr(n.targets[0], "id", "") == table), None)
+    # the last two of what is nested too deep
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None

@@ -1,17 +1,20 @@
 """Stored predictions: one JSON object a line, read strictly, every bad line named."""
 
-import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pcbench.errors import DataMissing
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.json_text import value_of
+from pcbench.plain_files import read_lines, text_of
 from pcbench.tasks.benchmarks import Benchmark
 
 __all__ = ["Folder", "Prediction", "SkippedLine", "read_folder"]
+
+# far beyond what a model answers
+LINE_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def _first_reason(folder: Folder) -> str:
 
 def _read_file(path: Path, dataset: str, benchmark: Benchmark, folder: Folder) -> None:
     try:
-        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
-    except OSError as error:
-        folder.skipped[dataset] = f"{path.name} cannot be read: {error.strerror}"
+        lines = [line.removesuffix(b"\n") for _, line in read_lines(path, LINE_BYTES)]
+    except (ConfigError, DataMissing) as error:
+        folder.skipped[dataset] = str(error)
         return
     predictions = []
-    for number, line in enumerate(lines if lines != [b""] else [], start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             predictions.append(_parsed(number, line, benchmark))
         except ValueError as error:
@@ -100,16 +103,14 @@ def _read_file(path: Path, dataset: str, benchmark: Benchmark, folder: Folder) -
     if predictions:
         folder.datasets[dataset] = predictions
     else:
-        folder.skipped[dataset] = "no line is a prediction" if lines != [b""] else "the file is empty"
+        folder.skipped[dataset] = "no line is a prediction" if lines else "the file is empty"
 
 
 def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
     try:
-        record = json.loads(line)
+        record = value_of(text_of(line))
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
-    except RecursionError:
-        raise ValueError("not JSON that can be read: nested too deep") from None
     if not isinstance(record, dict):
         raise ValueError(f"a JSON object, got {_kind(record)}")
     text = _first(record, benchmark.predictions)
@@ -117,8 +118,6 @@ def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
         raise ValueError(f"{benchmark.predictions[0]}: a string, got {_kind(text)}")
     answers = _first(record, benchmark.answers)
     answers = answers if isinstance(answers, list) else [answers]
-    if any(isinstance(answer, float) and not math.isfinite(answer) for answer in answers):
-        raise ValueError(f"{benchmark.answers[0]}: strings or finite numbers, got NaN or an infinite one")
     if not all(isinstance(answer, str | int | float) for answer in answers):
         raise ValueError(f"{benchmark.answers[0]}: strings or numbers, got {_kind(_first(record, benchmark.answers))}")
     classes = record.get("all_classes") or []

@@ -97,8 +97,8 @@ def test_a_task_without_a_good_record_is_an_error_and_retried(options, data, con
     [
         (LIMITS, b'{"qasper": "many"}', "a number of tokens for qasper, got 'many'"),
         (LIMITS, b'{"qasper": 0}', "a number of tokens for qasper, got 0"),
-        (LIMITS, b"\xff", "a text in UTF-8, got an error"),
-        ("LongBench/config/dataset2prompt.json", b"\xff", "a text in UTF-8, got an error"),
+        (LIMITS, b"\xff", "text in UTF-8, got byte 0xff at 0"),
+        ("LongBench/config/dataset2prompt.json", b"\xff", "text in UTF-8, got byte 0xff at 0"),
         ("LongBench/data/qasper.jsonl", b"", "records, got none"),
     ],
 )
