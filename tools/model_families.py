@@ -117,13 +117,16 @@ def plain(family: str) -> Any:
     """The same without windows, chunks and soft caps."""
     config = tiny(family)
     for one in _configs(config):
-        for name in ("sliding_window", "attention_chunk_size", "attn_logit_softcapping", "final_logit_softcapping"):
+        by_layer = bool(getattr(one, "layer_types", None))
+        if by_layer:
+            one.layer_types = ["full_attention"] * LAYERS
+        # where the kinds of layers say who has a window, its length must stay
+        windows = () if by_layer else ("sliding_window",)
+        for name in (*windows, "attention_chunk_size", "attn_logit_softcapping", "final_logit_softcapping"):
             if getattr(one, name, None) is not None:
                 setattr(one, name, None)
         if isinstance(getattr(one, "use_sliding_window", None), bool):
             one.use_sliding_window = False
-        if getattr(one, "layer_types", None):
-            one.layer_types = ["full_attention"] * LAYERS
     return config
 
 

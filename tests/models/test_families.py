@@ -61,6 +61,8 @@ def test_a_family_that_is_right_answers_as_eager_attention(family):
     verdict = judged(family)
     if family in WRITTEN:
         assert (verdict.state, verdict.why) == WRITTEN[family]
+    # of a family that the table does not know, one of two
+    assert verdict.state in ("right", "refused")
     if verdict.state == "right":
         assert_answers_are_those_of_eager_attention(family, lambda: with_short_lengths(verdict.config))
 
@@ -68,12 +70,12 @@ def test_a_family_that_is_right_answers_as_eager_attention(family):
 @pytest.mark.parametrize("family", [pytest.param(f, marks=() if f in SAMPLE else pytest.mark.slow) for f in OTHERS])
 def test_every_other_family_is_refused_by_name_in_one_line(family):
     verdict = judged(family)
-    # another version may spell a reason otherwise, and build what this one could not
-    assert verdict.state == WRITTEN[family][0] or (not SAME_VERSION and verdict.state == "not built")
-    assert verdict.why
     assert "\n" not in verdict.why
     if SAME_VERSION:
-        assert verdict.why == WRITTEN[family][1]
+        assert (verdict.state, verdict.why) == WRITTEN[family]
+    # another version may spell a reason otherwise, and build what this one cannot
+    assert verdict.state in ("refused", "not built")
+    assert verdict.why
 
 
 @pytest.mark.slow
