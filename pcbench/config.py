@@ -6,18 +6,39 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from pcbench.errors import ConfigError, shown, unknown_name
 
-__all__ = ["T", "Table", "bundled", "every_key_optional", "parse_value", "validate"]
+__all__ = [
+    "Count",
+    "Repeats",
+    "Seconds",
+    "Seed",
+    "T",
+    "Table",
+    "bundled",
+    "every_key_optional",
+    "parse_value",
+    "validate",
+]
 
 SEE = "see `pcbench list` and the suite's comments"
 # names as tasks and methods have them
 LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")
+
+
+# what kernels count in
+Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
+# more passes of a nanosecond than anybody waits for
+Repeats = Annotated[int, Field(gt=0, le=1_000_000)]
+# what generators of random numbers take
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# what the system can wait at once, about 23 days
+Seconds = Annotated[float, Field(gt=0, le=2_000_000, allow_inf_nan=False)]
 
 
 class Table(BaseModel):

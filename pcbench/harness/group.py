@@ -4,7 +4,7 @@ import gc
 import math
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -56,20 +56,21 @@ class Group:
     def measure(self) -> list[Lane]:
         """Every lane with its passes done, or the reason why not."""
         first = self.lanes[0].prepared
-        try:
-            examples = [build_example(first, self.runner.tokenizer, i) for i in range(first.cell.prompts)]
-        except (ConfigError, DataMissing) as error:
-            for lane in self.lanes:
-                self._end(lane, error)
+        # those that the stop rule cannot do without; building one between two passes leaves the caches cold
+        examples = self._built(range(first.effort.repeats))
+        if not examples:
             return self.lanes
         others = others_on_gpu(self.meter)
         for lane in self.lanes:
             lane.warn(others)
             self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
             self._guarded(lane, lambda lane=lane: self._first_pass(lane, examples[0]))  # type: ignore[misc]
-        for i, example in enumerate(examples):
+        for i in range(first.cell.prompts):
+            example = next(iter(examples[i : i + 1] or self._built([i])), None)
+            if example is None:
+                break
             for lane in self.lanes:
-                self.say(f"{lane.prepared.cell.name}: prompt {i + 1} of {len(examples)}")
+                self.say(f"{lane.prepared.cell.name}: prompt {i + 1} of {first.cell.prompts}")
                 self._guarded(lane, lambda lane=lane, example=example: self._pass(lane, example))  # type: ignore[misc]
             if self._settled(i + 1):
                 break
@@ -77,6 +78,17 @@ class Group:
             lane.warn(throttled(lane.readings))
             self._guarded(lane, lambda lane=lane: self._fit(lane, examples[0]))  # type: ignore[misc]
         return self.lanes
+
+    def _built(self, indices: Iterable[int]) -> list[Example]:
+        """Prompts of the group; none, and every lane ended, where one cannot be built."""
+        first = self.lanes[0].prepared
+        try:
+            return [build_example(first, self.runner.tokenizer, i) for i in indices]
+        except (ConfigError, DataMissing) as error:
+            for lane in self.lanes:
+                if lane.status == "ok":
+                    self._end(lane, error)
+        return []
 
     def _settled(self, passes: int) -> bool:
         """Whether the suite's stop rule says that more passes would tell nothing new."""

@@ -21,6 +21,7 @@ from pcbench.harness.lock import locked
 from pcbench.harness.progress import Progress, describe
 from pcbench.harness.resume import check_new, check_same, holds_run
 from pcbench.harness.session import KernelSession, ModelSession, Session, measure_group
+from pcbench.harness.sizes import check_kernels, check_prompts
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec
@@ -109,7 +110,9 @@ def plan(options: Options) -> Planned:
             f"{suite.where}: suite.timeout_s: --isolate, got none; a group of this process cannot be stopped"
         )
     if isinstance(suite, KernelSuite):
-        return Planned(options, suite, device, None, prepare_kernels(suite, device, options.limit))
+        kernels = prepare_kernels(suite, device, options.limit)
+        check_kernels(suite.where, kernels)
+        return Planned(options, suite, device, None, kernels)
     _set_data_dir(suite)
     spec = model_spec(suite.settings.model)
     planned = Planned(options, suite, device, spec, prepare_cells(suite, spec, device, options.limit))
@@ -117,6 +120,7 @@ def plan(options: Options) -> Planned:
         raise DataMissing(planned.cells[0].missing)
     if planned.accuracy and options.isolate and ranks.ranks() > 1:
         raise ConfigError(f"--isolate: an accuracy suite on one rank, got {ranks.ranks()} ranks; leave it out")
+    check_prompts(suite.where, planned.cells, spec)
     followers.check_shared(planned.cells, accuracy=planned.accuracy is not None, isolate=options.isolate)
     return planned
 

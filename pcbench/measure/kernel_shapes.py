@@ -6,14 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pcbench.config import Table
+from pcbench.config import Count, Table
 from pcbench.measure.attention_cases import cached, calibrated, merge, window
 from pcbench.measure.chunk_cases import chunk_select, nll, select, topk_random
 from pcbench.measure.draws import Draws
 
 __all__ = ["SHAPES", "Shape", "Work"]
 
-Count = Annotated[int, Field(gt=0)]
 FLOAT32 = INT32 = 4
 
 
@@ -63,7 +62,7 @@ class CalibratedAttention(Shape):
     keys: Count
     dim: Count
     causal: bool = True
-    mass_rows: Annotated[int, Field(ge=0)] = 0
+    mass_rows: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
     def words(self) -> list[str]:
         rows = self.rows or self.keys

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pcbench.config import Table, every_key_optional, validate
+from pcbench.config import Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
-from pcbench.suites.prefill import Count, Merge, Suite, Workload
+from pcbench.suites.prefill import Merge, Suite, Workload
 
 __all__ = ["AccuracySettings", "accuracy_suite"]
 
@@ -45,13 +45,13 @@ class AccuracySettings(Table):
     average: Names | None = None
     by_words: bool = False
     device_map: Literal["auto"] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    prompts: Count | None = None
+    seed: Seed = 0
+    prompts: Repeats | None = None
     new_tokens: Count | None = None
     templates: Literal["auto", "official", "pcbench", "parallelcomp"] = "auto"
     chat: Literal["auto", "always", "never"] = "auto"
     prompt_tokens: dict[str, Count | Literal["published", "released"]] = Field(default_factory=dict)
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    timeout_s: Seconds | None = None
 
 
 Partial = every_key_optional(AccuracySettings, without=("kind",))

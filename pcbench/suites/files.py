@@ -167,6 +167,11 @@ def set_settings(source: Source, settings: dict[str, Any], change: Change, keys:
         ConfigError: an unknown name in the path.
     """
     head, *rest = change.path.split(".")
+    if head in ("suite", "device") and rest[-1:] == ["kind"] and change.value != settings.get("kind"):
+        raise ConfigError(
+            f"{source.where}: {change.source}: the kind of the suite's file, {settings.get('kind')}, got "
+            f"{shown(change.value)}; run a suite of that kind"
+        )
     if head == "suite" and len(rest) == 1:
         known(source, change, rest[0], keys)
         settings[rest[0]] = change.value

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pcbench.config import Table, every_key_optional, validate
+from pcbench.config import Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import op_summaries
 from pcbench.suites.files import Change, Source, known, set_settings
@@ -21,10 +21,10 @@ class KernelSettings(Table):
     kind: Literal["kernel"]
     dtype: Literal["float32", "bfloat16", "float16"]
     grid: str
-    seed: Annotated[int, Field(ge=0)] = 0
-    rounds: Annotated[int, Field(gt=0)] = 20
-    reference_up_to_gflop: Annotated[float, Field(ge=0)] | None = None
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    seed: Seed = 0
+    rounds: Repeats = 20
+    reference_up_to_gflop: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    timeout_s: Seconds | None = None
 
 
 class Grid(Table):

@@ -6,15 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from pcbench.config import Table, every_key_optional, validate
+from pcbench.config import Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Change, Source, known, set_settings
 from pcbench.types import Kind
 
-__all__ = ["CellTable", "Count", "Merge", "Plan", "Suite", "Workload", "prefill_suite"]
-
-Count = Annotated[int, Field(gt=0)]
+__all__ = ["CellTable", "Merge", "Plan", "Suite", "Workload", "prefill_suite"]
 
 
 class Settings(Table):
@@ -34,14 +32,14 @@ class Settings(Table):
     model: str
     dtype: Literal["float32", "bfloat16", "float16"]
     context_tokens: Annotated[list[Count], Field(min_length=1)]
-    seed: Annotated[int, Field(ge=0)] = 0
-    repeats: Count = 5
-    repeats_up_to: Count | None = None
+    seed: Seed = 0
+    repeats: Repeats = 5
+    repeats_up_to: Repeats | None = None
     relative_error: Annotated[float, Field(gt=0, lt=1)] | None = None
-    warmup_up_to: Count = 1
+    warmup_up_to: Repeats = 1
     flush_caches: bool = False
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
-    budget_bytes: Count | None = None
+    timeout_s: Seconds | None = None
+    budget_bytes: Annotated[int, Field(gt=0, le=2**63 - 1)] | None = None
     workloads: Annotated[list[str], Field(min_length=1)] | None = None
 
 
@@ -54,7 +52,7 @@ class Workload(Table):
     name: str
     task: str
     timed: bool = True
-    prompts: Count | None = None
+    prompts: Repeats | None = None
     context_tokens: Annotated[list[Count], Field(min_length=1)] | None = None
     new_tokens: Count | None = 12
 
@@ -234,7 +232,7 @@ class Merge:
     def _set_cell(self, change: Change, path: list[str]) -> None:
         method, *keys = path
         known(self.source, change, method, [str(c.get("method", "")) for c in self.cells])
-        if keys[0] == "config":
+        if keys[0] == "config" and keys[1:]:
             keys = keys[1:]
         for table in self.cells:
             if table.get("method") != method:
@@ -243,8 +241,8 @@ class Merge:
                 table[keys[0]] = change.value
                 continue
             # a key of the method's own config: checked by its class
-            inner = table["config"] = dict(table.get("config", {}))
-            for key in keys[:-1]:
+            inner = table
+            for key in ("config", *keys[:-1]):
                 before = inner.get(key) or {}
                 if not isinstance(before, dict):
                     raise ConfigError(

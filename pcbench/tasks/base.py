@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pcbench.config import Table, validate
+from pcbench.config import Count, Table, validate
 from pcbench.errors import unknown_name
 from pcbench.registry import SCORERS, load, task_tables
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
@@ -14,7 +14,6 @@ from pcbench.types import Tokenizer, digest
 
 __all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score", "unfit", "why_not"]
 
-Count = Annotated[int, Field(gt=0)]
 # whose prompts: the official ones where their file is there and else ours; or one author's, or an error
 Prompts = Literal["auto", "official", "parallelcomp", "parallelcomp-raw", "pcbench"]
 # whether the model's chat template stands around a prompt: as the task's table says, or not as it says

@@ -11,7 +11,9 @@ from pcbench.harness.cells import prepare_cells
 from pcbench.methods.parallel_comp import Config, Eviction, Rule
 from pcbench.methods.parallel_comp.presets import preset_for
 from pcbench.methods.parallel_comp.switches import switch_rows, switches
+from pcbench.reference.chunks import split_chunks
 from pcbench.suites import load_suite
+from pcbench.types import causal_flops
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "reports/examples/prefill_xeon2c_202611/records.jsonl"
@@ -265,3 +267,11 @@ def test_every_option_of_the_released_runner_is_in_the_table():
 def test_every_key_of_the_config_is_in_the_table_or_ours():
     used = {key for switch in switches() for key in switch.config or {}}
     assert set(Config.model_fields) - used == {"ranks"}
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 63, 64, 65, 1000])
+def test_cost_is_that_of_the_chunks(tokens):
+    cost = resolved(chunk_tokens=64, keep=2).cost(spec(), tokens)
+    spans = split_chunks(tokens, 64)
+    assert cost.flops == pytest.approx(sum(causal_flops(spec(), end - start) for start, end in spans))
+    assert cost.kv_tokens == (min(2, len(spans)) + 1) * max(end - start for start, end in spans)

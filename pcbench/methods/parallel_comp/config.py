@@ -4,15 +4,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from pcbench.config import Table
+from pcbench.config import Count, Table
 from pcbench.errors import ConfigError
 from pcbench.methods.parallel_comp.presets import Preset, preset_for
-from pcbench.reference.chunks import split_chunks
 from pcbench.types import Cost, DeviceKind, ModelSpec, causal_flops
 
 __all__ = ["Config", "Eviction", "Rule"]
-
-Count = Annotated[int, Field(gt=0)]
 
 # the paper's three rules: zone, first and last layer as fractions of the depth (end exclusive)
 PAPER_RULES = (("recent", 1 / 4, 1 / 2), ("middle", 0.0, 1 / 4), ("sink", 3 / 4, 1.0))
@@ -211,15 +208,18 @@ class Config(KeyedTable):
 
     def cost(self, spec: ModelSpec, tokens: int) -> Cost:
         """Chunks as full forwards of their own; scoring and query stage are small beside them."""
-        spans = split_chunks(tokens, min(self.chunk_tokens or spec.trained_tokens, spec.trained_tokens))
-        longest = max(end - start for start, end in spans)
+        # as `split_chunks` cuts, without a list of them
+        chunks = max(1, -(-tokens // min(self.chunk_tokens or spec.trained_tokens, spec.trained_tokens)))
+        short, longer = divmod(tokens, chunks)
+        longest = short + bool(longer)
         held, groups = longest, 1
         if self.evict is not None:
             held = self.evict.keys_of(longest) if self.evict.when == "chunk" else longest
             groups = spec.heads // spec.kv_heads if self.evict.group == "query_head" else 1
         batch = self.micro_batch if isinstance(self.micro_batch, int) else 1
-        slots = min(self.keep, len(spans)) + min(batch, len(spans))
-        return Cost(flops=sum(causal_flops(spec, b - a) for a, b in spans), kv_tokens=slots * held * groups)
+        slots = min(self.keep, chunks) + min(batch, chunks)
+        flops = longer * causal_flops(spec, short + 1) + (chunks - longer) * causal_flops(spec, short)
+        return Cost(flops=flops, kv_tokens=slots * held * groups)
 
 
 def _paper_rules(layers: int) -> list[Rule]:

@@ -1,0 +1,80 @@
+"""What cannot fit in this machine, whatever is measured: refused when a run is planned."""
+
+from collections.abc import Callable, Sequence
+
+import psutil
+import torch
+
+from pcbench.errors import ConfigError
+from pcbench.harness.cells import Prepared
+from pcbench.harness.kernels import PreparedKernel
+from pcbench.tasks import load_task
+from pcbench.tasks.base import FileTask
+from pcbench.types import ModelSpec
+
+__all__ = ["check_kernels", "check_prompts"]
+
+# of a prompt's token at least: an entry of a list, of a tuple and of a tensor
+PROMPT_BYTES = 24
+
+
+def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> None:
+    """Refuses generated prompts that cannot fit beside their keys and values, which a GPU has room of its own for.
+
+    Args:
+        where: the suite's file.
+        cells: of a run.
+        spec: their model.
+
+    Raises:
+        ConfigError: with the longest context that would fit.
+    """
+    memory = _memory_bytes()
+    for prepared in cells:
+        cell = prepared.cell
+        # a record is as long as it is
+        if isinstance(load_task(cell.task, where), FileTask):
+            continue
+
+        def needed(tokens: int, prepared: Prepared = prepared) -> int:
+            keys = prepared.config.cost(spec, tokens).kv_tokens if prepared.cell.device == "cpu" else 0
+            return PROMPT_BYTES * tokens + spec.kv_bytes(keys, getattr(torch, prepared.cell.dtype).itemsize)
+
+        tokens = cell.context_tokens
+        assert tokens is not None, "a method reads a context"
+        if needed(tokens) > memory:
+            raise ConfigError(
+                f"{where}: context_tokens of {cell.name}: at most {_most(needed, memory, tokens)}, whose prompt and "
+                f"keys take the {memory / 2**30:.0f} GiB of this machine, got {tokens}; shorten it"
+            )
+
+
+def check_kernels(where: str, cells: Sequence[PreparedKernel]) -> None:
+    """Refuses shapes whose arguments and results cannot fit in this machine, on a CPU.
+
+    Raises:
+        ConfigError: with what would fit.
+    """
+    memory = _memory_bytes()
+    for prepared in cells:
+        cell = prepared.cell
+        size = prepared.shape.work(getattr(torch, cell.dtype).itemsize).bytes
+        if cell.device == "cpu" and size > memory:
+            raise ConfigError(
+                f"{where}: {cell.workload}: at most the {memory / 2**30:.0f} GiB of this machine for what is read and "
+                f"written, got {size / 2**30:.0f} GiB; make it smaller"
+            )
+
+
+def _most(needed: Callable[[int], int], memory: int, too_many: int) -> int:
+    """The largest number of tokens whose bytes fit."""
+    fits = 0
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if needed(middle) <= memory else (fits, middle)
+    return fits
+
+
+def _memory_bytes() -> int:
+    """Of the machine, swap included."""
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
