@@ -60,6 +60,13 @@ def tidily() -> Iterator[None]:
 def told() -> int:
     """Says that the line was printed; the exit code of a process that was interrupted: 128 and the signal."""
     _State.told = True
+    for number in SIGNALS:
+        # while Python ends it would have its own way with them
+        signal.signal(number, signal.SIG_IGN)
+    return _code()
+
+
+def _code() -> int:
     return 128 + (_State.sent or signal.SIGINT)
 
 
@@ -86,4 +93,4 @@ def _end() -> None:
     try:
         os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + line)
     finally:
-        os._exit(told())
+        os._exit(_code())
