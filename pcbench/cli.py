@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pcbench import interrupts, registry
+from pcbench import interrupts, registry, surroundings
 from pcbench.errors import (
     DiskFull,
     FolderLost,
@@ -50,6 +50,7 @@ def settings(
     show: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Speed, memory and accuracy of training-free long-context methods, measured in one run."""
+    surroundings.check_working_folder()
     if show:
         os.environ["PCBENCH_TRACEBACK"] = "1"
 

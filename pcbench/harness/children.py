@@ -72,12 +72,16 @@ def _short_folder() -> str:
     Raises:
         ConfigError: there is none.
     """
-    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
-        if len(os.fsencode(folder)) <= LONGEST_BYTES and os.path.isabs(folder) and os.access(folder, os.W_OK | os.X_OK):
+    try:
+        usual = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise ConfigError(f"TMPDIR: a folder for the sockets of measuring processes, got {error.strerror}") from error
+    for folder in (usual, "/tmp", "/var/tmp", "/dev/shm"):
+        if len(os.fsencode(folder)) <= LONGEST_BYTES and os.access(folder, os.W_OK | os.X_OK):
             return folder
     raise ConfigError(
-        f"TMPDIR: a writable folder whose path has at most {LONGEST_BYTES} bytes, got {tempfile.gettempdir()}; "
-        "name another, measuring processes meet in it"
+        f"TMPDIR: a folder whose path has at most {LONGEST_BYTES} bytes, for the sockets of measuring processes, "
+        f"got {usual}; name another"
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from pcbench.errors import PcbenchError, RankLost
+from pcbench.errors import ConfigError, PcbenchError, RankLost
+from pcbench.surroundings import whole_number
 from pcbench.types import Record
 
 __all__ = ["from_first", "gather", "joined", "launch", "rank", "ranks", "share", "uses_ranks", "warn_of_neighbours"]
@@ -31,17 +32,17 @@ RENDEZVOUS_PORT = 29400
 
 def rank() -> int:
     """Which of the processes this is; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
+    return whole_number("RANK", 0, most=ranks() - 1)
 
 
 def ranks() -> int:
     """How many there are; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return whole_number("WORLD_SIZE", 1, least=1)
 
 
 def local_ranks() -> int:
     """How many of them are on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks()))
+    return whole_number("LOCAL_WORLD_SIZE", ranks(), least=1, most=ranks())
 
 
 def launch() -> list[str]:
@@ -78,14 +79,17 @@ def joined() -> Iterator[None]:
     """Joined with the other ranks until the end of a `with`; each sees one GPU, its own.
 
     Raises:
+        ConfigError: the variables that torchrun sets make no sense.
         RankLost: within, from any collective, when another rank has ended, or from anywhere, when torchrun ends
             this rank for that reason.
     """
+    # also where there is one: a second that takes itself for the first would write what that one writes
+    rank()
     if ranks() == 1:
         yield
         return
     _see_one_gpu()
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    _meet()
     before, leave = signal.signal(signal.SIGTERM, _ended), dist.destroy_process_group
     try:
         yield
@@ -102,6 +106,20 @@ def joined() -> Iterator[None]:
         finally:
             # gloo's threads must not outlive Python
             leave()
+
+
+def _meet() -> None:
+    names = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if names:
+        raise ConfigError(
+            f"{names[0]}: set, with WORLD_SIZE {ranks()}, got nothing; torchrun sets it, or unset WORLD_SIZE"
+        )
+    place = f"{os.environ['MASTER_ADDR']}:{whole_number('MASTER_PORT', 0, most=65535)}"
+    try:
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigError(f"MASTER_ADDR: where all ranks meet, got {place}: {first}; start with torchrun") from error
 
 
 def gather(value: T) -> list[T]:
@@ -153,7 +171,7 @@ def _see_one_gpu() -> None:
     """Before anything asks for a GPU; children inherit it."""
     names = [*(["HIP_VISIBLE_DEVICES"] if torch.version.hip else []), "CUDA_VISIBLE_DEVICES"]
     name = next((name for name in names if name in os.environ), names[0])
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    local = whole_number("LOCAL_RANK", 0, most=local_ranks() - 1)
     # set to nothing, it hides all
     visible = os.environ[name].split(",") if name in os.environ else None
     os.environ[name] = str(local) if visible is None else ",".join(visible[local : local + 1])

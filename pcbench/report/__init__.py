@@ -1,5 +1,10 @@
 """One offline HTML file from the records of one or more runs."""
 
-from pcbench.report.html import build
+from pcbench.report.apart import load_matplotlib
+
+load_matplotlib()
+
+# it draws, so what it draws with is loaded before
+from pcbench.report.html import build  # noqa: E402
 
 __all__ = ["build"]

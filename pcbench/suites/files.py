@@ -10,6 +10,7 @@ from typing import Any
 from pcbench.config import bundled, parse_value
 from pcbench.errors import ConfigError, DataMissing, shown, unknown_name
 from pcbench.plain_files import read_text
+from pcbench.surroundings import expanded
 from pcbench.types import DeviceKind
 
 __all__ = ["Change", "Source", "known", "read_suite", "set_settings", "suite_names", "suite_summaries"]
@@ -139,7 +140,7 @@ def _data_dir(where: str, sets: Sequence[str]) -> str | None:
         if key != "data.dir":
             raise unknown_name(f"{where}: --set {key}", "name", key, ["data.dir"])
     # the text itself: a folder called 1 is no number
-    if not folder or not os.path.isdir(os.path.expanduser(folder)):
+    if not folder or not expanded(folder, f"{where}: --set data.dir").is_dir():
         raise DataMissing(f"{where}: --set data.dir: a folder, got {folder!r}; name one that is there")
     return folder
 

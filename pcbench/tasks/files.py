@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing
 from pcbench.json_text import parse_json
 from pcbench.plain_files import decoded, opened, read_lines, read_text
+from pcbench.surroundings import cache_folder, expanded
 
 __all__ = ["AGAIN", "count", "data_dir", "find", "is_there", "place", "read_record", "set_data_dir", "with_data_dir"]
 
@@ -27,16 +28,20 @@ class Line(NamedTuple):
 
 
 def data_dir() -> Path:
-    """The folder of official files: PCBENCH_DATA, else ~/.cache/pcbench/data."""
+    """The folder of official files: PCBENCH_DATA, else ~/.cache/pcbench/data.
+
+    Raises:
+        ConfigError: the variable names none, or there is no home folder.
+    """
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcbench" / "data"
+        return expanded(named, VARIABLE)
+    return cache_folder("data")
 
 
 def set_data_dir(folder: str | Path) -> None:
     """Another folder for this process and the children it starts from now on."""
-    os.environ[VARIABLE] = str(Path(folder).expanduser().resolve())
+    os.environ[VARIABLE] = str(expanded(folder, "data.dir"))
 
 
 @contextmanager
