@@ -284,12 +284,13 @@ def score(
     benchmark: Annotated[str, typer.Option(help="longbench or infinitebench.")],
     scorer: Annotated[str | None, typer.Option(help="An id of `pcbench list scorers`, or all.")] = None,
     against: Annotated[Path | None, typer.Option(metavar="DIR", help="Subtract these, line by line.")] = None,
+    keep_thoughts: Annotated[bool, typer.Option("--keep-thoughts", help="Score what precedes </think>, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Score stored predictions; needs no GPU, no model, no torch."""
     from pcbench.tasks.scorecard import scorecards
 
-    cards = scorecards(folder, benchmark, scorer, against)
+    cards = scorecards(folder, benchmark, scorer, against, keep_thoughts=keep_thoughts)
     if as_json:
         out.print_data(cards if scorer == "all" else cards[0])
     else:

@@ -1,5 +1,6 @@
 """Accuracy suites: every sample is on the disk before the next prompt, and ranks share the prompts of a cell."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from pcbench.models.runner import HFRunner
 from pcbench.records import PromptKey, RunFolder, prompt_key
 from pcbench.tasks import Example
 from pcbench.tasks.base import Prompts
-from pcbench.types import Cell, Sample, Status
+from pcbench.types import CHAT_DATE, Cell, Sample, Status
 
 __all__ = ["AccuracyGroup", "AccuracySession"]
 
@@ -144,8 +145,11 @@ def _of(lane: Lane, examples: Examples) -> Example:
 
 
 def whose(cell: Cell, example: Example) -> str:
-    """Whose words a prompt has, and the choice of a chat template where there was one."""
-    return example.prompts if cell.chat == "auto" else f"{example.prompts}, chat template {cell.chat}"
+    """Whose words a prompt has, and the choices of a chat template where there were some."""
+    told = [f"{name} = {json.dumps(value)}" for name, value in sorted(cell.chat_arguments.items())]
+    told += [f"date {cell.chat_date}"] if cell.chat_date != CHAT_DATE else []
+    chat = [f"chat template {cell.chat}"] if cell.chat != "auto" or told else []
+    return ", ".join([example.prompts, *chat, *told])
 
 
 @dataclass

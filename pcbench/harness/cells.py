@@ -111,7 +111,8 @@ def _choices(settings: Any, method: str, task: str) -> dict[str, Any]:
         return {}
     tokens = settings.prompt_tokens.get(method)
     limit = tokens if isinstance(tokens, int | None) else prompt_limit(settings.model, task, tokens)
-    return {"templates": settings.templates, "chat": settings.chat, "prompt_tokens": limit}
+    same = {name: getattr(settings, name) for name in ("templates", "chat", "chat_arguments", "thinking")}
+    return {**same, "chat_date": settings.chat_date.isoformat(), "prompt_tokens": limit}
 
 
 def _effort(suite: Suite, prompts: int) -> Effort:

@@ -28,6 +28,7 @@ from pcbench.models.runner import HFRunner
 from pcbench.ops.portable import portable_calls
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
+from pcbench.tasks.thoughts import RULE, opens_thought, without_thoughts
 from pcbench.types import Cell, Kind, Prefilled, Prompt, Sample, no_stages
 
 __all__ = ["UNSCORED", "Group", "first_line"]
@@ -156,7 +157,7 @@ class Group:
         prompt = device_prompt(example, self.device)
         fixed_length = cell.kind == "throughput"
         eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
-        whole = self._whole("" if fixed_length else example.stop_at)
+        whole = self._whole(cell, example, "" if fixed_length else example.stop_at)
         limits = (example.new_tokens, eos_ids, self.device, stop_ids, whole)
         if lane.prepared.effort.flush_caches:
             flush_caches(self.device)
@@ -207,21 +208,29 @@ class Group:
         lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
         lane.kv_bytes_predicted = prefilled.kv_bytes_predicted
 
-    def _whole(self, stop_at: str) -> Callable[[list[int]], bool]:
+    def _whole(self, cell: Cell, example: Example, stop_at: str) -> Callable[[list[int]], bool]:
         """Whether tokens are all of an answer by the task's rule for its text."""
         found, text = re.compile(stop_at).search, self.runner.tokenizer.decode
-        return lambda tokens: bool(stop_at) and found(text(tokens)) is not None
+        return lambda tokens: bool(stop_at) and found(self._said(cell, example, text(tokens))) is not None
 
     def _scored(self, cell: Cell, example: Example, prediction: str) -> dict[str, Any]:
         """Of a sample what its prediction is held against, and what came of it."""
         task = load_task(cell.task, "task")
         scored = self.runner.spec.trained and cell.kind not in UNSCORED
+        said = self._said(cell, example, prediction)
         return dict(
             task=f"{cell.task}@{task.version}",
             answers=list(example.answers),
-            score=score(task, prediction, example.answers, example.classes) if scored else None,
+            score=score(task, said, example.answers, example.classes) if scored else None,
             scorer=task.scorer_id if scored else None,
+            answer_rule=RULE if scored and said != prediction else None,
         )
+
+    def _said(self, cell: Cell, example: Example, prediction: str) -> str:
+        """What of a prediction is an answer."""
+        if cell.thinking == "keep":
+            return prediction
+        return without_thoughts(prediction, opened=opens_thought(self.runner.tokenizer.decode(example.query)))
 
     def _fit(self, lane: Lane, example: Example) -> None:
         """What the suite's budget holds, where it has one."""

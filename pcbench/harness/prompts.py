@@ -34,6 +34,8 @@ def build_example(prepared: Any, tokenizer: Tokenizer, index: int) -> Example:
         prompts=prompts,
         chat=cell.chat,
         prompt_tokens=prompt_tokens,
+        chat_date=cell.chat_date,
+        chat_arguments=cell.chat_arguments,
     )
 
 

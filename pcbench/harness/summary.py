@@ -158,6 +158,11 @@ def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: Mode
         return
     record.score, record.score_ci_low, record.score_ci_high = score_interval(scores)
     record.score_name, record.scorer, record.n_samples = task.score_name, task.scorer_id, len(scores)
+    if thoughts := [s.answer_rule for s in samples if s.answer_rule]:
+        record.answer_rule = thoughts[0]
+        record.warnings.append(
+            f"{thoughts[0]}: {len(thoughts)} of {len(samples)} answers were scored without a thought"
+        )
 
 
 def _sdpa_backend(spec: ModelSpec, cell: Cell) -> str:

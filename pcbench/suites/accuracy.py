@@ -1,6 +1,7 @@
 """Suites of accuracy: tasks × lengths × methods × backends; nothing is timed."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
 from pcbench.suites.prefill import Merge, Suite, Workload
+from pcbench.types import CHAT_DATE
 
 __all__ = ["AccuracySettings", "accuracy_suite"]
 
@@ -30,6 +32,10 @@ class AccuracySettings(Table):
         new_tokens: of an answer at most; None takes the task's own limit.
         templates: whose texts stand around a record; auto: the official ones where their file is there, else ours.
         chat: whether the model's chat template stands around a prompt; auto: as the benchmark does it.
+        chat_date: the day that a chat template is told as today's; the same in every run unless set.
+        chat_arguments: values of other names that the model's chat template knows, as enable_thinking = false;
+            chat_template is the name of one of several templates.
+        thinking: cut: of an answer only what stands behind `</think>` is scored; keep: all of it.
         prompt_tokens: of a record's prompt at most, by method: a number, "published" for what the benchmark's
             published scores of this model were made with, or "released" for what ParallelComp's runner gives the
             model; where neither is known, and for other methods, as far as context_tokens.
@@ -50,6 +56,9 @@ class AccuracySettings(Table):
     new_tokens: Count | None = None
     templates: Literal["auto", "official", "pcbench", "parallelcomp"] = "auto"
     chat: Literal["auto", "always", "never"] = "auto"
+    chat_date: date = date.fromisoformat(CHAT_DATE)
+    chat_arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    thinking: Literal["cut", "keep"] = "cut"
     prompt_tokens: dict[str, Count | Literal["published", "released"]] = Field(default_factory=dict)
     timeout_s: Seconds | None = None
 

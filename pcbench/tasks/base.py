@@ -1,7 +1,7 @@
 """A task is a table: template texts, what builds its prompts, and a scorer."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from pcbench.config import Count, Table, validate
 from pcbench.errors import unknown_name
 from pcbench.registry import SCORERS, load, task_tables
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
-from pcbench.types import Tokenizer, digest
+from pcbench.types import CHAT_DATE, Tokenizer, digest
 
 __all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score", "unfit", "why_not"]
 
@@ -158,6 +158,7 @@ class Request:
         new_tokens: tokens reserved for the answer.
         seed: of the suite; index: 0-based; other values are other prompts. Of a record the index is its place.
         prompts, chat: choices for records.
+        chat_date, chat_arguments: what the chat template is told: today's date, and values of its own names.
         prompt_tokens: of a record's prompt without its chat template and its new tokens at most; None has no limit
             besides context_tokens.
     """
@@ -172,6 +173,8 @@ class Request:
     prompts: Prompts = "auto"
     chat: Wrap = "auto"
     prompt_tokens: int | None = None
+    chat_date: str = CHAT_DATE
+    chat_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

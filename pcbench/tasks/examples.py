@@ -1,13 +1,19 @@
 """Prompts by a task's name, and how many a task has."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from pcbench.errors import ConfigError
 from pcbench.registry import GENERATORS, load
 from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task, unfit
 from pcbench.tasks.files import count
 from pcbench.tasks.official import answer_limit, bad_record, source
-from pcbench.types import Tokenizer
+from pcbench.types import CHAT_DATE, Tokenizer
 
 __all__ = ["example", "size"]
+
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def example(
@@ -21,6 +27,8 @@ def example(
     prompts: Prompts = "auto",
     chat: Wrap = "auto",
     prompt_tokens: int | None = None,
+    chat_date: str = CHAT_DATE,
+    chat_arguments: Mapping[str, Any] = NONE,
 ) -> Example:
     """Prompt `index` of a task; the arguments are those of `Request`.
 
@@ -35,6 +43,8 @@ def example(
     task = load_task(name, "task")
     if not isinstance(task, FileTask) and (prompts, chat) != ("auto", "auto"):
         raise ConfigError(f"{name}: templates and chat of tasks with files, got {prompts} and {chat}; leave them out")
+    if not isinstance(task, FileTask) and chat_arguments:
+        raise ConfigError(f"{name}: chat_arguments of tasks with files, got {dict(chat_arguments)}; leave them out")
     if not isinstance(task, FileTask) and prompt_tokens is not None:
         raise ConfigError(f"{name}: prompt_tokens of tasks with files, got {prompt_tokens}; leave it out")
     build = load(GENERATORS, "generator", task.generator, f"tasks/data: {name}")
@@ -49,6 +59,8 @@ def example(
         prompts=prompts,
         chat=chat,
         prompt_tokens=prompt_tokens,
+        chat_date=chat_date,
+        chat_arguments=chat_arguments,
     )
     built: Example = build(request)
     if isinstance(task, FileTask) and (wrong := unfit(task, built.answers, built.classes)):

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pcbench.errors import ConfigError
 from pcbench.tasks.base import Example, FileTask, Request
@@ -47,10 +48,10 @@ def file_example(
     Raises:
         ConfigError: nothing of the context would be left, or the task's prompts are never cut and this is too long.
     """
-    task, tokenizer = request.task, request.tokenizer
+    task = request.task
     assert isinstance(task, FileTask)
     chat = task.chat if request.chat == "auto" else request.chat == "always"
-    whole = _ids(tokenizer, parts, chat)
+    whole = _ids(request, parts, chat)
     kept = _cut(request, parts, chat, whole)
     return Example(
         id=request.id,
@@ -64,7 +65,7 @@ def file_example(
         prompts=prompts,
         start_tokens=kept.start_tokens,
         classes=tuple(classes),
-        stop_ids=tuple(tokenizer.encode(task.stop)[-1:]),
+        stop_ids=tuple(request.tokenizer.encode(task.stop)[-1:]),
         stop_at=task.stop_at,
         tokens_before=len(whole),
         words=words,
@@ -108,7 +109,7 @@ def _cut(request: Request, parts: Parts, chat: bool, whole: Ids) -> Ids:
     begin, end = _borders(request.tokenizer, parts, len(starts), len(ids))
     limit = min(limit, len(ids))
     while limit >= 2:
-        kept = _ids(request.tokenizer, _without_middle(request.tokenizer, ids, begin, end, limit // 2), chat)
+        kept = _ids(request, _without_middle(request.tokenizer, ids, begin, end, limit // 2), chat)
         if not kept.context:
             break
         if len(kept) <= room:
@@ -157,12 +158,15 @@ def _borders(tokenizer: Tokenizer, parts: Parts, first: int, total: int) -> tupl
     return first + bisect_left(starts, len(parts.before)), first + bisect_left(starts, end)
 
 
-def _ids(tokenizer: Tokenizer, parts: Parts, chat: bool) -> Ids:
+def _ids(request: Request, parts: Parts, chat: bool) -> Ids:
     """The whole text's ids, cut where the context begins and ends; an id across a border belongs to what it begins in.
 
     A tokenizer that cannot say where its ids begin tokenises the parts apart.
     """
-    wrapped = tokenizer.chat(parts.before, parts.after) if chat else None
+    tokenizer, wrapped = request.tokenizer, None
+    if chat:
+        told: Any = {"date": request.chat_date, "arguments": request.chat_arguments}
+        wrapped = tokenizer.chat(parts.before, parts.after, **told)
     first = tokenizer.start_ids if wrapped is None else []
     chatted = wrapped is not None
     before, after = wrapped or (parts.before, parts.after)

@@ -44,12 +44,14 @@ class Folder:
         datasets: name → its predictions, in the benchmark's order.
         skipped: name of a file's dataset → why it was left out.
         skipped_lines: lines that are not predictions.
+        thoughts: dataset → predictions from which a thought was cut.
     """
 
     path: Path
     datasets: dict[str, list[Prediction]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_lines: list[SkippedLine] = field(default_factory=list)
+    thoughts: dict[str, int] = field(default_factory=dict)
 
 
 def read_folder(path: Path, name: str, benchmark: Benchmark) -> Folder:

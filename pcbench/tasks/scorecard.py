@@ -1,7 +1,7 @@
 """Scores of stored predictions, and whether two folders of them differ."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +12,7 @@ from pcbench.statistics import MIN_PAIRS, Difference, mcnemar, mean_intervals
 from pcbench.tasks.benchmarks import BENCHMARKS, Benchmark
 from pcbench.tasks.predictions import Folder, Prediction, SkippedLine, read_folder
 from pcbench.tasks.scorers import Metric, Scorer
+from pcbench.tasks.thoughts import RULE, without_thoughts
 
 __all__ = ["scorecards"]
 
@@ -36,7 +37,7 @@ class Scored:
 
 
 def scorecards(
-    path: Path, benchmark: str, scorer: str | None = None, against: Path | None = None
+    path: Path, benchmark: str, scorer: str | None = None, against: Path | None = None, *, keep_thoughts: bool = False
 ) -> list[dict[str, Any]]:
     """Scores every prediction file of a folder.
 
@@ -45,6 +46,7 @@ def scorecards(
         benchmark: a name of `BENCHMARKS`.
         scorer: a scorer's id, "all" for every one that has rules for the benchmark, None for the benchmark's own.
         against: a folder whose scores are subtracted, line by line.
+        keep_thoughts: scores all of a prediction, also what a model thought before its answer.
 
     Returns:
         One JSON-ready card a scorer; scores and differences × 100, two decimals.
@@ -57,18 +59,29 @@ def scorecards(
         raise unknown_name("--benchmark", "benchmark", benchmark, BENCHMARKS)
     layout = BENCHMARKS[benchmark]
     chosen = _chosen(benchmark, layout, scorer)
-    scored = _scored(read_folder(path, benchmark, layout), layout, chosen)
+    scored = _scored(_read(path, benchmark, keep_thoughts), layout, chosen)
     if not any(one.values for one in scored):
         first = next(iter(scored[0].skipped.items()))
         raise DataMissing(f"{path}: a dataset that {chosen[0].id} can score, got none; {first[0]}: {first[1]}")
     cards = [_card(benchmark, layout, each, one) for each, one in zip(chosen, scored, strict=True)]
     if against is not None:
-        others = _scored(read_folder(against, benchmark, layout), layout, chosen)
+        others = _scored(_read(against, benchmark, keep_thoughts), layout, chosen)
         for card, one, other in zip(cards, scored, others, strict=True):
             card["difference"] = _difference(layout, one, other)
         if not any(card["difference"]["datasets"] for card in cards):
             raise DataMissing(f"--against: a dataset that {path} has too, with the same answers, got none in {against}")
     return cards
+
+
+def _read(path: Path, benchmark: str, keep_thoughts: bool) -> Folder:
+    """The predictions of a folder, without what was thought before them unless that is kept."""
+    folder = read_folder(path, benchmark, BENCHMARKS[benchmark])
+    for dataset, predictions in folder.datasets.items() if not keep_thoughts else ():
+        answers = [replace(one, text=without_thoughts(one.text)) for one in predictions]
+        if cut := sum(a.text != p.text for a, p in zip(answers, predictions, strict=True)):
+            folder.thoughts[dataset] = cut
+        folder.datasets[dataset] = answers
+    return folder
 
 
 def _chosen(benchmark: str, layout: Benchmark, scorer: str | None) -> list[Scorer]:
@@ -130,9 +143,15 @@ def _card(benchmark: str, layout: Benchmark, scorer: Scorer, scored: Scored) -> 
         "average": round(fmean(means[dataset] for dataset in averaged), 2) if averaged else None,
         "average_over": averaged,
         "n": {dataset: len(values) for dataset, values in scored.values.items()},
+        **_thoughts(scored.folder),
         "skipped": scored.skipped,
         "skipped_lines": [asdict(line) for line in scored.skipped_lines],
     }
+
+
+def _thoughts(folder: Folder) -> dict[str, Any]:
+    """By which rule predictions were cut, and how many; nothing where none was."""
+    return {"answer_rule": RULE, "thoughts": folder.thoughts} if folder.thoughts else {}
 
 
 def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]:
@@ -161,6 +180,7 @@ def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]
         "n": {dataset: len(both) for dataset, both in pairs.items()},
         "unpaired": {dataset: len(lines) for dataset, lines in unpaired.items() if lines},
         "unpaired_lines": [asdict(line) for lines in unpaired.values() for line in lines],
+        **_thoughts(other.folder),
         "skipped": skipped,
         "skipped_lines": [asdict(line) for line in other.skipped_lines],
     }

@@ -28,12 +28,20 @@ def notes(card: dict[str, Any], scored: Collection[str]) -> Iterator[str]:
     """
     yield f"average of {card['scorer']}: over {len(card['average_over'])} datasets"
     yield from (f"skipped {name}: {reason}" for name, reason in card["skipped"].items() if name not in scored)
+    yield from _thoughts(card, "")
     yield from _lines("skipped {}", card["skipped_lines"])
     if difference := card.get("difference"):
         yield f"difference of {card['scorer']}: over {len(difference['average_over'])} datasets"
         yield from (f"no difference for {name}: {reason}" for name, reason in difference["skipped"].items())
+        yield from _thoughts(difference, " of --against")
         yield from _lines("skipped {} of --against", difference["skipped_lines"])
         yield from _lines("no partner for {}", difference["unpaired_lines"])
+
+
+def _thoughts(card: dict[str, Any], whose: str) -> Iterator[str]:
+    counts = [f"{name} {count}" for name, count in card.get("thoughts", {}).items()]
+    if counts:
+        yield f"{card['answer_rule']}: predictions{whose} scored without a thought: {', '.join(counts)}"
 
 
 def _lines(said: str, lines: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What all floors share: plain data and protocols. Importing this package imports no torch."""
 
-from pcbench.types.measured import SCHEMA, Cell, DeviceKind, Kind, Record, Sample, Status, digest
+from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Kind, Record, Sample, Status, digest
 from pcbench.types.protocols import (
     AttentionPlan,
     Cost,
@@ -20,6 +20,7 @@ from pcbench.types.protocols import (
 )
 
 __all__ = [
+    "CHAT_DATE",
     "SCHEMA",
     "AttentionPlan",
     "Cell",

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["SCHEMA", "Cell", "DeviceKind", "Kind", "Record", "Sample", "Status", "digest"]
+__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Kind", "Record", "Sample", "Status", "digest"]
 
 SCHEMA = 1
 
@@ -27,8 +27,17 @@ IDENTITY = (
     "context_tokens",
     "seed",
 )
+# the date that chat templates are told, in every run, so that prompts are the same tomorrow
+CHAT_DATE = "2024-07-26"
 # choices that belong to the identity only where they are not these
-UNCHANGED = {"templates": "auto", "chat": "auto", "prompt_tokens": None}
+UNCHANGED: dict[str, Any] = {
+    "templates": "auto",
+    "chat": "auto",
+    "prompt_tokens": None,
+    "chat_date": CHAT_DATE,
+    "chat_arguments": {},
+    "thinking": "cut",
+}
 
 
 def digest(value: object, length: int = 12) -> str:
@@ -66,6 +75,10 @@ class Cell:
     templates: str = "auto"
     chat: str = "auto"
     prompt_tokens: int | None = None
+    chat_date: str = CHAT_DATE
+    chat_arguments: dict[str, Any] = field(default_factory=dict)
+    # cut: only what a model says behind its thoughts is scored; keep: all of it
+    thinking: str = "cut"
 
     @property
     def key(self) -> str:
@@ -77,7 +90,7 @@ class Cell:
         """The cells that share model, workload and length are measured interleaved in one process."""
         same = [self.suite, self.kind, self.model, self.dtype, self.workload, self.context_tokens, self.seed]
         # a limit of tokens is a method's, not the group's
-        changed = self._changed("templates", "chat")
+        changed = self._changed("templates", "chat", "chat_date", "chat_arguments", "thinking")
         return digest([*same, changed] if changed else same)
 
     @property
@@ -155,6 +168,7 @@ class Record:
     score: float | None = None
     score_name: str | None = None
     scorer: str | None = None
+    answer_rule: str | None = None  # by which thoughts were cut from answers before scoring; null where none had one
     n_samples: int | None = None
     skipped_records: int | None = None  # of the task, which could not be read or scored; the warnings name them
     score_ci_low: float | None = None
@@ -215,6 +229,7 @@ class Sample:
     answers: list[str]
     score: float | None
     scorer: str | None
+    answer_rule: str | None = None  # by which a thought was cut from the prediction before scoring
     prompt_sha256: str
     kept_chunks: list[int] | None = None
     chunk_scores: list[float | None] | None = None

@@ -1,11 +1,12 @@
 """What methods, models and the harness know of each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pcbench.types.measured import DeviceKind
+from pcbench.types.measured import CHAT_DATE, DeviceKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,10 +152,16 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
-    def chat(self, before: str, after: str) -> tuple[str, str] | None:
+    def chat(
+        self, before: str, after: str, *, date: str = CHAT_DATE, arguments: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[str, str] | None:
         """Text before and after a context with the model's chat template around both; None without one.
 
-        The template brings its own start ids as text.
+        The template brings its own start ids as text. It is told `date`, YYYY-MM-DD, for today's, and `arguments` of
+        its own.
+
+        Raises:
+            ConfigError: the template fails, holds the context other than once, or has no such argument.
         """
         ...
 

@@ -1,10 +1,12 @@
 """What accuracy suites choose about prompts: in a cell's key, in its prompts, and in its record."""
 
+import time
 from dataclasses import replace
 
 import pytest
 from harness_suite import ACCURACY
 from tasks.made_records import longbench_record, write
+from tiny import letters_tokenizer, make_runner
 
 from pcbench.errors import ConfigError
 from pcbench.harness.cells import prepare_cells
@@ -59,7 +61,10 @@ def test_cells_without_choices_keep_their_keys(options):
     assert cell.group == digest(parts)
 
 
-@pytest.mark.parametrize("choice", ["suite.templates=pcbench", "suite.chat=always"])
+OTHER_CHATS = ["suite.chat_date=2025-01-02", "suite.chat_arguments={enable_thinking = false}", "suite.thinking=keep"]
+
+
+@pytest.mark.parametrize("choice", ["suite.templates=pcbench", "suite.chat=always", *OTHER_CHATS])
 def test_other_prompts_are_other_cells_of_another_group(options, choice):
     plain, chosen = plan(options()).cells, plan(options(choice)).cells
     assert {p.cell.key for p in plain}.isdisjoint(p.cell.key for p in chosen)
@@ -88,6 +93,65 @@ def test_templates_and_chat_reach_the_prompts_and_the_records(options, console):
     assert ours.isdisjoint(theirs)
 
 
+CHAT = """{{ '<' + strftime_now('%d %b %Y') + '>' }}{{ messages[0].content }}\
+{% if enable_thinking | default(true) %}{{ '<think>' }}{% endif %}"""
+
+
+@pytest.fixture
+def chatty(tmp_path):
+    """A model whose chat template knows a date and opens a thought."""
+    path = tmp_path / "model"
+    make_runner(trained_tokens=1024).model.save_pretrained(path)
+    letters_tokenizer().save_pretrained(path)
+    (path / "chat_template.jinja").write_text(CHAT)
+    return ("suite.chat=always", f"suite.model={path}")
+
+
+@pytest.fixture
+def far_apart(monkeypatch):
+    """Two places where it is never the same day."""
+    yield lambda place: (monkeypatch.setenv("TZ", place), time.tzset())
+    monkeypatch.delenv("TZ", raising=False)
+    time.tzset()
+
+
+def test_prompts_are_the_same_on_another_day(options, console, chatty, far_apart):
+    far_apart("Etc/GMT-14")
+    first, _ = run(options(*chatty), console)
+    before = first.samples.path.read_bytes()
+    far_apart("Etc/GMT+11")
+    second, _ = run(options(*chatty, out=first.path.with_name("second")), console)
+    assert [s.prompt_sha256 for s in second.samples.read()] == [s.prompt_sha256 for s in first.samples.read()]
+    run(options(*chatty, resume=True), console)
+    assert first.samples.path.read_bytes() == before
+    assert first.manifest["settings"]["chat_date"] == "2024-07-26"
+    third, records = run(options(*chatty, "suite.chat_date=2025-01-02", out=first.path.with_name("third")), console)
+    ours, theirs = ({s.prompt_sha256 for s in found.samples.read()} for found in (first, third))
+    assert ours.isdisjoint(theirs)
+    assert {r.prompts for r in records} == {"official, chat template always, date 2025-01-02"}
+
+
+def test_a_thought_is_not_scored_and_the_rule_stands_in_sample_and_record(options, console, chatty):
+    folder, records = run(options(*chatty), console)
+    # its prompts end inside a thought, and its random letters never end it
+    assert {(r.status, r.answer_rule, r.score) for r in records} == {("ok", "after-think@1", 0.0)}
+    assert "after-think@1: 2 of 2 answers were scored without a thought" in records[0].warnings
+    samples = folder.samples.read()
+    assert {s.answer_rule for s in samples} == {"after-think@1"}
+    assert all(s.prediction for s in samples)
+    for i, choice in enumerate(("suite.thinking=keep", "suite.chat_arguments={enable_thinking = false}")):
+        found, records = run(options(*chatty, choice, out=folder.path.with_name(str(i))), console)
+        assert {r.answer_rule for r in records} == {s.answer_rule for s in found.samples.read()} == {None}
+    assert records[0].prompts == "official, chat template always, enable_thinking = false"
+
+
+def test_a_chat_template_that_fails_ends_its_cells_in_one_line(options, console, chatty, tmp_path):
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ raise_exception('no users') }}")
+    _, records = run(options(*chatty), console)
+    assert {r.status for r in records} == {"unsupported"}
+    assert records[0].reason.endswith('got TemplateError: no users; turn the template off by suite.chat = "never"')
+
+
 def test_methods_with_their_own_limit_read_their_own_prompts(options, console):
     folder, (full, ours) = run(options("suite.prompt_tokens={full = 200}"), console)
     assert (full.prompt_tokens, ours.prompt_tokens) == (200, None)
@@ -98,18 +162,23 @@ def test_methods_with_their_own_limit_read_their_own_prompts(options, console):
     assert [s.id for s in read[full.cell]] == [s.id for s in read[ours.cell]]
 
 
-@pytest.mark.parametrize("choice", ["suite.templates=pcbench", "suite.chat=always", "suite.prompt_tokens={full = 99}"])
+@pytest.mark.parametrize(
+    "choice", ["suite.templates=pcbench", "suite.chat=always", "suite.prompt_tokens={full = 99}", *OTHER_CHATS]
+)
 def test_a_run_goes_on_with_the_prompts_it_began_with(options, console, choice):
     run(options(), console)
     with pytest.raises(ConfigError, match=f"--resume: {choice.partition('=')[0]} = .*, with which .* began, got"):
         run(options(choice, resume=True), console)
 
 
-def test_generated_prompts_have_nothing_to_choose(options, console):
+def test_generated_prompts_have_nothing_to_choose(options, console, tmp_path):
     sets = ("suite.tasks=[passkey]", "suite.prompt_tokens={full = 99}")
     _, records = run(options(*sets), console)
     assert {r.status for r in records} == {"unsupported"}
     assert "passkey: prompt_tokens of tasks with files, got 99; leave it out" in records[0].reason
+    sets = ("suite.tasks=[passkey]", "suite.chat_arguments={a = 1}")
+    _, records = run(options(*sets, out=tmp_path / "other"), console)
+    assert "passkey: chat_arguments of tasks with files, got {'a': 1}; leave them out" in records[0].reason
 
 
 @pytest.mark.parametrize("suite", ["longbench", "infinitebench"])

@@ -52,6 +52,68 @@ def test_chat_follows_templates_that_strip_and_refuses_those_that_repeat(monkeyp
     assert tokenizer.chat("a", "b") is None
 
 
+TODAY = "{{ strftime_now('%d %b %Y') }}: {{ messages[0].content }}"
+
+
+def chatting(template):
+    return HFTokenizer(word_tokenizer(chat_template=template))
+
+
+def test_a_chat_template_is_told_the_same_date_whenever_it_is_asked():
+    assert chatting(TODAY).chat("a", "b") == ("26 Jul 2024: a", "b")
+    assert chatting(TODAY).chat("a", "b", date="2025-01-02") == ("02 Jan 2025: a", "b")
+    often = """\n {% if strftime_now is defined %}
+ {%- set day = strftime_now("%A, %-d %B %y, 100%%d %H:%M") -%}{{ day + "!" }}{% endif %}
+{% for m in messages %}{{ strftime_now("%F") + m.content }}{% endfor %}"""
+    # nothing else of the text changes
+    plain = often.replace("strftime_now is", "messages is").replace('strftime_now("%F")', "'2024-07-26'")
+    plain = plain.replace('strftime_now("%A, %-d %B %y, 100%%d %H:%M")', "'Friday, 26 July 24, 100%d 00:00'")
+    assert chatting(often).chat("a", "b") == chatting(plain).chat("a", "b")
+
+
+def test_a_chat_template_is_given_arguments_that_it_reads():
+    tokenizer = chatting(
+        "{{ messages[0].content }}{% if not enable_thinking | default(true) %}<think></think>{% endif %}"
+    )
+    assert tokenizer.chat("a", "b") == ("a", "b")
+    assert tokenizer.chat("a", "b", arguments={"enable_thinking": False}) == ("a", "b<think></think>")
+    for name in ("enable_thinkin", "thinking", "messages", "strftime_now", "tokenize", "chat_template"):
+        with pytest.raises(ConfigError) as found:
+            tokenizer.chat("a", "b", arguments={name: "x"})
+        assert "\n" not in str(found.value)
+    with pytest.raises(ConfigError, match="names that its chat template reads, got 'thoughts'"):
+        tokenizer.chat("a", "b", arguments={"thoughts": 1})
+
+
+def test_of_several_chat_templates_one_is_named():
+    tokenizer = chatting({"rag": "R{{ messages[0].content }}", "tool_use": "T{{ messages[0].content }}"})
+    with pytest.raises(
+        ConfigError,
+        match=r"a chat template named 'default', got rag, tool_use; choose one by suite.chat_arguments = "
+        r'\{ chat_template = "NAME" \}, or turn the template off by suite.chat = "never"',
+    ):
+        tokenizer.chat("a", "b")
+    assert tokenizer.chat("a", "b", arguments={"chat_template": "rag"}) == ("Ra", "b")
+    both = chatting({"default": "D{{ messages[0].content }}", "rag": "R{{ messages[0].content }}"})
+    assert both.chat("a", "b") == ("Da", "b")
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ raise_exception('only\nsystem prompts') }}", "TemplateError: only"),
+        ("{% if %}", "TemplateSyntaxError: "),
+        ("{{ messages[7].content }}", "UndefinedError: "),
+        ("{{ 1 // 0 }}", "ZeroDivisionError: "),
+        ("{{ messages[0].content.join }}", "0 times"),
+    ],
+)
+def test_a_chat_template_that_fails_is_one_line_with_the_way_out(template, why):
+    with pytest.raises(ConfigError, match=f'{why}.*; turn the template off by suite.chat = "never"$') as found:
+        chatting(template).chat("a", "b")
+    assert "\n" not in str(found.value)
+
+
 @pytest.mark.parametrize("starts", [(), ("<s>",), ("<s>", "<g>")])
 def test_start_ids_are_what_the_tokenizer_puts_in_front_and_not_what_it_calls_its_bos(starts):
     tokenizer = HFTokenizer(word_tokenizer(starts, bos_token="<g>"))

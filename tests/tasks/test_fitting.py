@@ -55,7 +55,7 @@ class Pairs(ByteTokenizer):
 class Chat(ByteTokenizer):
     """A model with a chat template."""
 
-    def chat(self, before, after):
+    def chat(self, before, after, **told):
         return f"<user>{before}", f"{after}<end>"
 
 
@@ -66,7 +66,7 @@ class Begun(ByteTokenizer):
         super().__init__()
         self.start_ids, self.bos_id = start_ids, bos_id
 
-    def chat(self, before, after):
+    def chat(self, before, after, **told):
         return f"\1<user>{before}", f"{after}<end>"
 
 

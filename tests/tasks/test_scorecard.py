@@ -4,6 +4,7 @@ import pytest
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.tasks.scorecard import scorecards
+from pcbench.tasks.scorecard_text import notes
 from pcbench.tasks.scorers import metrics
 
 
@@ -221,3 +222,21 @@ def test_datasets_that_cannot_be_paired_are_named(tmp_path):
     }
     with pytest.raises(DataMissing, match=r"--against: a dataset that .* has too, with the same answers, got none"):
         scorecards(store(tmp_path / "c", musique=[("a", "a")]), "longbench", against=other)
+
+
+def test_right_answers_after_a_thought_count_as_much_as_without_one(tmp_path):
+    thought = "<think>\nThere are 12 or 9.\n</think>\n\n"
+    plain = store(tmp_path / "a", passage_count=[("9", "9")] * 3, hotpotqa=[("Rome", "Rome")] * 2)
+    think = store(
+        tmp_path / "b",
+        passage_count=[(f"{thought}9", "9"), ("9", "9"), ("<think>12 or 9", "9")],
+        hotpotqa=[(f"{thought}Rome", "Rome")] * 2,
+    )
+    (card,) = scorecards(think, "longbench", against=plain)
+    assert card["datasets"] == {"passage_count": 66.67, "hotpotqa": 100.0}
+    assert (card["answer_rule"], card["thoughts"]) == ("after-think@1", {"hotpotqa": 2, "passage_count": 2})
+    assert "answer_rule" not in card["difference"]
+    assert "after-think@1: predictions scored without a thought: hotpotqa 2, passage_count 2" in notes(card, ())
+    (kept,) = scorecards(think, "longbench", keep_thoughts=True)
+    assert kept["datasets"] == {"passage_count": 72.22, "hotpotqa": 22.22}
+    assert "thoughts" not in kept
