@@ -23,18 +23,15 @@ def require_finite(
         again: makes the same once more, to find the layer.
 
     Raises:
-        NotFinite: a logit of a step is NaN or infinite, or a chunk whose layers are not finite was ranked.
+        NotFinite: a logit of a step is NaN or infinite, or a chunk was ranked whose score is NaN.
     """
     step = answered.first_not_finite()
     if step is not None:
         raise not_finite(where, f"the logits of token {step + 1} of the answer", runner, again)
-    scores = prefilled.chunk_scores
-    if scores is None or bool(scores.isfinite().all()):
-        return
-    # a chunk without a scored row has no finite score either
-    if first_not_finite(runner.model, runner.spec.layers, again) is not None:
-        chunk = int((~scores.isfinite()).nonzero()[0])
-        raise not_finite(where, f"the score of chunk {chunk}", runner, again)
+    # a chunk without a scored row has +infinity
+    lost = [] if prefilled.chunk_scores is None else prefilled.chunk_scores.isnan().nonzero().tolist()
+    if lost:
+        raise not_finite(where, f"the score of chunk {lost[0][0]}", runner, again)
 
 
 def not_finite(where: str, what: str, runner: HFRunner, again: Callable[[], object]) -> NotFinite:

@@ -110,7 +110,10 @@ class KernelGroup:
         got = run(ops.backend(lane.prepared.cell.backend), self.op, inputs)
         lane.parity = compare_samples(self.op, inputs, got, self.cell.seed)
         wrong = [result for result, found in lane.parity.items() if not found.ok]
-        if wrong:
+        spoiled = [result for result, found in lane.parity.items() if not found.finite]
+        if spoiled:
+            lane.end("error", f"{self.op}: finite arguments, got NaN or infinity in {', '.join(spoiled)} of the truth")
+        elif wrong:
             lane.end("parity_failed", f"{self.op}: {', '.join(wrong)} disagrees with the float64 reference")
 
     def _open(self, lane: KernelLane) -> None:

@@ -9,6 +9,7 @@ from pcbench.harness import session
 from pcbench.harness.decoding import decode
 from pcbench.harness.finite import require_finite
 from pcbench.harness.runner import Options, run
+from pcbench.measure.kernel_shapes import SHAPES
 from pcbench.measure.parity import compare_exact, compare_lse, compare_mass, compare_out
 from pcbench.methods.full import Full
 from pcbench.methods.parallel_comp import ParallelComp
@@ -100,6 +101,33 @@ def test_a_model_that_is_not_finite_when_it_is_loaded_is_an_error_of_its_cells(s
     )
 
 
+def test_a_chunk_without_a_scored_row_is_none_that_is_not_finite():
+    runner = make_runner()
+    prompt = make_prompt(prefix=0, context=0, query=1)
+    method = ParallelComp(ParallelComp.Config().resolve(runner.spec, "cpu"), runner)
+    prefilled = method.prefill(prompt, no_stages)
+    assert prefilled.chunk_scores.tolist() == [INF]
+    require_finite("here", runner, prefilled, decode(method, prefilled, 2, (), "cpu"), lambda: None)
+
+
+def test_arguments_of_a_kernel_that_are_not_finite_are_not_its_fault(tmp_path, console, monkeypatch):
+    monkeypatch.setattr("pcbench.measure.ceilings.PROBE_S", 0.0)
+    real = SHAPES["merge_states"].inputs
+
+    def inputs(shape, draw):
+        made = real(shape, draw)
+        made["outs"][:] = NAN
+        return made
+
+    monkeypatch.setattr(SHAPES["merge_states"], "inputs", inputs)
+    sets = ["kernel.merge_states.shapes=[{parts = 2, heads = 2, rows = 3, dim = 64}]", "suite.rounds=1"]
+    options = Options(suite="kernels", device="cpu", out=tmp_path / "run", sets=sets, methods=["merge_states"])
+    _, records = run(options, console)
+    ours = [r for r in records if r.backend in ("cpu", "reference")]
+    assert {r.status for r in ours} == {"error"}
+    assert all("finite arguments, got NaN or infinity in out" in r.reason for r in ours)
+
+
 class Steps:
     """Logits that are NaN from a step on."""
 
@@ -125,8 +153,9 @@ def test_every_step_is_looked_at(kind):
     require_finite("here", runner, prefilled, decode(method, prefilled, 4, (), "cpu"), lambda: None)
 
 
-def test_a_chunk_that_nobody_keeps_is_looked_at_too():
-    runner, prompt = make_runner(), make_prompt(context=60)
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_chunk_that_nobody_keeps_is_looked_at_too(backend):
+    runner, prompt = make_runner(backend=backend), make_prompt(context=60)
     config = ParallelComp.Config(chunk_tokens=20, keep=1).resolve(runner.spec, "cpu")
     method = ParallelComp(config, runner)
     # a token of the last chunk alone
@@ -136,6 +165,7 @@ def test_a_chunk_that_nobody_keeps_is_looked_at_too():
     prefilled = method.prefill(prompt, no_stages)
     answered = decode(method, prefilled, 2, (), "cpu")
     assert prefilled.logits.isfinite().all()
+    assert prefilled.chunk_scores.isnan().tolist() == [False, False, True]
     with pytest.raises(NotFinite, match="the score of chunk 2, first in the output of the embeddings"):
         require_finite("here", runner, prefilled, answered, lambda: method.prefill(prompt, no_stages))
 
