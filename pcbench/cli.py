@@ -252,6 +252,14 @@ def compare(
             "judged. For whole suites take 10%: a run that lies elsewhere as a whole is in no interval."
         ),
     ] = None,
+    fail_on_score: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Exit with 3 where a score is lower by this many points of 100, and significantly for all scores "
+            "together; with 1 where it is as much lower and that cannot be told, or where no score can be judged.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
     comment: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write it as Markdown, too.")
@@ -259,10 +267,11 @@ def compare(
 ) -> None:
     """Runs side by side: ratios to their in-run baselines, scores, memory, environment; needs no torch."""
     from pcbench.report.compare import compare as hold_against
-    from pcbench.report.compare import read_margin
+    from pcbench.report.compare import read_margin, read_points
     from pcbench.report.compare_text import headline, tables, terminal, write_markdown
 
-    found = hold_against(runs, None if fail_on is None else read_margin(fail_on))
+    points = None if fail_on_score is None else read_points(fail_on_score)
+    found = hold_against(runs, None if fail_on is None else read_margin(fail_on), points)
     if comment:
         with interrupts.tidily():
             write_markdown(comment, f"pcbench: {headline(found)}", tables(found))

@@ -1,22 +1,19 @@
-"""Percentiles, intervals of ratios and shares. Seeded: the same samples give the same interval."""
+"""Percentiles, intervals of ratios, means and shares. Seeded: the same samples give the same interval."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
-from typing import NamedTuple
+from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = [
-    "Difference",
-    "average_difference",
-    "mcnemar",
-    "mean_intervals",
+    "CONFIDENCE",
+    "MIN_SAMPLES",
+    "mean_interval",
     "median_interval",
     "outliers",
-    "paired_difference",
     "percentile",
     "ratio_change",
     "ratio_interval",
@@ -28,27 +25,9 @@ __all__ = [
 ]
 
 RESAMPLES = 10_000
-# fewer samples or pairs than this say nothing about spread
-MIN_PAIRS = 5
-# a difference is called one below this chance of seeing it where there is none
-SIGNIFICANT_P = 0.05
-
-
-class Difference(NamedTuple):
-    """A mean difference of pairs with its 95 % interval and McNemar's p; None where there is none."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    p: float | None
-
-    def words(self) -> str:
-        """What may be said of it: higher or lower only where interval and p agree."""
-        if self.low is None or self.high is None:
-            return f"an interval needs {MIN_PAIRS} prompts"
-        if self.low <= 0 <= self.high or (self.p is not None and self.p >= SIGNIFICANT_P):
-            return "no significant difference"
-        return "higher" if self.low > 0 else "lower"
+CONFIDENCE = 0.95
+# fewer samples than this say nothing about spread
+MIN_SAMPLES = 5
 
 
 def percentile(values: Sequence[float], q: float) -> float:
@@ -75,7 +54,7 @@ def median_interval(values: Sequence[float], seed: int = 0) -> tuple[float, floa
 
     Source: percentile bootstrap, Efron and Tibshirani 1993, 10,000 resamples.
     """
-    if len(values) < MIN_PAIRS:
+    if len(values) < MIN_SAMPLES:
         return None
     drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.percentile(np.median(np.asarray(values, float)[drawn], axis=1), [2.5, 97.5])
@@ -122,7 +101,7 @@ def ratio_interval(
         raise ValueError(f"ratio_interval: two equally long lists, got {len(numerator)} and {len(denominator)}")
     a, b = np.asarray(numerator, float), np.asarray(denominator, float)
     ratio = float(np.median(a) / np.median(b))
-    if len(a) < MIN_PAIRS:
+    if len(a) < MIN_SAMPLES:
         return ratio, None, None
     index = np.random.default_rng(seed).integers(0, len(a), (RESAMPLES, len(a)))
     ratios = np.median(a[index], axis=1) / np.median(b[index], axis=1)
@@ -187,39 +166,24 @@ def _mann_whitney_tails(n: int, m: int) -> list[float]:
     return [below / total for below in accumulate(counts)]
 
 
-def mean_intervals(
-    groups: Mapping[str, Sequence[float]], averaged: Sequence[str], seed: int = 0
-) -> tuple[tuple[float, float, float] | None, dict[str, tuple[float, float, float]]]:
-    """Mean and 95 % interval of every group, and of the plain mean of some of them.
-
-    Values are resampled within their group, so a large group weighs no more than a small one. Given the paired
-    differences of two methods, an interval without 0 says that they differ.
+def mean_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, seed: int = 0
+) -> tuple[float, float | None, float | None]:
+    """Mean of values with its interval; None under 5 values.
 
     Args:
-        groups: name → its values, at least one.
-        averaged: the groups of the plain mean.
+        values: at least one.
+        confidence: of the interval.
         seed: of the resampling.
-
-    Returns:
-        (mean, low, high) of the plain mean, None where `averaged` is empty; name → the same of each group.
 
     Source: percentile bootstrap, Efron and Tibshirani 1993, 10,000 resamples.
     """
-    rng = np.random.default_rng(seed)
-    total: NDArray[np.float64] = np.zeros(RESAMPLES)
-    each = {}
-    for name, values in groups.items():
-        means = np.asarray(values, float)[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
-        each[name] = _interval(float(np.mean(values)), means)
-        if name in averaged:
-            total += means / len(averaged)
-    if not averaged:
-        return None, each
-    return _interval(float(np.mean([each[name][0] for name in averaged])), total), each
-
-
-def _interval(mean: float, resampled: NDArray[np.float64]) -> tuple[float, float, float]:
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    mean = float(np.mean(values))
+    if len(values) < MIN_SAMPLES:
+        return mean, None, None
+    drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.asarray(values, float)[drawn].mean(axis=1), [tail, 100 - tail])
     return mean, float(low), float(high)
 
 
@@ -232,72 +196,9 @@ def score_interval(scores: Sequence[float]) -> tuple[float, float | None, float 
     Returns:
         mean, low, high: Wilson's interval where all are 0 or 1, else the bootstrap's, None under 5 scores.
     """
-    mean = sum(scores) / len(scores)
     if {*scores} <= {0, 1}:
-        return mean, *wilson_interval(sum(scores), len(scores))
-    if len(scores) < MIN_PAIRS:
-        return mean, None, None
-    return mean, *mean_intervals({"": scores}, [])[1][""][1:]
-
-
-def paired_difference(scores: Sequence[float], baseline: Sequence[float]) -> Difference:
-    """Mean of `scores` minus `baseline`, prompt by prompt.
-
-    Args:
-        scores: of a method, at least one.
-        baseline: of another on the same prompts, in the same order.
-
-    Returns:
-        The difference; its bootstrap interval is None under 5 prompts, its p unless all scores are 0 or 1.
-
-    Raises:
-        ValueError: the lengths differ or are 0.
-    """
-    if len(scores) != len(baseline) or not scores:
-        raise ValueError(f"paired_difference: two equally long lists, got {len(scores)} and {len(baseline)}")
-    p = mcnemar(scores, baseline) if {*scores, *baseline} <= {0, 1} else None
-    return average_difference({"": (scores, baseline)})._replace(p=p)
-
-
-def average_difference(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Difference:
-    """Plain mean over datasets of the mean paired difference; prompts are resampled within their dataset.
-
-    Args:
-        pairs: dataset → scores of a method and of the baseline on the same prompts, at least one.
-
-    Returns:
-        The difference without p; its interval is None where a dataset has under 5 prompts.
-    """
-    groups = {name: [a - b for a, b in zip(*both, strict=True)] for name, both in pairs.items()}
-    whole, _ = mean_intervals(groups, list(groups))
-    assert whole is not None, "at least one dataset"
-    if min(map(len, groups.values())) < MIN_PAIRS:
-        return Difference(whole[0], None, None, None)
-    return Difference(*whole, None)
-
-
-def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:
-    """p-value of two methods being right equally often on the same prompts.
-
-    Args:
-        a: 0 or 1 a prompt.
-        b: the same prompts by another method.
-
-    Returns:
-        Two-sided exact p, 1 where no prompt tells them apart.
-
-    Raises:
-        ValueError: the lengths differ, or a value is neither 0 nor 1.
-
-    Source: McNemar 1947, the exact binomial form.
-    """
-    if len(a) != len(b) or not set(a) | set(b) <= {0, 1}:
-        raise ValueError(f"mcnemar: two equally long lists of 0 and 1, got {len(a)} and {len(b)} values")
-    only_a = sum(x > y for x, y in zip(a, b, strict=True))
-    only_b = sum(x < y for x, y in zip(a, b, strict=True))
-    n = only_a + only_b
-    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / (1 << n))
+        return sum(scores) / len(scores), *wilson_interval(sum(scores), len(scores))
+    return mean_interval(scores)
 
 
 def wilson_interval(successes: float, n: int) -> tuple[float, float]:
@@ -312,7 +213,7 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
 
     Source: Wilson 1927.
     """
-    z = 1.959963984540054
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     share = successes / n
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

@@ -52,15 +52,17 @@ def store(folder, *predictions):
 def test_score_claims_no_difference_where_few_lines_say_so(tmp_path, capsys):
     right = store(tmp_path / "right", *["x"] * 200)
     _, out, _ = score(capsys, right, "--benchmark", "longbench", "--against", store(tmp_path / "one", ""))
-    assert out.count("+100.00 an interval needs 5 prompts") == 2
+    assert out.count("+100.00 [-58.69, +100.00] cannot tell, needs n ≥ 6") == 2
     assert "no partner for qasper.jsonl lines 2–200 (199): no score in the other folder\n" in out
 
 
-@pytest.mark.parametrize(("lines", "words"), [(5, "no significant difference"), (6, "higher")])
-def test_score_claims_a_difference_where_both_tests_agree(tmp_path, capsys, lines, words):
+@pytest.mark.parametrize(
+    ("lines", "low", "words"), [(5, "+13.10", "cannot tell, needs n ≥ 6"), (6, "+21.94", "higher")]
+)
+def test_score_claims_a_difference_where_some_outcome_could_be_one(tmp_path, capsys, lines, low, words):
     right, wrong = store(tmp_path / "right", *["x"] * lines), store(tmp_path / "wrong", *[""] * lines)
     _, out, _ = score(capsys, right, "--benchmark", "longbench", "--against", wrong)
-    assert out.count(f"+100.00 [+100.00, +100.00] {words}") == 2
+    assert out.count(f"+100.00 [{low}, +100.00] {words}") == 2
 
 
 def test_score_names_lines_and_files_that_nobody_can_read(tmp_path, capsys):

@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 
 from pcbench.statistics import (
-    Difference,
-    average_difference,
-    mcnemar,
-    mean_intervals,
+    mean_interval,
     median_interval,
     outliers,
-    paired_difference,
     percentile,
     ratio_change,
     ratio_interval,
@@ -62,49 +58,6 @@ def test_ratio_interval_is_seeded():
 )
 def test_wilson_interval_equals_published_values(successes, n, low, high):
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-4)
-
-
-def test_mean_intervals_weigh_groups_alike_whatever_their_size():
-    whole, each = mean_intervals({"small": [1.0, 1.0], "large": [0.0] * 50, "other": [9.0]}, ["small", "large"])
-    assert whole == (0.5, 0.5, 0.5)
-    assert each["other"] == (9.0, 9.0, 9.0)
-    assert mean_intervals({"a": [1.0]}, []) == (None, {"a": (1.0, 1.0, 1.0)})
-
-
-def test_mean_intervals_are_seeded():
-    groups = {"a": np.random.default_rng(2).normal(size=30).tolist()}
-    assert mean_intervals(groups, ["a"]) == mean_intervals(groups, ["a"])
-    assert mean_intervals(groups, ["a"]) != mean_intervals(groups, ["a"], seed=1)
-
-
-def test_mean_intervals_cover_the_true_mean_about_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for seed in range(100):
-        groups = {name: rng.normal(3, 1 + i, 40).tolist() for i, name in enumerate("abc")}
-        (_, low, high), _ = mean_intervals(groups, list("abc"), seed)
-        hits += low <= 3 <= high
-    assert hits >= 88
-
-
-def test_mean_intervals_agree_with_the_normal_one_for_many_values():
-    values = np.random.default_rng(1).normal(size=400)
-    (mean, low, high), _ = mean_intervals({"a": values.tolist()}, ["a"])
-    half = 1.96 * values.std() / 20
-    assert (mean - low, high - mean) == pytest.approx((half, half), rel=0.05)
-
-
-def test_mcnemar_equals_the_binomial_tail():
-    # 1 against 9 prompts: 2 * (1 + 10) / 1024
-    a, b = [1] * 9 + [0] + [1] * 30, [0] * 9 + [1] + [1] * 30
-    assert mcnemar(a, b) == mcnemar(b, a) == pytest.approx(22 / 1024)
-    assert mcnemar([0, 1], [1, 0]) == mcnemar([1, 1], [1, 1]) == 1.0
-
-
-@pytest.mark.parametrize(("a", "b"), [([1], [1, 0]), ([0.5], [1])])
-def test_mcnemar_refuses_what_is_not_right_or_wrong(a, b):
-    with pytest.raises(ValueError, match="mcnemar: two equally long lists of 0 and 1"):
-        mcnemar(a, b)
 
 
 # two-sided 5 % critical values of U: Mann and Whitney's test is significant at and below
@@ -165,59 +118,31 @@ def test_ratio_change_refuses_an_empty_side():
 def test_score_interval_is_wilson_for_right_or_wrong_and_else_the_bootstrap():
     assert score_interval([1, 0, 1]) == (2 / 3, *wilson_interval(2, 3))
     values = [0.1, 0.4, 0.3, 0.9, 0.2]
-    assert score_interval(values) == mean_intervals({"": values}, [])[1][""]
+    assert score_interval(values) == mean_interval(values)
     assert score_interval(values[:4]) == (pytest.approx(0.425), None, None)
 
 
-def test_paired_difference_ignores_what_both_share():
-    shared = np.random.default_rng(3).random(40)
-    found = paired_difference((0.5 * shared + 0.1).tolist(), (0.5 * shared).tolist())
-    assert found == pytest.approx((0.1, 0.1, 0.1, None))
-    assert found.words() == "higher"
+def test_mean_interval_is_seeded():
+    values = np.random.default_rng(2).normal(size=30).tolist()
+    assert mean_interval(values) == mean_interval(values)
+    assert mean_interval(values) != mean_interval(values, seed=1)
 
 
-def test_paired_difference_covers_none_about_as_often_as_it_says():
+def test_mean_interval_covers_the_true_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    said = []
-    for _ in range(200):
-        prompts = rng.random(60)
-        a, b = (np.clip(prompts + rng.normal(0, 0.2, 60), 0, 1).tolist() for _ in "ab")
-        said.append(paired_difference(a, b).words())
-    assert said.count("no significant difference") >= 180
+    hits = 0
+    for seed in range(200):
+        _, low, high = mean_interval(rng.normal(3, 1, 40).tolist(), seed=seed)
+        hits += low <= 3 <= high
+    assert hits >= 180
 
 
-def test_paired_difference_has_mcnemars_p_only_for_right_or_wrong():
-    a, b = [1] * 9 + [0] + [1] * 30, [0] * 9 + [1] + [1] * 30
-    assert paired_difference(a, b).p == mcnemar(a, b)
-    assert paired_difference([0.5, *a[1:]], b).p is None
-
-
-def test_paired_difference_under_five_prompts_has_no_interval():
-    assert paired_difference([1, 1, 1, 1], [0, 0, 0, 0]) == (1.0, None, None, 0.125)
-    with pytest.raises(ValueError, match="paired_difference: two equally long lists, got 1 and 2"):
-        paired_difference([1], [1, 0])
-
-
-def test_average_difference_weighs_datasets_alike():
-    pairs = {"small": ([1.0] * 5, [0.0] * 5), "large": ([0.0] * 50, [0.0] * 50)}
-    assert average_difference(pairs) == (0.5, 0.5, 0.5, None)
-    assert average_difference({"one": ([1.0], [0.0]), "other": ([0.0] * 9, [0.0] * 9)}) == (0.5, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("difference", "words"),
-    [
-        (Difference(0.1, -0.1, 0.3, None), "no significant difference"),
-        (Difference(0.0, 0.0, 0.0, 1.0), "no significant difference"),
-        (Difference(0.1, 0.05, 0.3, None), "higher"),
-        (Difference(-0.1, -0.3, -0.05, 0.01), "lower"),
-        # five of five: the bootstrap of equal differences has no width, the exact test knows better
-        (Difference(1.0, 1.0, 1.0, 0.0625), "no significant difference"),
-        (Difference(1.0, None, None, 0.125), "an interval needs 5 prompts"),
-    ],
-)
-def test_words_claim_a_difference_only_where_interval_and_p_agree(difference, words):
-    assert difference.words() == words
+def test_mean_interval_agrees_with_the_normal_one_for_many_values():
+    values = np.random.default_rng(1).normal(size=400)
+    for confidence, z in ((0.95, 1.96), (0.995, 2.81)):
+        mean, low, high = mean_interval(values.tolist(), confidence)
+        half = z * values.std() / 20
+        assert (mean - low, high - mean) == pytest.approx((half, half), rel=0.07)
 
 
 def test_median_interval_covers_the_true_median_about_as_often_as_it_says():

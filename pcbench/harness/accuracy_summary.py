@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pcbench.differences import average_difference, mean_of_means, paired_difference
 from pcbench.harness.cells import Prepared
-from pcbench.harness.summary import add_parity, add_scores
-from pcbench.statistics import MIN_PAIRS, Difference, average_difference, mean_intervals, paired_difference
+from pcbench.harness.summary import add_difference, add_parity, add_scores, paired_scores
+from pcbench.statistics import score_interval
 from pcbench.tasks import bucket, load_task, size
 from pcbench.tasks.published import RunFacts, TaskRead, published_score
 from pcbench.types import ModelSpec, Record, Sample, Status
@@ -67,7 +68,7 @@ def summarise_accuracy(
         repro: the command that measures this group again.
         note: told how full attention stands to published scores.
     """
-    stock = [o for p, o in zip(cells, outcomes, strict=True) if p.cell.backend == "torch" and o.status == "ok"]
+    stock = [o for p, o in zip(cells, outcomes, strict=True) if p.cell.is_full and o.status == "ok"]
     records = []
     for prepared, outcome in zip(cells, outcomes, strict=True):
         cell, task = prepared.cell, load_task(prepared.cell.task, "task")
@@ -85,8 +86,8 @@ def summarise_accuracy(
             _add_sizes(record, outcome.samples)
             add_scores(record, outcome.samples, task, spec)
             if stock and outcome is not stock[0]:
-                pairs = _pairs(outcome.samples, stock[0].samples)
-                _add_difference(record, paired_difference(*pairs) if pairs[0] else None)
+                pairs = paired_scores(outcome.samples, stock[0].samples)
+                add_difference(record, paired_difference(*pairs) if pairs[0] else None)
             _check_published(record, [prepared], [outcome.samples], note)
         if outcome.skipped:
             record.skipped_records = len(outcome.skipped)
@@ -116,24 +117,11 @@ def _warnings(samples: Sequence[Sample]) -> list[str]:
     ]
 
 
-def _pairs(samples: Sequence[Sample], baseline: Sequence[Sample]) -> tuple[list[float], list[float]]:
-    """Scores of both on the prompts that both have, which one of them may have read with its middle cut out."""
-    theirs = {s.id: s.score for s in baseline if s.score is not None}
-    shared = [s for s in samples if s.score is not None and s.id in theirs]
-    return [s.score for s in shared if s.score is not None], [theirs[s.id] for s in shared]
-
-
-def _add_difference(record: Record, found: Difference | None) -> None:
-    if found is not None:
-        record.score_vs_full, record.score_vs_full_ci_low, record.score_vs_full_ci_high = found[:3]
-        record.score_vs_full_p = found.p
-
-
 def _check_published(
     record: Record, cells: Sequence[Prepared], samples: Sequence[Sequence[Sample]], note: Callable[[str], None]
 ) -> None:
     """Holds full attention against what was published for the same model and settings."""
-    if record.backend != "torch" or record.score is None:
+    if not record.is_full or record.score is None:
         return
     sizes = [size(p.cell.task, p.cell.context_tokens) for p in cells]
     facts = RunFacts(
@@ -188,9 +176,9 @@ def average_records(
             lines.setdefault((prepared.where, cell.backend, cell.context_tokens), []).append(prepared)
     found_by = {key: {p.cell.workload: by_cell[p.cell.key] for p in line} for key, line in lines.items()}
     stock: dict[int | None, dict[str, list[Sample]]] = {}
-    for (_, backend, tokens), found in found_by.items():
-        if backend == "torch":
-            stock.setdefault(tokens, found)
+    for key, found in found_by.items():
+        if lines[key][0].cell.is_full:
+            stock.setdefault(key[2], found)
     averaged = []
     for key, line in lines.items():
         found, full = found_by[key], stock.get(key[2], {})
@@ -199,9 +187,12 @@ def average_records(
         record = _average(line, found, [records[p.cell.key] for p in line], tasks, shared | {"repro_command": repro})
         _check_published(record, line, list(found.values()), note)
         if found is not full:
-            pairs = {name: _pairs(ours, full[name]) for name, ours in found.items() if name in full}
+            pairs = {name: paired_scores(ours, full[name]) for name, ours in found.items() if name in full}
             pairs = {name: both for name, both in pairs.items() if both[0]}
-            _add_difference(record, average_difference(pairs) if pairs else None)
+            add_difference(record, average_difference(pairs) if pairs else None)
+            if lost := [name for name in found if name not in pairs]:
+                of = f"{len(pairs)} of {len(found)} datasets, without {', '.join(lost)}"
+                record.warnings.append(f"minus full attention: over {of}")
         averaged.append(record)
     return averaged
 
@@ -218,14 +209,12 @@ def _average(
     configs = [p.cell.method_config for p in line]
     same = {key: value for key, value in configs[0].items() if all(c.get(key) == value for c in configs)}
     scores = {name: [s.score for s in found if s.score is not None] for name, found in samples.items()}
-    whole, _ = mean_intervals(scores, names)
-    assert whole is not None, "at least two datasets"
-    low, high = whole[1:] if min(map(len, scores.values())) >= MIN_PAIRS else (None, None)
+    mean, low, high = mean_of_means([score_interval(found) for found in scores.values()])
     return Record.of(
         replace(line[0].cell, workload=workload, method_config=same),
         task=f"average of {', '.join(p.cell.task for p in line)}",
         prompts=", ".join(dict.fromkeys(r.prompts for r in records if r.prompts)),
-        score=whole[0],
+        score=mean,
         score_ci_low=low,
         score_ci_high=high,
         score_name=f"mean of {len(names)} datasets",
@@ -257,7 +246,7 @@ def records_by_words(
         if sample.words is not None:
             buckets.setdefault((sample.cell, bucket(sample.words)), []).append(sample)
     scored = [p for p in cells if p.cell.key in records and records[p.cell.key].score is not None]
-    stock = {p.cell.group: p.cell.key for p in reversed(scored) if p.cell.backend == "torch"}
+    stock = {p.cell.group: p.cell.key for p in reversed(scored) if p.cell.is_full}
     found = []
     for prepared in scored:
         cell, whole = prepared.cell, records[prepared.cell.key]
@@ -274,7 +263,7 @@ def records_by_words(
             add_scores(record, taken, load_task(cell.task, "task"), spec)
             full = stock.get(cell.group, cell.key)
             if full != cell.key:
-                pairs = _pairs(taken, buckets.get((full, name), []))
-                _add_difference(record, paired_difference(*pairs) if pairs[0] else None)
+                pairs = paired_scores(taken, buckets.get((full, name), []))
+                add_difference(record, paired_difference(*pairs) if pairs[0] else None)
             found.append(record)
     return found

@@ -24,6 +24,8 @@ class Effort:
         relative_error: the rule's; None takes every prompt.
         warmup_up_to: untimed passes at most.
         flush_caches: before every timed pass.
+        prompts: answered at least, those behind the last timed pass too.
+        peak_passes: for peak memory.
         budget_bytes: for what `harness.fit` asks; None does not ask.
         device_map: of the model's weights; None puts them on one device.
     """
@@ -32,6 +34,8 @@ class Effort:
     relative_error: float | None = None
     warmup_up_to: int = 1
     flush_caches: bool = False
+    prompts: int = 0
+    peak_passes: int = 3
     budget_bytes: int | None = None
     device_map: str | None = None
 
@@ -97,12 +101,12 @@ def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limi
         context_tokens=plan.context_tokens,
         seed=settings.seed,
         task=workload.task,
-        repeats=prompts if workload.timed else 0,
+        repeats=min(prompts, settings.repeats_up_to or settings.repeats) if workload.timed else 0,
         timed=workload.timed,
         prompts=prompts,
         **_choices(settings, table.method, workload.task),
     )
-    return Prepared(cell, method, config, workload.new_tokens, plan.where, missing, _effort(suite, prompts))
+    return Prepared(cell, method, config, workload.new_tokens, plan.where, missing, _effort(suite, plan, prompts))
 
 
 def _choices(settings: Any, method: str, task: str) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def _choices(settings: Any, method: str, task: str) -> dict[str, Any]:
     return {**same, "chat_date": settings.chat_date.isoformat(), "prompt_tokens": limit}
 
 
-def _effort(suite: Suite, prompts: int) -> Effort:
+def _effort(suite: Suite, plan: Plan, prompts: int) -> Effort:
     settings = suite.settings
     if isinstance(settings, AccuracySettings):
         return Effort(device_map=settings.device_map)
@@ -124,6 +128,8 @@ def _effort(suite: Suite, prompts: int) -> Effort:
         relative_error=settings.relative_error,
         warmup_up_to=settings.warmup_up_to,
         flush_caches=settings.flush_caches,
+        prompts=plan.workload.prompts or 0,
+        peak_passes=settings.peak_passes,
         budget_bytes=settings.budget_bytes,
     )
 
@@ -133,7 +139,7 @@ def _prompts(suite: Suite, plan: Plan, spec: ModelSpec) -> tuple[int, str | None
     settings, workload = suite.settings, plan.workload
     if not isinstance(settings, AccuracySettings):
         most = settings.repeats_up_to or settings.repeats
-        return most if workload.timed else workload.prompts or settings.repeats, None
+        return max(most, workload.prompts or 0) if workload.timed else workload.prompts or settings.repeats, None
     try:
         records = size(workload.task, plan.context_tokens)
     except DataMissing as error:

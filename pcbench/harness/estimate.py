@@ -65,8 +65,8 @@ def _prefills(planned: Planned, ceilings: Ceilings) -> Iterator[Estimate]:
         cell = prepared.cell
         itemsize = getattr(torch, cell.dtype).itemsize
         cost = prepared.config.cost(spec, cell.context_tokens)
-        peak = wants_peak(cell)
-        passes = cell.prompts + prepared.effort.warmup_up_to + peak
+        peaks = prepared.effort.peak_passes if wants_peak(cell) else 0
+        passes = cell.prompts + prepared.effort.warmup_up_to + peaks
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
         # how long an answer is that ends by a task's own rules, no formula says
         steps = max(0, (prepared.new_tokens or 0) - 1)
@@ -75,7 +75,7 @@ def _prefills(planned: Planned, ceilings: Ceilings) -> Iterator[Estimate]:
             cell=cell.name,
             key=cell.key,
             passes=passes,
-            seconds=passes * prefill + (cell.prompts + peak) * decode + (CHILD_S if peak else 0.0),
+            seconds=passes * prefill + (cell.prompts + peaks) * decode + CHILD_S * peaks,
             sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
             why_not=prepared.missing or _why_not(cell.backend, spec.head_dim),
         )

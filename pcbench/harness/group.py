@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,15 +67,18 @@ class Group:
             lane.warn(others)
             self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
             self._guarded(lane, lambda lane=lane: self._first_pass(lane, examples[0]))  # type: ignore[misc]
+        timed = first.cell.timed
         for i in range(first.cell.prompts):
+            timed = timed and i < first.cell.repeats
+            if first.cell.timed and not timed and i >= first.effort.prompts:
+                break
             example = next(iter(examples[i : i + 1] or self._built([i])), None)
             if example is None:
                 break
             for lane in self.lanes:
                 self.say(f"{lane.prepared.cell.name}: prompt {i + 1} of {first.cell.prompts}")
-                self._guarded(lane, lambda lane=lane, example=example: self._pass(lane, example))  # type: ignore[misc]
-            if self._settled(i + 1):
-                break
+                self._guarded(lane, partial(self._pass, lane, example, timed))
+            timed = timed and not self._settled(i + 1)
         for lane in self.lanes:
             lane.warn(throttled(lane.readings))
             self._guarded(lane, lambda lane=lane: self._fit(lane, examples[0]))  # type: ignore[misc]
@@ -149,11 +153,12 @@ class Group:
             require_finite(cell.name, self.runner, prefilled, answered, again)
 
     @torch.inference_mode()
-    def _pass(self, lane: Lane, example: Example) -> None:
-        """One prompt: the timed prefill, the answer, the score."""
-        cell, method, clock = lane.prepared.cell, lane.method, lane.clock
+    def _pass(self, lane: Lane, example: Example, timed: bool = False) -> None:
+        """One prompt: the prefill, the answer, the score; in a workload with times also where none is taken."""
+        cell, method = lane.prepared.cell, lane.method
         if method is None:
             return
+        clock = lane.clock if timed or not cell.timed else StageClock(self.device)
         prompt = device_prompt(example, self.device)
         fixed_length = cell.kind == "throughput"
         eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
@@ -174,7 +179,7 @@ class Group:
 
         require_finite(cell.name, self.runner, prefilled, answered, again)
         portable = portable_calls(cell.backend) - portable_before
-        if cell.timed:
+        if timed:
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
             lane.step_ms += answered.step_ms
@@ -189,7 +194,7 @@ class Group:
             kept_chunks=None if kept is None else kept.tolist(),
             chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
             key_chunk=key_chunk(example, spans),
-            prefill_ms=elapsed.ms if cell.timed else None,
+            prefill_ms=elapsed.ms if timed else None,
             tokens=prompt.context_tokens - prompt.new_tokens,
             tokens_before=example.tokens_before,
             words=example.words,

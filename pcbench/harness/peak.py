@@ -1,9 +1,10 @@
-"""A cell's peak memory, from one untimed pass in a process of its own."""
+"""A cell's peak memory, from untimed passes, each in a process of its own."""
 
 import signal
 import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from statistics import median_high
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from pcbench.measure.memory import Phases, is_out_of_memory
 from pcbench.measure.meters import open_meter
 from pcbench.measure.telemetry import Reading, driver_bytes, sampled
 from pcbench.models import load_runner
+from pcbench.models.runner import HFRunner
 from pcbench.types import Cell, Status
 
 __all__ = ["Peak", "is_measurable", "peak_of", "wants_peak"]
@@ -29,14 +31,16 @@ class Peak:
     """Bytes, or why there are none.
 
     Args:
-        bytes: the prefill's highest point.
-        phases: that of each stage of the prefill and of decoding; on a GPU of loading too.
+        bytes: the prefill's highest point, the median over passes.
+        samples: that of every pass.
+        phases: medians of the highest point of each stage of the prefill and of decoding; on a GPU of loading too.
         reserved: what the GPU's allocator has taken from the driver at most.
         driver: the most memory in use on the whole GPU meanwhile, sampled.
         status: how the pass ended; reason: why there are no bytes; trace: the traceback of what went wrong.
     """
 
     bytes: int | None = None
+    samples: list[int] | None = None
     phases: dict[str, int] | None = None
     reserved: int | None = None
     driver: int | None = None
@@ -56,50 +60,81 @@ def is_measurable(prepared: Any) -> bool:
 
 
 def peak_of(prepared: Any) -> Peak:
-    """Runs the cell's first prompt in a child and reports its peak; on a GPU nothing else should be held there."""
+    """Runs the cell's first prompt in children and reports its peak; on a GPU nothing else should be held there.
+
+    A pass that goes wrong is the result. On a CPU a process is good for one pass: what it has freed stays resident.
+    """
     if not is_measurable(prepared):
         return Peak(reason=f"not measured, it is taken on one rank and {ranks.ranks()} share every prompt")
+    passes: list[Peak] = []
+    while len(passes) < prepared.effort.peak_passes:
+        passes += _passes_of_child(prepared)
+        if passes[-1].bytes is None:
+            return passes[-1]
+    return _median(passes)
+
+
+def _median(passes: list[Peak]) -> Peak:
+    """The middle of every number that is a peak, the most of what stands beside it."""
+    samples = [peak.bytes for peak in passes if peak.bytes is not None]
+    phases = {name: [(peak.phases or {}).get(name, 0) for peak in passes] for name in passes[0].phases or {}}
+    return Peak(
+        median_high(samples),
+        samples,
+        {name: median_high(sizes) for name, sizes in phases.items()},
+        max((peak.reserved for peak in passes if peak.reserved is not None), default=None),
+        max((peak.driver for peak in passes if peak.driver is not None), default=None),
+    )
+
+
+def _passes_of_child(prepared: Any) -> list[Peak]:
     kills = memory_kills()
     with started(_measure, prepared) as (child, receive):
         try:
-            peak: Peak = receive.recv()
+            passes: list[Peak] = receive.recv()
         except (EOFError, OSError):
             # the pipe ended, before its message or inside
             child.join()
             killed = child.exitcode == -signal.SIGKILL and memory_kills() > kills
             reason = f"the process that measured peak memory ended with {ending(child)}"
-            return Peak(status="out_of_memory" if killed else "error", reason=reason)
+            return [Peak(status="out_of_memory" if killed else "error", reason=reason)]
         child.join()
-    return peak
+    return passes
 
 
 def _measure(prepared: Any, send: Connection) -> None:
     try:
-        peak = _peak(prepared)
+        passes = _passes(prepared)
     except Exception as error:  # reported to the parent, which records it
         peak = Peak(reason=f"{type(error).__name__}: {error}".splitlines()[0], trace=traceback.format_exc())
         if is_out_of_memory(error):
             peak = replace(peak, status="out_of_memory")
         elif not isinstance(error, PcbenchError):
             peak = replace(peak, status="error")
-    send.send(peak)
+        passes = [peak]
+    send.send(passes)
 
 
-@torch.inference_mode()
-def _peak(prepared: Any) -> Peak:
+def _passes(prepared: Any) -> list[Peak]:
+    """On a GPU all of them: its allocator can forget a peak, and a model takes long to load there."""
     cell = prepared.cell
     device, gpu = torch_device(cell.device), cell.device != "cpu"
     backend = ops.backend("reference" if cell.backend == "torch" else cell.backend)
+    # loading ends with a short forward, so every weight has been touched
     runner = load_runner(cell.model, device, getattr(torch, cell.dtype), backend)
+    return [_pass(prepared, runner, device) for _ in range(prepared.effort.peak_passes if gpu else 1)]
+
+
+@torch.inference_mode()
+def _pass(prepared: Any, runner: HFRunner, device: torch.device) -> Peak:
     prompt = device_prompt(build_example(prepared, runner.tokenizer, 0), device)
     method = prepared.method(prepared.config, runner)
-    loaded = {"weights": torch.cuda.memory_allocated(device)} if gpu else {}
-    # loading ended with a short forward, so every weight has been touched
+    loaded = {"weights": torch.cuda.memory_allocated(device)} if device.type == "cuda" else {}
     phases, readings = Phases(device), list[Reading]()
-    with sampled(open_meter(cell.device), readings):
+    with sampled(open_meter(prepared.cell.device), readings):
         with phases("prefill"):
             prefilled = method.prefill(prompt, phases)
         peak = phases.bytes.pop("prefill")
         with phases("decode"):
             decode(method, prefilled, prompt.new_tokens, runner.spec.eos_ids, device)
-    return Peak(peak, loaded | phases.bytes, phases.reserved, driver_bytes(readings))
+    return Peak(peak, [peak], loaded | phases.bytes, phases.reserved, driver_bytes(readings))

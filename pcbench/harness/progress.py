@@ -6,7 +6,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from pcbench.statistics import Difference
+from pcbench.differences import Difference
 from pcbench.terminal import Terminal, visible
 from pcbench.types import Record
 
@@ -87,6 +87,7 @@ def describe(record: Record) -> str:
         parts.append(f"{record.skipped_records} of its records skipped")
     if record.score_vs_full is not None:
         low, high, p = record.score_vs_full_ci_low, record.score_vs_full_ci_high, record.score_vs_full_p
-        words = Difference(record.score_vs_full, low, high, p).words()
-        parts.append(f"{record.score_vs_full * 100:+.1f} against full attention: {words}")
+        words = Difference(record.score_vs_full, low, high, p, record.score_vs_full_pairs).words()
+        interval = "" if low is None or high is None else f" [{low * 100:+.1f}, {high * 100:+.1f}]"
+        parts.append(f"{record.score_vs_full * 100:+.1f}{interval} against full attention: {words}")
     return f"{head}: {', '.join(parts) or 'ok'}"

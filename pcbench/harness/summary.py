@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from pcbench.differences import Difference, paired_difference
 from pcbench.harness.group import UNSCORED
 from pcbench.harness.lane import Lane
 from pcbench.harness.times import add_samples
@@ -14,7 +15,7 @@ from pcbench.statistics import percentile, ratio_interval, score_interval
 from pcbench.tasks import Task, load_task
 from pcbench.types import Cell, ModelSpec, Record, Sample
 
-__all__ = ["add_parity", "add_scores", "summarise"]
+__all__ = ["add_difference", "add_parity", "add_scores", "paired_scores", "summarise"]
 
 # the parameter by which a method evicts tokens inside what it keeps; None keeps them all
 EVICTION = "evict"
@@ -56,6 +57,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         reason=lane.reason,
         warnings=lane.warnings,
         peak_bytes=lane.peak.bytes,
+        peak_samples_bytes=lane.peak.samples,
         reserved_bytes=lane.peak.reserved,
         driver_bytes=lane.peak.driver,
         phase_bytes=lane.peak.phases,
@@ -71,6 +73,10 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         _add_speedups(record, lane, lanes, spec)
         _add_fit(record, lane, lanes)
         add_scores(record, lane.samples, task, spec)
+        full = next((x for x in lanes if x.prepared.cell.is_full and x.status == "ok"), lane)
+        if not cell.is_full and full is not lane:
+            pairs = paired_scores(lane.samples, full.samples)
+            add_difference(record, paired_difference(*pairs) if pairs[0] else None)
     return record
 
 
@@ -101,8 +107,8 @@ def _add_times(record: Record, lane: Lane) -> None:
 def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec) -> None:
     """Only for lanes whose parity passed: the others have ended before they were timed."""
     cell = lane.prepared.cell
-    stock = [x for x in lanes if x.prepared.cell.backend == "torch" and _comparable(x, lane)]
-    if stock and cell.backend != "torch":
+    stock = [x for x in lanes if x.prepared.cell.is_full and _comparable(x, lane)]
+    if stock and not cell.is_full:
         fastest = min(stock, key=lambda x: percentile(x.samples_ms, 50))
         base = fastest.prepared.cell
         record.baseline = f"{base.method}/torch/sdpa-{_sdpa_backend(spec, base)}"
@@ -163,6 +169,20 @@ def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: Mode
         record.warnings.append(
             f"{thoughts[0]}: {len(thoughts)} of {len(samples)} answers were scored without a thought"
         )
+
+
+def paired_scores(samples: Sequence[Sample], baseline: Sequence[Sample]) -> tuple[list[float], list[float]]:
+    """Scores of both on the prompts that both have, which one of them may have read with its middle cut out."""
+    theirs = {s.id: s.score for s in baseline if s.score is not None}
+    shared = [s for s in samples if s.score is not None and s.id in theirs]
+    return [s.score for s in shared if s.score is not None], [theirs[s.id] for s in shared]
+
+
+def add_difference(record: Record, found: Difference | None) -> None:
+    """The score minus full attention's; None where they share no prompt."""
+    if found is not None:
+        record.score_vs_full, record.score_vs_full_ci_low, record.score_vs_full_ci_high = found[:3]
+        record.score_vs_full_p, record.score_vs_full_pairs = found.p, found.n
 
 
 def _sdpa_backend(spec: ModelSpec, cell: Cell) -> str:

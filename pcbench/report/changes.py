@@ -4,40 +4,63 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pcbench.report.results import Entry, Results
-from pcbench.report.wording import Estimate
+from pcbench.differences import Difference, mean_of_means, paired_share_interval
+from pcbench.report.results import RESTLESS, Entry, Results
+from pcbench.report.wording import Estimate, claim, percent
 
-__all__ = ["Change", "kv_gain", "mean_change", "memory_gain", "score_change", "score_difference"]
+__all__ = [
+    "MIN_PEAKS",
+    "Change",
+    "kv_gain",
+    "mean_change",
+    "memory_claim",
+    "memory_gain",
+    "score_change",
+    "score_difference",
+    "speed_claim",
+]
 
 HUNDRED = 100
+# passes of a peak that show how far it scatters
+MIN_PEAKS = 3
 
 
 class Change(NamedTuple):
     """Score minus full attention's, in points of 100.
 
     Args:
-        points: with its 95 % interval.
+        difference: in points, with its 95 % interval.
         paired: whether it was taken prompt by prompt.
-        p: McNemar's, where scores are 0 or 1.
     """
 
-    points: Estimate
+    difference: Difference
     paired: bool
-    p: float | None
 
 
 def score_change(results: Results, entry: Entry) -> Change | None:
     """By the record where it has it, else from the two scores; None without a stock cell under the same scorer."""
     r = entry.record
-    if entry.score is None or r.backend == "torch":
+    if entry.score is None or r.is_full:
         return None
     if r.score_vs_full is not None:
-        found = Estimate(r.score_vs_full, r.score_vs_full_ci_low, r.score_vs_full_ci_high)
-        return Change(_points(found), True, r.score_vs_full_p)
+        found, n = Estimate(r.score_vs_full, r.score_vs_full_ci_low, r.score_vs_full_ci_high), _pairs(entry)
+        if found.low == found.high and found.value in (-1, 0, 1) and n:
+            # a bootstrap of equal differences, in older records, has no width
+            found = Estimate(found.value, *paired_share_interval(n * (found.value > 0), n * (found.value < 0), n))
+        return Change(_points(found, r.score_vs_full_p, n), True)
     stock = results.stock_of(entry)
     if stock is None or stock.score is None or stock.record.scorer != r.scorer:
         return None
-    return Change(_points(score_difference(entry.score, stock.score)), False, None)
+    prompts = min(r.n_samples or 0, stock.record.n_samples or 0)
+    return Change(_points(score_difference(entry.score, stock.score), None, prompts), False)
+
+
+def _pairs(entry: Entry) -> int | None:
+    """Of records before schema fields for it, as many as there can be."""
+    r = entry.record
+    if r.score_vs_full_pairs is not None or r.n_samples is None:
+        return r.score_vs_full_pairs
+    return r.n_samples // ((r.task or "").count(",") + 1) if entry.average else r.n_samples
 
 
 def score_difference(a: Estimate, b: Estimate) -> Estimate:
@@ -55,24 +78,42 @@ def score_difference(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(difference, low, high)
 
 
-def mean_change(changes: Sequence[Estimate]) -> Estimate:
-    """Plain mean of independent estimates; without an interval where one has none.
+def mean_change(changes: Sequence[Difference]) -> Difference:
+    """Plain mean of changes of different prompts, of the pairs that the one with the fewest has."""
+    if len(changes) == 1:
+        return changes[0]
+    pairs = [change.n for change in changes if change.n is not None]
+    n = min(pairs) if len(pairs) == len(changes) else None
+    return Difference(*mean_of_means([change[:3] for change in changes]), None, n)
 
-    Source: as `score_difference`: distances to the ends add up in squares.
-    """
-    n = len(changes)
-    value = sum(change.value for change in changes) / n
-    below = [change.value - change.low for change in changes if change.low is not None]
-    above = [change.high - change.value for change in changes if change.high is not None]
-    if len(below) < n or len(above) < n:
-        return Estimate(value, None, None)
-    return Estimate(value, value - math.hypot(*below) / n, value + math.hypot(*above) / n)
+
+def speed_claim(results: Results, entry: Entry, found: Estimate) -> str:
+    """What a speed-up allows to say: nothing where its repeats, or those of what it is a ratio to, scatter too far."""
+    noise = results.noise(entry)
+    if noise > RESTLESS:
+        return f"cannot tell, repeats scatter by {percent(noise)} %"
+    return claim(found, 1.0, "faster", "slower")
 
 
 def memory_gain(results: Results, entry: Entry) -> Estimate | None:
-    """How many times smaller the peak is than full attention's; one pass each, no interval."""
+    """How many times smaller the peak is than full attention's; from the least to the most that the passes allow."""
     stock = results.stock_of(entry)
-    return _gain(stock.record.peak_bytes, entry.record.peak_bytes) if stock and entry.usable else None
+    gain = _gain(stock.record.peak_bytes, entry.record.peak_bytes) if stock and entry.usable else None
+    if gain is None or stock is None:
+        return None
+    theirs, ours = stock.record.peak_samples_bytes, entry.record.peak_samples_bytes
+    if not theirs or not ours or min(len(theirs), len(ours)) < MIN_PEAKS or not all(ours):
+        return gain
+    return Estimate(gain.value, min(theirs) / max(ours), max(theirs) / min(ours))
+
+
+def memory_claim(gain: Estimate) -> str:
+    """What the passes allow to say of two peaks: a difference only where all of one lie beyond all of the other."""
+    if gain.low is None or gain.high is None:
+        return f"cannot tell, needs n ≥ {MIN_PEAKS}"
+    if gain.low <= 1 <= gain.high:
+        return "cannot tell, the passes overlap"
+    return "lower peak" if gain.low > 1 else "higher peak"
 
 
 def kv_gain(results: Results, entry: Entry) -> Estimate | None:
@@ -85,5 +126,6 @@ def _gain(stock: int | None, own: int | None) -> Estimate | None:
     return Estimate(stock / own, None, None) if stock and own else None
 
 
-def _points(share: Estimate) -> Estimate:
-    return Estimate(*(None if x is None else x * HUNDRED for x in share))  # type: ignore[arg-type]
+def _points(share: Estimate, p: float | None, n: int | None) -> Difference:
+    value, low, high = (None if x is None else x * HUNDRED for x in share)
+    return Difference(value or 0.0, low, high, p, n)

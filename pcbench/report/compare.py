@@ -1,7 +1,7 @@
 """Runs side by side: what changed, what that allows to say, and whether a gate holds."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from pcbench.report.compare_environment import environment_changes
 from pcbench.report.compare_results import Ending, MemoryChange, ScoreChange, endings, memory_changes, score_changes
 from pcbench.report.compare_runs import read_compared
 from pcbench.report.compare_times import MARGIN, TimeChange, absolute_times, joint_confidence, time_changes
+from pcbench.report.wording import counted
 from pcbench.statistics import repeats_that_tell
 
-__all__ = ["Comparison", "compare", "read_margin"]
+__all__ = ["Comparison", "compare", "read_margin", "read_points"]
 
 SCHEMA = 1
 # ratios that a line names
@@ -30,6 +31,7 @@ class Comparison:
         margin: a share; a regression is a `time_ratio` beyond 1 + margin whose interval excludes 1, or, where it holds
             for the ratio alone, lies beyond 1 + margin.
         gated: whether --fail-on was given.
+        score_margin: 0…1, of --fail-on-score; null where scores are not gated.
         environment: key → its value in each run, where they differ.
         endings: cells that did not end alike.
         times: every ratio to an in-run baseline, the worst first; see `TimeChange`.
@@ -42,6 +44,7 @@ class Comparison:
     runs: list[str]
     margin: float
     gated: bool
+    score_margin: float | None
     environment: dict[str, list[str]]
     endings: list[Ending]
     times: list[TimeChange]
@@ -62,10 +65,13 @@ class Comparison:
         }
 
     def unjudged(self) -> list[str]:
-        """Of a gate, a line a run: that nothing in it could be judged, or which ratios may be regressions."""
-        if not self.gated:
-            return []
-        lines = [self._unjudged(run, [change for change in self.times if change.run == run]) for run in self.runs[1:]]
+        """Of a gate, a line a run: that nothing in it could be judged, or what may be a regression."""
+        lines = []
+        for run in self.runs[1:]:
+            if self.gated:
+                lines.append(self._unjudged(run, [change for change in self.times if change.run == run]))
+            if self.score_margin is not None:
+                lines.append(_unjudged_scores(run, [change for change in self.scores if change.run == run]))
         return [line for line in lines if line]
 
     def _unjudged(self, run: str, changes: Sequence[TimeChange]) -> str:
@@ -75,9 +81,7 @@ class Comparison:
         undecided = [change for change in changes if change.undecided]
         if not undecided:
             return ""
-        said = "; ".join(_said(change) for change in undecided[:NAMED])
-        more = len(undecided) - NAMED
-        return f"compare: every ratio of {run} judged, got cannot tell for {said}{f'; and {more} more' * (more > 0)}"
+        return f"compare: every ratio of {run} judged, got cannot tell for {_listed(_said(c) for c in undecided)}"
 
     def _remedy(self, changes: Sequence[TimeChange]) -> str:
         if not changes:
@@ -89,11 +93,13 @@ class Comparison:
         return "measure both again, with more repeats or on a quieter machine"
 
     def exit_code(self) -> int:
-        """Of a gate: 3 a regression or a lost parity, 1 a cell lost otherwise or a ratio unjudged, else 0."""
-        if not self.gated:
+        """Of a gate: 3 a regression or a lost parity, 1 a cell lost otherwise or something unjudged, else 0."""
+        if not self.gated and self.score_margin is None:
             return 0
         lost = self.lost()
-        if self.verdicts()["regression"] or any("parity_failed" in how for how in lost.values()):
+        slower = self.gated and self.verdicts()["regression"]
+        lower = any(change.regression for change in self.scores)
+        if slower or lower or any("parity_failed" in how for how in lost.values()):
             return 3
         return 1 if lost or self.unjudged() else 0
 
@@ -102,12 +108,13 @@ class Comparison:
         return asdict(self)
 
 
-def compare(paths: Sequence[Path], fail_on: float | None = None) -> Comparison:
+def compare(paths: Sequence[Path], fail_on: float | None = None, fail_on_score: float | None = None) -> Comparison:
     """Holds runs against the first one.
 
     Args:
         paths: run folders, the baseline first.
-        fail_on: the margin of the gate, a share; None compares by 5 % and gates nothing.
+        fail_on: the margin of the gate of ratios, a share; None compares by 5 % and gates no ratio.
+        fail_on_score: the margin of the gate of scores, 0…1; None gates no score.
 
     Raises:
         PcbenchError: runs that cannot be compared, by the first thing that differs.
@@ -118,11 +125,12 @@ def compare(paths: Sequence[Path], fail_on: float | None = None) -> Comparison:
         runs=[run.name for run in runs],
         margin=margin,
         gated=fail_on is not None,
+        score_margin=fail_on_score,
         environment=environment_changes(runs),
         endings=endings(runs),
         times=time_changes(runs, margin),
         milliseconds=absolute_times(runs),
-        scores=score_changes(runs),
+        scores=score_changes(runs, fail_on_score),
         memory=memory_changes(runs),
     )
 
@@ -131,6 +139,48 @@ def _said(change: TimeChange) -> str:
     """A ratio and why there is no verdict on it."""
     factor = "" if change.time_ratio is None else f" ×{change.time_ratio:.3f}"
     return f"{change.name} {change.ratio}{factor}: {change.why}"
+
+
+def _unjudged_scores(run: str, changes: Sequence[ScoreChange]) -> str:
+    """Scores that may be lower by the margin, or that none of a run can be judged."""
+    if all(change.verdict.startswith("cannot tell") for change in changes):
+        got = f"{len(changes)}: {changes[0].verdict}" if changes else "none"
+        remedy = "answer more prompts" if changes else "compare runs that scored the same cells"
+        return f"compare: at least one score of {run} that can be judged, got {got}; {remedy}"
+    undecided = [change for change in changes if change.undecided]
+    if not undecided:
+        return ""
+    return f"compare: every score of {run} judged, got cannot tell for {_listed(map(_said_of_score, undecided))}"
+
+
+def _said_of_score(change: ScoreChange) -> str:
+    """A score that is missing, or lower by the margin and why that is no regression."""
+    if change.after is None:
+        return f"{change.name}: no score in {change.run}"
+    points = f"{100 * (change.difference or 0.0):+.1f} points of {counted(change.prompts, 'prompt')}"
+    alone = "lower, but not for all scores together" if change.verdict == "lower" else change.verdict
+    return f"{change.name} {points}: {alone}"
+
+
+def _listed(said: Iterable[str]) -> str:
+    lines = list(said)
+    more = len(lines) - NAMED
+    return "; ".join(lines[:NAMED]) + f"; and {more} more" * (more > 0)
+
+
+def read_points(text: str) -> float:
+    """`5` points of 100 as 0.05.
+
+    Raises:
+        ConfigError: anything but a number above 0 and up to 100.
+    """
+    try:
+        points = float(text)
+    except ValueError:
+        points = 0.0
+    if not 0 < points <= 100:
+        raise ConfigError(f"--fail-on-score: points above 0 and up to 100, got {text!r}; give them as 5")
+    return points / 100
 
 
 def read_margin(text: str) -> float:

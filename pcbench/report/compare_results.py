@@ -1,15 +1,17 @@
-"""Scores, memory and endings of two runs against each other; shown, never gated by the margin."""
+"""Scores, memory and endings of two runs against each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pcbench.differences import Difference, paired_difference
 from pcbench.report.compare_runs import ComparedRun, shared_cells
-from pcbench.statistics import MIN_PAIRS, mcnemar, mean_intervals
-from pcbench.types import Record
+from pcbench.report.compare_times import joint_confidence
 
 __all__ = ["Ending", "MemoryChange", "ScoreChange", "endings", "memory_changes", "score_changes"]
 
 MEMORY = ("peak_bytes", "reserved_bytes", "driver_bytes", "kv_bytes")
+# a mean of graded scores is not exact
+ROUNDING = 1e-9
 FITTING = ("chunks_that_fit", "longest_context_tokens", "fit_ratio")
 
 
@@ -23,13 +25,15 @@ class ScoreChange:
         name: its name.
         scorer: the same in both.
         before: the score in the baseline run, over all its prompts.
-        after: the same in the other run.
+        after: the same in the other run; None where it has none.
         prompts: that both answered.
         difference: other minus baseline over these; None without any.
-        ci_low: of the difference, by resampling prompts; None under five, and where no prompt differs.
+        ci_low: of the difference; see `differences.paired_difference`.
         ci_high: the same.
-        p: by McNemar, where there is an interval and every score is 0 or 1.
-        verdict: "better", "worse", "no significant difference", "the same on every prompt" or "cannot tell".
+        p: by McNemar, where every score is 0 or 1.
+        verdict: of this score alone, in the words of `differences.Difference`.
+        regression: gated, lower by the margin, and significantly for all scores of the comparison together.
+        undecided: gated, missing or lower by the margin, and no regression.
     """
 
     run: str
@@ -37,13 +41,15 @@ class ScoreChange:
     name: str
     scorer: str
     before: float
-    after: float
+    after: float | None
     prompts: int
     difference: float | None
     ci_low: float | None
     ci_high: float | None
     p: float | None
     verdict: str
+    regression: bool
+    undecided: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,44 +73,48 @@ class Ending:
     endings: dict[str, str]
 
 
-def score_changes(runs: Sequence[ComparedRun]) -> list[ScoreChange]:
-    """Every cell that both the baseline run and another run scored, the worst first."""
-    found = []
-    for other in runs[1:]:
-        for cell in shared_cells(runs[0], other):
-            before, after = runs[0].records[cell], other.records[cell]
-            if before.score is not None and after.score is not None:
-                found.append(_score_change(before, after.score, runs[0], other))
+def score_changes(runs: Sequence[ComparedRun], margin: float | None = None) -> list[ScoreChange]:
+    """Every cell that the baseline run scored and that ended ok in another run, the worst first.
+
+    Args:
+        runs: the baseline first.
+        margin: 0…1, of the gate; None gates nothing.
+    """
+    scored = [
+        (cell, other)
+        for other in runs[1:]
+        for cell in shared_cells(runs[0], other)
+        if runs[0].records[cell].score is not None and other.records[cell].status == "ok"
+    ]
+    confidence = joint_confidence(len(scored))
+    found = [_score_change(cell, runs[0], other, margin, confidence) for cell, other in scored]
     return sorted(found, key=lambda change: 0.0 if change.difference is None else change.difference)
 
 
-def _score_change(record: Record, after: float, baseline: ComparedRun, other: ComparedRun) -> ScoreChange:
-    pairs = list(_paired_scores(record.cell, baseline, other))
-    differences = [b - a for a, b in pairs]
-    difference = sum(differences) / len(pairs) if pairs else None
-    low = high = p = None
-    verdict = "cannot tell"
-    if pairs and not any(differences):
-        verdict = "the same on every prompt"
-    elif len(pairs) >= MIN_PAIRS:
-        _, low, high = mean_intervals({"": differences}, [])[1][""]
-        if {x for pair in pairs for x in pair} <= {0, 1}:
-            p = mcnemar([a for a, _ in pairs], [b for _, b in pairs])
-        differs = (low > 0 or high < 0) and (p is None or p < 0.05)
-        verdict = ("better" if low > 0 else "worse") if differs else "no significant difference"
+def _score_change(
+    cell: str, baseline: ComparedRun, other: ComparedRun, margin: float | None, confidence: float
+) -> ScoreChange:
+    record, pairs = baseline.records[cell], list(_paired_scores(cell, baseline, other))
+    before, after = [a for a, _ in pairs], [b for _, b in pairs]
+    alone = paired_difference(after, before) if pairs else None
+    beyond = margin is not None and alone is not None and alone.mean <= ROUNDING - margin
+    missing = margin is not None and other.records[cell].score is None
+    lower = beyond and paired_difference(after, before, confidence).verdict(confidence) == "lower"
     return ScoreChange(
         run=other.name,
-        cell=record.cell,
-        name=baseline.names[record.cell],
+        cell=cell,
+        name=baseline.names[cell],
         scorer=record.scorer or "",
         before=record.score or 0.0,
-        after=after,
+        after=other.records[cell].score,
         prompts=len(pairs),
-        difference=difference,
-        ci_low=low,
-        ci_high=high,
-        p=p,
-        verdict=verdict,
+        difference=alone and alone.mean,
+        ci_low=alone and alone.low,
+        ci_high=alone and alone.high,
+        p=alone and alone.p,
+        verdict=(alone or Difference(0.0, None, None, None, 0)).words(),
+        regression=lower,
+        undecided=missing or (beyond and not lower),
     )
 
 

@@ -1,6 +1,7 @@
 """A comparison as tables: for a terminal and as Markdown for a comment of CI."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +44,18 @@ def headline(found: Comparison) -> str:
     words = [f"{verdicts[verdict]} {verdict}" for verdict in verdicts]
     lost = len(found.lost())
     said = ", ".join(words) or "no ratio to an in-run baseline"
-    more = f"; {counted(lost, 'cell')} lost" if lost else ""
+    more = _score_headline(found) + (f"; {counted(lost, 'cell')} lost" if lost else "")
     total = counted(len(found.times), "ratio")
     return f"{total} against {found.runs[0]}, margin {found.margin * 100:g} %: {said}{more}"
+
+
+def _score_headline(found: Comparison) -> str:
+    """Of a gate of scores, how many were judged how."""
+    if found.score_margin is None:
+        return ""
+    verdicts = Counter("regression" if change.regression else change.verdict for change in found.scores)
+    said = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()) or "none"
+    return f"; scores, margin {found.score_margin * 100:g} points: {said}"
 
 
 def tables(found: Comparison) -> list[Table]:
@@ -108,6 +118,8 @@ def _tables(found: Comparison) -> Iterator[Table]:
         "Scores",
         ["cell", "scorer", "run", baseline, "there", "difference of the same prompts"],
         [_score_row(change) for change in found.scores],
+        "Intervals and verdicts are at 95 % of a score alone; under so many prompts as a verdict names, no outcome is "
+        "significant.",
     )
     changes = [change for change in found.memory if change.what in EXACT or _is_large(change)]
     yield Table(
@@ -143,13 +155,13 @@ def _time_cell(change: TimeChange) -> str:
 
 def _score_row(change: ScoreChange) -> list[str]:
     if change.difference is None:
-        said = "cannot tell: no prompt in common was kept"
+        said = "no prompt in common was kept: " + change.verdict
     else:
         low, high = change.ci_low, change.ci_high
         interval = "" if low is None or high is None else f" [{low * 100:+.1f}, {high * 100:+.1f}]"
         p = "" if change.p is None else f", p {change.p:.3f}"
         said = f"{change.difference * 100:+.1f}{interval}{p}, {counted(change.prompts, 'prompt')}: {change.verdict}"
-    before, after = (f"{score * 100:.1f}" for score in (change.before, change.after))
+    before, after = ("–" if score is None else f"{score * 100:.1f}" for score in (change.before, change.after))
     return [change.name, change.scorer, change.run, before, after, said]
 
 

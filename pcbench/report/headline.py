@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pcbench.report.changes import mean_change, memory_gain, score_change
+from pcbench.differences import Difference
+from pcbench.report.changes import mean_change, memory_claim, memory_gain, score_change, speed_claim
 from pcbench.report.gates import Gate, gates
 from pcbench.report.results import Entry, Results, Series
 from pcbench.report.runs import Run
-from pcbench.report.wording import NEEDS_REPEATS, Estimate, claim, counted, number, percent, signed
+from pcbench.report.wording import Estimate, counted, interval, number, peak_text, percent, signed
 
 __all__ = ["Headline", "Verdict", "verdicts"]
 
 MIB = 1 / (1 << 20)
+# workloads that a line names
+NAMED = 3
+# panel and length
+Place = tuple[str, int]
 STATUSES = ("ok", "parity_failed", "error", "timeout", "out_of_memory", "unsupported", "data_missing")
 
 
@@ -63,10 +68,10 @@ def _verdict(results: Results, run: Run) -> Verdict:
     if subject is not None:
         timed = subject.vs_full is not None
         score = _score(results, subject) if timed else _mean_score(results, entries)
-        found = (_speed(subject, entries), _memory(results, subject), score)
+        found = (_speed(results, subject, entries), _memory(results, subject), score)
         headlines = [headline for headline in found if headline is not None]
         notes = _beyond(subject, entries)
-    headlines += [*_reference(entries), *_fit(entries), *_kernels(entries)]
+    headlines += [*_reference(results, entries), *_fit(entries), *_kernels(results, entries)]
     if not headlines:
         notes.append(
             "No headline number: no cell holds a speed-up, a peak or a score beside that of stock full attention."
@@ -103,7 +108,7 @@ def _subject(results: Results, entries: list[Entry]) -> Entry | None:
         longest = max(e.record.context_tokens or 0 for e in fast)
         at = [e for e in fast if (e.record.context_tokens or 0) == longest]
         return max(at, key=lambda e: e.vs_full.value if e.vs_full else 0.0)
-    other = [e for e in entries if e.usable and e.record.backend != "torch" and results.stock_of(e) is not None]
+    other = [e for e in entries if e.usable and not e.record.is_full and results.stock_of(e) is not None]
     return max(other, key=lambda e: e.record.context_tokens or 0, default=None)
 
 
@@ -112,7 +117,7 @@ def _at(entry: Entry) -> str:
     return "" if tokens is None else f" at {tokens:,} tokens"
 
 
-def _speed(entry: Entry, entries: list[Entry]) -> Headline | None:
+def _speed(results: Results, entry: Entry, entries: list[Entry]) -> Headline | None:
     found = entry.vs_full
     if found is None:
         return None
@@ -122,7 +127,7 @@ def _speed(entry: Entry, entries: list[Entry]) -> Headline | None:
         f"Speed-up over full attention{_at(entry)}",
         f"{number(found.value, digits=3)}×",
         _interval(found, "×"),
-        claim(found, 1.0, "faster", "slower"),
+        speed_claim(results, entry, found),
         f"{entry.name}, against {entry.record.baseline or 'an unnamed baseline'}{best}",
         "speedup",
     )
@@ -132,16 +137,21 @@ def _memory(results: Results, entry: Entry) -> Headline | None:
     gain, stock = memory_gain(results, entry), results.stock_of(entry)
     if gain is None or stock is None:
         return None
-    ratio = 1 / gain.value
-    mib = [number(e.record.peak_bytes, MIB) for e in (entry, stock)]
+    ratio, mib = 1 / gain.value, [peak_text(e.record.peak_bytes, e.record.peak_samples_bytes) for e in (entry, stock)]
     return Headline(
         f"Peak memory over full attention's{_at(entry)}",
         f"{number(ratio, digits=3)}×",
-        "one pass each, no interval",
-        "lower peak" if ratio < 1 else "higher peak" if ratio > 1 else "the same peak",
-        f"{entry.name}: {mib[0]} MiB, {stock.series.label}: {mib[1]} MiB",
+        _passes(gain),
+        memory_claim(gain),
+        f"{entry.name}: {mib[0]}, {stock.series.label}: {mib[1]}",
         "memory",
     )
+
+
+def _passes(gain: Estimate) -> str:
+    if gain.low is None or gain.high is None:
+        return "one pass each, no spread"
+    return f"{number(1 / gain.high, digits=3)} to {number(1 / gain.low, digits=3)}× over all passes"
 
 
 def _score(results: Results, entry: Entry) -> Headline | None:
@@ -151,9 +161,9 @@ def _score(results: Results, entry: Entry) -> Headline | None:
     how = "the same prompts pair by pair" if change.paired else "as if the prompts were different ones"
     return Headline(
         f"Score minus full attention's{_at(entry)}",
-        f"{signed(change.points.value, 1)} points",
-        _points(change.points),
-        _reading(change.points),
+        f"{signed(change.difference.mean, 1)} points",
+        _points(change.difference),
+        change.difference.words(),
         f"{percent(entry.score.value)} and {percent(stock.score.value)} of 100 by {entry.record.scorer}, "
         f"{number(entry.record.n_samples)} prompts each, {how}",
         "accuracy",
@@ -162,33 +172,51 @@ def _score(results: Results, entry: Entry) -> Headline | None:
 
 def _mean_score(results: Results, entries: list[Entry]) -> Headline | None:
     """Of the best method: the average of its data sets where there is one, else over what all methods share."""
-    changes: dict[Series, dict[tuple[str, int], Estimate]] = {}
+    changes: dict[Series, dict[Place, Difference]] = {}
     averages = [e for e in entries if e.average and score_change(results, e) is not None]
     for entry in averages or entries:
         change = score_change(results, entry)
         if change is not None:
-            place = (entry.panel, entry.record.context_tokens or 0)
-            changes.setdefault(entry.series, {})[place] = change.points
+            changes.setdefault(entry.series, {})[_place(entry)] = change.difference
     places = set.intersection(*(set(found) for found in changes.values())) if changes else set()
     if not places:
         return None
     means = {series: mean_change([found[place] for place in sorted(places)]) for series, found in changes.items()}
-    best = max(means, key=lambda series: means[series].value)
+    best = max(means, key=lambda series: means[series].mean)
     each = [score_change(results, e) for e in entries if e.series == best and not e.average]
-    said = Counter(_reading(change.points) for change in each if change is not None)
-    mean = f"mean of {counted(len(places), 'workload')}"
+    said = Counter(change.difference.words() for change in each if change is not None)
+    every = places if averages else {_place(e) for e in entries}
+    mean = averages[0].record.score_name if averages else f"mean of {_of(len(places), len(every), 'workload')}"
     among = f", the best of {len(means)} methods" if len(means) > 1 else ""
+    among += _without(sorted(every - places))
     return Headline(
-        f"Score minus full attention's, {averages[0].record.score_name if averages else mean}",
-        f"{signed(means[best].value, 1)} points",
+        f"Score minus full attention's, {mean}",
+        f"{signed(means[best].mean, 1)} points",
         _points(means[best]),
-        _reading(means[best]),
+        means[best].words(),
         f"{best.label}{among}; by workload: {', '.join(f'{n} {text}' for text, n in sorted(said.items()))}",
         "accuracy",
     )
 
 
-def _reference(entries: list[Entry]) -> list[Headline]:
+def _place(entry: Entry) -> Place:
+    return entry.panel, entry.record.context_tokens or 0
+
+
+def _of(some: int, every: int, noun: str) -> str:
+    return counted(some, noun) if some == every else f"{some} of {counted(every, noun)}"
+
+
+def _without(places: list[Place]) -> str:
+    """The workloads that a mean leaves out."""
+    if not places:
+        return ""
+    named = ", ".join(f"{panel} {tokens:,}" for panel, tokens in places[:NAMED])
+    more = f" and {len(places) - NAMED:,} more" if len(places) > NAMED else ""
+    return f"; without {named}{more}, which not all methods and full attention have a score of"
+
+
+def _reference(results: Results, entries: list[Entry]) -> list[Headline]:
     """What the kernels are worth, where nothing was timed against full attention."""
     fast = [(e.record.context_tokens or 0, found.value, e, found) for e in entries if (found := e.vs_reference)]
     if not fast or any(e.vs_full for e in entries):
@@ -199,7 +227,7 @@ def _reference(entries: list[Entry]) -> list[Headline]:
             f"Speed-up over the reference{_at(best)}",
             f"{number(found.value, digits=3)}×",
             _interval(found, "×"),
-            claim(found, 1.0, "faster", "slower"),
+            speed_claim(results, best, found),
             f"{best.name}, against the same method in pure PyTorch",
             "speedup",
         )
@@ -225,23 +253,18 @@ def _fit(entries: list[Entry]) -> list[Headline]:
     ]
 
 
-def _points(change: Estimate) -> str:
+def _points(change: Difference) -> str:
     if change.low is None or change.high is None:
         return "no interval in the records"
     return f"95 % interval {signed(change.low, 1)} to {signed(change.high, 1)}"
 
 
-def _reading(change: Estimate) -> str:
-    said = claim(change, 0.0, "higher", "lower")
-    return "no claim" if said == NEEDS_REPEATS else said
-
-
-def _kernels(entries: list[Entry]) -> list[Headline]:
+def _kernels(results: Results, entries: list[Entry]) -> list[Headline]:
     """How many ops on their compiled backend beat the fastest baseline that ran."""
     found = {e: e.vs_baseline for e in entries if e.vs_baseline is not None and e.record.backend != "reference"}
     if not found:
         return []
-    said = Counter(claim(estimate, 1.0, "faster", "slower") for estimate in found.values())
+    said = Counter(speed_claim(results, e, estimate).partition(",")[0] for e, estimate in found.items())
     slowest = min(found, key=lambda e: found[e].value)
     return [
         Headline(
@@ -257,7 +280,7 @@ def _kernels(entries: list[Entry]) -> list[Headline]:
 
 def _interval(found: Estimate, unit: str) -> str:
     if found.low is None or found.high is None:
-        return NEEDS_REPEATS
+        return f"no interval: {interval(found)}"
     return f"95 % interval {number(found.low, digits=3)} to {number(found.high, digits=3)}{unit}"
 
 

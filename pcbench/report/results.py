@@ -9,8 +9,10 @@ from pcbench.report.runs import Run
 from pcbench.report.wording import Estimate
 from pcbench.types import Record
 
-__all__ = ["Entry", "Results", "Series", "error_ratio"]
+__all__ = ["RESTLESS", "Entry", "Results", "Series", "error_ratio"]
 
+# noise beyond which a median of few repeats says little
+RESTLESS = 0.25
 # how the task of a record that averages others begins
 AVERAGE = "average of "
 # where these differ inside a run, the series' name says so
@@ -149,11 +151,28 @@ class Results:
     def run_of(self, entry: Entry) -> Run:
         return self._by_name[entry.run]
 
+    def against(self, entry: Entry) -> list[Entry]:
+        """The timed entries of the same group that its speed-ups are ratios to."""
+        r, named = entry.record, (entry.record.baseline or "").split("/")[0]
+        return [
+            e
+            for e in self._groups.get((entry.run, r.group), [])
+            if (e.record.backend == "torch" and e.record.method == named)
+            or (
+                e.record.backend == "reference"
+                and (e.record.method, e.record.method_config) == (r.method, r.method_config)
+            )
+        ]
+
+    def noise(self, entry: Entry) -> float:
+        """The largest (p90 − p10) / p50 of an entry and of what its speed-ups are ratios to."""
+        return max((e.noise or 0.0 for e in (entry, *self.against(entry))), default=0.0)
+
     def of(self, run: Run) -> list[Entry]:
         return [entry for entry in self.entries if entry.run == run.name]
 
     def stock_of(self, entry: Entry) -> Entry | None:
-        """The stock torch entry of the same group that an entry is compared with; its named baseline first."""
+        """Full attention's entry of the same group, which an entry is compared with; its named baseline first."""
         stock = self._stock.get((entry.run, entry.record.group), [])
         named = (entry.record.baseline or "").split("/")[0]
         return next((e for e in stock if e.record.method == named), stock[0] if stock else None)
@@ -163,11 +182,19 @@ class Results:
         return len({as_text(getattr(record, name)) for run in self.runs for record in run.records}) > 1
 
     @cached_property
-    def _stock(self) -> dict[tuple[str, str], list[Entry]]:
-        """(run, group) → usable entries of stock torch code."""
+    def _groups(self) -> dict[tuple[str, str], list[Entry]]:
         found: dict[tuple[str, str], list[Entry]] = {}
         for entry in self.entries:
-            if entry.record.backend == "torch" and entry.usable:
+            if entry.timed:
+                found.setdefault((entry.run, entry.record.group), []).append(entry)
+        return found
+
+    @cached_property
+    def _stock(self) -> dict[tuple[str, str], list[Entry]]:
+        """(run, group) → usable entries of full attention."""
+        found: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.entries:
+            if entry.record.is_full and entry.usable:
                 found.setdefault((entry.run, entry.record.group), []).append(entry)
         return found
 

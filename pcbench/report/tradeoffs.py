@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from pcbench.differences import Difference
 from pcbench.report.changes import kv_gain, mean_change, memory_gain, score_change
 from pcbench.report.results import Entry, Results, Series
 from pcbench.report.wording import Estimate
@@ -11,6 +13,7 @@ from pcbench.report.wording import Estimate
 __all__ = ["MEASURES", "Choice", "Measure", "Tradeoff", "averaged", "direct", "front"]
 
 Place = tuple[str, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Choice:
     """A method with its parameters: its change of accuracy in points, and one gain."""
 
     series: Series
-    change: Estimate
+    change: Difference
     gain: Estimate
 
 
@@ -63,7 +66,7 @@ def direct(results: Results, measure: Measure) -> list[Tradeoff]:
         change, gain = score_change(results, entry), measure.of(results, entry)
         if change is not None and gain is not None:
             place = (entry.run, entry.panel, entry.record.context_tokens or 0)
-            places.setdefault(place, []).append(Choice(entry.series, change.points, gain))
+            places.setdefault(place, []).append(Choice(entry.series, change.difference, gain))
     return [
         Tradeoff(_title(panel, tokens), measure, found, (run, panel), tokens)
         for (run, panel, tokens), found in places.items()
@@ -77,7 +80,7 @@ def averaged(results: Results, measure: Measure) -> Tradeoff | None:
     workload and length that has a change is also that of the gain.
     """
     key = _key(results)
-    changes = _by_method(results, key, lambda e: None if (c := score_change(results, e)) is None else c.points)
+    changes = _by_method(results, key, lambda e: None if (c := score_change(results, e)) is None else c.difference)
     gains = _by_method(results, key, lambda e: measure.of(results, e))
     both = [method for method in changes if method in gains]
     scored = _shared(changes[method] for method in both)
@@ -89,7 +92,9 @@ def averaged(results: Results, measure: Measure) -> Tradeoff | None:
     choices = [
         Choice(series[one], mean_change([changes[one][place] for place in scored]), gains[one][longest]) for one in both
     ]
-    title = f"mean change over {len(scored)} workloads and lengths, gain at {_title(*longest)}"
+    every = {place for method in both for place in changes[method]}
+    some = f"{len(scored)} of {len(every)}" if len(scored) < len(every) else f"{len(scored)}"
+    title = f"mean change over {some} workloads and lengths, gain at {_title(*longest)}"
     return Tradeoff(title, measure, choices, (), longest[1])
 
 
@@ -97,11 +102,11 @@ def front(choices: Sequence[Choice]) -> list[Choice]:
     """Choices that no other, nor full attention itself, equals in one and beats in the other; least accurate first."""
 
     def beaten(one: Choice) -> bool:
-        mine = (one.change.value, one.gain.value)
-        others = [(0.0, 1.0), *((c.change.value, c.gain.value) for c in choices if c is not one)]
+        mine = (one.change.mean, one.gain.value)
+        others = [(0.0, 1.0), *((c.change.mean, c.gain.value) for c in choices if c is not one)]
         return any(a >= mine[0] and b >= mine[1] and (a, b) != mine for a, b in others)
 
-    return sorted((c for c in choices if not beaten(c)), key=lambda c: c.change.value)
+    return sorted((c for c in choices if not beaten(c)), key=lambda c: c.change.mean)
 
 
 def _methods(results: Results) -> list[Entry]:
@@ -111,9 +116,9 @@ def _methods(results: Results) -> list[Entry]:
 
 
 def _by_method(
-    results: Results, key: Callable[[Entry], str], value: Callable[[Entry], Estimate | None]
-) -> dict[str, dict[Place, Estimate]]:
-    found: dict[str, dict[Place, Estimate]] = {}
+    results: Results, key: Callable[[Entry], str], value: Callable[[Entry], T | None]
+) -> dict[str, dict[Place, T]]:
+    found: dict[str, dict[Place, T]] = {}
     for entry in _methods(results):
         estimate = None if entry.average else value(entry)
         if estimate is not None:
@@ -135,7 +140,7 @@ def _key(results: Results) -> Callable[[Entry], str]:
     return key
 
 
-def _shared(found: Iterable[dict[Place, Estimate]]) -> list[Place]:
+def _shared(found: Iterable[dict[Place, T]]) -> list[Place]:
     """Workloads and lengths that all have, in the order of the first."""
     first, *others = list(found) or [{}]
     return [place for place in first if all(place in other for other in others)]

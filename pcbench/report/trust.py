@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from pcbench.report.results import Entry, Results
+from pcbench.report.results import RESTLESS, Entry, Results
 from pcbench.report.tables import Column, Table, identity, table
 from pcbench.report.wording import counted, number, percent
-from pcbench.statistics import MIN_PAIRS
+from pcbench.statistics import MIN_SAMPLES
 
 __all__ = ["Finding", "Trust", "trust"]
 
 Level = Literal["good", "note", "bad"]
 SAME_IN_A_RUN = ("commit", "dirty", "gpu", "arch", "torch", "runtime")
 NAMED_CELLS = 3
-# noise beyond which a median of few repeats says little
-RESTLESS = 0.25
 # what the warnings of other floors say
 BASELINE, OTHERS, UNSTEADY = "published", "on the GPU", "not steady after"
 
@@ -132,8 +130,10 @@ def _repeats(results: Results) -> Iterator[Finding]:
         return
     low, high = min(repeats), max(repeats)
     count = f"{low}" if low == high else f"{low} to {high}"
-    if low < MIN_PAIRS:
-        text = f"Repeats a timed cell: {count}. Under {MIN_PAIRS} there are no intervals, and no difference is claimed."
+    if low < MIN_SAMPLES:
+        text = (
+            f"Repeats a timed cell: {count}. Under {MIN_SAMPLES} there are no intervals, and no difference is claimed."
+        )
         yield Finding("note", "repeats", text)
     else:
         yield Finding("good", "repeats", f"Repeats a timed cell: {count}, interleaved.")

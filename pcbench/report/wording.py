@@ -1,9 +1,11 @@
 """Numbers, intervals and what may be claimed from them, as text. What is missing is the empty string."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from pcbench.statistics import MIN_PAIRS
+from pcbench.differences import Difference
+from pcbench.statistics import MIN_SAMPLES
 
 __all__ = [
     "NEEDS_REPEATS",
@@ -14,13 +16,18 @@ __all__ = [
     "interval",
     "milliseconds",
     "number",
+    "peak_spread",
+    "peak_text",
     "percent",
+    "points_span",
     "scientific",
     "signed",
     "spread",
 ]
 
-NEEDS_REPEATS = f"interval needs {MIN_PAIRS} repeats"
+# of times; what scores need, `differences` knows
+NEEDS_REPEATS = f"cannot tell, needs n ≥ {MIN_SAMPLES}"
+MIB = 1 / (1 << 20)
 NO_DIFFERENCE = "no significant difference"
 
 
@@ -88,13 +95,33 @@ def interval(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None:
-        return NEEDS_REPEATS
+        return f"none, needs n ≥ {MIN_SAMPLES}"
     return f"[{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def spread(low: float | None, high: float | None) -> str:
     """Two shares as `[37.6, 96.4]`."""
     return "" if low is None or high is None else f"[{percent(low)}, {percent(high)}]"
+
+
+def peak_text(peak: int | None, passes: Sequence[int] | None) -> str:
+    """`308.0 MiB (263.1 to 331.0)`; the least and the most where there were several passes."""
+    text = "not measured" if peak is None else f"{number(peak, MIB)} MiB"
+    return f"{text} ({peak_spread(passes)})" if peak_spread(passes) else text
+
+
+def peak_spread(passes: Sequence[int] | None) -> str:
+    """The least and the most of several passes in MiB, empty for one."""
+    if not passes or len(passes) < 2:
+        return ""
+    return f"{number(min(passes), MIB)} to {number(max(passes), MIB)}"
+
+
+def points_span(change: Difference) -> str:
+    """Of a change in points: `[−43.40, +43.40]`."""
+    if change.low is None or change.high is None:
+        return ""
+    return f"[{signed(change.low, 2)}, {signed(change.high, 2)}]"
 
 
 def claim(estimate: Estimate, neutral: float, above: str, below: str) -> str:

@@ -20,11 +20,12 @@ class Settings(Table):
 
     Args:
         workloads: those to measure, None all.
-        repeats: prompts of a timed workload; with `repeats_up_to` the least of them.
+        repeats: timed passes, each of a prompt of its own; with `repeats_up_to` the least of them.
         relative_error: stop once every time is known so well; needs `repeats_up_to`.
         warmup_up_to: untimed passes at most; they end when they no longer become faster.
         flush_caches: before every timed pass.
         timeout_s: of a group; needs --isolate.
+        peak_passes: for peak memory, each in a process of its own.
         budget_bytes: of keys and values; asks how many chunks and tokens fit.
     """
 
@@ -39,14 +40,19 @@ class Settings(Table):
     warmup_up_to: Repeats = 1
     flush_caches: bool = False
     timeout_s: Seconds | None = None
+    peak_passes: Repeats = 3
     budget_bytes: Annotated[int, Field(gt=0, le=2**63 - 1)] | None = None
     workloads: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class Workload(Table):
-    """`[[workload]]`: a task at every length; timed workloads take one unique prompt per repeat.
+    """`[[workload]]`: a task at every length.
 
-    None, which only accuracy suites have: all records of the task, and its own limit of new tokens.
+    Args:
+        timed: whether prefills are timed, each with a prompt of its own.
+        prompts: that are answered and scored; of a timed workload those beyond the repeats are not timed. None is as
+            many as repeats, and in accuracy suites all records of the task.
+        new_tokens: of an answer at most; None, which only accuracy suites have, is the task's own limit.
     """
 
     name: str
@@ -174,11 +180,6 @@ def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workloa
         if wanted not in named:
             raise unknown_name(f"{where}: suite.workloads", "workload", wanted, named)
     for i, workload in enumerate(workloads):
-        if workload.timed and workload.prompts is not None:
-            raise ConfigError(
-                f"{where}: workload[{i}].prompts: only where timed = false, got {workload.prompts}; "
-                "a timed workload takes a prompt a repeat, set suite.repeats"
-            )
         if workload.task not in task_tables():
             raise unknown_name(f"{where}: workload[{i}].task", "task", workload.task, task_tables())
 

@@ -15,16 +15,19 @@ __all__ = ["Folder", "Prediction", "SkippedLine", "read_folder"]
 
 # far beyond what a model answers
 LINE_BYTES = 1 << 26
+# what a line calls the id of its record
+IDS = ("_id", "id")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One line; `line` is 1-based and stays what it was when other lines are skipped."""
+    """One line; `line` is 1-based and stays what it was when other lines are skipped, `id` is that of its record."""
 
     line: int
     text: str
     answers: tuple[Any, ...]
     classes: tuple[str, ...]
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Folder:
         skipped: name of a file's dataset → why it was left out.
         skipped_lines: lines that are not predictions.
         thoughts: dataset → predictions from which a thought was cut.
+        repeated: dataset → lines whose id a later line has, too; the last of an id counts.
     """
 
     path: Path
@@ -52,6 +56,7 @@ class Folder:
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_lines: list[SkippedLine] = field(default_factory=list)
     thoughts: dict[str, int] = field(default_factory=dict)
+    repeated: dict[str, list[int]] = field(default_factory=dict)
 
 
 def read_folder(path: Path, name: str, benchmark: Benchmark) -> Folder:
@@ -102,10 +107,19 @@ def _read_file(path: Path, dataset: str, benchmark: Benchmark, folder: Folder) -
             predictions.append(_parsed(number, line, benchmark))
         except ValueError as error:
             folder.skipped_lines.append(SkippedLine(path.name, number, str(error)))
-    if predictions:
-        folder.datasets[dataset] = predictions
-    else:
+    if not predictions:
         folder.skipped[dataset] = "no line is a prediction" if lines else "the file is empty"
+        return
+    last = {p.id: p for p in predictions}
+    counted = [p if p.id is None else last[p.id] for p in predictions]
+    for one, that in zip(predictions, counted, strict=True):
+        if one.answers != that.answers:
+            both = f"lines {one.line} and {that.line} have one id, {one.id}, and other answers"
+            folder.skipped[dataset] = f"{both}; give every record an id of its own, or none"
+            return
+    folder.datasets[dataset] = [one for one, that in zip(predictions, counted, strict=True) if one is that]
+    if repeated := [one.line for one, that in zip(predictions, counted, strict=True) if one is not that]:
+        folder.repeated[dataset] = repeated
 
 
 def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
@@ -125,7 +139,17 @@ def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
     classes = record.get("all_classes") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"all_classes: a list of strings or null, got {_kind(classes)}")
-    return Prediction(number, text, tuple(answers), tuple(classes))
+    return Prediction(number, text, tuple(answers), tuple(classes), _id(record))
+
+
+def _id(record: Mapping[str, Any]) -> str | None:
+    """Of the record a line answers, under the names that benchmarks give it."""
+    found = _first(record, IDS)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, str | int | float) or found != found:
+        raise ValueError(f"{' or '.join(IDS)}: a string or a number, got {_kind(found)}")
+    return str(found)
 
 
 def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> Any:

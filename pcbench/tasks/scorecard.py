@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pcbench.differences import Difference, average_difference, paired_difference
 from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.registry import SCORERS, load
-from pcbench.statistics import MIN_PAIRS, Difference, mcnemar, mean_intervals
 from pcbench.tasks.benchmarks import BENCHMARKS, Benchmark
 from pcbench.tasks.predictions import Folder, Prediction, SkippedLine, read_folder
 from pcbench.tasks.scorers import Metric, Scorer
@@ -16,6 +16,8 @@ from pcbench.tasks.thoughts import RULE, without_thoughts
 
 __all__ = ["scorecards"]
 
+# a line of so few weighs more than 5 points of its dataset's score
+FEW = 20
 # (dataset, metric function) → line → 0…1, and line → why it has no score
 Known = dict[tuple[str, Callable[..., float]], tuple[dict[int, float], dict[int, str]]]
 
@@ -45,7 +47,7 @@ def scorecards(
         path: the folder.
         benchmark: a name of `BENCHMARKS`.
         scorer: a scorer's id, "all" for every one that has rules for the benchmark, None for the benchmark's own.
-        against: a folder whose scores are subtracted, line by line.
+        against: a folder whose scores are subtracted, record by record.
         keep_thoughts: scores all of a prediction, also what a model thought before its answer.
 
     Returns:
@@ -144,6 +146,8 @@ def _card(benchmark: str, layout: Benchmark, scorer: Scorer, scored: Scored) -> 
         "average_over": averaged,
         "n": {dataset: len(values) for dataset, values in scored.values.items()},
         **_thoughts(scored.folder),
+        "few": {dataset: len(scored.values[dataset]) for dataset in averaged if len(scored.values[dataset]) < FEW},
+        "repeated_lines": scored.folder.repeated,
         "skipped": scored.skipped,
         "skipped_lines": [asdict(line) for line in scored.skipped_lines],
     }
@@ -156,67 +160,68 @@ def _thoughts(folder: Folder) -> dict[str, Any]:
 
 def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]:
     """One minus the other over the lines that both have scored."""
-    pairs: dict[str, list[tuple[float, float]]] = {}
+    pairs: dict[str, tuple[list[float], list[float]]] = {}
     unpaired: dict[str, list[SkippedLine]] = {}
     skipped = {name: "only in the other folder" for name in other.values if name not in one.values}
     for dataset, values in one.values.items():
-        against = other.values.get(dataset)
-        line = _first_unequal(one.folder, other.folder, dataset)
-        if against is None:
+        if dataset not in other.values:
             skipped[dataset] = other.skipped.get(dataset, "not in the other folder")
-        elif line is not None:
-            skipped[dataset] = f"the answers of line {line} differ"
-        elif shared := sorted(values.keys() & against.keys()):
-            pairs[dataset] = [(values[line], against[line]) for line in shared]
-            unpaired[dataset] = _without_partner(layout.file(dataset), values, against)
+            continue
+        mine, theirs = _by_record(one.folder, other.folder, dataset)
+        if reason := _why_no_pairs(one.folder, other.folder, dataset, mine, theirs):
+            skipped[dataset] = reason
+            continue
+        ours = {key: values[p.line] for key, p in mine.items() if p.line in values}
+        against = {key: other.values[dataset][p.line] for key, p in theirs.items() if p.line in other.values[dataset]}
+        if shared := [key for key in ours if key in against]:
+            pairs[dataset] = [ours[key] for key in shared], [against[key] for key in shared]
+            lines = {mine[key].line: "the other" for key in ours.keys() - against.keys()}
+            lines |= {theirs[key].line: "this" for key in against.keys() - ours.keys()}
+            file = layout.file(dataset)
+            unpaired[dataset] = [SkippedLine(file, n, f"no score in {lines[n]} folder") for n in sorted(lines)]
         else:
             skipped[dataset] = "no line that both have"
     averaged = [dataset for dataset in layout.averaged if dataset in pairs]
-    whole, each = _judged(pairs, averaged)
+    whole = _shown(average_difference({name: pairs[name] for name in averaged})) if averaged else None
     return {
         **_fields("average", whole),
         "average_over": averaged,
-        "datasets": {dataset: _fields("difference", found) for dataset, found in each.items()},
-        "n": {dataset: len(both) for dataset, both in pairs.items()},
+        "datasets": {name: _fields("difference", _shown(paired_difference(*both))) for name, both in pairs.items()},
+        "n": {dataset: len(both[0]) for dataset, both in pairs.items()},
         "unpaired": {dataset: len(lines) for dataset, lines in unpaired.items() if lines},
         "unpaired_lines": [asdict(line) for lines in unpaired.values() for line in lines],
         **_thoughts(other.folder),
+        "repeated_lines": other.folder.repeated,
         "skipped": skipped,
         "skipped_lines": [asdict(line) for line in other.skipped_lines],
     }
 
 
-def _without_partner(file: str, mine: Mapping[int, float], theirs: Mapping[int, float]) -> list[SkippedLine]:
-    """The lines that only one of two folders has scored."""
-    return [
-        SkippedLine(file, line, f"no score in {'the other' if line in mine else 'this'} folder")
-        for line in sorted(mine.keys() ^ theirs.keys())
-    ]
+def _by_record(one: Folder, other: Folder, dataset: str) -> tuple[dict[Any, Prediction], dict[Any, Prediction]]:
+    """The predictions of both folders by id where every line has one, else by number of line."""
+    both = one.datasets[dataset], other.datasets[dataset]
+    named = all(p.id is not None for side in both for p in side)
+    mine, theirs = ({p.id if named else p.line: p for p in side} for side in both)
+    return mine, theirs
 
 
-def _judged(
-    pairs: Mapping[str, Sequence[tuple[float, float]]], averaged: Sequence[str]
-) -> tuple[Difference | None, dict[str, Difference]]:
-    """× 100: the plain mean of the differences of some datasets, and that of each."""
-    whole, each = mean_intervals({name: [100 * (a - b) for a, b in both] for name, both in pairs.items()}, averaged)
-    over = [pairs[name] for name in averaged]
-    return whole and _tested(whole, over), {name: _tested(each[name], [both]) for name, both in pairs.items()}
+def _why_no_pairs(
+    one: Folder, other: Folder, dataset: str, mine: Mapping[Any, Prediction], theirs: Mapping[Any, Prediction]
+) -> str | None:
+    """Why the lines of two folders are not answers to the same records; None where they may be."""
+    by_line = all(isinstance(key, int) for key in mine)
+    if by_line and (dataset in one.repeated or dataset in other.repeated):
+        return "lines repeat ids, and not every line has one to be paired by"
+    for key, p in mine.items():
+        if key in theirs and theirs[key].answers != p.answers:
+            return f"the answers of {'line' if by_line else 'id'} {key} differ"
+    return None
 
 
-def _tested(interval: tuple[float, float, float], over: Sequence[Sequence[tuple[float, float]]]) -> Difference:
-    """As shown: the interval where every dataset has pairs enough for one, McNemar's p where all scores are 0 or 1."""
-    # + 0.0: no minus in front of 0
-    mean, low, high = (round(x, 2) + 0.0 for x in interval)
-    ours, theirs = zip(*(pair for both in over for pair in both), strict=True)
-    p = round(mcnemar(ours, theirs), 4) if {*ours, *theirs} <= {0, 1} else None
-    if min(map(len, over)) < MIN_PAIRS:
-        return Difference(mean, None, None, p)
-    return Difference(mean, low, high, p)
-
-
-def _first_unequal(one: Folder, other: Folder, dataset: str) -> int | None:
-    against = {prediction.line: prediction.answers for prediction in other.datasets.get(dataset, [])}
-    return next((p.line for p in one.datasets[dataset] if against.get(p.line, p.answers) != p.answers), None)
+def _shown(found: Difference) -> Difference:
+    """× 100 as it is shown, so that the words fit the figures; no minus in front of 0."""
+    mean, low, high = (None if x is None else round(100 * x, 2) + 0.0 for x in found[:3])
+    return Difference(mean or 0.0, low, high, None if found.p is None else round(found.p, 4), found.n)
 
 
 def _fields(name: str, found: Difference | None) -> dict[str, float | str | None]:

@@ -26,7 +26,9 @@ def notes(card: dict[str, Any], scored: Collection[str]) -> Iterator[str]:
         card: of one scorer.
         scored: datasets that some card has scored; of them no missing rule is told.
     """
-    yield f"average of {card['scorer']}: over {len(card['average_over'])} datasets"
+    few = ", ".join(f"{name} {n}" for name, n in card["few"].items())
+    yield f"average of {card['scorer']}: over {len(card['average_over'])} datasets" + (few and f"; few lines: {few}")
+    yield from _repeated("ids repeated in {}", card["repeated_lines"])
     yield from (f"skipped {name}: {reason}" for name, reason in card["skipped"].items() if name not in scored)
     yield from _thoughts(card, "")
     yield from _lines("skipped {}", card["skipped_lines"])
@@ -34,6 +36,7 @@ def notes(card: dict[str, Any], scored: Collection[str]) -> Iterator[str]:
         yield f"difference of {card['scorer']}: over {len(difference['average_over'])} datasets"
         yield from (f"no difference for {name}: {reason}" for name, reason in difference["skipped"].items())
         yield from _thoughts(difference, " of --against")
+        yield from _repeated("ids repeated in {} of --against", difference["repeated_lines"])
         yield from _lines("skipped {} of --against", difference["skipped_lines"])
         yield from _lines("no partner for {}", difference["unpaired_lines"])
 
@@ -44,14 +47,23 @@ def _thoughts(card: dict[str, Any], whose: str) -> Iterator[str]:
         yield f"{card['answer_rule']}: predictions{whose} scored without a thought: {', '.join(counts)}"
 
 
+def _repeated(said: str, datasets: dict[str, list[int]]) -> Iterator[str]:
+    for name, lines in datasets.items():
+        yield f"{said.format(name)}: {_named(lines)} left out, the last of each id counts"
+
+
 def _lines(said: str, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Lines of one file for one reason together, with their number."""
     groups: dict[tuple[str, str], list[int]] = {}
     for one in lines:
         groups.setdefault((one["file"], one["reason"]), []).append(one["line"])
     for (file, reason), numbers in groups.items():
-        named = f"line {numbers[0]}" if len(numbers) == 1 else f"lines {_spans(numbers)} ({len(numbers)})"
-        yield f"{said.format(f'{file} {named}')}: {reason}"
+        yield f"{said.format(f'{file} {_named(numbers)}')}: {reason}"
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Ascending numbers as line 3, or lines 1–3, 7 (4)."""
+    return f"line {numbers[0]}" if len(numbers) == 1 else f"lines {_spans(numbers)} ({len(numbers)})"
 
 
 def _spans(numbers: Sequence[int]) -> str:

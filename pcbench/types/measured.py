@@ -29,6 +29,8 @@ IDENTITY = (
 )
 # the date that chat templates are told, in every run, so that prompts are the same tomorrow
 CHAT_DATE = "2024-07-26"
+# method and backend of exact attention by stock code, the one baseline of speed-ups, peaks and scores of methods
+FULL = ("full", "torch")
 # choices that belong to the identity only where they are not these
 UNCHANGED: dict[str, Any] = {
     "templates": "auto",
@@ -94,6 +96,11 @@ class Cell:
         return digest([*same, changed] if changed else same)
 
     @property
+    def is_full(self) -> bool:
+        """Whether it is the baseline that methods are held against."""
+        return (self.method, self.backend) == FULL
+
+    @property
     def name(self) -> str:
         """How a person reads it: `parallel_comp/cpu @ passkey 8192`."""
         tokens = "" if self.context_tokens is None else f" {self.context_tokens}"
@@ -151,8 +158,9 @@ class Record:
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None
     decode_ms_per_token: float | None = None
-    # memory, of one prompt in a process of its own while no other holds the model
+    # memory, of one prompt, each pass in a process of its own while no other holds the model
     peak_bytes: int | None = None  # of the prefill; `phase_bytes` has decoding, too
+    peak_samples_bytes: list[int] | None = None  # of every pass; `peak_bytes` is their median
     reserved_bytes: int | None = None  # allocator, GPU, at most
     driver_bytes: int | None = None  # in use on the whole GPU at most, sampled; contexts of this run's processes in it
     phase_bytes: dict[str, int] | None = None
@@ -181,6 +189,7 @@ class Record:
     score_vs_full_ci_low: float | None = None
     score_vs_full_ci_high: float | None = None
     score_vs_full_p: float | None = None
+    score_vs_full_pairs: int | None = None  # of an average, those of its smallest dataset
     # speed-ups, never mixed; filled only where parity passed
     baseline: str | None = None
     speedup_vs_full: float | None = None
@@ -210,6 +219,11 @@ class Record:
     dirty: bool | None = None
     started_at: str | None = None
     repro_command: str | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is the baseline that methods are held against."""
+        return (self.method, self.backend) == FULL
 
     @classmethod
     def of(cls, cell: Cell, **fields: Any) -> "Record":

@@ -255,7 +255,7 @@ def test_text_meets_contrast(page):
         const [x, y] = [shown(a), shown(b)].sort((x, y) => y - x);
         return (x + 0.05) / (y + 0.05);
       };
-      const names = ["--ink", "--dim", "--link", "--good", "--bad"];
+      const names = ["--ink", "--dim", "--link", "--good", "--bad", "--unsure"];
       const text = names.flatMap((name) => [ratio(name, "--paper"), ratio(name, "--panel")]);
       return [Math.min(...text), Math.min(...[0, 1, 2, 3, 4, 5, 6].map((i) => ratio("--s" + i, "--paper")))];
     })()"""

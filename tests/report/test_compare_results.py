@@ -31,31 +31,33 @@ def test_score_changes_pair_prompts_and_test_right_or_wrong_by_mcnemar(scored):
     assert change.difference == -0.25
     assert change.ci_low < -0.25 < change.ci_high < 0
     assert change.p == pytest.approx(2 / 2**10)
-    assert (change.verdict, change.scorer) == ("worse", "needle@1")
+    assert (change.verdict, change.scorer) == ("lower", "needle@1")
 
 
 def test_score_changes_of_graded_scores_have_no_p(scored):
     change = scored([0.2 + i / 100 for i in range(20)], [0.4 + i / 100 for i in range(20)])
     assert change.difference == pytest.approx(0.2)
-    assert (change.p, change.verdict) == (None, "better")
+    assert (change.p, change.verdict) == (None, "higher")
 
 
 def test_score_changes_are_not_claimed_where_mcnemar_does_not_see_them(scored):
-    # four of four that differ, though hardly a resampling of the prompts reaches 0
+    # four of four that differ, though Tango's interval hardly holds 0
     change = scored([1] * 30, [1] * 26 + [0] * 4)
     assert change.p == pytest.approx(0.125)
     assert change.ci_high < 0
     assert change.verdict == "no significant difference"
 
 
-def test_score_changes_of_few_prompts_cannot_tell(scored):
-    change = scored([1, 1, 1], [0, 0, 0])
-    assert (change.ci_low, change.p, change.verdict) == (None, None, "cannot tell")
+@pytest.mark.parametrize("scores", [[1] * 3, [1] * 5])
+def test_score_changes_of_few_prompts_cannot_tell(scored, scores):
+    change = scored(scores, [0] * len(scores))
+    assert (change.p, change.verdict) == (2 * 0.5 ** len(scores), "cannot tell, needs n ≥ 6")
 
 
-def test_score_changes_claim_no_interval_where_no_prompt_differs(scored):
+def test_score_changes_are_not_certain_where_no_prompt_differs(scored):
     change = scored([1, 0, 1, 1, 0, 1], [1, 0, 1, 1, 0, 1])
-    assert (change.difference, change.ci_low, change.p, change.verdict) == (0.0, None, None, "the same on every prompt")
+    assert (change.difference, change.p, change.verdict) == (0.0, 1.0, "no significant difference")
+    assert change.ci_high == -change.ci_low == pytest.approx(0.39, abs=0.005)
 
 
 def test_score_changes_count_only_prompts_of_both(scored):
@@ -67,7 +69,7 @@ def test_score_changes_without_samples_cannot_tell(tmp_path):
     one = record()
     runs = [write(tmp_path / name, [one]) for name in "ab"]
     (change,) = score_changes(read_compared(runs))
-    assert (change.difference, change.prompts, change.verdict) == (None, 0, "cannot tell")
+    assert (change.difference, change.prompts, change.verdict) == (None, 0, "cannot tell, needs n ≥ 6")
 
 
 def test_score_changes_put_the_worst_first(tmp_path):

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 import pytest
-from report.made_accuracy import accuracy_records
+from report.made_accuracy import UNTIMED, accuracy_records, vs_full
 from report.made_memory import memory_records, throughput_records
 from report.made_runs import FULL, endings, record, stock, suite_records, write_run
 
@@ -33,8 +33,8 @@ def test_verdict_is_about_the_longest_length_with_a_speedup(verdict):
     assert speed.reading == "faster"
     assert speed.interval == "95 % interval 1.66 to 1.85×"
     assert "parallel_comp/cpu @ passkey 8,192, against full/torch/sdpa-flash" in speed.detail
-    assert memory.value == "0.273×"
-    assert memory.interval == "one pass each, no interval"
+    assert (memory.value, memory.interval) == ("0.273×", "one pass each, no spread")
+    assert memory.reading == "cannot tell, needs n ≥ 3"
     assert score.value == "0.0 points"
     assert score.reading == "no significant difference"
     assert "needle@1" in score.detail
@@ -49,7 +49,7 @@ def test_verdict_is_about_the_longest_length_with_a_speedup(verdict):
     [
         (1.1, 1.3, "faster", "95 % interval 1.10 to 1.30×"),
         (0.9, 1.3, "no significant difference", "95 % interval 0.900 to 1.30×"),
-        (None, None, "interval needs 5 repeats", "interval needs 5 repeats"),
+        (None, None, "cannot tell, needs n ≥ 5", "no interval: none, needs n ≥ 5"),
     ],
 )
 def test_verdict_claims_what_the_interval_allows(verdict, low, high, reading, interval):
@@ -107,6 +107,49 @@ def test_verdict_without_averages_takes_the_mean_of_the_workloads(verdict):
     assert found.title == "Score minus full attention's, mean of 3 workloads"
     # three independent half widths of 1 point: the square root of 3, over 3
     assert found.interval == "95 % interval −0.8 to +0.4"
+
+
+def test_verdict_of_a_mean_names_the_workloads_that_it_leaves_out(verdict):
+    records = [r for r in accuracy_records() if r.workload != "average"]
+    short = [r for r in records if r.workload != "qasper" or r.is_full]
+    (found,) = [h for h in verdict(*short).headlines if h.evidence == "accuracy"]
+    assert found.title == "Score minus full attention's, mean of 2 of 3 workloads"
+    assert "; without qasper 7,500, which not all methods and full attention have a score of; by" in found.detail
+
+
+@pytest.mark.parametrize("pairs", [5, 6])
+def test_verdict_of_two_workloads_of_few_prompts_shows_what_is_not_known(verdict, pairs):
+    """Records from before Tango's interval hold 0 to 0."""
+    same = {"n_samples": pairs} | vs_full(0.0, 0.0, 1.0)
+    records = [kind(workload=name, **UNTIMED, **(same if kind is record else {"n_samples": pairs}))
+               for name in ("one", "two") for kind in (stock, record)]  # fmt: skip
+    (found,) = verdict(*records).headlines
+    half = 100 * 3.8415 / (pairs + 3.8415) / 2**0.5
+    assert found.interval == f"95 % interval −{half:.1f} to +{half:.1f}"
+    assert found.reading == ("cannot tell, needs n ≥ 6" if pairs == 5 else "no significant difference")
+
+
+@pytest.mark.parametrize("noisy", ["full", "parallel_comp"])
+def test_verdict_of_repeats_that_scatter_says_so(verdict, noisy):
+    spread = {"ms_p10": 20000.0, "ms_p50": 22000.0, "ms_p90": 42000.0}
+    found = verdict(stock(**spread if noisy == "full" else {}), faster(1.1, 1.3, **spread if noisy != "full" else {}))
+    assert found.headlines[0].reading == "cannot tell, repeats scatter by 100.0 %"
+
+
+@pytest.mark.parametrize(
+    ("ours", "reading", "interval"),
+    [
+        ([300, 310, 320], "lower peak", "0.536 to 0.640× over all passes"),
+        ([300, 310, 520], "cannot tell, the passes overlap", "0.536 to 1.04× over all passes"),
+        ([570, 580, 600], "higher peak", "1.02 to 1.20× over all passes"),
+    ],
+)
+def test_verdict_of_peaks_is_of_all_passes(verdict, ours, reading, interval):
+    full = {"peak_bytes": 520 << 20, "peak_samples_bytes": [x << 20 for x in (500, 520, 560)]}
+    mine = {"peak_bytes": ours[1] << 20, "peak_samples_bytes": [x << 20 for x in ours]}
+    memory = verdict(stock(**full), faster(1.1, 1.3, **mine)).headlines[1]
+    assert (memory.reading, memory.interval) == (reading, interval)
+    assert f"{ours[1]}.0 MiB ({ours[0]}.0 to {ours[2]}.0)" in memory.detail
 
 
 def test_verdict_names_the_fit_ratio(verdict):

@@ -76,7 +76,7 @@ def test_counted():
         (0.9, 1.1, "no significant difference"),
         (1.0, 1.3, "no significant difference"),
         (0.8, 1.0, "no significant difference"),
-        (None, None, "interval needs 5 repeats"),
+        (None, None, "cannot tell, needs n ≥ 5"),
     ],
 )
 def test_claim_says_only_what_the_interval_allows(low, high, said):
@@ -84,6 +84,6 @@ def test_claim_says_only_what_the_interval_allows(low, high, said):
 
 
 def test_interval_says_why_there_is_none():
-    assert interval(Estimate(1.2, None, None)) == "interval needs 5 repeats"
+    assert interval(Estimate(1.2, None, None)) == "none, needs n ≥ 5"
     assert interval(Estimate(1.2, 1.1, 1.3)) == "[1.100, 1.300]"
     assert interval(None) == ""

@@ -28,6 +28,8 @@ def test_scorecards_hold_percent_with_two_decimals_and_the_mean_of_unrounded_sco
         "average": 50.0,
         "average_over": ["qasper", "lcc"],
         "n": {"qasper": 3, "lcc": 3},
+        "few": {"qasper": 3, "lcc": 3},
+        "repeated_lines": {},
         "skipped": {},
         "skipped_lines": [],
     }
@@ -146,32 +148,33 @@ def test_the_difference_names_and_counts_lines_without_a_partner(tmp_path):
     assert (same["unpaired"], same["unpaired_lines"]) == ({}, [])
 
 
-def test_the_difference_has_no_interval_under_five_pairs(tmp_path):
+def test_the_difference_cannot_tell_under_six_pairs(tmp_path):
     one = store(tmp_path / "a", qasper=[RIGHT] * 200)
     difference = against(one, store(tmp_path / "b", qasper=[WRONG]))
     assert difference["unpaired"] == {"qasper": 199}
-    nothing = {"ci_low": None, "ci_high": None, "words": "an interval needs 5 prompts", "mcnemar_p": 1.0}
+    # Tango's interval of one pair
+    nothing = {"ci_low": -58.69, "ci_high": 100.0, "words": "cannot tell, needs n ≥ 6", "mcnemar_p": 1.0}
     assert difference["datasets"] == {"qasper": {"difference": 100.0, **nothing}}
     assert {key: difference[key] for key in ("average", *nothing)} == {"average": 100.0, **nothing}
 
 
 def test_one_small_dataset_takes_the_interval_of_the_average(tmp_path):
-    one = store(tmp_path / "a", qasper=[RIGHT] * 40, lcc=[RIGHT] * 4)
-    difference = against(one, store(tmp_path / "b", qasper=[RIGHT, WRONG] * 20, lcc=[WRONG] * 4))
+    one = store(tmp_path / "a", qasper=[RIGHT] * 40, hotpotqa=[HALF] * 4)
+    difference = against(one, store(tmp_path / "b", qasper=[RIGHT, WRONG] * 20, hotpotqa=[WRONG] * 4))
     assert difference["datasets"]["qasper"]["words"] == "higher"
-    assert difference["datasets"]["lcc"]["ci_low"] is None
+    assert difference["datasets"]["hotpotqa"]["ci_low"] is None
     assert (difference["average"], difference["ci_low"], difference["words"]) == (
-        75.0,
+        50.0,
         None,
-        "an interval needs 5 prompts",
+        "cannot tell, needs n ≥ 6",
     )
 
 
 def test_a_difference_needs_both_tests_to_agree(tmp_path):
     one = store(tmp_path / "a", qasper=[RIGHT] * 5)
     difference = against(one, store(tmp_path / "b", qasper=[WRONG] * 5))
-    # five prompts apart, all for one side: 2 / 2⁵
-    found = {"ci_low": 100.0, "ci_high": 100.0, "words": "no significant difference", "mcnemar_p": 0.0625}
+    # five prompts apart, all for one side: 2 / 2⁵, and no outcome of five has a smaller p
+    found = {"ci_low": 13.1, "ci_high": 100.0, "words": "cannot tell, needs n ≥ 6", "mcnemar_p": 0.0625}
     assert difference["datasets"]["qasper"] == {"difference": 100.0, **found}
     assert {key: difference[key] for key in ("average", *found)} == {"average": 100.0, **found}
     one = store(tmp_path / "c", qasper=[RIGHT] * 6)

@@ -7,7 +7,7 @@ from pcbench.report.results import Entry, Results
 from pcbench.report.rows import rows_block
 from pcbench.report.sections.depths import depths
 from pcbench.report.tables import Column, identity, table
-from pcbench.report.wording import NEEDS_REPEATS, Estimate, claim, number, percent, signed, spread
+from pcbench.report.wording import Estimate, number, percent, points_span, signed, spread
 from pcbench.statistics import wilson_interval
 
 __all__ = ["accuracy"]
@@ -26,7 +26,7 @@ def accuracy(results: Results) -> Section | None:
         Column("scorer", lambda e: (e.record.scorer or "") if e.score else "", "text"),
         Column("score is", lambda e: (e.record.score_name or "") if e.score else "", "text"),
         Column("prompts", lambda e: number(e.record.n_samples) if e.score else ""),
-        Column("minus full's (points)", lambda e: signed(changes[e].points.value, 2) if e in changes else ""),
+        Column("minus full's (points)", lambda e: signed(changes[e].difference.mean, 2) if e in changes else ""),
         Column("minus full's, 95 %", lambda e: _span(changes.get(e)), "text"),
         Column("reading", lambda e: _reading(changes.get(e)), "text"),
         Column("prompt by prompt", lambda e: _how(changes.get(e)), "text"),
@@ -44,7 +44,7 @@ def accuracy(results: Results) -> Section | None:
         "accuracy",
         "Accuracy",
         "Shown ×100, with the scorer that made the number and 95 % intervals. "
-        "Scores of different scorers are not comparable, and few prompts leave wide intervals.",
+        "Scores of different scorers are not comparable; few prompts leave wide intervals, and too few cannot tell.",
         [*blocks, Block(tables=[table("Accuracy, one row a cell", columns, shown, filterable=True)])],
     )
 
@@ -72,8 +72,8 @@ def _changes(changes: dict[Entry, Change]) -> list[Block]:
     found = rows_block(
         "change",
         list(changes),
-        lambda e: changes[e].points,
-        lambda e: f"{signed(changes[e].points.value, 1)} points {_span(changes[e])} ({_reading(changes[e])})",
+        lambda e: Estimate(*changes[e].difference[:3]),
+        lambda e: f"{signed(changes[e].difference.mean, 1)} points {_span(changes[e])} ({_reading(changes[e])})",
         "score minus full's, points",
         title="Score minus full attention's",
         neutral=0.0,
@@ -102,17 +102,11 @@ def _say_shortly(entry: Entry) -> str:
 
 
 def _span(change: Change | None) -> str:
-    if change is None or change.points.low is None or change.points.high is None:
-        return ""
-    return f"[{signed(change.points.low, 2)}, {signed(change.points.high, 2)}]"
+    return "" if change is None else points_span(change.difference)
 
 
 def _reading(change: Change | None) -> str:
-    """In words, as far as the interval goes."""
-    if change is None:
-        return ""
-    said = claim(change.points, 0.0, "higher", "lower")
-    return "no claim without an interval" if said == NEEDS_REPEATS else said
+    return "" if change is None else change.difference.words()
 
 
 def _how(change: Change | None) -> str:
@@ -120,7 +114,7 @@ def _how(change: Change | None) -> str:
 
 
 def _p(change: Change | None) -> str:
-    return "" if change is None or change.p is None else number(change.p, digits=3)
+    return "" if change is None or change.difference.p is None else number(change.difference.p, digits=3)
 
 
 def _choices(shown: list[Entry]) -> list[Block]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from pcbench.report.changes import kv_gain, memory_gain
+from pcbench.report.changes import kv_gain, memory_claim, memory_gain
 from pcbench.report.page import MAX_PANELS, Block, Legend, Picture, Section, by_panel, length_block
 from pcbench.report.plots import Bar, Point, grouped
 from pcbench.report.results import Entry, Results
 from pcbench.report.rows import rows_block
 from pcbench.report.svg import swatch
 from pcbench.report.tables import Column, identity, table
-from pcbench.report.wording import Estimate, number
+from pcbench.report.wording import Estimate, number, peak_spread, peak_text
 
 __all__ = ["memory"]
 
@@ -26,7 +26,10 @@ def memory(results: Results) -> Section | None:
     columns = [
         *identity(results),
         Column("peak (MiB)", lambda e: number(e.record.peak_bytes, MIB)),
-        Column("peak over stock peak (ratio)", lambda e: _inverse(memory_gain(results, e))),
+        Column("peak, all passes (MiB)", lambda e: peak_spread(e.record.peak_samples_bytes), "text"),
+        Column("passes", lambda e: number(len(e.record.peak_samples_bytes or ()) or None)),
+        Column("peak over full's peak (ratio)", lambda e: _inverse(memory_gain(results, e))),
+        Column("reading", lambda e: "" if (gain := memory_gain(results, e)) is None else memory_claim(gain), "text"),
         Column("allocator reserved (MiB)", lambda e: number(e.record.reserved_bytes, MIB)),
         Column("driver, whole GPU (MiB)", lambda e: number(e.record.driver_bytes, MIB)),
         Column("KV measured (MiB)", lambda e: number(e.record.kv_bytes, MIB)),
@@ -40,7 +43,8 @@ def memory(results: Results) -> Section | None:
     return Section(
         "memory",
         "Memory",
-        "From one untimed pass a cell, so without an interval. On a GPU the peak is the allocator's, weights included; "
+        "Peaks are medians of untimed passes, with the least and the most. "
+        "On a GPU a peak is the allocator's, weights included; "
         "on a CPU it is what the process grew by after loading the model.",
         [block for block in blocks if block is not None],
     )
@@ -48,11 +52,16 @@ def memory(results: Results) -> Section | None:
 
 def _peak(shown: list[Entry]) -> Block | None:
     placed = [e for e in shown if e.record.peak_bytes is not None]
-    return _sizes("peak", placed, lambda e: e.record.peak_bytes, _say_peak, "peak, MiB", "Peak")
+    return _sizes("peak", placed, _peaks, _say_peak, "peak, MiB", "Peak")
+
+
+def _peaks(entry: Entry) -> Estimate | None:
+    passes = entry.record.peak_samples_bytes
+    return _mib_of(entry.record.peak_bytes, min(passes), max(passes)) if passes else _mib_of(entry.record.peak_bytes)
 
 
 def _say_peak(entry: Entry) -> str:
-    return _mib(entry.record.peak_bytes)
+    return peak_text(entry.record.peak_bytes, entry.record.peak_samples_bytes)
 
 
 def _kv(shown: list[Entry]) -> Block | None:
@@ -63,13 +72,15 @@ def _kv(shown: list[Entry]) -> Block | None:
         predicted = entry.record.kv_bytes_predicted
         return _mib(entry.record.kv_bytes) + (f", predicted {_mib(predicted)}" if predicted else "")
 
-    return _sizes("kv", placed, lambda e: e.record.kv_bytes, say, "KV cache, MiB", "KV cache", notes, predicted=True)
+    return _sizes(
+        "kv", placed, lambda e: _mib_of(e.record.kv_bytes), say, "KV cache, MiB", "KV cache", notes, predicted=True
+    )
 
 
 def _sizes(
     name: str,
     placed: list[Entry],
-    size: Callable[[Entry], int | None],
+    size: Callable[[Entry], Estimate | None],
     say: Callable[[Entry], str],
     label: str,
     title: str,
@@ -83,11 +94,11 @@ def _sizes(
     panels = by_panel(placed)
     single = all(len({e.record.context_tokens for e in entries}) == 1 for entries in panels.values())
     if single and len(panels) > FEW_PANELS:
-        return rows_block(name, placed, lambda e: _exact(size(e)), say, label, title=title)
+        return rows_block(name, placed, lambda e: size(e) or Estimate(0.0, None, None), say, label, title=title)
 
     def expected(entry: Entry) -> Point | None:
         bytes_ = entry.record.kv_bytes_predicted
-        return _point(entry, bytes_) if predicted and bytes_ else None
+        return _point(entry, _mib_of(bytes_)) if predicted and bytes_ else None
 
     drawn = notes if any(expected(e) for e in placed) else ()
     return length_block(
@@ -160,15 +171,17 @@ def _fits(entry: Entry) -> str:
     return f"{entry.series.label}: {number(r.chunks_that_fit)} chunks in {_mib(r.budget_bytes)}{ratio}"
 
 
-def _point(entry: Entry, size: int | None) -> Point:
+def _point(entry: Entry, size: Estimate | None) -> Point:
     # nothing has no place on a log axis
-    value = size * MIB if size else None
-    return Point(entry.series, entry.record.context_tokens or 0, value, value, value)
+    value, low, high = size if size and size.value else (None, None, None)
+    return Point(entry.series, entry.record.context_tokens or 0, value, low, high)
 
 
-def _exact(size: int | None) -> Estimate:
-    value = (size or 0) * MIB
-    return Estimate(value, value, value)
+def _mib_of(size: int | None, low: int | None = None, high: int | None = None) -> Estimate | None:
+    """In MiB; what was taken once is drawn without a bar."""
+    if size is None:
+        return None
+    return Estimate(size * MIB, (size if low is None else low) * MIB, (size if high is None else high) * MIB)
 
 
 def _mib(size: int | None) -> str:

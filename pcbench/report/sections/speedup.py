@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from pcbench.report.changes import speed_claim
 from pcbench.report.page import Block, Section, length_block
 from pcbench.report.plots import Point
 from pcbench.report.results import Entry, Results
 from pcbench.report.tables import Column, identity, parity, table
-from pcbench.report.wording import Estimate, claim, interval, number
+from pcbench.report.wording import Estimate, interval, number
 
 __all__ = ["speedup"]
 
@@ -64,14 +65,14 @@ def _block(
     def say(entry: Entry) -> str:
         found = value(entry)
         assert found is not None, "only entries with a speed-up are shown"
-        return f"{number(found.value)}× {interval(found)} ({claim(found, 1.0, 'faster', 'slower')})"
+        return f"{number(found.value)}× {interval(found)} ({speed_claim(results, entry, found)})"
 
     columns = [
         *identity(results),
         Column("baseline", against, "text"),
         Column("speed-up (×)", lambda e: number((value(e) or (None,))[0])),
         Column("95 % interval", lambda e: interval(value(e)), "text"),
-        Column("reading", lambda e: claim(value(e) or Estimate(1, None, None), 1.0, "faster", "slower"), "text"),
+        Column("reading", lambda e: speed_claim(results, e, value(e) or Estimate(1, None, None)), "text"),
         Column("repeats", lambda e: number(e.record.repeats)),
         Column("parity (error / bound)", parity),
     ]

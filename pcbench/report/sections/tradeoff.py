@@ -7,7 +7,7 @@ from pcbench.report.plots import Dot, scatter
 from pcbench.report.results import Results
 from pcbench.report.tables import Align, Table, filled
 from pcbench.report.tradeoffs import MEASURES, Choice, Measure, Tradeoff, averaged, direct, front
-from pcbench.report.wording import NEEDS_REPEATS, claim, interval, number, signed
+from pcbench.report.wording import Estimate, interval, number, points_span, signed
 
 __all__ = ["tradeoff"]
 
@@ -61,11 +61,12 @@ def _drawn(one: Tradeoff) -> list[Choice]:
 
 def _picture(name: str, one: Tradeoff) -> Picture:
     best = front(one.choices)
-    dots = [Dot(c.series, c.change, c.gain, c in best) for c in _drawn(one)]
+    dots = [Dot(c.series, Estimate(*c.change[:3]), c.gain, c in best) for c in _drawn(one)]
     gain = one.measure.title
     svg = scatter(name, f"{one.title}: {gain}", dots, "score minus full attention's, points", gain)
     said = [
-        f"{c.series.label} {signed(c.change.value, 1)} points ({_reading(c)}) for {number(c.gain.value, digits=3)}×"
+        f"{c.series.label} {signed(c.change.mean, 1)} points {points_span(c.change)} ({c.change.words()}) "
+        f"for {number(c.gain.value, digits=3)}×"
         for c in best[:SAID]
     ]
     more = f"; {len(best) - SAID} more in the table" if len(best) > SAID else ""
@@ -90,11 +91,5 @@ def _table(found: dict[Measure, list[Tradeoff]]) -> Table:
 
 
 def _change(one: Tradeoff, choice: Choice) -> list[str]:
-    low, high = choice.change.low, choice.change.high
-    span = "" if low is None or high is None else f"[{signed(low, 2)}, {signed(high, 2)}]"
-    return [one.title, choice.series.label, signed(choice.change.value, 2), span, _reading(choice)]
-
-
-def _reading(choice: Choice) -> str:
-    said = claim(choice.change, 0.0, "higher", "lower")
-    return "no claim" if said == NEEDS_REPEATS else said
+    change = choice.change
+    return [one.title, choice.series.label, signed(change.mean, 2), points_span(change), change.words()]
