@@ -7,6 +7,7 @@ SUITE = """
 [suite]
 kind = "prefill"
 repeats = 2
+peak_passes = 1
 context_tokens = [300, 600]
 [device.cpu]
 model = "random:tiny"

@@ -138,6 +138,10 @@ class Broken:
         raise AssertionError("never prefilled")
 
 
+class Toy(Full):
+    """Another method of stock code, for tests of what only full attention is."""
+
+
 class BrokenPeak(Full):
     """Full attention for tests of the harness; `how` names what goes wrong where its peak memory is measured."""
 

@@ -139,7 +139,9 @@ def _prompts(suite: Suite, plan: Plan, spec: ModelSpec) -> tuple[int, str | None
     settings, workload = suite.settings, plan.workload
     if not isinstance(settings, AccuracySettings):
         most = settings.repeats_up_to or settings.repeats
-        return max(most, workload.prompts or 0) if workload.timed else workload.prompts or settings.repeats, None
+        # answers of random weights are not scored
+        asked = workload.prompts or 0 if spec.trained or not workload.timed else 0
+        return max(most, asked) if workload.timed else asked or settings.repeats, None
     try:
         records = size(workload.task, plan.context_tokens)
     except DataMissing as error:

@@ -180,6 +180,11 @@ def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workloa
         if wanted not in named:
             raise unknown_name(f"{where}: suite.workloads", "workload", wanted, named)
     for i, workload in enumerate(workloads):
+        if workload.timed and workload.prompts is not None and settings.kind != "prefill":
+            raise ConfigError(
+                f"{where}: workload[{i}].prompts: only where answers are scored, got {workload.prompts} timed ones "
+                f"of kind {settings.kind}; set suite.repeats"
+            )
         if workload.task not in task_tables():
             raise unknown_name(f"{where}: workload[{i}].task", "task", workload.task, task_tables())
 

@@ -46,10 +46,17 @@ def test_scores_are_subtracted_prompt_by_prompt(planned):
     assert (full.score, full.score_ci_low, full.score_ci_high) == (6 / 7, *wilson_interval(6, 7))
     assert (full.score_vs_full, full.n_samples) == (None, 7)
     found = paired_difference(OURS, FULL)
-    fields = ours.score_vs_full, ours.score_vs_full_ci_low, ours.score_vs_full_ci_high, ours.score_vs_full_p
-    assert fields == found
+    interval = ours.score_vs_full_ci_low, ours.score_vs_full_ci_high
+    assert (ours.score_vs_full, *interval, ours.score_vs_full_p, ours.score_vs_full_pairs) == found
     assert found.p == 0.125
-    assert describe(ours).endswith("-57.1 against full attention: no significant difference")
+    assert describe(ours).endswith("-57.1 [-84.2, -1.5] against full attention: no significant difference")
+
+
+def test_five_prompts_cannot_tell_whatever_came_out(planned):
+    cells = planned.cells[:2]
+    for right in ([0.0] * 5, [1.0] * 5):
+        _, ours = summarised(planned, cells, [outcome(cells[0], [1.0] * 5), outcome(cells[1], right)])
+        assert describe(ours).endswith("against full attention: cannot tell, needs n ≥ 6")
 
 
 def test_only_shared_prompts_are_subtracted(planned):
@@ -125,17 +132,17 @@ def averages(planned, scores, tasks=("passkey", "kv_retrieval")):
     return average_records(planned.cells, records, samples, tasks, {"run": "r"}, "again", lambda _: None)
 
 
-HALVES = [0.5, 0.25, 0.5, 0.25, 0.5]
+HALVES = [0.5, 0.25, 0.5, 0.25, 0.5, 0.4]
 
 
 def test_an_average_weighs_datasets_alike_and_is_subtracted_in_pairs(planned):
-    full, ours = averages(planned, [FULL, OURS, [1.0] * 5, HALVES])
-    assert (full.workload, full.score, full.n_samples) == ("average", pytest.approx((6 / 7 + 1) / 2), 12)
+    full, ours = averages(planned, [FULL, OURS, [1.0] * 6, HALVES])
+    assert (full.workload, full.score, full.n_samples) == ("average", pytest.approx((6 / 7 + 1) / 2), 13)
     assert ours.score == pytest.approx((2 / 7 + 0.4) / 2)
     assert ours.score_ci_low < ours.score < ours.score_ci_high
-    found = average_difference({"passkey": (OURS, FULL), "kv_retrieval": (HALVES, [1.0] * 5)})
+    found = average_difference({"passkey": (OURS, FULL), "kv_retrieval": (HALVES, [1.0] * 6)})
     assert (ours.score_vs_full, ours.score_vs_full_ci_low, ours.score_vs_full_ci_high) == pytest.approx(found[:3])
-    assert (ours.score_vs_full_p, full.score_vs_full) == (None, None)
+    assert (ours.score_vs_full_p, ours.score_vs_full_pairs, full.score_vs_full) == (None, 6, None)
     assert ours.task == "average of passkey, kv_retrieval"
     assert ours.scorer == "needle@1, infinitebench-2024-06@1"
     assert describe(ours).endswith("against full attention: lower")
@@ -151,7 +158,7 @@ def test_an_average_of_a_part_names_it(planned):
 
 def test_an_average_needs_two_datasets(planned):
     (full,) = averages(planned, [FULL, OURS, FULL, None])
-    assert full.backend == "torch"
+    assert full.is_full
     assert averages(planned, [FULL, OURS, None, None]) == []
     assert averages(planned, [FULL, OURS, FULL, OURS], ("passkey",)) == []
 
@@ -183,10 +190,39 @@ def test_records_without_a_length_have_no_buckets(planned):
     assert records_by_words(cells, whole, outcome(cells[0], FULL).samples, planned.spec, {}, "again") == []
 
 
-def test_few_prompts_leave_an_average_without_interval(planned):
-    full, ours = averages(planned, [FULL[:4], OURS[:4], FULL, OURS])
-    assert (full.score_ci_low, ours.score_vs_full_ci_low) == (None, None)
+def test_few_graded_prompts_leave_an_average_without_interval(planned):
+    full, ours = averages(planned, [FULL, OURS, FULL[:4], HALVES[:4]])
+    assert (full.score_ci_low is None, ours.score_ci_low, ours.score_vs_full_ci_low) == (False, None, None)
     assert ours.score_vs_full is not None
+    assert describe(ours).endswith("against full attention: cannot tell, needs n ≥ 6")
+
+
+def test_an_average_says_which_datasets_its_difference_leaves_out(planned):
+    samples = [x for p, s in zip(planned.cells, [FULL, OURS, FULL, OURS], strict=True) for x in outcome(p, s).samples]
+    for one in samples:
+        if one.cell == planned.cells[2].cell.key:
+            one.id += " of others"
+    records = {r.cell: r for p in planned.cells for r in summarised(planned, [p], [outcome(p, FULL)])}
+    tasks = ("passkey", "kv_retrieval")
+    _, ours = average_records(planned.cells, records, samples, tasks, {"run": "r"}, "again", lambda _: None)
+    assert ours.warnings == ["minus full attention: over 1 of 2 datasets, without kv_retrieval"]
+
+
+def test_only_full_is_what_scores_are_subtracted_from(planned):
+    """A later method with backend torch is no baseline, wherever it stands, and has a difference of its own."""
+    toy = replace(planned.cells[0], cell=replace(planned.cells[0].cell, method="toy"), where="toy")
+    cells = [toy, *planned.cells[:2]]
+    found = summarised(planned, cells, [outcome(p, s) for p, s in zip(cells, (OURS, FULL, FULL), strict=True)])
+    assert [r.score_vs_full for r in found] == [pytest.approx(-4 / 7), None, 0.0]
+    other = replace(planned.cells[2], where="toy", cell=replace(planned.cells[2].cell, method="toy"))
+    every = [toy, other, *planned.cells]
+    samples = [x for p in every for x in outcome(p, OURS if p.where == "toy" else FULL).samples]
+    records = {r.cell: r for p in every for r in summarised(planned, [p], [outcome(p, FULL)])}
+    tasks = ("passkey", "kv_retrieval")
+    averaged = average_records(every, records, samples, tasks, {"run": "r"}, "again", lambda _: None)
+    assert [(r.method, r.score_vs_full) for r in averaged] == [
+        ("toy", pytest.approx(-4 / 7)), ("full", None), ("parallel_comp", 0.0)
+    ]  # fmt: skip
 
 
 def test_full_attention_far_from_published_is_warned_of(planned, monkeypatch):

@@ -221,5 +221,5 @@ def test_accuracy_smoke_plans_its_cells():
         assert [(c.method, c.method_config) for c in at[16384]] == [("parallel_comp", plain)]
     assert len(cells) == 10
     quick = plan(Options(suite="accuracy_smoke", device="cpu", preset="quick")).cells
-    assert {p.cell.prompts for p in quick} == {2}
-    assert [p.cell.key for p in quick] == [c.key for c in cells]
+    assert {p.cell.prompts for p in quick} == {c.prompts for c in cells} == {10}
+    assert [p.cell.key for p in quick] == [c.key for c in cells if (c.task, c.context_tokens) == ("passkey", 4096)]

@@ -1,10 +1,12 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from harness_suite import Meter
 
-from pcbench.harness import group, runner
+from pcbench import registry
+from pcbench.harness import group, runner, session
 from pcbench.harness.runner import run
 
 ONE_GROUP = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]}
@@ -41,6 +43,70 @@ def test_every_sample_is_kept_with_its_interval_and_its_outliers_counted(options
     assert (record.repeats, record.outliers) == (6, 1)
     assert 10.0 <= record.ms_ci_low <= record.ms_p50 <= record.ms_ci_high <= 90.0
     assert record.wall_ms_p50 is None
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Answers of the tiny model count."""
+    real = runner.model_spec
+    monkeypatch.setattr(runner, "model_spec", lambda name: replace(real(name), trained=True))
+    load = session.load_runner
+
+    def loading(*args, **more):
+        found = load(*args, **more)
+        return replace(found, spec=replace(found.spec, trained=True))
+
+    monkeypatch.setattr(session, "load_runner", loading)
+
+
+@pytest.mark.parametrize(
+    ("sets", "timed"),
+    [
+        (["suite.repeats=2"], 2),
+        # the stop rule ends the times and not the prompts
+        (["suite.repeats=5", "suite.repeats_up_to=9", "suite.relative_error=0.02"], 5),
+        (["suite.repeats=8"], 8),
+    ],
+)
+def test_prompts_beyond_the_repeats_are_answered_and_not_timed(options, console, clocks, trained, sets, timed):
+    clocks([10.0] * 40)
+    folder, (record,) = run(
+        options(methods=["full"], sets=[*ONE_GROUP["sets"], *sets, "workload.passkey.prompts=7"]), console
+    )
+    samples = folder.samples.read()
+    assert (record.repeats, len(record.samples_ms), record.n_samples) == (timed, timed, max(timed, 7))
+    assert [s.prefill_ms is not None for s in samples] == [True] * timed + [False] * (max(timed, 7) - timed)
+    assert len({s.id for s in samples}) == len(samples)
+
+
+def test_answers_of_random_weights_are_not_asked_for_beyond_the_repeats(options, console):
+    (record,) = measured(options, console, "workload.passkey.prompts=7", "suite.repeats=2")
+    assert (record.repeats, record.n_samples) == (2, None)
+
+
+def test_scores_of_a_timed_workload_are_subtracted_from_fulls_in_pairs(options, console, trained):
+    _, (full, *others) = run(options(sets=[*ONE_GROUP["sets"], "workload.passkey.prompts=7"]), console)
+    assert full.score_vs_full is None
+    assert [(r.score_vs_full_pairs, r.score_vs_full) for r in others] == [
+        (7, pytest.approx(r.score - full.score)) for r in others
+    ]
+
+
+def test_only_full_is_the_baseline_of_speed(options, suite_file, console, trained, monkeypatch):
+    """A later method of stock code, before full in the suite, has a speed-up and is the baseline of none."""
+    monkeypatch.setitem(registry.METHODS, "toy", "tiny:Toy")
+    toy = '[[cell]]\nmethod = "toy"\nbackend = "torch"\n'
+    suite_file.write_text(suite_file.read_text().replace("[[cell]]", f"{toy}[[cell]]", 1))
+    sets = [*ONE_GROUP["sets"], "suite.repeats=5"]
+    _, records = run(options(sets=sets), console)
+    toy, full, *ours = records
+    assert (toy.method, full.method) == ("toy", "full")
+    assert (full.baseline, full.speedup_vs_full, full.score_vs_full) == (None, None, None)
+    for record in (toy, *ours):
+        assert record.baseline.startswith("full/torch/sdpa-")
+        assert record.speedup_vs_full == pytest.approx(full.ms_p50 / record.ms_p50)
+        assert record.score_vs_full is not None
+    assert toy.speedup_vs_reference is None
 
 
 def test_the_stop_rule_ends_a_group_when_its_times_are_known(options, console, clocks):

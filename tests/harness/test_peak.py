@@ -8,7 +8,7 @@ from harness_suite import SUITE, Meter
 
 from pcbench import registry
 from pcbench.harness import peak, session
-from pcbench.harness.runner import plan, run
+from pcbench.harness.runner import Options, plan, run
 from pcbench.measure import kernel_timing
 
 SHORT = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"], "limit": 1}
@@ -94,7 +94,7 @@ def test_a_peak_killed_by_a_system_without_memory_is_out_of_memory(wrong, monkey
 def test_a_process_killed_inside_its_message_has_no_peak(monkeypatch):
     monkeypatch.setattr(peak, "_measure", tiny.die_inside_a_message)
     monkeypatch.setattr(peak, "memory_kills", lambda: 0)
-    found = peak.peak_of(None)
+    (found,) = peak._passes_of_child(None)
     assert (found.bytes, found.status, found.reason) == (None, *ENDS["killed"])
 
 
@@ -102,6 +102,38 @@ def test_memory_of_the_whole_gpu_is_that_of_the_cells_own_process(options, monke
     monkeypatch.setattr(peak, "open_meter", lambda device: Meter())
     prepared = next(p for p in plan(options()).cells if p.cell.timed)
     assert peak._passes(prepared)[0].driver == 4 << 30
+
+
+def test_a_peak_is_the_median_of_three_passes_and_all_are_kept(options, console, monkeypatch):
+    passes = iter([(300, 120), (900, 100), (310, 700)])
+
+    def once(prepared):
+        total, embed = next(passes)
+        return [peak.Peak(total, [total], {"embed": embed, "forward": total}, driver=total)]
+
+    monkeypatch.setattr(peak, "_passes_of_child", once)
+    sets = [*SHORT["sets"], "suite.peak_passes=3"]
+    _, (record,) = run(options(sets=sets, limit=1, methods=["full"]), console)
+    assert (record.peak_bytes, record.peak_samples_bytes) == (310, [300, 900, 310])
+    assert record.phase_bytes == {"embed": 120, "forward": 310}
+    assert record.driver_bytes == 900
+
+
+def test_every_pass_of_a_peak_has_a_process_of_its_own_on_a_cpu(options, console, monkeypatch):
+    started, real = [], peak.started
+    monkeypatch.setattr(peak, "started", lambda *args: started.append(args[1].cell.key) or real(*args))
+    sets = [*SHORT["sets"], "suite.peak_passes=2"]
+    _, (record,) = run(options(sets=sets, limit=1, methods=["full"]), console)
+    assert started == [record.cell] * 2
+    assert len(record.peak_samples_bytes) == 2
+    assert min(record.peak_samples_bytes) > 0
+    # of two the higher one
+    assert record.peak_bytes == max(record.peak_samples_bytes)
+
+
+def test_three_passes_are_the_rule():
+    found = {p.effort.peak_passes for p in plan(Options(suite="prefill", device="cpu")).cells}
+    assert found == {p.effort.peak_passes for p in plan(Options(suite="memory", device="cpu")).cells} == {3}
 
 
 def test_phases_of_memory_are_in_the_record(finished):

@@ -4,6 +4,7 @@ import pytest
 from report.made_accuracy import vs_full
 from report.made_runs import record, stock, write_run
 
+from pcbench.differences import Difference
 from pcbench.report.changes import kv_gain, mean_change, memory_gain, score_change, score_difference
 from pcbench.report.results import Results
 from pcbench.report.runs import read_runs
@@ -26,15 +27,29 @@ def own(results: Results):
 def test_score_change_is_the_paired_one_of_the_record(results):
     found = results(stock(score=0.5), record(**vs_full(-0.02, 0.01, 0.04)))
     change = score_change(found, own(found))
-    assert change.points == pytest.approx((-2.0, -3.0, -1.0))
-    assert (change.paired, change.p) == (True, 0.04)
+    assert change.difference == (*map(pytest.approx, (-2.0, -3.0, -1.0)), 0.04, 10)
+    assert change.paired
+
+
+@pytest.mark.parametrize(
+    ("fields", "pairs"),
+    [
+        ({"score_vs_full_pairs": 7}, 7),
+        ({"n_samples": 20}, 20),
+        # of an average before the record said it, as many as its datasets have on average
+        ({"n_samples": 20, "task": "average of a, b, c"}, 6),
+    ],
+)
+def test_score_change_is_of_as_many_pairs_as_the_record_says(results, fields, pairs):
+    found = results(stock(), record(**vs_full(-0.02, 0.01) | fields))
+    assert score_change(found, own(found)).difference.n == pairs
 
 
 def test_score_change_of_other_records_comes_from_two_intervals(results):
     found = results(stock(score=0.6, score_ci_low=0.4904, score_ci_high=0.7004),
                     record(score=0.8, score_ci_low=0.6918, score_ci_high=0.8770))  # fmt: skip
     change = score_change(found, own(found))
-    assert change.points == pytest.approx((20.0, 5.24, 33.39), abs=0.02)
+    assert change.difference == (*(pytest.approx(x, abs=0.02) for x in (20.0, 5.24, 33.39)), None, 10)
     assert not change.paired
 
 
@@ -57,19 +72,38 @@ def test_score_difference_without_intervals_has_none():
     assert score_difference(Estimate(1, None, None), Estimate(0, 0, 0.4)) == Estimate(1, None, None)
 
 
-def test_mean_change_adds_distances_in_squares():
-    found = mean_change([Estimate(1.0, -2.0, 5.0), Estimate(3.0, -1.0, 6.0)])
-    assert found == pytest.approx((2.0, 2.0 - 5.0 / 2, 2.0 + 5.0 / 2))
+def test_mean_change_is_of_as_many_pairs_as_its_smallest_part():
+    parts = [Difference(1.0, -2.0, 5.0, 0.3, 40), Difference(3.0, -1.0, 6.0, None, 8)]
+    assert mean_change(parts) == (2.0, 2.0 - 5.0 / 2, 2.0 + 5.0 / 2, None, 8)
+    assert mean_change(parts[:1]) == parts[0]
 
 
 def test_mean_change_has_no_interval_where_one_part_has_none():
-    assert mean_change([Estimate(1.0, 0.0, 2.0), Estimate(3.0, None, None)]) == Estimate(2.0, None, None)
+    parts = [Difference(1.0, 0.0, 2.0, None, 40), Difference(3.0, None, None, None, 4)]
+    assert mean_change(parts) == (2.0, None, None, None, 4)
 
 
 def test_gains_are_ratios_of_full_attentions_bytes(results):
     found = results(stock(peak_bytes=1000, kv_bytes=300), record(peak_bytes=250, kv_bytes=100))
     assert memory_gain(found, own(found)).value == 4.0
     assert kv_gain(found, own(found)).value == 3.0
+
+
+def test_memory_gain_spans_what_the_passes_allow(results):
+    full, ours = {"peak_samples_bytes": [900, 1000, 1200]}, {"peak_samples_bytes": [200, 250, 300]}
+    found = results(stock(peak_bytes=1000, **full), record(peak_bytes=250, **ours))
+    assert memory_gain(found, own(found)) == (4.0, 3.0, 6.0)
+
+
+def test_only_full_is_what_scores_and_peaks_are_held_against(results):
+    """A later method with backend torch stands in the same group."""
+    toy = {"method": "toy", "score": 0.1, "peak_bytes": 1, "n_samples": 10}
+    found = results(stock(**toy), stock(score=0.5, peak_bytes=1000), record(peak_bytes=500))
+    assert memory_gain(found, own(found)).value == 2.0
+    other = next(e for e in found.entries if e.record.method == "toy")
+    assert memory_gain(found, other).value == 1000.0
+    assert score_change(found, other).difference.mean == pytest.approx(-40.0)
+    assert score_change(found, own(found)).difference.mean == pytest.approx(30.0)
 
 
 def test_gains_need_parity(results):

@@ -11,7 +11,7 @@ from report.made_runs import record, stock
 
 from pcbench.cli import main
 from pcbench.errors import ConfigError
-from pcbench.report.compare import compare, read_margin
+from pcbench.report.compare import compare, read_margin, read_points
 
 
 @pytest.fixture
@@ -168,7 +168,19 @@ def test_compare_prints_json_of_its_schema(command):
     data = json.loads(printed)
     assert ended == 3
     assert list(data) == [
-        *("schema", "runs", "margin", "gated", "environment", "endings", "times", "milliseconds", "scores", "memory")
+        *(
+            "schema",
+            "runs",
+            "margin",
+            "gated",
+            "score_margin",
+            "environment",
+            "endings",
+            "times",
+            "milliseconds",
+            "scores",
+            "memory",
+        )
     ]
     assert (data["schema"], data["runs"], data["margin"], data["gated"]) == (1, ["run0", "run1"], 0.05, True)
     (change,) = data["times"]
@@ -201,6 +213,89 @@ def test_compare_refuses_in_one_line(command):
     )
 
 
+@pytest.fixture
+def scored(tmp_path, capsys):
+    """Compares two runs whose cells have these scores; returns exit code, last line and stderr."""
+
+    def run(*runs, flags=("--fail-on-score", "5")):
+        folders = []
+        for name, cells in zip("ab", runs, strict=True):
+            ones = [replace(record(context_tokens=n), samples_ms=None, ms_p50=None, score=s and sum(s) / len(s))
+                    for n, s in enumerate(cells, 1)]  # fmt: skip
+            samples = [x for one, s in zip(ones, cells, strict=True) if s for x in answered(one, s)]
+            folders.append(str(write(tmp_path / name, ones, samples)))
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", *folders, *flags])
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out.splitlines()[-1], printed.err
+
+    return run
+
+
+ALL, FEW_LOST, LOST = [1] * 40, [1] * 37 + [0] * 3, [1] * 30 + [0] * 10
+
+
+@pytest.mark.parametrize(
+    ("after", "points", "code"),
+    [
+        (LOST, "5", 3),
+        (LOST, "25", 3),
+        (LOST, "25.5", 0),
+        (FEW_LOST, "5", 1),
+        (FEW_LOST, "7.5", 1),
+        (FEW_LOST, "8", 0),
+        (ALL, "5", 0),
+    ],
+)
+def test_compare_exits_by_what_the_gate_of_scores_found(scored, after, points, code):
+    ended, last, error = scored([ALL], [after], flags=["--fail-on-score", points])
+    assert (ended, error == "") == (code, code != 1)
+    assert f"; scores, margin {points} points: 1 " in last
+    if code == 1:
+        assert error == (
+            "compare: every score of b judged, got cannot tell for parallel_comp/cpu @ passkey 1 "
+            "-7.5 points of 40 prompts: no significant difference\n"
+        )
+
+
+def test_compare_gates_no_score_unless_it_is_asked_to(scored):
+    assert scored([ALL], [LOST], flags=())[0] == 0
+    assert scored([ALL], [LOST], flags=["--fail-on-score", "5", "--json"])[0] == 3
+
+
+def test_compare_does_not_pass_scores_of_five_prompts(scored):
+    for after in ([0] * 5, [1] * 5):
+        assert scored([[1] * 5], [after])[::2] == (
+            1, "compare: at least one score of b that can be judged, got 1: cannot tell, needs n ≥ 6; "
+            "answer more prompts\n"
+        )  # fmt: skip
+
+
+def test_compare_does_not_pass_a_score_that_is_missing(scored):
+    assert scored([ALL, ALL], [ALL, None])[::2] == (
+        1, "compare: every score of b judged, got cannot tell for parallel_comp/cpu @ passkey 2: no score in b\n"
+    )  # fmt: skip
+
+
+def test_compare_does_not_pass_runs_without_scores(scored):
+    assert scored([None], [None])[2].startswith("compare: at least one score of b that can be judged, got none; ")
+
+
+def test_compare_wants_a_lower_score_to_be_significant_for_all_scores_together(scored):
+    """Seven of seven lost prompts: p is 0.016, and 0.05 over four scores is less."""
+    seven = [1] * 33 + [0] * 7
+    assert scored([ALL], [seven])[0] == 3
+    ended, _, error = scored([ALL] * 4, [seven, *[ALL] * 3])
+    assert ended == 1
+    assert error.endswith("-17.5 points of 40 prompts: lower, but not for all scores together\n")
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "-5", "101", "nan", "5%"])
+def test_read_points_refuses_what_are_no_points(text):
+    with pytest.raises(ConfigError, match="--fail-on-score: points above 0 and up to 100, got"):
+        read_points(text)
+
+
 @pytest.mark.parametrize("text", ["5", "five%", "0%", "-5%", "101%", "5%%", "nan%", ""])
 def test_read_margin_refuses_what_is_no_percentage(text):
     with pytest.raises(ConfigError, match="--fail-on: a percentage above 0% and up to 100%, got"):
@@ -217,7 +312,7 @@ def test_compare_shows_scores_of_runs_that_were_not_timed(tmp_path):
     folders = [write(tmp_path / name, [one], answered(one, [1] * 5)) for name in "ab"]
     found = compare(folders)
     assert (found.times, found.milliseconds) == ([], {})
-    assert [change.verdict for change in found.scores] == ["the same on every prompt"]
+    assert [change.verdict for change in found.scores] == ["cannot tell, needs n ≥ 6"]
 
 
 def test_compare_needs_no_torch(tmp_path):

@@ -82,7 +82,7 @@ def test_tables_show_scores_times_100_with_what_they_allow(tmp_path):
     ]
     (row,) = by_title(compare(folders))["Scores"].rows
     assert row[:5] == ["parallel_comp/cpu @ passkey 8192", "needle@1", "b", "100.0", "75.0"]
-    assert re.fullmatch(r"-25\.0 \[-\d\d\.\d, -1\d\.\d\], p 0\.002, 40 prompts: worse", row[5])
+    assert re.fullmatch(r"-25\.0 \[-\d\d\.\d, -1\d\.\d\], p 0\.002, 40 prompts: lower", row[5])
 
 
 def test_tables_show_endings_and_the_environment_side_by_side(compared):

@@ -4,6 +4,7 @@ import pytest
 from report.made_accuracy import ACCURACY, accuracy_records, vs_full
 from report.made_runs import FULL, record, stock, suite_records, write_run
 
+from pcbench.differences import Difference
 from pcbench.report.results import Results, Series
 from pcbench.report.runs import read_runs
 from pcbench.report.tradeoffs import MEASURES, Choice, averaged, direct, front
@@ -21,7 +22,7 @@ def results(tmp_path):
 
 
 def choice(points: float, gain: float) -> Choice:
-    return Choice(Series(0, ""), Estimate(points, None, None), Estimate(gain, None, None))
+    return Choice(Series(0, ""), Difference(points, None, None, None, 40), Estimate(gain, None, None))
 
 
 def test_front_holds_what_nothing_beats_in_both():
@@ -44,7 +45,7 @@ def test_direct_takes_both_numbers_from_the_same_cell(results):
     assert found.title == "passkey, 8,192 tokens"
     (only,) = found.choices
     assert only.gain == Estimate(2.0, 1.9, 2.1)
-    assert only.change == pytest.approx((-1.0, -3.0, 1.0))
+    assert only.change == (*map(pytest.approx, (-1.0, -3.0, 1.0)), None, 10)
 
 
 def test_direct_leaves_out_the_twin_in_pytorch(results):
@@ -63,7 +64,7 @@ def test_averaged_joins_accuracy_and_speed_of_two_runs(results):
     both = results(accuracy, [stock(**unscored), record(**fast), record(**fast, context_tokens=2048)])
     found = averaged(both, SPEED)
     (only,) = found.choices
-    assert only.change.value == pytest.approx(-3.0)
+    assert only.change.mean == pytest.approx(-3.0)
     assert only.gain.value == 2.0
     assert found.title == "mean change over 2 workloads and lengths, gain at passkey, 8,192 tokens"
     assert direct(both, SPEED) == []
@@ -72,7 +73,7 @@ def test_averaged_joins_accuracy_and_speed_of_two_runs(results):
 def test_averaged_counts_no_average_twice(results):
     found = averaged(results(accuracy_records()), KV)
     assert found.title.startswith("mean change over 3 workloads")
-    assert {round(c.change.value, 6) for c in found.choices} == {-3.1, -0.2}
+    assert {round(c.change.mean, 6) for c in found.choices} == {-3.1, -0.2}
 
 
 def test_averaged_is_none_where_one_cell_holds_both(results):

@@ -206,11 +206,84 @@ def test_the_difference_of_a_folder_with_itself_is_zero_and_changes_sign_when_tu
     one = store(tmp_path / "a", qasper=[("x", "x"), ("y", "x")] * 20, lcc=[("ab", "ab"), ("c", "ab")] * 20)
     other = store(tmp_path / "b", qasper=[("x", "x")] * 40, lcc=[("ab", "ab")] * 40)
     same = scorecards(one, "longbench", against=one)[0]["difference"]
-    assert (same["average"], same["ci_low"], same["ci_high"]) == (0.0, 0.0, 0.0)
+    # 40 prompts without a difference do not exclude a small one: z² / (n + z²), over the square root of two datasets
+    assert (same["average"], same["ci_low"], same["ci_high"]) == (0.0, -6.2, 6.2)
     assert same["words"] == "no significant difference"
     there, back = (scorecards(a, "longbench", against=b)[0]["difference"] for a, b in ((one, other), (other, one)))
     assert there["average"] == -back["average"] == -50.0
     assert there["ci_low"] < -50.0 < there["ci_high"] < 0
+
+
+def identified(folder, *lines):
+    """A file whose lines are (id, pred, answer)."""
+    made = [json.dumps({"_id": i, "pred": pred, "answers": [answer]}) for i, pred, answer in lines]
+    return store(folder, qasper=made)
+
+
+def test_an_id_that_comes_twice_counts_once_and_the_last_line_is_it(tmp_path):
+    """A file to which a run that was resumed appended."""
+    first = [(i, "x", "x") for i in range(5)]
+    again = [(i, "x" if i in (0, 5, 6, 7) else "y", "x") for i in range(12)]
+    folder = identified(tmp_path / "a", *first, *again)
+    (card,) = scorecards(folder, "longbench")
+    assert (card["n"], card["datasets"]) == ({"qasper": 12}, {"qasper": 33.33})
+    assert card["repeated_lines"] == {"qasper": [1, 2, 3, 4, 5]}
+    once = identified(tmp_path / "b", *again)
+    assert against(folder, once)["datasets"] == against(once, once)["datasets"]
+    assert against(once, folder)["repeated_lines"] == card["repeated_lines"]
+
+
+def test_the_difference_of_files_appended_twice_is_that_of_their_records(tmp_path):
+    ours, theirs = [(i, "x", "x") for i in range(5)], [(i, "y", "x") for i in range(5)]
+    twice = identified(tmp_path / "a", *ours, *ours)
+    found = against(twice, identified(tmp_path / "b", *theirs, *theirs))
+    assert (found["n"], found["words"]) == ({"qasper": 5}, "cannot tell, needs n ≥ 6")
+
+
+def test_the_difference_pairs_ids_in_any_order(tmp_path):
+    ours = [(i, "x" if i < 8 else "y", "x") for i in range(10)]
+    one, other = identified(tmp_path / "a", *ours), identified(tmp_path / "b", *reversed(ours[1:]), (77, "x", "x"))
+    found = against(one, other)
+    assert (found["n"], found["average"]) == ({"qasper": 9}, 0.0)
+    assert found["unpaired_lines"] == [
+        {"file": "qasper.jsonl", "line": 1, "reason": "no score in the other folder"},
+        {"file": "qasper.jsonl", "line": 10, "reason": "no score in this folder"},
+    ]
+
+
+def test_the_difference_pairs_lines_where_one_file_has_no_ids(tmp_path):
+    one = identified(tmp_path / "a", *[(i, "x", "x") for i in range(6)])
+    assert against(one, store(tmp_path / "b", qasper=[WRONG] * 6))["words"] == "higher"
+    twice = identified(tmp_path / "c", *[(0, "x", "x")] * 2)
+    with pytest.raises(DataMissing, match=r"a dataset that .* has too, with the same answers, got none"):
+        scorecards(twice, "longbench", against=tmp_path / "b")
+
+
+def test_ids_of_other_answers_are_refused_by_line(tmp_path):
+    one = identified(tmp_path / "a", (0, "x", "x"), (1, "x", "x"))
+    other = identified(tmp_path / "b", (0, "x", "x"), (1, "x", "z"))
+    store(one, lcc=[RIGHT]), store(other, lcc=[RIGHT])
+    assert against(one, other)["skipped"] == {"qasper": "the answers of id 1 differ"}
+    broken = store(identified(tmp_path / "c", (3, "x", "x"), (3, "x", "z")), lcc=[RIGHT])
+    (card,) = scorecards(broken, "longbench")
+    assert card["skipped"] == {
+        "qasper": "lines 1 and 2 have one id, 3, and other answers; give every record an id of its own, or none"
+    }
+
+
+@pytest.mark.parametrize("wrong", [[1], {}, True, float("nan")])
+def test_an_id_that_is_none_skips_its_line(tmp_path, wrong):
+    folder = identified(tmp_path / "a", (0, "x", "x"), (wrong, "y", "x"))
+    (card,) = scorecards(folder, "longbench")
+    assert (card["n"], card["datasets"]) == ({"qasper": 1}, {"qasper": 100.0})
+    assert card["skipped_lines"][0]["reason"].startswith("_id or id: a string or a number, got ")
+
+
+def test_datasets_of_few_lines_are_named_beside_the_average(tmp_path):
+    folder = store(tmp_path / "a", qasper=[RIGHT] * 19, hotpotqa=[RIGHT] * 20, passage_retrieval_zh=[RIGHT])
+    (card,) = scorecards(folder, "longbench")
+    assert card["few"] == {"qasper": 19}
+    assert "over 2 datasets; few lines: qasper 19" in next(notes(card, ()))
 
 
 def test_datasets_that_cannot_be_paired_are_named(tmp_path):
