@@ -54,7 +54,11 @@ class ScoreChange:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryChange:
-    """A number of bytes, or of what fits into them, that differs between the baseline run and another run."""
+    """A number of bytes, or of what fits into them, that differs between the baseline run and another run.
+
+    Args:
+        overlap: whether it is a peak whose passes in both runs overlap, so that it cannot be told from none.
+    """
 
     run: str
     cell: str
@@ -62,6 +66,7 @@ class MemoryChange:
     what: str
     before: float
     after: float
+    overlap: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +136,15 @@ def _paired_scores(cell: str, baseline: ComparedRun, other: ComparedRun) -> Iter
 def memory_changes(runs: Sequence[ComparedRun]) -> list[MemoryChange]:
     """Every number of bytes or of what fits that is not the same, the largest growth first."""
     found = [
-        MemoryChange(run=other.name, cell=cell, name=runs[0].names[cell], what=what, before=a, after=b)
+        MemoryChange(
+            run=other.name,
+            cell=cell,
+            name=runs[0].names[cell],
+            what=what,
+            before=a,
+            after=b,
+            overlap=what == "peak_bytes" and _passes_overlap(before, after),
+        )
         for other in runs[1:]
         for cell in shared_cells(runs[0], other)
         for before, after in [(runs[0].records[cell], other.records[cell])]
@@ -140,6 +153,11 @@ def memory_changes(runs: Sequence[ComparedRun]) -> list[MemoryChange]:
         if a is not None and b is not None and a != b
     ]
     return sorted(found, key=_growth, reverse=True)
+
+
+def _passes_overlap(before: Record, after: Record) -> bool:
+    a, b = (record.peak_samples_bytes or [record.peak_bytes or 0] for record in (before, after))
+    return min(a) <= max(b) and min(b) <= max(a)
 
 
 def _growth(change: MemoryChange) -> float:

@@ -169,7 +169,8 @@ def _memory_row(change: MemoryChange) -> list[str]:
     unit = 1 / 2**20 if change.what.endswith("_bytes") else 1.0
     what = change.what.removesuffix("_bytes") + " MiB" if unit != 1.0 else change.what
     grown = f"{(change.after / change.before - 1) * 100:+.1f} %" if change.before else "–"
-    return [change.name, what, change.run, number(change.before, unit), number(change.after, unit), grown]
+    said = f"{grown}, passes overlap" if change.overlap else grown
+    return [change.name, what, change.run, number(change.before, unit), number(change.after, unit), said]
 
 
 def _is_large(change: MemoryChange) -> bool:

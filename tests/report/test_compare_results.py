@@ -92,6 +92,14 @@ def test_memory_changes_list_what_grew_or_fits_less_first(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("passes", "overlap"), [([500, 520, 600], True), ([610, 620, 630], False)])
+def test_memory_changes_say_where_passes_of_a_peak_overlap(tmp_path, passes, overlap):
+    before = replace(record(), peak_bytes=580, peak_samples_bytes=[560, 580, 600])
+    after = replace(before, peak_bytes=passes[1], peak_samples_bytes=passes)
+    (change,) = memory_changes(read_compared([write(tmp_path / "a", [before]), write(tmp_path / "b", [after])]))
+    assert (change.what, change.overlap) == ("peak_bytes", overlap)
+
+
 def test_endings_list_lost_cells_first_and_missing_ones_by_why(tmp_path):
     only_before, lost, new = record(context_tokens=1), record(context_tokens=2), record(context_tokens=4)
     unfinished, alike = record(context_tokens=3), stock(status="unsupported", reason="no kernel here")

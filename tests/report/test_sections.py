@@ -117,7 +117,7 @@ def test_accuracy_shows_scorer_prompts_and_intervals(report):
     assert row["score (×100)"] == "80.0"
     assert row["score, 95 %"] == "[49.0, 94.3]"
     assert row["scorer"] == "needle@1"
-    assert row["prompts"] == "5"
+    assert row["prompts"] == "10"
     low, high = wilson_interval(4, 5)
     assert row["kept, 95 %"] == f"[{low * 100:.1f}, {high * 100:.1f}]"
 
