@@ -127,7 +127,11 @@ def average_difference(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
     each = [paired_difference(*both) for both in pairs.values()]
     ours, theirs = ([x for both in pairs.values() for x in both[side]] for side in (0, 1))
     p = mcnemar(ours, theirs) if {*ours, *theirs} <= {0, 1} else None
-    return Difference(*mean_of_means([found[:3] for found in each]), p, min(len(both[0]) for both in pairs.values()))
+    mean, low, high = mean_of_means([found[:3] for found in each])
+    if low is not None and high is not None:
+        # rounding may leave the range of a difference
+        low, high = max(-1.0, low), min(1.0, high)
+    return Difference(mean, low, high, p, min(len(both[0]) for both in pairs.values()))
 
 
 def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pcbench.differences import Difference, paired_difference
 from pcbench.report.compare_runs import ComparedRun, shared_cells
 from pcbench.report.compare_times import joint_confidence
+from pcbench.types import Record
 
 __all__ = ["Ending", "MemoryChange", "ScoreChange", "endings", "memory_changes", "score_changes"]
 
