@@ -292,38 +292,21 @@ def score(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of stored predictions.")],
     benchmark: Annotated[str, typer.Option(help="longbench or infinitebench.")],
     scorer: Annotated[str | None, typer.Option(help="An id of `pcbench list scorers`, or all.")] = None,
-    against: Annotated[Path | None, typer.Option(metavar="DIR", help="Subtract these, line by line.")] = None,
+    against: Annotated[Path | None, typer.Option(metavar="DIR", help="Subtract these, record by record.")] = None,
     keep_thoughts: Annotated[bool, typer.Option("--keep-thoughts", help="Score what precedes </think>, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Score stored predictions; needs no GPU, no model, no torch."""
     from pcbench.tasks.scorecard import scorecards
+    from pcbench.tasks.scorecard_text import notes, table
 
     cards = scorecards(folder, benchmark, scorer, against, keep_thoughts=keep_thoughts)
     if as_json:
         out.print_data(cards if scorer == "all" else cards[0])
     else:
-        _print_scores(cards)
-
-
-def _print_scores(cards: list[dict[str, Any]]) -> None:
-    from pcbench.tasks.scorecard_text import cells, notes
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("dataset", no_wrap=True)
-    table.add_column("n", no_wrap=True, justify="right")
-    for card in cards:
-        table.add_column(card["scorer"], overflow="fold", justify="right")
-        if "difference" in card:
-            table.add_column("difference, 95 % interval")
-    sizes = {name: n for card in cards for name, n in card["n"].items()}
-    for dataset, n in sizes.items():
-        table.add_row(dataset, str(n), *(cell for card in cards for cell in cells(card, dataset)))
-    table.add_section()
-    table.add_row("average", "", *(cell for card in cards for cell in cells(card, None)))
-    out.print(table)
-    for line in dict.fromkeys(line for card in cards for line in notes(card, sizes)):
-        out.print(line)
+        out.print(table(cards))
+        for line in dict.fromkeys(line for card in cards for line in notes(card, cards)):
+            out.print(line)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,13 +1,36 @@
 """What `pcbench score` prints of its cards."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-__all__ = ["cells", "notes"]
+from rich.table import Table
+
+__all__ = ["notes", "table"]
 
 
-def cells(card: dict[str, Any], dataset: str | None) -> list[str]:
+def table(cards: Sequence[dict[str, Any]]) -> Table:
+    """A row a dataset and the average, a column a card, with its difference where there is one."""
+    made = Table(box=None, pad_edge=False)
+    made.add_column("dataset", no_wrap=True)
+    made.add_column("n", no_wrap=True, justify="right")
+    for card in cards:
+        made.add_column(card["scorer"], overflow="fold", justify="right")
+        if "difference" in card:
+            made.add_column("difference, 95 % interval")
+    for dataset, n in _sizes(cards).items():
+        made.add_row(dataset, str(n), *(cell for card in cards for cell in _cells(card, dataset)))
+    made.add_section()
+    made.add_row("average", "", *(cell for card in cards for cell in _cells(card, None)))
+    return made
+
+
+def _sizes(cards: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Lines of every dataset that some card has scored."""
+    return {name: n for card in cards for name, n in card["n"].items()}
+
+
+def _cells(card: dict[str, Any], dataset: str | None) -> list[str]:
     """A card's score of a dataset, None for its average, and the difference where there is one."""
     value = card["average"] if dataset is None else card["datasets"].get(dataset)
     found = ["–" if value is None else f"{value:.2f}"]
@@ -19,13 +42,14 @@ def cells(card: dict[str, Any], dataset: str | None) -> list[str]:
     return found
 
 
-def notes(card: dict[str, Any], scored: Collection[str]) -> Iterator[str]:
+def notes(card: dict[str, Any], cards: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What the averages are over, and what was left out.
 
     Args:
         card: of one scorer.
-        scored: datasets that some card has scored; of them no missing rule is told.
+        cards: of all scorers; of datasets that one of them has scored no missing rule is told.
     """
+    scored = _sizes(cards)
     few = ", ".join(f"{name} {n}" for name, n in card["few"].items())
     yield f"average of {card['scorer']}: over {len(card['average_over'])} datasets" + (few and f"; few lines: {few}")
     yield from _repeated("ids repeated in {}", card["repeated_lines"])

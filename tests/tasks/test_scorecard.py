@@ -283,7 +283,7 @@ def test_datasets_of_few_lines_are_named_beside_the_average(tmp_path):
     folder = store(tmp_path / "a", qasper=[RIGHT] * 19, hotpotqa=[RIGHT] * 20, passage_retrieval_zh=[RIGHT])
     (card,) = scorecards(folder, "longbench")
     assert card["few"] == {"qasper": 19}
-    assert "over 2 datasets; few lines: qasper 19" in next(notes(card, ()))
+    assert "over 2 datasets; few lines: qasper 19" in next(notes(card, [card]))
 
 
 def test_datasets_that_cannot_be_paired_are_named(tmp_path):
