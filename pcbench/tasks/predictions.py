@@ -147,7 +147,7 @@ def _id(record: Mapping[str, Any]) -> str | None:
     found = _first(record, IDS)
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, str | int | float) or found != found:
+    if isinstance(found, bool) or not isinstance(found, str | int | float):
         raise ValueError(f"{' or '.join(IDS)}: a string or a number, got {_kind(found)}")
     return str(found)
 
