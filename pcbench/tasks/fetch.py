@@ -2,17 +2,17 @@
 
 import hashlib
 import json
+import lzma
 import os
 import stat
+import struct
 import tempfile
 import tomllib
 import zlib
-from collections.abc import Callable, Iterator
-from http.client import HTTPException
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeVar
-from urllib.request import urlopen
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -21,13 +21,11 @@ from pcbench.config import Table, validate
 from pcbench.errors import ConfigError, DataMissing, DiskFull, PcbenchError, unknown_name
 from pcbench.json_text import parse_json
 from pcbench.plain_files import FULL, read_text, write_whole
+from pcbench.tasks.download import MOST_BYTES, pieces
 from pcbench.tasks.files import VARIABLE, data_dir
 
 __all__ = ["Source", "SourceFile", "fetch", "sources"]
 
-# seconds without a byte
-PATIENCE = 60
-PIECE = 1 << 20
 # address → the sha256 that came first
 TRUSTED = "trusted.json"
 # sha256 of an archive → its members below `data_dir()` → their sha256
@@ -142,11 +140,13 @@ def _is_there(file: SourceFile, expected: str) -> bool:
 
 def _fetch(file: SourceFile, expected: str) -> None:
     data_dir().mkdir(parents=True, exist_ok=True)
+    if not file.unpack:
+        _check_places([data_dir() / file.path])
     # beside the target, so that the last step is a rename
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=data_dir()) as part:
         download, members = Path(part) / "file", Path(part) / "members"
         with download.open("wb") as out:
-            out.writelines(_pieces(file.address))
+            out.writelines(pieces(file.address))
         got = _sha256(download)
         if expected and got != expected:
             raise DataMissing(
@@ -156,6 +156,7 @@ def _fetch(file: SourceFile, expected: str) -> None:
             _unpack(download, members, file.address)
             placed = {f"{file.path}/{path.relative_to(members).as_posix()}": path for path in _files(members)}
             hashes = {there: _sha256(path) for there, path in placed.items()}
+            _check_places(data_dir() / there for there in placed)
             for there, path in placed.items():
                 _place(path, data_dir() / there)
             _add(UNPACKED, dict[str, dict[str, str]], {got: hashes})
@@ -163,21 +164,6 @@ def _fetch(file: SourceFile, expected: str) -> None:
             _place(download, data_dir() / file.path)
     if not expected:
         _add(TRUSTED, dict[str, str], {file.address: got})
-
-
-def _pieces(address: str) -> Iterator[bytes]:
-    """What stands at an address, to its end."""
-    got = 0
-    try:
-        with urlopen(address, timeout=PATIENCE) as answer:
-            length = answer.headers.get("Content-Length")
-            while piece := answer.read(PIECE):
-                got += len(piece)
-                yield piece
-    except (OSError, HTTPException) as error:
-        raise DataMissing(f"{address}: the file, got {error}; nothing was kept, try again or get it by hand") from error
-    if length is not None and got != int(length):
-        raise DataMissing(f"{address}: {length} bytes, got {got}; nothing was kept, try again")
 
 
 def _unpack(archive: Path, folder: Path, address: str) -> None:
@@ -190,10 +176,12 @@ def _unpack(archive: Path, folder: Path, address: str) -> None:
                     raise DataMissing(
                         f"{address}: members below its own folder, got {member.filename!r}; nothing was kept"
                     )
+            if sum(member.file_size for member in members) > MOST_BYTES:
+                raise DataMissing(f"{address}: at most {MOST_BYTES:,} bytes in an archive, got more; nothing was kept")
             for member in members:
                 packed.extract(member, folder)
     # what is not a zip archive, or is broken, or has a password, or a compression of its own
-    except (BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError) as error:
         raise DataMissing(f"{address}: a zip archive, got {error}; nothing was kept, try again") from error
 
 
@@ -206,6 +194,15 @@ def _is_safe(member: ZipInfo) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _check_places(targets: Iterable[Path]) -> None:
+    """Replaces files only: what is something else is the user's."""
+    for target in targets:
+        if os.path.lexists(target) and not stat.S_ISREG(os.lstat(target).st_mode):
+            raise ConfigError(
+                f"{target}: a plain file or a new name, got something else; remove it or name a folder by {VARIABLE}"
+            )
 
 
 def _place(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import resource
 import signal
 import stat
@@ -9,6 +10,7 @@ import threading
 import zipfile
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from real_data import official
@@ -24,11 +26,18 @@ R1 = "c0ffee12" * 5
 
 @pytest.fixture
 def server():
-    """Serves `server.files` path → bytes; `server.asked` lists the paths; a path in `server.short` ends early."""
+    """Serves `server.files` path → bytes; `server.asked` lists the paths; a path in `server.short` ends early.
+
+    `server.raw` path → all that is sent.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             running.asked.append(self.path)
+            if self.path in running.raw:
+                self.wfile.write(running.raw[self.path])
+                self.close_connection = True
+                return
             if self.path not in running.files:
                 self.send_error(404)
                 return
@@ -42,7 +51,7 @@ def server():
             pass
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.files, running.asked, running.short = {}, [], set()
+    running.files, running.raw, running.asked, running.short = {}, {}, [], set()
     running.url = f"http://127.0.0.1:{running.server_port}"
     thread = threading.Thread(target=running.serve_forever, args=(0.01,))
     thread.start()
@@ -231,14 +240,88 @@ def test_fetch_says_what_is_a_broken_archive(server, folder, tmp_path):
     assert everything(folder) == []
 
 
-@pytest.mark.parametrize("path", ["file/a.json", "folder"])
-def test_fetch_says_what_stands_where_the_file_goes(server, folder, path):
+def test_fetch_says_what_stands_where_the_file_goes(server, folder):
     server.files[f"/{R1}/a.json"] = b"x"
-    (folder / "folder").mkdir(parents=True)
+    folder.mkdir()
     (folder / "file").write_text("")
     with pytest.raises(ConfigError, match=r"data fetch made: a folder that takes files, got \[Errno .*; name another"):
-        get(known(server, "a.json", path), trust=True)
-    assert everything(folder) == ["file", "folder"]
+        get(known(server, "a.json", "file/a.json"), trust=True)
+    assert everything(folder) == ["file"]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+@pytest.mark.parametrize("unpack", [False, True])
+def test_fetch_replaces_nothing_that_is_no_plain_file(server, folder, tmp_path, make, unpack):
+    server.files[f"/{R1}/a"] = archive(tmp_path, [("0.json", "1"), ("a.json", "1")]) if unpack else b"x"
+    (folder / "there").mkdir(parents=True)
+    make(folder / "there" / "a.json")
+    before = os.lstat(folder / "there" / "a.json")
+    with pytest.raises(
+        ConfigError, match=r"there/a\.json: a plain file or a new name, got something else; remove it or"
+    ):
+        get(known(server, "a", "there" if unpack else "there/a.json", unpack=unpack), trust=True)
+    assert os.path.samestat(os.lstat(folder / "there" / "a.json"), before)
+    assert everything(folder) == ["there", "there/a.json"]
+
+
+OK = "HTTP/1.1 200 OK\r\n"
+SENT_ON = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: "
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (f"{OK}Content-Length: abc\r\n\r\n0123", "got Content-Length 'abc'"),
+        (f"{OK}Content-Length: -1\r\n\r\n0123", "got Content-Length '-1'"),
+        (f"{OK}Content-Length: {'9' * 5000}\r\n\r\n0123", "got Content-Length '9999"),
+        (f"{OK}Content-Length: 9\r\n\r\n0123", "9 bytes, got 4"),
+        (f"{OK}Transfer-Encoding: chunked\r\n\r\n9\r\n0123", "got IncompleteRead"),
+        (f"{OK}Transfer-Encoding: chunked\r\n\r\nx\r\n0123", "got IncompleteRead"),
+        (f"{OK}Content-Encoding: gzip\r\n\r\n0123", "got Content-Encoding gzip"),
+        (f"{OK}Content-Type: text/html; charset=utf-8\r\n\r\n<html>", "got a page in HTML"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", "got HTTP status 204"),
+        ("HTTP/1.1 206 Partial Content\r\nContent-Length: 4\r\n\r\n0123", "got HTTP status 206"),
+        ("HTTP/1.1 500 \x1b[31m\r\nContent-Length: 0\r\n\r\n", "got HTTP Error 500"),
+        (f"{SENT_ON}file:///etc/passwd\r\n\r\n", "got HTTP Error 302"),
+        (f"{SENT_ON}ftp://127.0.0.1/x\r\n\r\n", "got <urlopen error unknown url type: ftp>"),
+        (f"{SENT_ON}data:,x\r\n\r\n", "got HTTP Error 302"),
+        (f"{SENT_ON}http://[::1\r\n\r\n", "got "),
+        (f"{SENT_ON}http://\r\n\r\n", "got "),
+        (f"{SENT_ON}http://127.0.0.1:x/\r\n\r\n", "got "),
+        (f"{SENT_ON}http://{'a' * 100}.{'b' * 300}/\r\n\r\n", "got "),
+        (f"{SENT_ON}/{R1}/a.json\r\n\r\n", "infinite loop"),
+        ("HTTP/1.1 302 Found\r\n\r\n", "got HTTP Error 302"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "got SSH-2.0-OpenSSH_9.2"),
+        ("\0" * 70000, "got "),
+        ("HTTP/1.1 200 OK\r\n" + "A: b\r\n" * 1000, "got "),
+        ("", "got "),
+    ],
+)
+def test_an_answer_that_is_not_the_file_is_one_line_and_leaves_nothing(server, folder, answer, said):
+    server.raw[f"/{R1}/a.json"] = answer.encode()
+    with pytest.raises(DataMissing) as error:
+        get(known(server, "a.json", "a.json"), trust=True)
+    assert str(error.value).startswith(f"{server.url}/{R1}/a.json: ")
+    assert said in str(error.value)
+    assert "; nothing was kept, try again" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert everything(folder) == []
+
+
+def test_an_archive_of_more_than_anybody_has_is_not_unpacked(server, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("pcbench.tasks.fetch.MOST_BYTES", 999)
+    server.files[f"/{R1}/data.zip"] = archive(tmp_path, [("a.jsonl", "1" * 1000)], zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataMissing, match=r"data\.zip: at most 999 bytes in an archive, got more; nothing was kept"):
+        get(known(server, "data.zip", "LongBench", unpack=True), trust=True)
+    assert everything(folder) == []
+
+
+def test_a_download_without_an_end_ends(server, folder, monkeypatch):
+    monkeypatch.setattr("pcbench.tasks.download.MOST_BYTES", 999)
+    server.files[f"/{R1}/a.json"] = bytes(1000)
+    with pytest.raises(DataMissing, match=r"a\.json: the file, got more than 999 bytes; nothing was kept"):
+        get(known(server, "a.json", "a.json"), trust=True)
+    assert everything(folder) == []
 
 
 def test_fetch_says_that_the_disk_is_full(server, folder):
