@@ -32,7 +32,9 @@ def in_float32(model: Any) -> Iterator[None]:
     with ExitStack() as hooks:
         for part in _parts(model):
             hooks.callback(part.module.register_forward_pre_hook(part.widen).remove)
-            hooks.callback(part.module.register_forward_hook(part.narrow, always_call=True).remove)
+            hooks.callback(part.module.register_forward_hook(part.narrow).remove)
+            # of a forward that did not come to its end
+            hooks.callback(part.narrow)
         yield
 
 

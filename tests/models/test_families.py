@@ -67,6 +67,13 @@ def test_a_family_that_is_right_answers_as_eager_attention(family):
         assert_answers_are_those_of_eager_attention(family, lambda: with_short_lengths(verdict.config))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", RIGHT)
+def test_a_family_that_is_right_is_right_with_weights_of_16_bits(family):
+    model = build(judged(family).config).bfloat16()
+    HFRunner(model, read_spec(family, model), ByteTokenizer(), ops.backend("reference")).verify()
+
+
 @pytest.mark.parametrize("family", [pytest.param(f, marks=() if f in SAMPLE else pytest.mark.slow) for f in OTHERS])
 def test_every_other_family_is_refused_by_name_in_one_line(family):
     verdict = judged(family)
