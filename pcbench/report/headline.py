@@ -88,9 +88,11 @@ def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:
     def values(name: str) -> str:
         return ", ".join(dict.fromkeys(text for e in entries if (text := str(getattr(e.record, name)))))
 
+    # what they are, where they are not as they were trained
+    weights = (manifest.get("model") or {}).get("weights")
     facts = {
         "suite": values("suite") or str(manifest.get("suite", "")),
-        "model": values("model"),
+        "model": f"{values('model')} ({weights})" if weights else values("model"),
         "device": values("device") or str(environment.get("device", "")),
         "hardware": ", ".join(str(x) for x in (hardware, environment.get("arch"), environment.get("runtime")) if x),
         "dtype": values("dtype"),

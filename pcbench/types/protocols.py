@@ -45,6 +45,7 @@ class ModelSpec:
     trained_tokens: int
     eos_ids: tuple[int, ...] = ()
     trained: bool = True  # False: random weights, whose answers mean nothing
+    weights: str | None = None  # what they are, where they are not as they were trained
     score_scale: float | None = None  # of the attention scores; None means 1/√D
     logit_scale: float = 1.0  # of what the head gives
 

