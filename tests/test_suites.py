@@ -93,10 +93,6 @@ def test_load_suite_keeps_only_the_named_methods(suite_file):
         ({"sets": ["cell.parallel_comp.keep.x=1"]}, "mine.toml: --set cell.parallel_comp.keep.x: keep must be a table"),
         ({"sets": ["cell.parallel_comp.backend=[]"]}, "mine.toml: cell[1].backend"),
         ({"sets": ["workload.passkey.context_tokens=[]"]}, "mine.toml: workload[0].context_tokens"),
-        (
-            {"sets": ["workload.passkey.prompts=4", "suite.kind=throughput"]},
-            "mine.toml: workload[0].prompts: only where answers are scored, got 4 timed ones of kind throughput; set ",
-        ),
         ({"sets": ['suite.workloads=["paskey"]']}, 'mine.toml: suite.workloads: unknown workload "paskey"; did you'),
         (
             {

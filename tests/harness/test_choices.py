@@ -210,7 +210,7 @@ def test_the_released_preset_is_the_released_runners_whole_setting(suite, model,
 def test_accuracy_smoke_plans_its_cells():
     cells = [p.cell for p in plan(Options(suite="accuracy_smoke", device="cpu")).cells]
     assert {c.task for c in cells} == {"passkey", "kv_retrieval"}
-    assert {(c.prompts, c.timed, c.kind) for c in cells} == {(5, False, "accuracy")}
+    assert {(c.prompts, c.timed, c.kind) for c in cells} == {(10, False, "accuracy")}
     for task in ("passkey", "kv_retrieval"):
         at = {n: [c for c in cells if c.task == task and c.context_tokens == n] for n in (4096, 16384)}
         assert [(c.method, c.backend) for c in at[4096]] == [("full", "torch")] + [("parallel_comp", "cpu")] * 3

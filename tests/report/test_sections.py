@@ -197,7 +197,8 @@ def test_times_are_said_in_words(report):
 
 
 def test_times_print_the_fitted_line(report):
-    lines = [stock(context_tokens=n, ms_p50=0.5 * n + 2e-4 * n * n, seed=0) for n in (2048, 4096, 8192)]
+    times = {n: 0.5 * n + 2e-4 * n * n for n in (2048, 4096, 8192)}
+    lines = [stock(context_tokens=n, ms_p10=ms, ms_p50=ms, ms_p90=ms, seed=0) for n, ms in times.items()]
     (row,) = report(lines).tables["Fitted lines, one row a series"]
     assert (row["linear (ms per 1,000 tokens)"], row["quadratic (ms per 1,000² tokens)"]) == ("500.0", "200.0")
     assert value(row["quadratic part at the longest (%)"]) == pytest.approx(

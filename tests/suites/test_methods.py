@@ -134,6 +134,24 @@ def test_a_dry_run_counts_what_decoding_reads(rates):
     assert long - short == pytest.approx(5 * 100 * 4 * spec.parameters / 1e9)
 
 
+def test_prompts_of_a_timed_workload_are_for_suites_that_score_them():
+    with pytest.raises(
+        ConfigError, match=r"\[0\].prompts: only where answers are scored, got 4 timed ones of kind thr"
+    ):
+        planned("throughput", "workload.passkey.prompts=4")
+    assert {p.cell.prompts for p in plan(Options(suite="prefill", device="cpu")).cells} == {10}
+    assert {p.cell.repeats for p in plan(Options(suite="prefill", device="cpu")).cells if p.cell.timed} == {5}
+
+
+def test_make_bench_concludes():
+    """Five repeats have intervals, ten prompts verdicts and three passes of a peak a spread."""
+    cells = plan(Options(suite="prefill", device="cpu", preset="bench")).cells
+    assert {(p.cell.repeats, p.cell.prompts, p.effort.peak_passes) for p in cells} == {(5, 10, 3)}
+    assert {(p.cell.method, p.cell.backend) for p in cells} == {
+        ("full", "torch"), ("parallel_comp", "cpu"), ("parallel_comp", "reference")
+    }  # fmt: skip
+
+
 def test_a_budget_is_a_number_of_bytes():
     with pytest.raises(ConfigError, match=r"suite.budget_bytes: input should be greater than 0, got 0"):
         planned("memory", "suite.budget_bytes=0")
