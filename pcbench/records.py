@@ -24,6 +24,8 @@ __all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "checked_manifest", "prompt_k
 # too long for a table cell
 JSONL_ONLY = ("samples_ms", "warmup_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
 
+# how a text begins that spreadsheets take for a formula; reports/templates/report.js has the same
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # far beyond what a run writes
 LINE_BYTES, MANIFEST_BYTES = 1 << 26, 1 << 28
 
@@ -190,7 +192,10 @@ class RunFolder:
                 append_whole(self.path / "errors.txt", "".join(f"{cell}\n{trace}\n" for cell, trace in traces.items()))
 
     def write_csv(self) -> None:
-        """records.csv: the records without what does not fit a table; dicts and lists as JSON."""
+        """records.csv: the records without what does not fit a table; dicts and lists as JSON.
+
+        A text that a spreadsheet would run has an apostrophe in front; numbers stay numbers.
+        """
         names = [f.name for f in fields(Record) if f.name not in JSONL_ONLY]
         file = io.StringIO(newline="")
         writer = csv.writer(file)
@@ -251,4 +256,6 @@ def _dumps(value: object) -> str:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA) else value
     return _dumps(value) if isinstance(value, dict | list) else value

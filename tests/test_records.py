@@ -6,8 +6,9 @@ from dataclasses import fields, replace
 
 import pytest
 
+from pcbench.config import bundled
 from pcbench.errors import ConfigError, DataMissing, FolderLost
-from pcbench.records import JSONL_ONLY, RunFolder, read_records
+from pcbench.records import FORMULA, JSONL_ONLY, RunFolder, read_records
 from pcbench.types import Cell, Record, Sample
 
 
@@ -156,6 +157,22 @@ def test_csv_holds_every_field_but_the_long_ones(folder):
     assert json.loads(rows[0]["warnings"]) == ["a, b"]
     assert json.loads(rows[0]["method_config"]) == {"keep": 1}
     assert rows[0]["ms_p50"] == ""
+
+
+@pytest.mark.parametrize("text", [f"{mark}cmd|' /C calc'!A0" for mark in "=+-@\t\r\n＝＋－＠"])
+def test_csv_runs_in_no_spreadsheet(folder, text):
+    folder.records.append([record(workload=text, score_vs_full=-0.5, model="a=1", reason="-")])
+    folder.write_csv()
+    with (folder.path / "records.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["workload"] == f"'{text}"
+    assert (row["score_vs_full"], row["model"], row["reason"]) == ("-0.5", "a=1", "'-")
+
+
+def test_the_csv_of_a_page_has_the_same_rule():
+    script = (bundled("templates") / "report.js").read_text(encoding="utf-8")
+    (letters,) = re.findall(r"/\^\[(.*)\]/\.test\(plain\)", script)
+    assert tuple(letters.replace("\\-", "-").encode().decode("unicode_escape").encode("latin-1").decode()) == FORMULA
 
 
 def test_records_never_hold_nan(folder):

@@ -60,7 +60,7 @@ def render(runs: list[Run]) -> str:
         trust=trust(results),
         sections=sections(results),
         data_id=DATA_ID,
-        data=htmlsafe_json_dumps(embeddable(runs), ensure_ascii=False, separators=(",", ":")),
+        data=htmlsafe_json_dumps(embeddable(runs), ensure_ascii=False, separators=(",", ":"), allow_nan=False),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
