@@ -33,6 +33,10 @@ def record(**changes: Any) -> Record:
         fields = {**RESULTS, **fields}
         if fields["backend"] == "torch":
             fields |= dict.fromkeys(("parity_ops", "parity_err", "parity_bound", "key_chunk_kept"))
+        if fields["ms_p50"] is not None:
+            # percentiles ascend where only the median was changed
+            fields["ms_p10"] = fields["ms_p10"] and min(fields["ms_p10"], fields["ms_p50"])
+            fields["ms_p90"] = fields["ms_p90"] and max(fields["ms_p90"], fields["ms_p50"])
     group = digest([fields[k] for k in ("suite", "model", "workload", "context_tokens")])
     cell = digest([group, *(fields[k] for k in ("method", "method_config", "backend", "dtype", "seed"))])
     return Record(**{"group": group, "cell": cell, **fields})
