@@ -39,7 +39,7 @@ def changed(value: Any) -> SearchStrategy[str]:
         for _ in range(draw(st.integers(1, 3))):
             *way, last = draw(st.sampled_from(places(now)[1:])) if places(now)[1:] else (None,)
             if last is None:
-                now = draw(st.sampled_from(ODD))
+                now = copy.deepcopy(draw(st.sampled_from(ODD)))
                 continue
             holder = now
             for key in way:
@@ -56,7 +56,7 @@ def changed(value: Any) -> SearchStrategy[str]:
             elif how == "raw" and raw is None:
                 holder[last], raw = MARK, draw(st.sampled_from(RAW))
             else:
-                holder[last] = draw(st.sampled_from(ODD))
+                holder[last] = copy.deepcopy(draw(st.sampled_from(ODD)))
         text = json.dumps(now, ensure_ascii=draw(st.booleans()))
         return re.sub('"(\ufffd|\\\\ufffd)RAW(\ufffd|\\\\ufffd)"', lambda _: raw or "null", text)
 
