@@ -4,7 +4,8 @@ import pytest
 
 from pcbench.errors import ConfigError, DataMissing, PcbenchError
 from pcbench.harness import group, sizes
-from pcbench.harness.runner import plan, run
+from pcbench.harness.runner import plan
+from pcbench.harness.session import ModelSession
 from pcbench.suites import suite_names
 
 GIB = 2**30
@@ -118,7 +119,20 @@ def test_every_suite_fits_in_this_machine(options):
             assert plan(options(suite=name)).cells
 
 
-def test_prompts_that_the_stop_rule_may_spare_are_built_when_they_are_needed(options, console, monkeypatch):
+@pytest.fixture
+def measured(options):
+    """The lanes of a group on the tiny model."""
+    chosen = ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]
+
+    def lanes(*sets, **changes):
+        planned = plan(options(**changes, sets=[*chosen, *sets]))
+        runner = ModelSession(planned.spec, {}).runner(planned.cells[0])
+        return group.Group(planned.cells, runner, lambda text: None).measure()
+
+    return lanes
+
+
+def test_prompts_that_the_stop_rule_may_spare_are_built_when_they_are_needed(measured, monkeypatch):
     built, real, clocked = [], group.build_example, group.clocked
 
     def build(prepared, tokenizer, index):
@@ -131,18 +145,16 @@ def test_prompts_that_the_stop_rule_may_spare_are_built_when_they_are_needed(opt
 
     monkeypatch.setattr(group, "build_example", build)
     monkeypatch.setattr(group, "clocked", steady)
-    chosen = ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]
     stop = ["suite.repeats=3", "suite.repeats_up_to=1000000", "suite.relative_error=0.02"]
-    folder, (record,) = run(options(methods=["full"], sets=chosen + stop), console)
-    assert (record.status, record.repeats) == ("ok", 5)
+    (lane,) = measured(*stop, methods=["full"])
+    assert (lane.status, lane.samples_ms) == ("ok", [10.0] * 5)
     assert built == [0, 1, 2, 3, 4]
     # the same prompts in the same order as without the rule
-    hashes = [sample.prompt_sha256 for sample in folder.samples.read()]
-    again, _ = run(options(methods=["full"], sets=[*chosen, "suite.repeats=5"], out=options().out / "again"), console)
-    assert [sample.prompt_sha256 for sample in again.samples.read()] == hashes
+    (again,) = measured("suite.repeats=5", methods=["full"])
+    assert [s.prompt_sha256 for s in again.samples[:5]] == [s.prompt_sha256 for s in lane.samples[:5]]
 
 
-def test_a_prompt_that_cannot_be_built_ends_the_group(options, console, monkeypatch):
+def test_a_prompt_that_cannot_be_built_ends_the_group(measured, monkeypatch):
     real = group.build_example
 
     def build(prepared, tokenizer, index):
@@ -151,6 +163,6 @@ def test_a_prompt_that_cannot_be_built_ends_the_group(options, console, monkeypa
         return real(prepared, tokenizer, index)
 
     monkeypatch.setattr(group, "build_example", build)
-    chosen = ["suite.context_tokens=[300]", "suite.workloads=['passkey']", "suite.repeats=3"]
-    _, records = run(options(sets=chosen), console)
-    assert {(r.status, r.reason) for r in records} == {("unsupported", "here: a prompt, got none; ask another")}
+    for repeats in (["suite.repeats=3"], ["suite.repeats=2", "suite.repeats_up_to=9", "suite.relative_error=1e-9"]):
+        lanes = measured(*repeats)
+        assert {(x.status, x.reason) for x in lanes} == {("unsupported", "here: a prompt, got none; ask another")}
