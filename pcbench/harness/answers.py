@@ -18,7 +18,7 @@ from pcbench.harness.finite import require_finite
 from pcbench.measure.timing import timed
 from pcbench.models.catalog import end_ids
 from pcbench.models.runner import HFRunner
-from pcbench.models.support import check_supported, read_spec
+from pcbench.models.support import check_one_dtype, check_supported, read_spec
 from pcbench.models.tokens import HFTokenizer
 from pcbench.registry import METHODS, load
 from pcbench.types import DeviceKind, Prefilled, no_stages
@@ -154,6 +154,7 @@ def _check_chunks(chunks: Spans | None, kind: Any, config: dict[str, Any], metho
 def _runner(model: Any, tokenizer: Any, kind: Any, backend: str) -> tuple[HFRunner, DeviceKind]:
     name = str(getattr(model.config, "_name_or_path", "") or getattr(model, "name_or_path", "") or type(model).__name__)
     check_supported(name, model.config)
+    check_one_dtype(name, model)
     read, tokens = read_spec(name, model), HFTokenizer(tokenizer)
     named = getattr(model.generation_config, "eos_token_id", None)
     spec = replace(read, eos_ids=end_ids(read.eos_ids, named, tokens.end_id))

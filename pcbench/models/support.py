@@ -8,7 +8,7 @@ from pcbench.errors import ConfigError
 from pcbench.models.interface import Seen
 from pcbench.types import ModelSpec
 
-__all__ = ["beyond_a_plan", "check_supported", "read_spec", "refusal"]
+__all__ = ["beyond_a_plan", "check_one_dtype", "check_supported", "read_spec", "refusal"]
 
 # rotary embeddings whose frequencies do not depend on the length of the sequence
 STATIC_ROPE = ("default", "linear", "yarn", "llama3", "proportional")
@@ -94,6 +94,21 @@ def beyond_a_plan(seen: Seen, spec: ModelSpec) -> Iterator[str]:
     ours = [(spec.heads, spec.head_dim), *[(spec.kv_heads, spec.head_dim)] * 2]
     if shapes != ours:
         yield f"heads × sizes of q, k and v of {_pairs(shapes)} where its config says {_pairs(ours)}"
+
+
+def check_one_dtype(name: str, model: Any) -> None:
+    """Refuses a model whose head is of another dtype than what it reads: nobody could multiply them.
+
+    Raises:
+        ConfigError: names both dtypes.
+    """
+    head = model.get_output_embeddings()
+    read, written = model.get_input_embeddings().weight.dtype, None if head is None else head.weight.dtype
+    if written not in (None, read):
+        raise ConfigError(
+            f"--model: {name}: weights of one dtype, got embeddings in {read} and a head in {written}; "
+            f"call model.to({read})"
+        )
 
 
 def _pairs(shapes: Sequence[tuple[int, int]]) -> str:

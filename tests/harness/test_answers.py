@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from tiny import letters_tokenizer, make_runner
@@ -170,6 +172,17 @@ def test_a_model_without_a_generation_config_answers(ask, model, monkeypatch):
     plain = ask(method="full")
     monkeypatch.setattr(model, "generation_config", None)
     assert same(ask(method="full"), plain)
+
+
+def test_a_head_of_another_dtype_is_named_with_the_way_out(loaded):
+    mixed = copy.deepcopy(loaded[0]).to(torch.bfloat16)
+    mixed.lm_head.float()
+    with pytest.raises(
+        ConfigError,
+        match=r"weights of one dtype, got embeddings in torch.bfloat16 and a head in torch.float32; "
+        r"call model.to\(torch.bfloat16\)",
+    ):
+        answer(mixed, loaded[1], context=TEXT, question=QUESTION)
 
 
 def test_an_answer_that_is_not_finite_is_an_error(ask, loaded):
