@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pcbench.errors import ConfigError, shown, unknown_name
 
 __all__ = [
+    "Context",
     "Count",
     "Repeats",
     "Seconds",
@@ -33,6 +34,8 @@ LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")
 
 # what kernels count in
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
+# ten times the longest window that a model is trained for
+Context = Annotated[int, Field(gt=0, le=100_000_000)]
 # more passes of a nanosecond than anybody waits for
 Repeats = Annotated[int, Field(gt=0, le=1_000_000)]
 # what generators of random numbers take

@@ -14,8 +14,8 @@ from pcbench.types import ModelSpec
 
 __all__ = ["check_kernels", "check_prompts"]
 
-# of a prompt's token at least: an entry of a list, of a tuple and of a tensor
-PROMPT_BYTES = 24
+# of a token at least: an entry of every prompt's tuple, of one tensor, and two letters of the hashed text, twice
+TUPLE_BYTES, PROMPT_BYTES = 8, 12
 
 
 def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> None:
@@ -38,7 +38,8 @@ def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> Non
 
         def needed(tokens: int, prepared: Prepared = prepared) -> int:
             keys = prepared.config.cost(spec, tokens).kv_tokens if prepared.cell.device == "cpu" else 0
-            return PROMPT_BYTES * tokens + spec.kv_bytes(keys, getattr(torch, prepared.cell.dtype).itemsize)
+            held = TUPLE_BYTES * prepared.effort.repeats + PROMPT_BYTES
+            return held * tokens + spec.kv_bytes(keys, getattr(torch, prepared.cell.dtype).itemsize)
 
         tokens = cell.context_tokens
         assert tokens is not None, "a method reads a context"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pcbench.config import Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
+from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
@@ -45,7 +45,7 @@ class AccuracySettings(Table):
     kind: Literal["accuracy"]
     model: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    context_tokens: Annotated[list[Count], Field(min_length=1)]
+    context_tokens: Annotated[list[Context], Field(min_length=1)]
     tasks: Names
     benchmark: str = ""
     average: Names | None = None

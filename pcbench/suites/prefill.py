@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from pcbench.config import Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
+from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Change, Source, known, set_settings
@@ -32,7 +32,7 @@ class Settings(Table):
     kind: Kind
     model: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    context_tokens: Annotated[list[Count], Field(min_length=1)]
+    context_tokens: Annotated[list[Context], Field(min_length=1)]
     seed: Seed = 0
     repeats: Repeats = 5
     repeats_up_to: Repeats | None = None
@@ -59,7 +59,7 @@ class Workload(Table):
     task: str
     timed: bool = True
     prompts: Repeats | None = None
-    context_tokens: Annotated[list[Count], Field(min_length=1)] | None = None
+    context_tokens: Annotated[list[Context], Field(min_length=1)] | None = None
     new_tokens: Count | None = 12
 
 
