@@ -86,7 +86,9 @@ def _explain(table: type[BaseModel], problem: ErrorDetails, where: str, remedy: 
     path = _place(where, problem["loc"])
     if problem["type"] == "missing":
         return ConfigError(f"{path}: a value is required, got none; {remedy or 'add it'}")
-    expected = problem["msg"][0].lower() + problem["msg"][1:]
+    # a file holds no instances
+    said = re.sub(r" or instance of \w+", "", problem["msg"])
+    expected = said[0].lower() + said[1:]
     return ConfigError(f"{path}: {expected}, got {shown(problem['input'])}; {remedy or SEE}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import ConfigDict, Field
 
@@ -35,6 +35,17 @@ PromptKey = tuple[str, str, str]
 T = TypeVar("T", Record, Sample)
 
 
+Ranks = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class Environment(Table):
+    """What is read of a manifest's part about the machine."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ranks: Ranks | None = None
+
+
 class Manifest(Table):
     """What is read of a manifest; other keys may stand in it."""
 
@@ -46,7 +57,8 @@ class Manifest(Table):
     command: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] | None = None
-    environment: dict[str, Any] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=Environment)
+    rank_files: Ranks | None = None
     builds: dict[str, str] = Field(default_factory=dict)
     cells: list[str] = Field(default_factory=list)
     tasks: list[str] = Field(default_factory=list)

@@ -201,6 +201,15 @@ def test_manifest_of_another_folder_is_missing(tmp_path):
             b'{"schema": 1, "run": "r", "environment": null}',
             "environment: input should be a valid dictionary, got None",
         ),
+        (
+            b'{"schema": 1, "run": "r", "environment": {"ranks": 1e9}}',
+            "environment.ranks: input should be a valid integer",
+        ),
+        (b'{"schema": 1, "run": "r", "environment": {"ranks": 0}}', "environment.ranks: input should be greater than"),
+        (
+            b'{"schema": 1, "run": "r", "rank_files": 1000000000}',
+            "rank_files: input should be less than or equal to 65536",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_an_error_in_words(folder, data, message):

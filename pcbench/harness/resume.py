@@ -43,7 +43,7 @@ def check_same(folder: RunFolder, settings: Mapping[str, Any], planned: Mapping[
         ConfigError: names the first difference.
     """
     manifest = folder.manifest
-    began = manifest["settings"]
+    began = manifest.get("settings", {})
     for key in sorted((settings.keys() | began.keys()) - UNMEASURED):
         if began.get(key) != settings.get(key):
             was, now = (json.dumps(table.get(key)) for table in (began, settings))

@@ -288,7 +288,7 @@ def _go_on(planned: Planned, folder: RunFolder) -> set[str]:
     """Makes the folder of an interrupted run ready to go on; the groups that are finished in it."""
     check_same(folder, planned.suite.settings.model_dump(mode="json"), _planned(planned))
     manifest = folder.manifest
-    began = manifest["environment"].get("ranks")
+    began = manifest.get("environment", {}).get("ranks")
     followers.check_resumed(planned.cells, began, folder.path)
     keys = [prepared.cell.key for prepared in planned.cells]
     folder.arrange(keys, manifest.get("rank_files", began or 1))
