@@ -42,7 +42,7 @@ def test_weights_and_later_forwards_are_as_before(narrow):
     model = narrow("llama", torch.bfloat16)
     before = {name: x.clone() for name, x in model.state_dict().items()}
     outside = logits(model)
-    second = model.model.layers[1].register_forward_pre_hook(interrupt)
+    second = model.model.layers[1].mlp.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt), in_float32(model):
         logits(model)
     second.remove()
