@@ -30,9 +30,6 @@ def record(**changes: Any) -> Record:
     }  # fmt: skip
     fields |= changes
     if fields.get("status", "ok") == "ok":
-        if changes.get("ms_p50") is not None:
-            # percentiles that are not given lie where they may
-            fields = {"ms_p10": changes["ms_p50"], "ms_p90": changes["ms_p50"], **fields}
         fields = {**RESULTS, **fields}
         if fields["backend"] == "torch":
             fields |= dict.fromkeys(("parity_ops", "parity_err", "parity_bound", "key_chunk_kept"))
