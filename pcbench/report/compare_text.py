@@ -13,6 +13,7 @@ from pcbench.report.compare import Comparison
 from pcbench.report.compare_results import MemoryChange, ScoreChange
 from pcbench.report.compare_times import TimeChange
 from pcbench.report.wording import counted, number
+from pcbench.terminal import visible
 
 __all__ = ["Table", "headline", "markdown", "tables", "terminal", "write_markdown"]
 
@@ -96,7 +97,7 @@ def terminal(table: Table) -> rich.table.Table:
 
 
 def _escaped(text: str) -> str:
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # a mention would notify people
     unmentioned = re.sub(r"@(?=\w)", "@\u200b", plain)
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", unmentioned)

@@ -109,3 +109,11 @@ def test_markdown_shows_strings_and_runs_none(compared):
     for character in "`*[]":
         assert re.findall(rf"(?<!\\){re.escape(character)}", text.replace("**", "")) == []
     assert "@someone" not in text
+
+
+def test_markdown_shows_what_would_not_be_seen():
+    text = markdown("\x1b[31mred \u202eabc\nnext", [])
+    assert text.removesuffix("\n").isprintable()
+    assert "x1b" in text
+    assert "u202e" in text
+    assert text.endswith("abc next\n")
