@@ -121,7 +121,8 @@ def parse_value(text: str) -> Any:
     """
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    # an integer of 5,000 digits and 500 brackets are no TOML either
+    except (ValueError, RecursionError):
         if LIST_OF_WORDS.fullmatch(text):
             return [word.strip() for word in text[1:-1].split(",")]
         return text

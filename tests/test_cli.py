@@ -73,7 +73,7 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
         (["--suite", "prefill", "--set", "suite.context_tokens=[-1]"], "suites/prefill.toml: suite.context_tokens[0]:"),
         (["--suite", "prefill", "--set", "cell.parallel_comp.kepp=1"], "suites/prefill.toml: cell[1].config: unknown"),
         (["--suite", "prefill", "--model", "random:tinny"], '--model: unknown model "random:tinny"; did you mean'),
-        (["--suite", "prefill", "--model", "/no/where"], "--model: a known name, a Hugging Face id or a path, got"),
+        (["--suite", "prefill", "--model", "/no/where"], "--model: a known name, a Hugging Face id or a folder, got"),
         (
             ["--suite", "kernels", "--set", "kernel.select_token.keys=1"],
             "suites/kernels.toml: --set kernel.select_token",

@@ -69,3 +69,8 @@ def test_parse_value_reads_toml_or_text(text, value):
 @pytest.mark.parametrize("folder", ["suites", "templates"])
 def test_bundled_folders_hold_files(folder):
     assert list(bundled(folder).iterdir())
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 5000])
+def test_a_value_beyond_toml_is_the_text_itself(text):
+    assert parse_value(text) == text
