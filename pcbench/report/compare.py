@@ -8,7 +8,15 @@ from typing import Any
 
 from pcbench.errors import ConfigError
 from pcbench.report.compare_environment import environment_changes
-from pcbench.report.compare_results import Ending, MemoryChange, ScoreChange, endings, memory_changes, score_changes
+from pcbench.report.compare_results import (
+    ROUNDING,
+    Ending,
+    MemoryChange,
+    ScoreChange,
+    endings,
+    memory_changes,
+    score_changes,
+)
 from pcbench.report.compare_runs import read_compared
 from pcbench.report.compare_times import MARGIN, TimeChange, absolute_times, joint_confidence, time_changes
 from pcbench.report.wording import counted
@@ -145,7 +153,8 @@ def _unjudged_scores(run: str, changes: Sequence[ScoreChange]) -> str:
     """Scores that may be lower by the margin, or that none of a run can be judged."""
     if all(change.verdict.startswith("cannot tell") for change in changes):
         got = f"{len(changes)}: {changes[0].verdict}" if changes else "none"
-        remedy = "answer more prompts" if changes else "compare runs that scored the same cells"
+        kept = "answer more prompts" if any(change.prompts for change in changes) else "compare runs with their samples"
+        remedy = kept if changes else "compare runs that scored the same cells"
         return f"compare: at least one score of {run} that can be judged, got {got}; {remedy}"
     undecided = [change for change in changes if change.undecided]
     if not undecided:
@@ -154,10 +163,13 @@ def _unjudged_scores(run: str, changes: Sequence[ScoreChange]) -> str:
 
 
 def _said_of_score(change: ScoreChange) -> str:
-    """A score that is missing, or lower by the margin and why that is no regression."""
+    """A score that is missing, or lower by the margin, and why that is no regression."""
     if change.after is None:
         return f"{change.name}: no score in {change.run}"
-    points = f"{100 * (change.difference or 0.0):+.1f} points of {counted(change.prompts, 'prompt')}"
+    if change.difference is None or change.difference > change.after - change.before + ROUNDING:
+        scores = f"{100 * change.before:.1f}, then {100 * change.after:.1f}"
+        return f"{change.name} {scores}, with {counted(change.prompts, 'prompt')} kept by both runs"
+    points = f"{100 * change.difference:+.1f} points of {counted(change.prompts, 'prompt')}"
     alone = "lower, but not for all scores together" if change.verdict == "lower" else change.verdict
     return f"{change.name} {points}: {alone}"
 

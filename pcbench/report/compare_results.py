@@ -8,7 +8,7 @@ from pcbench.report.compare_runs import ComparedRun, shared_cells
 from pcbench.report.compare_times import joint_confidence
 from pcbench.types import Record
 
-__all__ = ["Ending", "MemoryChange", "ScoreChange", "endings", "memory_changes", "score_changes"]
+__all__ = ["ROUNDING", "Ending", "MemoryChange", "ScoreChange", "endings", "memory_changes", "score_changes"]
 
 MEMORY = ("peak_bytes", "reserved_bytes", "driver_bytes", "kv_bytes")
 # a mean of graded scores is not exact
@@ -34,7 +34,8 @@ class ScoreChange:
         p: by McNemar, where every score is 0 or 1.
         verdict: of this score alone, in the words of `differences.Difference`.
         regression: gated, lower by the margin, and significantly for all scores of the comparison together.
-        undecided: gated, missing or lower by the margin, and no regression.
+        undecided: gated and no regression, and the score or every prompt of it is missing, or it is lower by the
+            margin, over the prompts of both or each run over its own.
     """
 
     run: str
@@ -103,16 +104,19 @@ def _score_change(
     record, pairs = baseline.records[cell], list(_paired_scores(cell, baseline, other))
     before, after = [a for a, _ in pairs], [b for _, b in pairs]
     alone = paired_difference(after, before) if pairs else None
-    beyond = margin is not None and alone is not None and alone.mean <= ROUNDING - margin
-    missing = margin is not None and other.records[cell].score is None
-    lower = beyond and paired_difference(after, before, confidence).verdict(confidence) == "lower"
+    there = other.records[cell].score
+    # averages have no samples of their own
+    missing = there is None or (not pairs and bool(baseline.samples.get(cell)))
+    differences = [*([alone.mean] if alone else []), *([] if there is None else [there - (record.score or 0.0)])]
+    beyond = margin is not None and any(difference <= ROUNDING - margin for difference in differences)
+    lower = beyond and _is_lower(after, before, margin or 0.0, confidence)
     return ScoreChange(
         run=other.name,
         cell=cell,
         name=baseline.names[cell],
         scorer=record.scorer or "",
         before=record.score or 0.0,
-        after=other.records[cell].score,
+        after=there,
         prompts=len(pairs),
         difference=alone and alone.mean,
         ci_low=alone and alone.low,
@@ -120,8 +124,16 @@ def _score_change(
         p=alone and alone.p,
         verdict=(alone or Difference(0.0, None, None, None, 0)).words(),
         regression=lower,
-        undecided=missing or (beyond and not lower),
+        undecided=margin is not None and (missing or beyond) and not lower,
     )
+
+
+def _is_lower(after: Sequence[float], before: Sequence[float], margin: float, confidence: float) -> bool:
+    """Whether the same prompts show a score that is lower by the margin, and significantly."""
+    if not after:
+        return False
+    found = paired_difference(after, before, confidence)
+    return found.mean <= ROUNDING - margin and found.verdict(confidence) == "lower"
 
 
 def _paired_scores(cell: str, baseline: ComparedRun, other: ComparedRun) -> Iterator[tuple[float, float]]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.records import read_run
+from pcbench.tasks.thoughts import without_thoughts
 from pcbench.types import Record, Sample
 
 __all__ = ["ComparedRun", "read_compared", "shared_cells"]
@@ -135,6 +136,23 @@ def _check_prompts(cell: str, baseline: ComparedRun, other: ComparedRun) -> None
         digests = [side[prompt].prompt_sha256 for side in (before, after)]
         if digests[0] != digests[1]:
             _refuse(f"{what}, {prompt}", [f"sha256 {digest[:12]}…" for digest in digests], baseline, other)
+    _check_answer_rules(cell, sorted(common), baseline, other)
+
+
+def _check_answer_rules(cell: str, prompts: Sequence[str], baseline: ComparedRun, other: ComparedRun) -> None:
+    """Scores of answers with their thoughts are held against no scores of answers without."""
+    sides = [{r: p for p in prompts if (r := _answer_rule(run.samples[cell][p]))} for run in (baseline, other)]
+    if sides[0] and sides[1] and sides[0].keys() != sides[1].keys():
+        what = f"the same answer_rule of {baseline.names[cell]}"
+        got = [", ".join(f"{rule} ({prompt})" for rule, prompt in side.items()) for side in sides]
+        _refuse(what, got, baseline, other, "measure both with one suite.thinking")
+
+
+def _answer_rule(sample: Sample) -> str | None:
+    """By what its thought was scored or cut; None where it has none, which every rule scores alike."""
+    if sample.answer_rule or sample.score is None:
+        return sample.answer_rule
+    return "none, thoughts scored" if without_thoughts(sample.prediction) != sample.prediction else None
 
 
 def _refuse(

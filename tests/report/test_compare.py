@@ -277,6 +277,31 @@ def test_compare_does_not_pass_a_score_that_is_missing(scored):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("kept", "average", "said"),
+    [(0, 0, "got 2: cannot tell, needs n ≥ 6; compare runs with their samples"),
+     (6, 1, "passkey 1 100.0, then 0.0, with 6 prompts kept by both runs"),
+     (40, 0, "average 1 100.0, then 0.0, with 0 prompts kept by both runs")],
+)  # fmt: skip
+def test_compare_does_not_pass_a_drop_whose_prompts_are_not_there(tmp_path, capsys, kept, average, said):
+    """Of a run that lost samples, and of an average, which has none of its own."""
+    one, mean = (replace(record(workload=name, context_tokens=1), score=1.0) for name in ("passkey", "average"))
+    dropped = replace(one, score=float(kept == 40))
+    before = write(tmp_path / "a", [one, mean], answered(one, ALL))
+    after = write(tmp_path / "b", [dropped, replace(mean, score=float(average))], answered(one, ALL[:kept]))
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(before), str(after), "--fail-on-score", "5"])
+    error = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert said in error
+
+
+def test_compare_passes_an_average_that_stays(tmp_path):
+    one, mean = (replace(record(workload=name), score=1.0) for name in ("passkey", "average"))
+    folders = [write(tmp_path / name, [one, mean], answered(one, ALL)) for name in "ab"]
+    assert compare(folders, fail_on_score=0.05).exit_code() == 0
+
+
 def test_compare_does_not_pass_runs_without_scores(scored):
     assert scored([None], [None])[2].startswith("compare: at least one score of b that can be judged, got none; ")
 

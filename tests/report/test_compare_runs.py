@@ -89,6 +89,22 @@ def test_read_compared_refuses_other_prompts(refusal):
     assert message.startswith("compare: the same prompts of parallel_comp/cpu @ passkey 8192, 0, got sha256 6130")
 
 
+def test_read_compared_refuses_scores_with_thoughts_beside_scores_without(refusal, tmp_path):
+    one = record()
+
+    def thought(*rules, said="<think>7?</think> 8"):
+        samples = zip(answered(one, [1] * len(rules)), rules, strict=True)
+        return [replace(sample, prediction=said, answer_rule=rule) for sample, rule in samples]
+
+    assert refusal([one], [one], (thought(None, None), thought("after-think@1", "after-think@1"))) == (
+        "compare: the same answer_rule of parallel_comp/cpu @ passkey 8192, got none, thoughts scored (1) in a and "
+        "after-think@1 (1) in b; measure both with one suite.thinking"
+    )
+    alike = [thought("after-think@1"), thought(None, said="8"), thought("after-think@1")]
+    folders = [write(tmp_path / name, [one], samples) for name, samples in zip("xyz", alike, strict=True)]
+    assert len(read_compared(folders)) == 3
+
+
 def test_read_compared_refuses_prompts_of_which_none_is_shared(refusal):
     one = record()
     other = [replace(sample, id=f"late {sample.id}") for sample in answered(one, [1])]
