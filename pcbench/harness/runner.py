@@ -17,7 +17,7 @@ from pcbench.harness.accuracy_summary import average_records, records_by_words
 from pcbench.harness.cells import Prepared, prepare_cells
 from pcbench.harness.isolation import measure_in_child
 from pcbench.harness.kernels import PreparedKernel, prepare_kernels
-from pcbench.harness.lock import locked
+from pcbench.harness.lock import joined_in, locked
 from pcbench.harness.progress import Progress, describe
 from pcbench.harness.resume import check_new, check_same, holds_run
 from pcbench.harness.session import KernelSession, ModelSession, Session, measure_group
@@ -151,6 +151,9 @@ def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
         planned, path, done = ranks.from_first(lambda: _begin(options, held))
         folder = RunFolder(path, ranks.rank())
         if ranks.rank():
+            # says where the folder is not there
+            _ = folder.manifest
+            held.enter_context(joined_in(path))
             resolve_device(planned.device, Build.here())
             _set_data_dir(planned.suite)
             # of all ranks only the first has a live line
@@ -273,9 +276,8 @@ def _open_folder(planned: Planned, held: ExitStack) -> tuple[RunFolder, set[str]
     try:
         if not options.resume:
             folder.create()
-        held.enter_context(locked(folder.path))
+        held.enter_context(locked(folder.path, lambda: options.resume or check_new(folder, ranks.ranks())))
         if not options.resume:
-            check_new(folder, ranks.ranks())
             folder.write_manifest(_manifest(planned, options.out.name if options.out else name))
             return folder, set()
     except OSError as error:

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 from harness_suite import ACCURACY
 from stopped import stopped
 
 from pcbench.errors import ConfigError, FolderLost
-from pcbench.harness.lock import locked
+from pcbench.harness.lock import NAME, joined_in, locked
 from pcbench.harness.runner import Options, run
 from pcbench.records import Lines, RunFolder
 
@@ -40,9 +41,42 @@ def test_a_held_folder_names_its_holder_and_is_free_when_it_was_killed(holder, t
         locked(tmp_path).__enter__()
     holder.kill()
     holder.wait()
-    assert (tmp_path / ".lock").exists()
+    assert (tmp_path / NAME).exists()
     with locked(tmp_path):
-        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert (tmp_path / NAME).read_text().startswith(f"pcbench run: process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_held_folder_stays_held_when_its_file_is_removed(holder, tmp_path):
+    (tmp_path / NAME).unlink()
+    with pytest.raises(ConfigError, match=f"got {tmp_path}, which another process holds; wait for it or"):
+        locked(tmp_path).__enter__()
+
+
+def test_a_holder_removes_no_file_of_another(tmp_path):
+    with locked(tmp_path):
+        (tmp_path / NAME).unlink()
+        (tmp_path / NAME).write_text("mine")
+    assert (tmp_path / NAME).read_text() == "mine"
+
+
+def test_a_folder_is_held_until_its_last_rank_has_ended(tmp_path):
+    with ExitStack() as ranks:
+        with locked(tmp_path):
+            ranks.enter_context(joined_in(tmp_path))
+        with pytest.raises(ConfigError, match="which another process holds; wait for it or"):
+            locked(tmp_path).__enter__()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_check_that_refuses_comes_before_anything_is_written(tmp_path):
+    def refuse():
+        assert list(tmp_path.iterdir()) == []
+        raise ConfigError("no")
+
+    with pytest.raises(ConfigError, match="no"), locked(tmp_path, refuse):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,12 +91,29 @@ def test_children_do_not_inherit_the_lock(tmp_path):
         child.wait()
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("elsewhere")])
-def test_a_lock_that_is_no_plain_file_is_not_opened(tmp_path, make):
-    make(tmp_path / ".lock")
-    with pytest.raises((ConfigError, OSError), match=r".lock"):
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("elsewhere"), lambda path: path.write_text("mine")]
+)
+def test_a_file_that_is_of_no_run_is_neither_opened_nor_replaced(tmp_path, make):
+    make(tmp_path / NAME)
+    before = (tmp_path / NAME).lstat()
+    with pytest.raises(ConfigError, match=rf"--out: a folder whose {NAME} is of a run, got another "):
         locked(tmp_path).__enter__()
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).lstat() == before
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_run_leaves_a_lock_of_the_users(options, console, tmp_path, refused):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").write_text("mine")
+    if refused:
+        (tmp_path / "run" / "manifest.json").write_text("{}")
+        with pytest.raises(ConfigError, match="with a run in it"):
+            run(options(), console)
+    else:
+        run(options(limit=1), console)
+    assert (tmp_path / "run" / ".lock").read_text() == "mine"
 
 
 @pytest.mark.parametrize("resume", [False, True])
