@@ -7,8 +7,9 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pcbench.records import read_records
 from pcbench.registry import METHODS, load
@@ -150,6 +151,12 @@ def flops(spec: ModelSpec, method: str, config: dict[str, object], tokens: int) 
     return load(METHODS, "method", method, "gpu_figures").Config.model_validate(config).cost(spec, tokens).flops
 
 
+def _spec(model: dict[str, Any]) -> ModelSpec:
+    """Of a manifest, whose build may have known other fields."""
+    known = {field.name for field in fields(ModelSpec)}
+    return ModelSpec(**{name: value for name, value in model.items() if name in known})
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     records = read_records(folder)
@@ -157,7 +164,7 @@ def main() -> None:
         lines = kernel_lines(records)
     else:
         model = json.loads((folder / "manifest.json").read_text())["model"]
-        lines = prefill_lines(records, ModelSpec(**model | {"eos_ids": tuple(model["eos_ids"])}))
+        lines = prefill_lines(records, _spec(model))
     for line in lines:
         print(line)
 
