@@ -127,7 +127,7 @@ def test_a_model_whose_weights_are_cut_off_is_one_line_and_exit_2(how, suite_fil
     assert done.returncode == 2
     *_, last = done.stderr.strip().splitlines()
     assert "Traceback" not in done.stderr
-    assert last.startswith(f"--model: a folder with config.json and safetensors, got {model}: SafetensorError")
+    assert last.startswith(f"{model}/model.safetensors: safetensors, got an error: SafetensorError")
 
 
 def test_a_refusal_is_the_exit_code_of_the_process():
