@@ -73,7 +73,7 @@ class StoreRunner:
         """Zeros [..., V]."""
         return hidden @ self.head.T
 
-    def head_factors(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def head_factors(self, hidden: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows [X, 1] and weights [V, 1]."""
         return hidden, self.head
 

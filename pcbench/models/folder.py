@@ -170,12 +170,14 @@ class ModelFiles:
         stored: dict[str, tuple[int, ...]] = {}
         for path in self.weights():
             for name, shape, dtype in self._headers(path):
-                if dtype not in FLOATS:
+                if dtype in FLOATS:
+                    stored[name] = shape
+                # buffers, as masks of attention, may be of any dtype
+                elif name in wanted:
                     raise ConfigError(
                         f"--model: weights in {', '.join(FLOATS)}, got {name} in {dtype} in {path}; "
                         "take weights that are not quantised"
                     )
-                stored[name] = shape
         held = sum(math.prod(shape) for shape in stored.values())
         if held < parameters:
             raise absent_weights(self.name, [name for name, shape in wanted.items() if stored.get(name) != shape])

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,9 +13,6 @@ from pcbench.models.verify import verify
 from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Stages, Tokenizer, no_stages
 
 __all__ = ["HFRunner"]
-
-# of heads with a bias: weights [V, E + 1] whose last column is the bias; a model's runners share them
-_with_bias: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -93,15 +89,18 @@ class HFRunner:
         return out if self.spec.logit_scale == 1 else out * self.spec.logit_scale
 
     @torch.inference_mode()
-    def head_factors(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """[X, E] hidden rows → rows [X, E'] and weights [V, E'] whose product is their logits."""
+    def head_factors(self, hidden: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[X, E] hidden rows → rows [X, E'] and weights [V, E'] whose product is their logits.
+
+        `weights` are those of an earlier call, while the model is the same, so that a bias is put beside them once.
+        """
         head, scale = self.model.get_output_embeddings(), self.spec.logit_scale
         if getattr(head, "bias", None) is None:
             return hidden if scale == 1 else hidden * scale, head.weight
-        if head not in _with_bias:
-            _with_bias[head] = torch.cat([head.weight, head.bias[:, None]], 1)
+        if weights is None:
+            weights = torch.cat([head.weight, head.bias[:, None]], 1)
         ones = hidden.new_ones(*hidden.shape[:-1], 1)
-        return torch.cat([hidden, ones], -1) * scale, _with_bias[head]
+        return torch.cat([hidden, ones], -1) * scale, weights
 
     @torch.inference_mode()
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:

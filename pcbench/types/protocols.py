@@ -282,10 +282,11 @@ class ModelRunner(Protocol):
         """[…, E] hidden rows → [..., V] by the model's own head: bias and scale are in it."""
         ...
 
-    def head_factors(self, hidden: "Tensor") -> "tuple[Tensor, Tensor]":
+    def head_factors(self, hidden: "Tensor", weights: "Tensor | None" = None) -> "tuple[Tensor, Tensor]":
         """[X, E] hidden rows → rows [X, E'] and weights [V, E'] whose product is their logits.
 
         For ops that never make all logits at once; E' is E, or E + 1 where the head has a bias.
+        `weights` are those of an earlier call, while the model is the same: they are not made again.
         """
         ...
 

@@ -46,6 +46,15 @@ def test_biases_and_scales_of_the_head_are_in_answers_and_chunk_scores(family, c
     assert prefilled.chunk_scores.tolist() == pytest.approx([float(nll)], rel=1e-4)
 
 
+def test_a_biased_head_of_16_bits_answers_after_its_model_was_verified(backend):
+    runner, prompt = make_runner("phi", backend, dtype=torch.bfloat16), make_prompt()
+    runner.model.lm_head.bias.uniform_(-2, 2)
+    runner.verify()
+    prefilled, logits, _ = continued(method(runner, chunk_tokens=8, keep=2), prompt)
+    assert prefilled.chunk_scores.isfinite().all()
+    assert logits.dtype == torch.bfloat16
+
+
 @torch.inference_mode()
 def dense(runner, prompt, spans, follow, hidden=()):
     """The same by one forward with a 4-d mask: blocks of chunks, a query that sees all but the hidden of their keys."""

@@ -116,6 +116,12 @@ def test_quantised_weights_without_a_word_in_the_config_are_refused(stored, capf
     assert f"weights in F64, F32, F16, BF16, got {name} in I8" in refused(stored, capfd)
 
 
+def test_masks_that_are_stored_beside_the_weights_are_no_quantised_ones(stored):
+    mask = {"model.layers.0.self_attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.bool)}
+    change_weights(stored, lambda weights: weights.update(mask))
+    load(stored)
+
+
 def test_an_adapter_is_no_model(stored, capfd):
     change_json(stored / "adapter_config.json", base_model_name_or_path="no/such", peft_type="LORA")
     assert "a PEFT adapter (adapter_config.json); merge it into its base model" in refused(stored, capfd)

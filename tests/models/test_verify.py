@@ -151,6 +151,13 @@ def test_what_the_models_own_code_raises_is_one_line_with_its_cause():
     assert "got RuntimeError (a part) from its own code; choose another model" in refused(runner)
 
 
+def test_no_memory_for_the_check_is_not_the_models_fault():
+    runner = make_runner()
+    runner.model.model.layers[1].mlp.forward = lambda *_: torch.empty(1 << 50, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match=r"allocate memory|not enough memory"):
+        runner.verify()
+
+
 def test_a_baseline_that_is_wrong_is_refused(monkeypatch):
     stock = HFRunner.stock_forward
 

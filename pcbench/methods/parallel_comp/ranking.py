@@ -35,6 +35,7 @@ class Ranking:
         self.config, self.runner, self.chunks = config, runner, len(layout.spans)
         keep, device = layout.keep, runner.device
         self.best = _no_chunks(keep, device)
+        self.weights: Tensor | None = None
         self.free = torch.arange(keep, layout.slots, dtype=torch.int32, device=device)
         self.scores = torch.full((self.chunks,), torch.inf, device=device)
         if config.rank_by == "random":
@@ -68,8 +69,8 @@ class Ranking:
         return self.kept()[0]
 
     def _select(self, ops: Ops, batch: ChunkBatch, hidden: Tensor, free: Tensor, best: Any) -> Any:
-        rows, weights = self.runner.head_factors(batch.scored(hidden))
-        return ops.chunk_select(rows, weights, batch.targets, batch.segments, batch.chunk_ids, free, *best)
+        rows, self.weights = self.runner.head_factors(batch.scored(hidden), self.weights)
+        return ops.chunk_select(rows, self.weights, batch.targets, batch.segments, batch.chunk_ids, free, *best)
 
     def _scores(self, ops: Ops, batch: ChunkBatch, hidden: Tensor) -> Tensor:
         if self.config.rank_by == "random":
