@@ -96,7 +96,7 @@ def answer(
     Args:
         model: a Hugging Face `*ForCausalLM` on its device.
         tokenizer: its tokenizer; what it puts in front of a text is read before every chunk.
-        context: the text, or its token ids: a list or an integer tensor [N] or [1, N].
+        context: the text, or its token ids: a list, or an integer tensor or array [N] or [1, N]; not empty.
         question: what follows it, up to where the answer starts; text or ids.
         chunks: (start, end) of each chunk, which divide the context: in characters of a text, whose tokens belong to
             the chunk they begin in, else in the given ids. None lets the method divide it.
@@ -110,11 +110,12 @@ def answer(
         The answer with its chunks and timings.
 
     Raises:
-        ConfigError: an unknown method or parameter, an unsupported model, a question or a chunk that does not fit,
-            chunks for a method without any.
+        ConfigError: an unknown method or parameter, what is no model, no tokenizer or unsupported, an empty context, a
+            question or a chunk that does not fit, chunks for a method without any.
         NotFinite: a logit is NaN or infinite.
         BackendUnavailable: the backend cannot run here.
     """
+    _check_loaded(model, tokenizer)
     kind = load(METHODS, "method", method, "answer: method")
     _check_chunks(chunks, kind, config, method)
     with torch.inference_mode(), _evaluated(model):
@@ -123,7 +124,7 @@ def answer(
         like: Any = {"vocab": runner.spec.vocab, "device": runner.device}
         asked = ask(runner.tokenizer, context, question, chunks, new_tokens, **like)
         recorded = Recorded(kind(settings, runner), [] if return_logits else None)
-        limits = (new_tokens, runner.spec.eos_ids, runner.device)
+        limits = (asked.prompt.new_tokens, runner.spec.eos_ids, runner.device)
         prefilled, ms = timed(lambda: recorded.prefill(asked), runner.device)
         answered = decode(recorded, prefilled, *limits)
         rows, recorded.rows = recorded.rows, None
@@ -140,6 +141,20 @@ def answer(
         )
     # out here a copy is no tensor of inference mode, which autograd would refuse
     return replace(found, logits=None if rows is None else torch.cat(rows).clone())
+
+
+def _check_loaded(model: Any, tokenizer: Any) -> None:
+    """Refuses what is not of the two kinds, by what is read of them."""
+    if not isinstance(model, torch.nn.Module) or not all(hasattr(model, name) for name in ("config", "generate")):
+        raise ConfigError(
+            f"answer: model: a Hugging Face *ForCausalLM, got {type(model).__name__}; load it by AutoModelForCausalLM"
+        )
+    names = ("name_or_path", "eos_token_id", "bos_token_id", "is_fast", "decode")
+    if not callable(tokenizer) or not all(hasattr(tokenizer, name) for name in names):
+        raise ConfigError(
+            f"answer: tokenizer: a tokenizer of Hugging Face, got {type(tokenizer).__name__}; load the model's own by "
+            "AutoTokenizer"
+        )
 
 
 def _check_chunks(chunks: Spans | None, kind: Any, config: dict[str, Any], method: str) -> None:

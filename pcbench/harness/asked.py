@@ -1,21 +1,23 @@
 """What a caller asks, as text or token ids → a prompt."""
 
+import operator
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pcbench.errors import ConfigError
+from pcbench.errors import ConfigError, shown
 from pcbench.types import Prompt, Tokenizer
 
 __all__ = ["Asked", "Ids", "Spans", "ask"]
 
 # what names a text
-Ids = Sequence[int] | Tensor
+Ids = Sequence[int] | Tensor | np.ndarray
 Spans = Sequence[tuple[int, int]]
 
 
@@ -57,21 +59,26 @@ def ask(
         device: of the prompt.
 
     Raises:
-        ConfigError: neither text nor ids, no answer asked for, or chunks that do not divide the context.
+        ConfigError: neither text nor ids, an empty context, no answer asked for, or chunks that do not divide the
+            context.
     """
-    if isinstance(new_tokens, bool) or not isinstance(new_tokens, int) or new_tokens < 1:
+    (count,) = _whole([new_tokens]) or [0]
+    if count < 1:
         raise ConfigError(f"answer: new_tokens: a number of at least 1, got {new_tokens!r}; an answer has a token")
     start = tokenizer.start_ids
     if isinstance(context, str):
         ids, starts = tokenizer.encode_with_starts(context)
+        _check_known("context", ids, vocab)
         # what stands before the first token belongs to it
-        bounds = None if starts is None else [0, *starts[1:], len(context)] if ids else [0]
+        bounds = None if starts is None else [0, *starts[1:], len(context)]
         skipped, size = 0, len(context)
     else:
         ids, bounds = _ids("context", context, vocab), None
         size, skipped = len(ids), len(start) if start and ids[: len(start)] == start else 0
         ids = ids[skipped:]
-    asked = tokenizer.encode(question) if isinstance(question, str) else _ids("question", question, vocab)
+    if not ids:
+        raise ConfigError("answer: context: a token at least to read, got none; give a text")
+    asked = _ids("question", tokenizer.encode(question) if isinstance(question, str) else question, vocab)
     prefix, read, query = (torch.tensor(x, dtype=torch.int64, device=device) for x in (start, ids, asked))
     spans = None
     if chunks is not None:
@@ -83,32 +90,49 @@ def ask(
         _check_filled(spans)
     characters = bounds[:-1] if bounds else None
     more: Any = {"start_tokens": len(start), "characters": characters, "spans": spans}
-    prompt = Prompt(prefix, read, query, new_tokens=new_tokens, **more)
+    prompt = Prompt(prefix, read, query, new_tokens=count, **more)
     return Asked(prompt, skipped, bounds)
 
 
 def _ids(name: str, given: Any, vocab: int) -> list[int]:
-    """Ids as a list; a tensor is [N] or [1, N] of integers."""
-    if isinstance(given, Tensor) and not given.is_floating_point() and given.dtype != torch.bool:
-        given = given[0].tolist() if given.dim() == 2 and len(given) == 1 else given.tolist()
-    if not isinstance(given, Sequence) or not all(isinstance(i, int) and not isinstance(i, bool) for i in given):
+    """Ids as a list; a tensor or an array is [N] or [1, N] of integers."""
+    listed = given
+    if isinstance(given, Tensor | np.ndarray):
+        listed = (given[0] if given.ndim == 2 and len(given) == 1 else given).tolist()
+    ids = _whole(listed) if isinstance(listed, Sequence) else None
+    if ids is None:
         raise ConfigError(f"answer: {name}: a text or its token ids, got {_shown(given)}; give one of them")
-    for i in given:
+    _check_known(name, ids, vocab)
+    return ids
+
+
+def _check_known(name: str, ids: Sequence[int], vocab: int) -> None:
+    for i in ids:
         if not 0 <= i < vocab:
             raise ConfigError(f"answer: {name}: token ids of 0…{vocab - 1}, got {i}; use the model's own tokenizer")
-    return list(given)
+
+
+def _whole(values: Sequence[Any]) -> list[int] | None:
+    """Integers of any library as those of Python; None where one is no integer, or all are bytes."""
+    if isinstance(values, bytes | bytearray | memoryview):
+        return None
+    try:
+        whole = [operator.index(value) for value in values if not isinstance(value, bool)]
+    except TypeError:
+        return None
+    return whole if len(whole) == len(values) else None
 
 
 def _shown(given: Any) -> str:
-    if isinstance(given, Tensor):
-        return f"a tensor {list(given.shape)} of {given.dtype}"
-    return f"{type(given).__name__} of other things" if isinstance(given, Sequence) else type(given).__name__
+    if isinstance(given, Tensor | np.ndarray):
+        return f"{'a tensor' if isinstance(given, Tensor) else 'an array'} {list(given.shape)} of {given.dtype}"
+    return f"{type(given).__name__} of other things" if isinstance(given, list | tuple) else type(given).__name__
 
 
 def _divided(chunks: Spans, size: int) -> Spans:
     """The spans, which follow each other from the first place to the last."""
-    at = 0
-    for start, end in chunks:
+    at, spans = 0, _pairs(chunks)
+    for start, end in spans:
         if start != at or end <= start:
             raise ConfigError(
                 f"answer: chunks: spans that follow each other from 0 to {size}, got ({start}, {end}) behind {at}; "
@@ -119,7 +143,24 @@ def _divided(chunks: Spans, size: int) -> Spans:
         raise ConfigError(
             f"answer: chunks: spans from 0 to {size}, got the last end at {at}; divide all of the context"
         )
-    return chunks
+    return spans
+
+
+def _pairs(chunks: Any) -> Spans:
+    """Pairs of whole numbers, whatever holds them."""
+    listed = chunks.tolist() if isinstance(chunks, Tensor | np.ndarray) else chunks
+    if not isinstance(listed, Sequence) or isinstance(listed, str | bytes):
+        raise ConfigError(f"answer: chunks: a list of pairs (start, end), got {_shown(chunks)}; give one a chunk")
+    pairs: list[tuple[int, int]] = []
+    for pair in listed:
+        whole = _whole(pair) if isinstance(pair, Sequence | Tensor | np.ndarray) else None
+        if whole is None or len(whole) != 2:
+            raise ConfigError(
+                f"answer: chunks: pairs of whole numbers (start, end), got {' '.join(shown(pair).split())} as chunk {len(pairs)}; "
+                "give where it starts and where it ends"
+            )
+        pairs.append((whole[0], whole[1]))
+    return pairs
 
 
 def _started(bounds: list[int] | None, ends: list[int]) -> list[tuple[int, int]]:

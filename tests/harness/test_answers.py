@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from tiny import letters_tokenizer, make_runner
@@ -135,10 +136,34 @@ def test_answer_of_one_chunk_is_that_of_full_attention(ask):
     assert full.kept_tokens == 1 + len(TEXT)
 
 
-@pytest.mark.parametrize("method", ["full", "parallel_comp"])
-def test_a_context_may_be_empty(ask, method):
-    assert len(ask("", method=method).ids) == 3
-    assert len(ask([256], method=method).ids) == 3
+def test_integers_of_every_library_are_ids_and_borders(ask, loaded):
+    ids = loaded[1](TEXT, add_special_tokens=False).input_ids
+    plain = ask(ids, chunks=[(0, 100), (100, 360)])
+    for context in (
+        np.array(ids),
+        np.array([ids]),
+        [*np.array(ids, dtype=np.uint16)],
+        [*torch.tensor(ids)],
+        tuple(ids),
+    ):
+        for chunks in (np.array([(0, 100), (100, 360)]), [torch.tensor([0, 100]), [np.int64(100), np.int32(360)]]):
+            assert same(ask(context, chunks=chunks, new_tokens=np.int64(3)), plain)
+
+
+def test_what_is_no_model_or_no_tokenizer_is_refused_by_name(loaded):
+    model, tokenizer = loaded
+    for other in (None, "gpt2", model.model, torch.nn.Linear(1, 1), tokenizer):
+        with pytest.raises(ConfigError, match=rf"^answer: model: .*ForCausalLM, got {type(other).__name__}; load it "):
+            answer(other, tokenizer, context=TEXT, question=QUESTION)
+    for other in (None, "gpt2", str.split, model, AutoTokenizer, type(tokenizer)):
+        with pytest.raises(ConfigError, match=rf"^answer: tokenizer: .*, got {type(other).__name__}; load the model's"):
+            answer(model, other, context=TEXT, question=QUESTION)
+
+
+def test_a_tokenizer_of_another_model_is_refused_for_its_ids(loaded):
+    small = make_runner(vocab_size=100).model
+    with pytest.raises(ConfigError, match=r"^answer: context: token ids of 0…\d+, got \d+; use the model's own token"):
+        answer(small, loaded[1], context=TEXT + "é", question=QUESTION)
 
 
 @pytest.mark.parametrize("new_tokens", [1, 2, 5])
@@ -210,6 +235,37 @@ def test_an_answer_that_is_not_finite_is_an_error(ask, loaded):
         ({"new_tokens": -1}, ConfigError, "answer: new_tokens: a number of at least 1, got -1; "),
         ({"context": 3}, ConfigError, "answer: context: a text or its token ids, got int; "),
         ({"context": torch.ones(3)}, ConfigError, r"answer: context: .*, got a tensor \[3\] of torch.float32; "),
+        ({"context": np.ones(3)}, ConfigError, r"answer: context: .*, got an array \[3\] of float64; "),
+        ({"context": torch.tensor([True])}, ConfigError, r"answer: context: .*, got a tensor \[1\] of torch.bool; "),
+        ({"context": np.array(["a"])}, ConfigError, r"answer: context: .*, got an array \[1\] of <U1; "),
+        ({"context": TEXT.encode()}, ConfigError, "answer: context: a text or its token ids, got bytes; "),
+        ({"question": bytearray(b"why")}, ConfigError, "answer: question: .*, got bytearray; "),
+        ({"context": ""}, ConfigError, "answer: context: a token at least to read, got none; "),
+        ({"context": [256]}, ConfigError, "answer: context: a token at least to read, got none; "),
+        ({"context": [], "method": "full"}, ConfigError, "answer: context: a token at least to read, got none; "),
+        ({"new_tokens": 1.0}, ConfigError, "answer: new_tokens: a number of at least 1, got 1.0; "),
+        ({"new_tokens": True}, ConfigError, "answer: new_tokens: a number of at least 1, got True; "),
+        ({"chunks": 3}, ConfigError, r"answer: chunks: a list of pairs \(start, end\), got int; "),
+        ({"chunks": "all"}, ConfigError, r"answer: chunks: a list of pairs \(start, end\), got str; "),
+        ({"chunks": [0, 360]}, ConfigError, r"chunks: pairs of whole numbers .*, got 0 as chunk 0; "),
+        ({"chunks": [(0, 9), (9,)]}, ConfigError, r"chunks: pairs of whole numbers .*, got \(9,\) as chunk 1; "),
+        ({"chunks": [(0, 9, 360)]}, ConfigError, r"chunks: pairs of whole numbers .*, got \(0, 9, 360\) as chunk 0; "),
+        ({"chunks": [(0, 360.0)]}, ConfigError, r"chunks: pairs of whole numbers .*, got \(0, 360.0\) as chunk 0; "),
+        (
+            {"chunks": [(False, 360)]},
+            ConfigError,
+            r"chunks: pairs of whole numbers .*, got \(False, 360\) as chunk 0; ",
+        ),
+        (
+            {"chunks": [("0", "360")]},
+            ConfigError,
+            r"chunks: pairs of whole numbers .*, got \('0', '360'\) as chunk 0; ",
+        ),
+        (
+            {"chunks": np.array([[0.0, 360.0]])},
+            ConfigError,
+            r"chunks: pairs of whole numbers .*, got \[0.0, 360.0\] as chunk 0; ",
+        ),
         ({"question": ["why"]}, ConfigError, "answer: question: .*, got list of other things; "),
         ({"question": [300]}, ConfigError, "answer: question: token ids of 0…299, got 300; "),
         ({"question": ""}, ConfigError, "a query of at least one token, got none; "),
@@ -224,5 +280,6 @@ def test_an_answer_that_is_not_finite_is_an_error(ask, loaded):
     ],
 )
 def test_answer_says_what_is_wrong(ask, more, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as found:
         ask(**more)
+    assert "\n" not in str(found.value)
