@@ -153,9 +153,16 @@ def write_for(option: str, path: Path, text: str) -> None:
     """Writes the file that an option of the command line names.
 
     Raises:
-        ConfigError: it cannot be written; what stood there before still does.
+        ConfigError: it cannot be written, or the text cannot; what stood there before still does.
         DiskFull: there is no room.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"{ord(text[error.start]):#x} at {error.start}"
+        raise ConfigError(
+            f"{option}: a text for {path}, got half a letter in it, {half}; mend the files that it was read from"
+        ) from None
     try:
         write_whole(path, text)
     except ConfigError as error:

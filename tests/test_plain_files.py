@@ -84,6 +84,15 @@ def test_what_cannot_be_a_file_is_refused_by_name(tmp_path, name, kind, message)
         write_for("--out", tmp_path / ("none/below" if name == "none" else name), "x")
 
 
+def test_half_a_letter_in_a_text_is_not_the_paths_fault(tmp_path):
+    (tmp_path / "a").write_text("before")
+    message = f"^--out: a text for {tmp_path}/a, got half a letter in it, 0xd800 at 2; mend the files"
+    with pytest.raises(ConfigError, match=message):
+        write_for("--out", tmp_path / "a", "ab\ud800")
+    assert (tmp_path / "a").read_text() == "before"
+    assert [x.name for x in tmp_path.iterdir()] == ["a"]
+
+
 @contextmanager
 def nobody():
     """As a user who may not do everything."""

@@ -155,9 +155,9 @@ def _pairs(chunks: Any) -> Spans:
     for pair in listed:
         whole = _whole(pair) if isinstance(pair, Sequence | Tensor | np.ndarray) else None
         if whole is None or len(whole) != 2:
+            got = f"{' '.join(shown(pair).split())} as chunk {len(pairs)}"
             raise ConfigError(
-                f"answer: chunks: pairs of whole numbers (start, end), got {' '.join(shown(pair).split())} as chunk {len(pairs)}; "
-                "give where it starts and where it ends"
+                f"answer: chunks: pairs of whole numbers (start, end), got {got}; give where each starts and ends"
             )
         pairs.append((whole[0], whole[1]))
     return pairs

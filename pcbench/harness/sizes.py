@@ -1,6 +1,7 @@
 """What cannot fit in this machine, whatever is measured: refused when a run is planned."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import psutil
 import torch
@@ -19,7 +20,9 @@ TUPLE_BYTES, PROMPT_BYTES = 8, 12
 
 
 def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> None:
-    """Refuses generated prompts that cannot fit beside their keys and values, which a GPU has room of its own for.
+    """Refuses generated prompts that cannot fit beside their keys, their values and the model's weights.
+
+    A GPU has room of its own for all but the prompts, and a device map may leave weights on the disk.
 
     Args:
         where: the suite's file.
@@ -27,7 +30,7 @@ def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> Non
         spec: their model.
 
     Raises:
-        ConfigError: with the longest context that would fit.
+        ConfigError: with the longest context that would fit, or where none would.
     """
     memory = _memory_bytes()
     for prepared in cells:
@@ -35,19 +38,30 @@ def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> Non
         # a record is as long as it is
         if isinstance(load_task(cell.task, where), FileTask):
             continue
-
-        def needed(tokens: int, prepared: Prepared = prepared) -> int:
-            keys = prepared.config.cost(spec, tokens).kv_tokens if prepared.cell.device == "cpu" else 0
-            held = TUPLE_BYTES * prepared.effort.repeats + PROMPT_BYTES
-            return held * tokens + spec.kv_bytes(keys, getattr(torch, prepared.cell.dtype).itemsize)
-
+        needed = partial(_bytes, prepared=prepared, spec=spec)
         tokens = cell.context_tokens
         assert tokens is not None, "a method reads a context"
+        if needed(0) > memory:
+            raise ConfigError(
+                f"{where}: suite.model: weights that fit in the {memory / 2**30:.0f} GiB of this machine, got "
+                f"{needed(0) / 2**30:.0f} GiB of {spec.name} in {cell.dtype}; choose a smaller model"
+            )
         if needed(tokens) > memory:
             raise ConfigError(
                 f"{where}: context_tokens of {cell.name}: at most {_most(needed, memory, tokens)}, whose prompt and "
-                f"keys take the {memory / 2**30:.0f} GiB of this machine, got {tokens}; shorten it"
+                f"keys take, with the weights, the {memory / 2**30:.0f} GiB of this machine, got {tokens}; shorten it"
             )
+
+
+def _bytes(tokens: int, prepared: Prepared, spec: ModelSpec) -> int:
+    """Of this machine that a cell of so many tokens takes at least."""
+    cell = prepared.cell
+    prompts = (TUPLE_BYTES * prepared.effort.repeats + PROMPT_BYTES) * tokens
+    if cell.device != "cpu":
+        return prompts
+    itemsize = getattr(torch, cell.dtype).itemsize
+    weights = 0 if prepared.effort.device_map else spec.parameters * itemsize
+    return prompts + weights + spec.kv_bytes(prepared.config.cost(spec, tokens).kv_tokens, itemsize)
 
 
 def check_kernels(where: str, cells: Sequence[PreparedKernel]) -> None:

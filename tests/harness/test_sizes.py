@@ -19,13 +19,21 @@ def memory(monkeypatch):
 
 def test_a_context_beyond_the_machine_is_refused_with_the_longest_that_fits(options, memory):
     memory(64 << 20)
+    weights = 4 * plan(options(methods=["full"])).spec.parameters
     # two layers of two kv-heads of 64 numbers of 4 bytes, keys and values, and the prompt's entries
-    fits = (64 << 20) // (2 * 2 * 2 * 64 * 4 + 2 * 8 + 12)
+    fits = ((64 << 20) - weights) // (2 * 2 * 2 * 64 * 4 + 2 * 8 + 12)
     chosen = {"methods": ["full"], "sets": [f"suite.context_tokens=[{fits}]"]}
     assert plan(options(**chosen)).cells
     chosen["sets"] = [f"suite.context_tokens=[{fits + 1}]"]
     with pytest.raises(ConfigError, match=f"full/torch @ passkey {fits + 1}: at most {fits}, .*, got {fits + 1}; "):
         plan(options(**chosen))
+
+
+def test_weights_that_alone_are_too_large_are_refused(options, memory):
+    weights = 4 * plan(options()).spec.parameters
+    memory(weights - 1)
+    with pytest.raises(ConfigError, match=r"suite.model: weights that fit in the .*, got .* GiB of random:tiny in fl"):
+        plan(options())
 
 
 @pytest.mark.parametrize("config", [{}, {"chunk_tokens": 1}, {"micro_batch": 2**31 - 1}])
