@@ -167,7 +167,7 @@ def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: Mode
     if thoughts := [s.answer_rule for s in samples if s.answer_rule]:
         record.answer_rule = thoughts[0]
         record.warnings.append(
-            f"{thoughts[0]}: {len(thoughts)} of {len(samples)} answers were scored without a thought"
+            f"{thoughts[0]}: {len(thoughts)} of {len(samples)} answers had their thought cut before scoring"
         )
 
 

@@ -12,6 +12,8 @@ from pcbench.statistics import MIN_SAMPLES
 
 __all__ = ["Gate", "gates"]
 
+# points by which a score may be lower before a speed-up is not believed
+MARGIN_POINTS = 10.0
 FAILED = ("error", "timeout", "data_missing")
 
 State = Literal["passed", "failed", "cannot tell", "not checked"]
@@ -81,7 +83,7 @@ def _speed(results: Results, entries: Sequence[Entry]) -> Gate:
 
 
 def _accuracy(results: Results, entries: Sequence[Entry]) -> Gate:
-    """A speed-up counts where the score beside it is not significantly lower."""
+    """A speed-up counts where the score beside it is shown to be lower by less than the margin."""
     found = [c.difference for e in entries if (c := score_change(results, e)) is not None]
     cells = counted(len(found), "timed cell")
     if not found:
@@ -97,4 +99,7 @@ def _accuracy(results: Results, entries: Sequence[Entry]) -> Gate:
     text = (
         f"{cells}, none significantly below full attention's score; the widest interval is {points_span(worst)} points"
     )
+    if worst.low is None or worst.low <= -MARGIN_POINTS:
+        text += f", which cannot rule out {-(worst.low or 0.0):.1f} points lower"
+        return Gate("accuracy", "cannot tell", text, "accuracy")
     return Gate("accuracy", "passed", text, "accuracy")

@@ -135,7 +135,7 @@ def test_a_thought_is_not_scored_and_the_rule_stands_in_sample_and_record(option
     folder, records = run(options(*chatty), console)
     # its prompts end inside a thought, and its random letters never end it
     assert {(r.status, r.answer_rule, r.score) for r in records} == {("ok", "after-think@1", 0.0)}
-    assert "after-think@1: 2 of 2 answers were scored without a thought" in records[0].warnings
+    assert "after-think@1: 2 of 2 answers had their thought cut before scoring" in records[0].warnings
     samples = folder.samples.read()
     assert {s.answer_rule for s in samples} == {"after-think@1"}
     assert all(s.prediction for s in samples)
