@@ -12,8 +12,8 @@ DEPRECATED = re.compile("deprecat|will be removed", re.IGNORECASE)
 LIBRARIES = ("transformers", "huggingface_hub", "accelerate")
 
 
-class DeprecatedCall(Exception):
-    """A library says that what was just called or read will go."""
+class DeprecatedCall(BaseException):
+    """A library says that what was just called or read will go; no `except Exception` makes something else of it."""
 
 
 class Raise(logging.Handler):

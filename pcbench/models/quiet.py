@@ -16,19 +16,23 @@ LIBRARIES = ("transformers", "huggingface_hub", "accelerate")
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Nothing of what libraries log or warn while they read a model reaches the terminal; errors are raised."""
+    """Nothing of what libraries log or warn while they read a model reaches the terminal; errors are raised.
+
+    Only what prints is taken away: handlers of other kinds, and filters that make errors of warnings, still see all.
+    """
     transformers_logging.disable_progress_bar()
     loggers = [logging.getLogger(name) for name in LIBRARIES]
-    levels = [logger.level for logger in loggers]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
     try:
         for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            others = [handler for handler in logger.handlers if not isinstance(handler, logging.StreamHandler)]
+            # without any handler the last resort prints
+            logger.handlers, logger.propagate = [logging.NullHandler(), *others], False
+        with warnings.catch_warnings(record=True):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
 
 
 def said(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from model_families import FAMILIES, TABLE, build, judge, page, read_page, with_short_lengths
+from packaging.version import Version
 from tiny import continued
 
 from pcbench import ops
@@ -54,6 +55,23 @@ def assert_answers_are_those_of_eager_attention(family, config):
         if method is chunked:
             nll = torch.nn.functional.cross_entropy(truth[18:22], prompt.query)
             assert prefilled.chunk_scores.tolist() == pytest.approx([float(nll)], rel=1e-4)
+
+
+def assert_the_table_names(families, version):
+    """An older transformers than the table's may have families that were taken away since."""
+    missing = [family for family in families if family not in WRITTEN]
+    if Version(version) >= Version(VERSION):
+        assert not missing, f"docs/models.md knows no {', '.join(missing)}; run `python tools/model_families.py`"
+
+
+def test_the_table_names_every_family_of_this_and_of_newer_versions():
+    assert_the_table_names(FAMILIES, transformers.__version__)
+
+
+def test_a_new_family_of_a_newer_version_is_named():
+    assert_the_table_names([*FAMILIES, "new_family"], "4.0")
+    with pytest.raises(AssertionError, match=r"knows no new_family; run `python tools/model_families\.py`"):
+        assert_the_table_names([*WRITTEN, "new_family"], "99.0")
 
 
 @pytest.mark.parametrize("family", RIGHT + NEW)

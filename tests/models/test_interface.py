@@ -9,6 +9,7 @@ from transformers import LlamaModel
 from transformers.utils import logging
 
 from pcbench.models.interface import CACHE
+from pcbench.models.quiet import quietly
 
 
 def test_the_caches_name_is_the_one_of_the_installed_version():
@@ -38,3 +39,16 @@ def test_what_is_logged_as_deprecated_fails_the_test_each_time(say):
 def test_what_is_warned_as_deprecated_by_other_modules_fails_the_test():
     with pytest.raises(FutureWarning):
         warnings.warn_explicit("`old` is deprecated", FutureWarning, "elsewhere.py", 1, "elsewhere")
+
+
+@pytest.mark.parametrize("library", ["transformers.models.llama", "huggingface_hub.file_download", "accelerate.big"])
+def test_what_is_deprecated_fails_the_test_while_nothing_is_printed_too(library, capfd):
+    logger = logging.get_logger(library)
+    with quietly():
+        logger.warning("something else")
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        with pytest.raises(DeprecatedCall):
+            logger.warning("`old` is deprecated, use `new`")
+        with pytest.raises(FutureWarning):
+            warnings.warn("`old` is deprecated", FutureWarning, stacklevel=1)
+    assert capfd.readouterr() == ("", "")
