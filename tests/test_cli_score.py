@@ -82,7 +82,7 @@ def test_score_says_why_a_dataset_has_no_difference(folder, tmp_path, capsys):
     (folder / "lcc.jsonl").write_text('{"pred": "x", "answers": ["x"]}')
     (tmp_path / "b" / "qasper.jsonl").write_text('{"pred": "x", "answers": ["x"]}\n{"pred": 3}')
     _, out, _ = score(capsys, folder, "--benchmark", "longbench", "--against", tmp_path / "b")
-    assert "difference of longbench-official+indel: over 1 datasets" in out
+    assert "difference of longbench-official+indel: over 1 dataset" in out
     assert "no difference for lcc: not in the other folder" in out
     assert "skipped qasper.jsonl line 2 of --against: pred: a string, got a number" in out
 

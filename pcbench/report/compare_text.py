@@ -119,8 +119,8 @@ def _tables(found: Comparison) -> Iterator[Table]:
         "Scores",
         ["cell", "scorer", "run", baseline, "there", "difference of the same prompts"],
         [_score_row(change) for change in found.scores],
-        "Intervals and verdicts are at 95 % of a score alone; under so many prompts as a verdict names, no outcome is "
-        "significant.",
+        "Intervals and verdicts are at 95 % for each score alone. Where a verdict names a number of prompts, fewer "
+        "can never be significant.",
     )
     changes = [change for change in found.memory if change.what in EXACT or _is_large(change)]
     yield Table(

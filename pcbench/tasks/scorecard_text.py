@@ -51,13 +51,13 @@ def notes(card: dict[str, Any], cards: Sequence[dict[str, Any]]) -> Iterator[str
     """
     scored = _sizes(cards)
     few = ", ".join(f"{name} {n}" for name, n in card["few"].items())
-    yield f"average of {card['scorer']}: over {len(card['average_over'])} datasets" + (few and f"; few lines: {few}")
+    yield f"average of {card['scorer']}: over {_datasets(card)}" + (few and f"; few lines: {few}")
     yield from _repeated("ids repeated in {}", card["repeated_lines"])
     yield from (f"skipped {name}: {reason}" for name, reason in card["skipped"].items() if name not in scored)
     yield from _thoughts(card, "")
     yield from _lines("skipped {}", card["skipped_lines"])
     if difference := card.get("difference"):
-        yield f"difference of {card['scorer']}: over {len(difference['average_over'])} datasets"
+        yield f"difference of {card['scorer']}: over {_datasets(difference)}"
         yield from (f"no difference for {name}: {reason}" for name, reason in difference["skipped"].items())
         yield from _thoughts(difference, " of --against")
         yield from _repeated("ids repeated in {} of --against", difference["repeated_lines"])
@@ -65,10 +65,15 @@ def notes(card: dict[str, Any], cards: Sequence[dict[str, Any]]) -> Iterator[str
         yield from _lines("no partner for {}", difference["unpaired_lines"])
 
 
+def _datasets(card: dict[str, Any]) -> str:
+    count = len(card["average_over"])
+    return f"{count} dataset{'' if count == 1 else 's'}"
+
+
 def _thoughts(card: dict[str, Any], whose: str) -> Iterator[str]:
     counts = [f"{name} {count}" for name, count in card.get("thoughts", {}).items()]
     if counts:
-        yield f"{card['answer_rule']}: predictions{whose} scored without a thought: {', '.join(counts)}"
+        yield f"{card['answer_rule']}: predictions{whose} whose thought was cut before scoring: {', '.join(counts)}"
 
 
 def _repeated(said: str, datasets: dict[str, list[int]]) -> Iterator[str]:
