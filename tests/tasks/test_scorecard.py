@@ -312,7 +312,9 @@ def test_right_answers_after_a_thought_count_as_much_as_without_one(tmp_path):
     assert card["datasets"] == {"passage_count": 66.67, "hotpotqa": 100.0}
     assert (card["answer_rule"], card["thoughts"]) == ("after-think@1", {"hotpotqa": 2, "passage_count": 2})
     assert "answer_rule" not in card["difference"]
-    assert "after-think@1: predictions whose thought was cut before scoring: hotpotqa 2, passage_count 2" in notes(card, ())
+    assert "after-think@1: predictions whose thought was cut before scoring: hotpotqa 2, passage_count 2" in notes(
+        card, ()
+    )
     (kept,) = scorecards(think, "longbench", keep_thoughts=True)
     assert kept["datasets"] == {"passage_count": 72.22, "hotpotqa": 22.22}
     assert "thoughts" not in kept
