@@ -25,7 +25,8 @@ CASES: Counter[str] = Counter()
 WRONG: Counter[str] = Counter()
 # nothing here measures: what takes so long hangs; a call into C that no signal reaches ends the whole test run
 SECONDS, NO_RETURN = 60, 180
-CODES = (0, 1, 2, 3)
+# a command does its work or refuses what it was given: no case measures, checks an op or asks for a regression
+CODES = (0, 2)
 # of embeddings, overrides and isolates
 BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
@@ -78,10 +79,14 @@ def faults(ended: Ended, codes: Sequence[int] = CODES) -> list[str]:
     lines = ended.err.removesuffix("\n").split("\n") if ended.err else []
     if "Traceback (most recent call last)" in ended.out + ended.err:
         found.append("a traceback was printed")
-    elif ended.code == 2 and len(lines) != 1:
+    elif ended.code == 0 and lines:
+        found.append(f"{len(lines)} lines on stderr of a command that did its work")
+    elif ended.code and len(lines) != 1:
         found.append(f"{len(lines)} lines on stderr")
-    elif ended.code == 2 and len(lines[0]) > 2000:
+    elif lines and len(lines[0]) > 2000:
         found.append(f"a line of {len(lines[0])} letters")
+    elif ended.code == 0 and not ended.out.strip():
+        found.append("nothing on stdout of a command that did its work")
     bad = {letter for letter in ended.out + ended.err if _is_control(letter)}
     if bad:
         found.append(f"control characters {sorted(map(ascii, bad))}")

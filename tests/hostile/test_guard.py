@@ -39,14 +39,18 @@ def test_run_of_the_command_line_has_its_code_and_lines():
     ("function", "fault"),
     [
         (lambda _: 1 // 0, "ZeroDivisionError"),
-        (ending(120), "exit code 120, not one of (0, 1, 2, 3)"),
+        (ending(120, "one\n"), "exit code 120, not one of (0, 2)"),
+        (ending(1, "one\n"), "exit code 1, not one of (0, 2)"),
+        (ending(3, "one\n"), "exit code 3, not one of (0, 2)"),
+        (ending(0, "a warning\n"), "1 lines on stderr of a command that did its work"),
+        (ending(0), "nothing on stdout"),
         (ending(2), "0 lines on stderr"),
         (ending(2, "one\ntwo\n"), "2 lines on stderr"),
         (ending(2, "x" * 2001), "a line of 2001 letters"),
         (ending(0, "Traceback (most recent call last)"), "a traceback was printed"),
         (ending(0, "\x1b[31m", 1), "control characters"),
         (ending(2, "a\rb\n"), "control characters"),
-        (ending(0, "\u202e"), "control characters"),
+        (ending(0, "\u202e", 1), "control characters"),
     ],
 )
 def test_faults_names_every_fault(function, fault):
