@@ -185,6 +185,8 @@ def gpus_seen(monkeypatch):
 
     def see(local, hip, **visible):
         monkeypatch.setattr(ranks.torch.version, "hip", hip)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
         monkeypatch.setenv("LOCAL_RANK", local)
         for name in names:
             # set first, so that what the rank sets is taken back after the test
