@@ -31,7 +31,7 @@ FREE = {"method_config", "telemetry_summary", "chunk_scores"}
 ASCENDING = (
     ("ms_p10", "ms_p50", "ms_p90"),
     *((f"{name}_ci_low", f"{name}_ci_high") for name in ("ms", "score", "score_vs_full")),
-    *((f"speedup_vs_{what}_ci_low", f"speedup_vs_{what}_ci_high") for what in ("full", "reference", "baseline")),
+    *((f"speedup_{what}_ci_low", f"speedup_{what}_ci_high") for what in ("vs_full", "vs_reference", "vs_baseline")),
 )
 
 
