@@ -256,8 +256,9 @@ def compare(
         str | None,
         typer.Option(
             metavar="POINTS",
-            help="Exit with 3 where a score is lower by this many points of 100, and significantly for all scores "
-            "together; with 1 where it is as much lower and that cannot be told, or where no score can be judged.",
+            help="Exit with 3 where a score is lower by this many points of 100 and significantly so, all scores "
+            "taken together; with 1 where it is as much lower but not significantly, where its prompts are missing "
+            "in one run, or where no score can be judged.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,

@@ -29,6 +29,7 @@ class Difference(NamedTuple):
         low, high: its interval; None where there is none.
         p: McNemar's, None where not all scores are 0 or 1.
         n: pairs behind it; of an average, those of its smallest dataset; None where nobody knows.
+        average: whether it is a mean over datasets.
     """
 
     mean: float
@@ -36,6 +37,7 @@ class Difference(NamedTuple):
     high: float | None
     p: float | None
     n: int | None
+    average: bool = False
 
     def verdict(self, confidence: float = CONFIDENCE) -> Verdict:
         """What may be said of it: the one judgement of differences of scores.
@@ -56,7 +58,7 @@ class Difference(NamedTuple):
         """The verdict and, where it cannot tell, how many pairs would."""
         said, enough = self.verdict(confidence), pairs_that_tell(confidence)
         if said == "cannot tell" and (self.n is None or self.n < enough):
-            return f"{said}, needs n ≥ {enough}"
+            return f"{said}, needs n ≥ {enough}{' in every dataset' if self.average else ''}"
         return said
 
 
@@ -131,7 +133,7 @@ def average_difference(pairs: Mapping[str, tuple[Sequence[float], Sequence[float
     if low is not None and high is not None:
         # rounding may leave the range of a difference
         low, high = max(-1.0, low), min(1.0, high)
-    return Difference(mean, low, high, p, min(len(both[0]) for both in pairs.values()))
+    return Difference(mean, low, high, p, min(len(both[0]) for both in pairs.values()), len(pairs) > 1)
 
 
 def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:

@@ -33,7 +33,7 @@ def test_mcnemar_refuses_what_is_not_right_or_wrong(a, b):
 def test_paired_difference_ignores_what_both_share():
     shared = np.random.default_rng(3).random(40)
     found = paired_difference((0.5 * shared + 0.1).tolist(), (0.5 * shared).tolist())
-    assert found == (*[pytest.approx(0.1)] * 3, None, 40)
+    assert found == (*[pytest.approx(0.1)] * 3, None, 40, False)
     assert found.words() == "higher"
 
 
@@ -94,7 +94,7 @@ def test_paired_difference_of_right_or_wrong_takes_its_interval_at_any_number_of
 
 
 def test_paired_difference_of_graded_scores_needs_five_prompts_for_an_interval():
-    assert paired_difference([0.5] * 4, [0.25, 0.3, 0.1, 0.2])[1:] == (None, None, None, 4)
+    assert paired_difference([0.5] * 4, [0.25, 0.3, 0.1, 0.2])[1:] == (None, None, None, 4, False)
     differences = [0.25, 0.2, 0.4, 0.3, 0.1]
     found = paired_difference([0.5] * 5, [0.5 - x for x in differences])
     assert found[:3] == pytest.approx(mean_interval(differences))
@@ -102,7 +102,7 @@ def test_paired_difference_of_graded_scores_needs_five_prompts_for_an_interval()
 
 
 def test_paired_difference_of_graded_scores_that_are_all_alike_is_not_certain():
-    assert paired_difference([0.5] * 8, [0.5] * 8) == (0.0, *paired_share_interval(0, 0, 8), None, 8)
+    assert paired_difference([0.5] * 8, [0.5] * 8) == (0.0, *paired_share_interval(0, 0, 8), None, 8, False)
 
 
 def test_average_difference_weighs_datasets_alike_and_adds_their_intervals():
@@ -116,8 +116,8 @@ def test_average_difference_weighs_datasets_alike_and_adds_their_intervals():
 
 def test_average_difference_has_no_interval_where_a_dataset_has_none():
     pairs = {"one": ([0.5], [0.0]), "other": ([0.0] * 9, [0.0] * 9)}
-    assert average_difference(pairs) == (0.25, None, None, None, 1)
-    assert average_difference(pairs).words() == "cannot tell, needs n ≥ 6"
+    assert average_difference(pairs) == (0.25, None, None, None, 1, True)
+    assert average_difference(pairs).words() == "cannot tell, needs n ≥ 6 in every dataset"
 
 
 def test_average_difference_of_one_dataset_is_its_own():

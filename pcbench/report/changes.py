@@ -47,12 +47,14 @@ def score_change(results: Results, entry: Entry) -> Change | None:
         if found.low == found.high and found.value in (-1, 0, 1) and n:
             # a bootstrap of equal differences, in older records, has no width
             found = Estimate(found.value, *paired_share_interval(n * (found.value > 0), n * (found.value < 0), n))
-        return Change(_points(found, r.score_vs_full_p, n), True)
+        return Change(_points(found, r.score_vs_full_p, n)._replace(average=entry.average), True)
     stock = results.stock_of(entry)
     if stock is None or stock.score is None or stock.record.scorer != r.scorer:
         return None
     prompts = min(r.n_samples or 0, stock.record.n_samples or 0)
-    return Change(_points(score_difference(entry.score, stock.score), None, prompts), False)
+    return Change(
+        _points(score_difference(entry.score, stock.score), None, prompts)._replace(average=entry.average), False
+    )
 
 
 def _pairs(entry: Entry) -> int | None:
@@ -84,7 +86,7 @@ def mean_change(changes: Sequence[Difference]) -> Difference:
         return changes[0]
     pairs = [change.n for change in changes if change.n is not None]
     n = min(pairs) if len(pairs) == len(changes) else None
-    return Difference(*mean_of_means([change[:3] for change in changes]), None, n)
+    return Difference(*mean_of_means([change[:3] for change in changes]), None, n, average=True)
 
 
 def speed_claim(results: Results, entry: Entry, found: Estimate) -> str:

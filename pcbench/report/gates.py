@@ -97,7 +97,7 @@ def _accuracy(results: Results, entries: Sequence[Entry]) -> Gate:
         return Gate("accuracy", "cannot tell", text, "accuracy")
     worst = min(found, key=lambda d: d.low or 0.0)
     text = (
-        f"{cells}, none significantly below full attention's score; the widest interval is {points_span(worst)} points"
+        f"{cells}, none significantly below full attention's score; the lowest interval is {points_span(worst)} points"
     )
     if worst.low is None or worst.low <= -MARGIN_POINTS:
         text += f", which cannot rule out {-(worst.low or 0.0):.1f} points lower"

@@ -30,7 +30,7 @@ def test_gates_pass_for_a_whole_run(found):
     assert gates["speed"].text == "repeats behind 3 speed-ups scatter by at most 4.5 %, under 25.0 %"
     # 8 of 10 beside 8 of 10: the hypotenuse of Wilson's distances
     assert gates["accuracy"].text.endswith(
-        "; the widest interval is [−34.13, +34.13] points, which cannot rule out 34.1 points lower"
+        "; the lowest interval is [−34.13, +34.13] points, which cannot rule out 34.1 points lower"
     )
 
 
