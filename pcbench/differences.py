@@ -58,7 +58,7 @@ class Difference(NamedTuple):
         """The verdict and, where it cannot tell, how many pairs would."""
         said, enough = self.verdict(confidence), pairs_that_tell(confidence)
         if said == "cannot tell" and (self.n is None or self.n < enough):
-            return f"{said}, needs n ≥ {enough}{' in every dataset' if self.average else ''}"
+            return f"{said}, needs n ≥ {enough}{' each' if self.average else ''}"
         return said
 
 

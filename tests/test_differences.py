@@ -117,7 +117,7 @@ def test_average_difference_weighs_datasets_alike_and_adds_their_intervals():
 def test_average_difference_has_no_interval_where_a_dataset_has_none():
     pairs = {"one": ([0.5], [0.0]), "other": ([0.0] * 9, [0.0] * 9)}
     assert average_difference(pairs) == (0.25, None, None, None, 1, True)
-    assert average_difference(pairs).words() == "cannot tell, needs n ≥ 6 in every dataset"
+    assert average_difference(pairs).words() == "cannot tell, needs n ≥ 6 each"
 
 
 def test_average_difference_of_one_dataset_is_its_own():

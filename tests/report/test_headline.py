@@ -132,7 +132,7 @@ def test_verdict_of_two_workloads_of_few_prompts_shows_what_is_not_known(verdict
     (found,) = verdict(*records).headlines
     half = 100 * 3.8415 / (pairs + 3.8415) / 2**0.5
     assert found.interval == f"95 % interval −{half:.1f} to +{half:.1f}"
-    assert found.reading == ("cannot tell, needs n ≥ 6" if pairs == 5 else "no significant difference")
+    assert found.reading == ("cannot tell, needs n ≥ 6 each" if pairs == 5 else "no significant difference")
 
 
 @pytest.mark.parametrize("noisy", ["full", "parallel_comp"])
