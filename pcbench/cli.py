@@ -74,7 +74,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells with estimated time and memory.")] = False,
 ) -> None:
     """Measure a suite and write its report."""
-    from pcbench.harness import ranks
+    from pcbench.harness.processes import ranks
     from pcbench.harness.runner import Options, plan
     from pcbench.harness.runner import run as measure
     from pcbench.report import build

@@ -13,8 +13,8 @@ from pcbench import ops
 from pcbench.config import validate
 from pcbench.errors import ConfigError
 from pcbench.harness.asked import Asked, Ids, Spans, ask
-from pcbench.harness.decoding import decode
-from pcbench.harness.finite import require_finite
+from pcbench.harness.kinds.methods.decoding import decode
+from pcbench.harness.kinds.methods.finite import require_finite
 from pcbench.measure.timing import timed
 from pcbench.models.catalog import end_ids
 from pcbench.models.runner import HFRunner

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pcbench import ops
-from pcbench.harness.peak import wants_peak
+from pcbench.harness.kinds.methods.peak import wants_peak
 from pcbench.harness.runner import Planned
 from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device

@@ -11,17 +11,17 @@ from typing import Any
 
 from pcbench import ops
 from pcbench.errors import ConfigError, DataMissing, DiskFull, FolderLost, Interrupted, RankLost
-from pcbench.harness import followers, ranks
-from pcbench.harness.accuracy import AccuracySession
-from pcbench.harness.accuracy_summary import average_records, records_by_words
-from pcbench.harness.cells import Prepared, prepare_cells
-from pcbench.harness.isolation import measure_in_child
-from pcbench.harness.kernels import PreparedKernel, prepare_kernels
-from pcbench.harness.lock import joined_in, locked
+from pcbench.harness.kinds.accuracy.group import AccuracySession
+from pcbench.harness.kinds.accuracy.summary import average_records, records_by_words
+from pcbench.harness.kinds.kernel.cells import PreparedKernel, prepare_kernels
+from pcbench.harness.kinds.methods.cells import Prepared, prepare_cells
+from pcbench.harness.kinds.methods.session import KernelSession, ModelSession, Session, measure_group
+from pcbench.harness.kinds.sizes import check_kernels, check_prompts
+from pcbench.harness.processes import followers, ranks
+from pcbench.harness.processes.isolation import measure_in_child
+from pcbench.harness.processes.lock import joined_in, locked
 from pcbench.harness.progress import Progress, describe
 from pcbench.harness.resume import check_new, check_same, holds_run
-from pcbench.harness.session import KernelSession, ModelSession, Session, measure_group
-from pcbench.harness.sizes import check_kernels, check_prompts
 from pcbench.measure.devices import Build, resolve_device
 from pcbench.measure.environment import environment, provenance
 from pcbench.models import model_spec

@@ -221,7 +221,7 @@ def test_a_run_without_records_of_a_shape_says_so():
 
 
 def test_the_shapes_of_the_suite_are_those_that_figures_are_read_from():
-    from pcbench.harness.kernels import prepare_kernels
+    from pcbench.harness.kinds.kernel.cells import prepare_kernels
     from pcbench.suites import load_suite
 
     cells = prepare_kernels(load_suite("kernels", "cuda"), "cuda")

@@ -12,7 +12,9 @@ from tiny import Wrong
 
 from pcbench import ops, registry
 from pcbench.errors import ConfigError, DataMissing, Interrupted
-from pcbench.harness import accuracy, group, runner
+from pcbench.harness import runner
+from pcbench.harness.kinds.accuracy import group as accuracy
+from pcbench.harness.kinds.methods import group
 from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 

@@ -6,8 +6,14 @@ import pytest
 from harness_suite import ACCURACY
 
 from pcbench.differences import average_difference, paired_difference
-from pcbench.harness import accuracy_summary
-from pcbench.harness.accuracy_summary import Outcome, average_records, joined, records_by_words, summarise_accuracy
+from pcbench.harness.kinds.accuracy import summary as accuracy_summary
+from pcbench.harness.kinds.accuracy.summary import (
+    Outcome,
+    average_records,
+    joined,
+    records_by_words,
+    summarise_accuracy,
+)
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan
 from pcbench.statistics import score_interval, wilson_interval

@@ -9,7 +9,8 @@ from tasks.made_records import longbench_record, record, write
 from pcbench import registry
 from pcbench.cli import main
 from pcbench.errors import DataMissing
-from pcbench.harness import accuracy, session
+from pcbench.harness.kinds.accuracy import group as accuracy
+from pcbench.harness.kinds.methods import session
 from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 

@@ -1,4 +1,4 @@
-from pcbench.harness.children import memory_kills
+from pcbench.harness.processes.children import memory_kills
 
 
 def test_memory_kills_reads_the_systems_counter(tmp_path):

@@ -9,8 +9,8 @@ from tasks.made_records import longbench_record, write
 from tiny import letters_tokenizer, make_runner
 
 from pcbench.errors import ConfigError
-from pcbench.harness.cells import prepare_cells
-from pcbench.harness.prompts import prompt_choice
+from pcbench.harness.kinds.methods.cells import prepare_cells
+from pcbench.harness.kinds.methods.prompts import prompt_choice
 from pcbench.harness.runner import Options, plan, run
 from pcbench.models import model_spec
 from pcbench.suites import load_suite

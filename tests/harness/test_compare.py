@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcbench.cli import main
-from pcbench.harness import kernel_group
+from pcbench.harness.kinds.kernel import group as kernel_group
 from pcbench.harness.runner import Options, run
 from pcbench.measure.baselines import VARIANTS
 from pcbench.measure.kernel_timing import RepeatedCall

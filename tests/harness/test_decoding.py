@@ -1,6 +1,6 @@
 import torch
 
-from pcbench.harness.decoding import decode
+from pcbench.harness.kinds.methods.decoding import decode
 from pcbench.types import Prefilled
 
 

@@ -5,9 +5,9 @@ from tiny import Wrong, make_prompt, make_runner
 
 from pcbench import ops
 from pcbench.errors import NotFinite
-from pcbench.harness import session
-from pcbench.harness.decoding import decode
-from pcbench.harness.finite import require_finite
+from pcbench.harness.kinds.methods import session
+from pcbench.harness.kinds.methods.decoding import decode
+from pcbench.harness.kinds.methods.finite import require_finite
 from pcbench.harness.runner import Options, run
 from pcbench.measure.kernel_shapes import SHAPES
 from pcbench.measure.parity import compare_exact, compare_lse, compare_mass, compare_out

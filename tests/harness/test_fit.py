@@ -2,8 +2,8 @@ import pytest
 import torch
 from tiny import continued, make_prompt, make_runner, no_stages
 
-from pcbench.harness.cells import Prepared
-from pcbench.harness.fit import Fit, StoreRunner, fit, largest
+from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.fit import Fit, StoreRunner, fit, largest
 from pcbench.methods.full import Full, _cache_bytes
 from pcbench.methods.parallel_comp import ParallelComp
 from pcbench.tasks import Example

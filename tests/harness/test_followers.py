@@ -11,7 +11,7 @@ from harness_suite import SUITE
 from stopped import stopped
 
 from pcbench.errors import ConfigError, RankLost
-from pcbench.harness import followers
+from pcbench.harness.processes import followers
 from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 

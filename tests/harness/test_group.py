@@ -6,7 +6,8 @@ import torch
 from harness_suite import Meter
 
 from pcbench import registry
-from pcbench.harness import group, runner, session
+from pcbench.harness import runner
+from pcbench.harness.kinds.methods import group, session
 from pcbench.harness.runner import run
 
 ONE_GROUP = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]}

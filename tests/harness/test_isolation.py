@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.harness import isolation
-from pcbench.harness.isolation import measure_in_child
+from pcbench.harness.kinds.methods.session import Measured
+from pcbench.harness.processes import isolation
+from pcbench.harness.processes.isolation import measure_in_child
 from pcbench.harness.runner import plan, run
-from pcbench.harness.session import Measured
 
 SWEEP = {"sets": ["suite.context_tokens=[600, 300]", "suite.workloads=['passkey']"], "limit": 1, "isolate": True}
 

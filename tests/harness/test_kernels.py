@@ -11,8 +11,9 @@ from harness_suite import Meter
 from pcbench import ops, reference
 from pcbench.cli import main
 from pcbench.errors import ConfigError, Interrupted
-from pcbench.harness import kernel_group, runner
-from pcbench.harness.kernels import prepare_kernels
+from pcbench.harness import runner
+from pcbench.harness.kinds.kernel import group as kernel_group
+from pcbench.harness.kinds.kernel.cells import prepare_kernels
 from pcbench.harness.runner import Options, plan, run
 from pcbench.records import read_records
 from pcbench.statistics import ratio_interval
@@ -223,7 +224,7 @@ def test_a_call_that_ran_a_portable_kernel_says_so(options, console, monkeypatch
 
 
 def test_a_backend_that_is_not_here_is_unsupported_and_says_why(options, console, monkeypatch):
-    monkeypatch.setattr("pcbench.harness.kernels.compiled_backend", lambda device: "hip")
+    monkeypatch.setattr("pcbench.harness.kinds.kernel.cells.compiled_backend", lambda device: "hip")
     _, records = run(options(limit=1, methods=["query_nll_update"]), console)
     missing = next(r for r in records if r.backend == "hip")
     assert missing.status == "unsupported"
@@ -276,7 +277,7 @@ def test_isolation_measures_as_without(options, console):
 
 
 def test_a_killed_group_gives_records(options):
-    from pcbench.harness.session import KernelSession
+    from pcbench.harness.kinds.methods.session import KernelSession
 
     cells = plan(options(methods=["query_nll_update"])).cells
     shared = {"run": "r"}

@@ -13,14 +13,14 @@ from harness_suite import ACCURACY
 from stopped import stopped
 
 from pcbench.errors import ConfigError, FolderLost
-from pcbench.harness.lock import NAME, joined_in, locked
+from pcbench.harness.processes.lock import NAME, joined_in, locked
 from pcbench.harness.runner import Options, run
 from pcbench.records import Lines, RunFolder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from pcbench.harness.lock import locked
+from pcbench.harness.processes.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

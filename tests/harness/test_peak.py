@@ -7,7 +7,7 @@ import tiny
 from harness_suite import SUITE, Meter
 
 from pcbench import registry
-from pcbench.harness import peak, session
+from pcbench.harness.kinds.methods import peak, session
 from pcbench.harness.runner import Options, plan, run
 from pcbench.measure import kernel_timing
 

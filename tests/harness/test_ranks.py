@@ -11,7 +11,7 @@ from stopped import stopped
 from tasks.made_records import longbench_record, write
 
 from pcbench.errors import ConfigError, RankLost
-from pcbench.harness import ranks
+from pcbench.harness.processes import ranks
 from pcbench.harness.runner import Options, plan
 from pcbench.records import RunFolder, read_records
 

@@ -7,7 +7,8 @@ from tiny import Wrong
 
 from pcbench import ops
 from pcbench.errors import ConfigError, Interrupted
-from pcbench.harness import group, runner, session
+from pcbench.harness import runner
+from pcbench.harness.kinds.methods import group, session
 from pcbench.harness.runner import plan, run
 from pcbench.records import JSONL_ONLY, read_records
 

@@ -3,9 +3,10 @@ from contextlib import suppress
 import pytest
 
 from pcbench.errors import ConfigError, DataMissing, PcbenchError
-from pcbench.harness import group, sizes
+from pcbench.harness.kinds import sizes
+from pcbench.harness.kinds.methods import group
+from pcbench.harness.kinds.methods.session import ModelSession
 from pcbench.harness.runner import plan
-from pcbench.harness.session import ModelSession
 from pcbench.suites import suite_names
 
 GIB = 2**30

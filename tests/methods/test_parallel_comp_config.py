@@ -7,7 +7,7 @@ from tiny import make_runner
 
 from pcbench.config import validate
 from pcbench.errors import ConfigError
-from pcbench.harness.cells import prepare_cells
+from pcbench.harness.kinds.methods.cells import prepare_cells
 from pcbench.methods.parallel_comp import Config, Eviction, Rule
 from pcbench.methods.parallel_comp.presets import preset_for
 from pcbench.methods.parallel_comp.switches import switch_rows, switches

@@ -7,8 +7,8 @@ import torch
 from tiny import no_stages
 
 from pcbench import ops
-from pcbench.harness.decoding import decode
-from pcbench.harness.prompts import device_prompt, key_chunk
+from pcbench.harness.kinds.methods.decoding import decode
+from pcbench.harness.kinds.methods.prompts import device_prompt, key_chunk
 from pcbench.methods.parallel_comp import ParallelComp
 from pcbench.models import load_runner, smollm2
 from pcbench.tasks import example

@@ -95,7 +95,7 @@ def test_throughput_has_rates_decoding_and_the_ratio_of_chunks_that_fit(throughp
 
 
 def test_throughput_decodes_to_a_fixed_length(tmp_path, console, monkeypatch):
-    from pcbench.harness import group
+    from pcbench.harness.kinds.methods import group
 
     seen = []
     real = group.decode

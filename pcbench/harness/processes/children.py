@@ -34,7 +34,7 @@ def started(target: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProce
     """
     # the server itself never computes, so forking it is safe
     context = get_context("forkserver")
-    context.set_forkserver_preload(["pcbench.harness.session"])
+    context.set_forkserver_preload(["pcbench.harness.kinds.methods.session"])
     receive, send = context.Pipe(duplex=False)
     held, holds = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(held, torch.get_num_threads(), target, *args, send))

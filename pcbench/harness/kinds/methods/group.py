@@ -13,12 +13,12 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import BackendUnavailable, BadData, ConfigError, DataMissing, NotFinite, RankLost, ShapeError
-from pcbench.harness.cells import Prepared
-from pcbench.harness.decoding import Answered, decode
-from pcbench.harness.finite import not_finite, require_finite
-from pcbench.harness.fit import fit
-from pcbench.harness.lane import Lane
-from pcbench.harness.prompts import build_example, device_prompt, key_chunk, key_depth
+from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.decoding import Answered, decode
+from pcbench.harness.kinds.methods.finite import not_finite, require_finite
+from pcbench.harness.kinds.methods.fit import fit
+from pcbench.harness.kinds.methods.lane import Lane
+from pcbench.harness.kinds.methods.prompts import build_example, device_prompt, key_chunk, key_depth
 from pcbench.measure.kernel_timing import flush_caches
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.measure.meters import open_meter

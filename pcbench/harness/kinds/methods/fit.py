@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pcbench.harness.prompts import device_prompt
+from pcbench.harness.kinds.methods.prompts import device_prompt
 from pcbench.models.cache import SlotCache
 from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example

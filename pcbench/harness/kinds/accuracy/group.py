@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pcbench.errors import BadRecord, RankLost
-from pcbench.harness import ranks
-from pcbench.harness.accuracy_summary import Outcome, joined, summarise_accuracy
-from pcbench.harness.cells import Prepared
-from pcbench.harness.group import Group, first_line
-from pcbench.harness.lane import Lane
-from pcbench.harness.prompts import build_example, prompt_choice
-from pcbench.harness.session import Measured, ModelSession, lost_by
+from pcbench.harness.kinds.accuracy.summary import Outcome, joined, summarise_accuracy
+from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.group import Group, first_line
+from pcbench.harness.kinds.methods.lane import Lane
+from pcbench.harness.kinds.methods.prompts import build_example, prompt_choice
+from pcbench.harness.kinds.methods.session import Measured, ModelSession, lost_by
+from pcbench.harness.processes import ranks
 from pcbench.models.runner import HFRunner
 from pcbench.records import PromptKey, RunFolder, prompt_key
 from pcbench.tasks import Example

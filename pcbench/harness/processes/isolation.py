@@ -8,8 +8,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pcbench.errors import PcbenchError
-from pcbench.harness.children import ending, memory_kills, started
-from pcbench.harness.session import Measured, Session, measure_group
+from pcbench.harness.kinds.methods.session import Measured, Session, measure_group
+from pcbench.harness.processes.children import ending, memory_kills, started
 
 __all__ = ["measure_in_child"]
 

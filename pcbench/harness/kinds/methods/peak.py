@@ -11,10 +11,10 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import PcbenchError
-from pcbench.harness import ranks
-from pcbench.harness.children import ending, memory_kills, started
-from pcbench.harness.decoding import decode
-from pcbench.harness.prompts import build_example, device_prompt
+from pcbench.harness.kinds.methods.decoding import decode
+from pcbench.harness.kinds.methods.prompts import build_example, device_prompt
+from pcbench.harness.processes import ranks
+from pcbench.harness.processes.children import ending, memory_kills, started
 from pcbench.measure.devices import torch_device
 from pcbench.measure.memory import Phases, is_out_of_memory
 from pcbench.measure.meters import open_meter

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from pcbench.differences import Difference, paired_difference
-from pcbench.harness.group import UNSCORED
-from pcbench.harness.lane import Lane
-from pcbench.harness.times import add_samples
+from pcbench.harness.kinds.methods.group import UNSCORED
+from pcbench.harness.kinds.methods.lane import Lane
+from pcbench.harness.kinds.times import add_samples
 from pcbench.measure.parity import Comparison, worst
 from pcbench.measure.telemetry import summary
 from pcbench.statistics import percentile, ratio_interval, score_interval

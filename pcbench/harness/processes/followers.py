@@ -7,8 +7,8 @@ from typing import Any
 
 from pcbench import ops
 from pcbench.errors import ConfigError
-from pcbench.harness import ranks
-from pcbench.harness.session import ModelSession
+from pcbench.harness.kinds.methods.session import ModelSession
+from pcbench.harness.processes import ranks
 
 __all__ = ["check_resumed", "check_shared", "dismiss", "own_groups"]
 

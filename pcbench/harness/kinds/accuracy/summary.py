@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pcbench.differences import average_difference, mean_of_means, paired_difference
-from pcbench.harness.cells import Prepared
-from pcbench.harness.summary import add_difference, add_parity, add_scores, paired_scores
+from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.summary import add_difference, add_parity, add_scores, paired_scores
 from pcbench.statistics import score_interval
 from pcbench.tasks import bucket, load_task, size
 from pcbench.tasks.published import RunFacts, TaskRead, published_score

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from pcbench.errors import NotFinite
-from pcbench.harness.decoding import Answered
+from pcbench.harness.kinds.methods.decoding import Answered
 from pcbench.models.finite import first_not_finite
 from pcbench.models.runner import HFRunner
 from pcbench.types import Prefilled

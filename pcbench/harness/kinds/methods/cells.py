@@ -26,7 +26,7 @@ class Effort:
         flush_caches: before every timed pass.
         prompts: answered at least, those behind the last timed pass too.
         peak_passes: for peak memory.
-        budget_bytes: for what `harness.fit` asks; None does not ask.
+        budget_bytes: for what `fit.fit` asks; None does not ask.
         device_map: of the model's weights; None puts them on one device.
     """
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from pcbench.harness.cells import Prepared
-from pcbench.harness.fit import Fit
-from pcbench.harness.peak import Peak
+from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.fit import Fit
+from pcbench.harness.kinds.methods.peak import Peak
 from pcbench.measure.devices import torch_device
 from pcbench.measure.telemetry import Reading
 from pcbench.measure.timing import StageClock

@@ -12,8 +12,8 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import BackendUnavailable, ShapeError
-from pcbench.harness.group import first_line
-from pcbench.harness.kernels import PreparedKernel
+from pcbench.harness.kinds.kernel.cells import PreparedKernel
+from pcbench.harness.kinds.methods.group import first_line
 from pcbench.measure.baselines import make_baseline
 from pcbench.measure.cases import CHANGED, run
 from pcbench.measure.devices import torch_device

@@ -7,8 +7,8 @@ import psutil
 import torch
 
 from pcbench.errors import ConfigError
-from pcbench.harness.cells import Prepared
-from pcbench.harness.kernels import PreparedKernel
+from pcbench.harness.kinds.kernel.cells import PreparedKernel
+from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.tasks import load_task
 from pcbench.tasks.base import FileTask
 from pcbench.types import ModelSpec

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pcbench.harness.kernel_group import KernelLane
-from pcbench.harness.times import add_samples
+from pcbench.harness.kinds.kernel.group import KernelLane
+from pcbench.harness.kinds.times import add_samples
 from pcbench.measure.baselines import is_floor
 from pcbench.measure.ceilings import Ceilings
 from pcbench.measure.parity import worst

@@ -9,14 +9,14 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import NotFinite
-from pcbench.harness.cells import Prepared
-from pcbench.harness.group import Group, first_line
-from pcbench.harness.kernel_group import KernelGroup, KernelLane
-from pcbench.harness.kernel_summary import summarise_kernels
-from pcbench.harness.kernels import PreparedKernel
-from pcbench.harness.lane import Lane
-from pcbench.harness.peak import is_measurable, peak_of, wants_peak
-from pcbench.harness.summary import summarise
+from pcbench.harness.kinds.kernel.cells import PreparedKernel
+from pcbench.harness.kinds.kernel.group import KernelGroup, KernelLane
+from pcbench.harness.kinds.kernel.summary import summarise_kernels
+from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.group import Group, first_line
+from pcbench.harness.kinds.methods.lane import Lane
+from pcbench.harness.kinds.methods.peak import is_measurable, peak_of, wants_peak
+from pcbench.harness.kinds.methods.summary import summarise
 from pcbench.measure.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.devices import torch_device
 from pcbench.measure.kernel_timing import free_what_is_flushed

@@ -1,0 +1,1 @@
+"""Methods on a model, by their answers."""

@@ -1,0 +1,1 @@
+"""Methods on a model, by their times, their peak memory and their throughput."""
