@@ -1,6 +1,6 @@
 """`pcbench` and `python -m pcbench`: what must hold before anything else is loaded, then the command line."""
 
-from pcbench import interrupts, streams
+from pcbench.system import interrupts, streams
 
 
 def main() -> None:

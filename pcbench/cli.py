@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pcbench import interrupts, registry, surroundings
+from pcbench import registry
 from pcbench.errors import (
     DiskFull,
     FolderLost,
@@ -23,7 +23,8 @@ from pcbench.errors import (
     unknown_name,
 )
 from pcbench.suites import suite_summaries
-from pcbench.terminal import Terminal, shortened
+from pcbench.system import interrupts, surroundings
+from pcbench.system.terminal import Terminal, shortened
 
 __all__ = ["main"]
 
@@ -169,8 +170,8 @@ def _tasks() -> dict[str, str]:
 @data_app.command("list")
 def list_sources(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List what can be fetched, where it goes, and what is not held to a hash."""
-    from pcbench.tasks.fetch import sources
     from pcbench.tasks.files import data_dir
+    from pcbench.tasks.official.fetch import sources
 
     listed = {
         name: f"{source.summary} ({source.caveat})" if source.caveat else source.summary
@@ -193,7 +194,7 @@ def fetch_source(
     ] = False,
 ) -> None:
     """Download official files; they have licences of their own."""
-    from pcbench.tasks.fetch import fetch
+    from pcbench.tasks.official.fetch import fetch
 
     with interrupts.tidily():
         fetch(name, out.print, trust_first_use=trust_first_use)
@@ -267,9 +268,9 @@ def compare(
     ] = None,
 ) -> None:
     """Runs side by side: ratios to their in-run baselines, scores, memory, environment; needs no torch."""
-    from pcbench.report.compare import compare as hold_against
-    from pcbench.report.compare import read_margin, read_points
-    from pcbench.report.compare_text import headline, tables, terminal, write_markdown
+    from pcbench.report.compare.comparison import compare as hold_against
+    from pcbench.report.compare.comparison import read_margin, read_points
+    from pcbench.report.compare.text import headline, tables, terminal, write_markdown
 
     points = None if fail_on_score is None else read_points(fail_on_score)
     found = hold_against(runs, None if fail_on is None else read_margin(fail_on), points)
@@ -298,8 +299,8 @@ def score(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Score stored predictions; needs no GPU, no model, no torch."""
-    from pcbench.tasks.scorecard import scorecards
-    from pcbench.tasks.scorecard_text import notes, table
+    from pcbench.tasks.scorecards.scorecard import scorecards
+    from pcbench.tasks.scorecards.text import notes, table
 
     cards = scorecards(folder, benchmark, scorer, against, keep_thoughts=keep_thoughts)
     if as_json:

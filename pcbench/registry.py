@@ -48,22 +48,22 @@ SCORERS = {
 
 # what builds the prompts of a task from its table, and from a record where it has a file
 GENERATORS = {
-    "noise": "pcbench.tasks.synthetic:noise",
-    "prose": "pcbench.tasks.synthetic:prose",
-    "needles": "pcbench.tasks.synthetic:needles",
-    "scattered": "pcbench.tasks.synthetic:scattered",
-    "pairs": "pcbench.tasks.puzzles:pairs",
-    "extremes": "pcbench.tasks.puzzles:extremes",
-    "calculation": "pcbench.tasks.puzzles:calculation",
-    "program": "pcbench.tasks.puzzles:program",
-    "longbench": "pcbench.tasks.longbench:longbench",
-    "longbench_v2": "pcbench.tasks.longbench:longbench_v2",
-    "infinitebench": "pcbench.tasks.infinitebench:infinitebench",
-    "ruler": "pcbench.tasks.ruler:ruler",
-    "gsm8k": "pcbench.tasks.gsm8k:gsm8k",
-    "variables": "pcbench.tasks.tracing:variables",
-    "common_words": "pcbench.tasks.tracing:common_words",
-    "frequent_words": "pcbench.tasks.tracing:frequent_words",
+    "noise": "pcbench.tasks.synthetic.needles:noise",
+    "prose": "pcbench.tasks.synthetic.needles:prose",
+    "needles": "pcbench.tasks.synthetic.needles:needles",
+    "scattered": "pcbench.tasks.synthetic.needles:scattered",
+    "pairs": "pcbench.tasks.synthetic.puzzles:pairs",
+    "extremes": "pcbench.tasks.synthetic.puzzles:extremes",
+    "calculation": "pcbench.tasks.synthetic.puzzles:calculation",
+    "program": "pcbench.tasks.synthetic.puzzles:program",
+    "longbench": "pcbench.tasks.official.longbench:longbench",
+    "longbench_v2": "pcbench.tasks.official.longbench:longbench_v2",
+    "infinitebench": "pcbench.tasks.official.infinitebench:infinitebench",
+    "ruler": "pcbench.tasks.official.ruler:ruler",
+    "gsm8k": "pcbench.tasks.official.gsm8k:gsm8k",
+    "variables": "pcbench.tasks.synthetic.tracing:variables",
+    "common_words": "pcbench.tasks.synthetic.tracing:common_words",
+    "frequent_words": "pcbench.tasks.synthetic.tracing:frequent_words",
 }
 
 

@@ -9,7 +9,7 @@ from deprecations import forbid_deprecated_calls
 from gpu_code import program
 
 from pcbench import ops
-from pcbench.terminal import Terminal
+from pcbench.system.terminal import Terminal
 
 # what a shell or a torchrun around the tests may have set
 for name in ("FORCE_COLOR", "PCBENCH_TRACEBACK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):

@@ -1,6 +1,6 @@
 """Suites that run in seconds, and a GPU's telemetry for machines without one."""
 
-from pcbench.measure.telemetry import Reading
+from pcbench.measure.machine.telemetry import Reading
 
 SUITE = """
 # A suite for tests.

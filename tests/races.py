@@ -2,7 +2,7 @@
 
 import time
 
-from pcbench.report.compare_times import judge
+from pcbench.report.compare.times import judge
 from pcbench.statistics import ratio_change, ratio_interval
 
 # a sample repeats its function until it takes about this long

@@ -76,5 +76,5 @@ def test_list_tasks_says_whether_files_are_there(pcbench, tmp_path):
 
 
 def test_listing_tasks_and_sources_imports_no_torch():
-    code = "import sys, pcbench.tasks, pcbench.tasks.fetch; sys.exit('torch' in sys.modules)"
+    code = "import sys, pcbench.tasks, pcbench.tasks.official.fetch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -14,7 +14,7 @@ from pcbench.records import RunFolder
 
 BEGIN = """
 import ctypes, os, signal
-from pcbench import interrupts
+from pcbench.system import interrupts
 interrupts.PATIENCE_S = 0.2
 interrupts.guard()
 """

@@ -11,7 +11,7 @@ from harness_suite import SUITE
 from pcbench.errors import ConfigError
 from pcbench.harness.processes import ranks
 from pcbench.records import read_records
-from pcbench.surroundings import cache_folder, expanded, whole_number
+from pcbench.system.surroundings import cache_folder, expanded, whole_number
 from pcbench.tasks.files import data_dir
 
 PROGRAM = [sys.executable, "-m", "pcbench"]

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.table import Table
 
-from pcbench.terminal import Terminal, shortened, visible
+from pcbench.system.terminal import Terminal, shortened, visible
 
 HOSTILE = "\x1b[31mred\r\n\u202eover\u2028\x9b2J\udcff[/x] [bold]:smile:"
 SHOWN = r"\x1b[31mred\r\n\u202eover\u2028\x9b2J\udcff[/x] [bold]:smile:"

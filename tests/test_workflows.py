@@ -11,7 +11,7 @@ import typer.main
 import yaml
 
 from pcbench.cli import app
-from pcbench.report.compare import read_margin
+from pcbench.report.compare.comparison import read_margin
 from pcbench.suites import load_suite
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -148,7 +148,7 @@ prefill_long() {
 READY="
 import torch
 from pcbench import ops
-from pcbench.measure.environment import commit, sources_sha256
+from pcbench.measure.machine.environment import commit, sources_sha256
 
 print(*(f'{name} {value}' for name, value in commit().items()), f'sources {sources_sha256()}', sep=', ')
 ops.backend('hip' if torch.version.hip else 'cuda')

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pcbench.tasks.documentation import paragraphs
+from pcbench.tasks.synthetic.documentation import paragraphs
 
 LIST = Path(__file__).resolve().parents[1] / "pcbench/tasks/data/prose.txt"
 SHORTEST = 120  # characters; most shorter ones are headings or code

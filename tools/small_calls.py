@@ -3,7 +3,7 @@
 import torch
 
 from pcbench import ops
-from pcbench.measure.cases import CASES, run
+from pcbench.measure.kernels.cases import CASES, run
 
 LARGEST_ELEMENTS = 1 << 18
 

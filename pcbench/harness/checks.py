@@ -7,8 +7,8 @@ import torch
 
 from pcbench import ops, reference
 from pcbench.errors import unknown_name
-from pcbench.measure.cases import CASES, check_case
-from pcbench.measure.devices import Build, resolve_device, torch_device
+from pcbench.measure.kernels.cases import CASES, check_case
+from pcbench.measure.machine.devices import Build, resolve_device, torch_device
 from pcbench.measure.parity import Comparison, worst
 
 __all__ = ["Verdict", "check_ops"]

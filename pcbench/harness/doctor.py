@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from pcbench import ops
-from pcbench.measure.devices import Build
-from pcbench.measure.environment import environment
-from pcbench.measure.meters import open_meter
-from pcbench.measure.telemetry import NoMeter
+from pcbench.measure.machine.devices import Build
+from pcbench.measure.machine.environment import environment
+from pcbench.measure.machine.meters import open_meter
+from pcbench.measure.machine.telemetry import NoMeter
 from pcbench.models import smollm2
 from pcbench.types import DeviceKind
 

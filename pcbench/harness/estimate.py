@@ -9,9 +9,9 @@ import torch
 from pcbench import ops
 from pcbench.harness.kinds.methods.peak import wants_peak
 from pcbench.harness.runner import Planned
-from pcbench.measure.ceilings import Ceilings, measure_ceilings
-from pcbench.measure.devices import torch_device
-from pcbench.measure.kernel_timing import SAMPLE_MS
+from pcbench.measure.kernels.timing import SAMPLE_MS
+from pcbench.measure.machine.ceilings import Ceilings, measure_ceilings
+from pcbench.measure.machine.devices import torch_device
 from pcbench.suites import KernelSuite
 
 __all__ = ["Estimate", "estimates"]

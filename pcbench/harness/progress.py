@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from pcbench.differences import Difference
-from pcbench.terminal import Terminal, visible
+from pcbench.system.terminal import Terminal, visible
 from pcbench.types import Record
 
 __all__ = ["Progress", "describe"]

@@ -22,13 +22,13 @@ from pcbench.harness.processes.isolation import measure_in_child
 from pcbench.harness.processes.lock import joined_in, locked
 from pcbench.harness.progress import Progress, describe
 from pcbench.harness.resume import check_new, check_same, holds_run
-from pcbench.measure.devices import Build, resolve_device
-from pcbench.measure.environment import environment, provenance
+from pcbench.measure.machine.devices import Build, resolve_device
+from pcbench.measure.machine.environment import environment, provenance
 from pcbench.models import model_spec
 from pcbench.records import RunFolder
 from pcbench.suites import AccuracySettings, KernelSuite, Suite, load_suite
+from pcbench.system.terminal import Terminal
 from pcbench.tasks.files import set_data_dir
-from pcbench.terminal import Terminal
 from pcbench.types import SCHEMA, DeviceKind, ModelSpec, Record
 
 __all__ = ["Options", "Planned", "plan", "run"]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pcbench.measure.cases import compare
+from pcbench.measure.kernels.cases import compare
 from pcbench.measure.parity import Comparison
 
 __all__ = ["AXES", "compare_samples", "sample_heads"]

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from pcbench import reference
-from pcbench.measure.cases import CHANGED, compare, run
+from pcbench.measure.kernels.cases import CHANGED, compare, run
 from pcbench.measure.parity import Comparison, worst
 from pcbench.measure.sampling import sample_heads
 from pcbench.types import AttentionPlan, KVStore, Ops, Stages, no_stages

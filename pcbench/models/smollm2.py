@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaF
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.plain_files import room
-from pcbench.surroundings import cache_folder
+from pcbench.system.surroundings import cache_folder
 
 __all__ = ["NAME", "config", "folder"]
 

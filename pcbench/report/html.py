@@ -10,11 +10,11 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from pcbench.config import bundled
 from pcbench.plain_files import write_for
-from pcbench.report.headline import verdicts
-from pcbench.report.results import Results
-from pcbench.report.runs import DATA_ID, Run, embeddable, read_runs
+from pcbench.report.reading.results import Results
+from pcbench.report.reading.runs import DATA_ID, Run, embeddable, read_runs
 from pcbench.report.sections import sections
-from pcbench.report.trust import trust
+from pcbench.report.verdict.headline import verdicts
+from pcbench.report.verdict.trust import trust
 
 __all__ = ["build", "render"]
 

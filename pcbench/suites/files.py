@@ -10,7 +10,7 @@ from typing import Any
 from pcbench.config import bundled, parse_value
 from pcbench.errors import ConfigError, DataMissing, shown, unknown_name
 from pcbench.plain_files import read_text
-from pcbench.surroundings import expanded
+from pcbench.system.surroundings import expanded
 from pcbench.types import DeviceKind
 
 __all__ = ["Change", "Source", "known", "read_suite", "set_settings", "suite_names", "suite_summaries"]

@@ -8,7 +8,7 @@ from pcbench.errors import ConfigError
 from pcbench.registry import GENERATORS, load
 from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task, unfit
 from pcbench.tasks.files import count
-from pcbench.tasks.official import answer_limit, bad_record, source
+from pcbench.tasks.official.reading import answer_limit, bad_record, source
 from pcbench.types import CHAT_DATE, Tokenizer
 
 __all__ = ["example", "size"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing
 from pcbench.json_text import parse_json
 from pcbench.plain_files import decoded, opened, read_lines, read_text
-from pcbench.surroundings import cache_folder, expanded
+from pcbench.system.surroundings import cache_folder, expanded
 
 __all__ = ["AGAIN", "count", "data_dir", "find", "is_there", "place", "read_record", "set_data_dir", "with_data_dir"]
 

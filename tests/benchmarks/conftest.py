@@ -14,7 +14,7 @@ import torch
 from races import held_against, interleaved, repeats
 
 from pcbench.ops.isa import cpu_isa
-from pcbench.report.compare_text import Table, write_markdown
+from pcbench.report.compare.text import Table, write_markdown
 from pcbench.report.wording import counted
 
 RECORDED = Path(__file__).parent / "baseline.json"

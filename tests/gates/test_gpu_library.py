@@ -10,7 +10,7 @@ from builds import ROOT, build, build_seconds, clean_builds, give_up, tool
 USE = """
 import sys, torch
 from pcbench import ops, reference
-from pcbench.measure.cases import CASES
+from pcbench.measure.kernels.cases import CASES
 from pcbench.ops.fakes import FAKES
 
 torch.set_grad_enabled(False)

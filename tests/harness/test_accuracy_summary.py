@@ -17,7 +17,7 @@ from pcbench.harness.kinds.accuracy.summary import (
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan
 from pcbench.statistics import score_interval, wilson_interval
-from pcbench.tasks.published import Published
+from pcbench.tasks.scorecards.published import Published
 from pcbench.types import Sample
 
 FULL = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]

@@ -9,8 +9,8 @@ import torch
 from pcbench.cli import main
 from pcbench.harness.kinds.kernel import group as kernel_group
 from pcbench.harness.runner import Options, run
-from pcbench.measure.baselines import VARIANTS
-from pcbench.measure.kernel_timing import RepeatedCall
+from pcbench.measure.kernels.baselines import VARIANTS
+from pcbench.measure.kernels.timing import RepeatedCall
 
 SUITE = """
 # One kernel cell of well under 2 s.
@@ -34,7 +34,7 @@ def measured(tmp_path, monkeypatch, console):
 
     The clock is the process's own time on one thread: whatever else a machine for tests does, is not counted.
     """
-    monkeypatch.setattr("pcbench.measure.ceilings.PROBE_S", 0.0)
+    monkeypatch.setattr("pcbench.measure.machine.ceilings.PROBE_S", 0.0)
     monkeypatch.setattr(kernel_group, "make_sampler", lambda call, device: RepeatedCall(call, time.process_time))
     path = tmp_path / "tiny.toml"
     path.write_text(SUITE)

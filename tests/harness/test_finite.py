@@ -9,7 +9,7 @@ from pcbench.harness.kinds.methods import session
 from pcbench.harness.kinds.methods.decoding import decode
 from pcbench.harness.kinds.methods.finite import require_finite
 from pcbench.harness.runner import Options, run
-from pcbench.measure.kernel_shapes import SHAPES
+from pcbench.measure.kernels.shapes import SHAPES
 from pcbench.measure.parity import compare_exact, compare_lse, compare_mass, compare_out
 from pcbench.methods.full import Full
 from pcbench.methods.parallel_comp import ParallelComp
@@ -111,7 +111,7 @@ def test_a_chunk_without_a_scored_row_is_none_that_is_not_finite():
 
 
 def test_arguments_of_a_kernel_that_are_not_finite_are_not_its_fault(tmp_path, console, monkeypatch):
-    monkeypatch.setattr("pcbench.measure.ceilings.PROBE_S", 0.0)
+    monkeypatch.setattr("pcbench.measure.machine.ceilings.PROBE_S", 0.0)
     real = SHAPES["merge_states"].inputs
 
     def inputs(shape, draw):

@@ -52,8 +52,8 @@ def suite_file(tmp_path):
 
 @pytest.fixture
 def options(suite_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("pcbench.measure.ceilings.PROBE_S", 0.0)
-    monkeypatch.setattr("pcbench.measure.kernel_timing.SAMPLE_MS", 0.1)
+    monkeypatch.setattr("pcbench.measure.machine.ceilings.PROBE_S", 0.0)
+    monkeypatch.setattr("pcbench.measure.kernels.timing.SAMPLE_MS", 0.1)
     return lambda **changes: Options(**(dict(suite=str(suite_file), device="cpu", out=tmp_path / "run") | changes))
 
 

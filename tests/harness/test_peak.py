@@ -9,7 +9,7 @@ from harness_suite import SUITE, Meter
 from pcbench import registry
 from pcbench.harness.kinds.methods import peak, session
 from pcbench.harness.runner import Options, plan, run
-from pcbench.measure import kernel_timing
+from pcbench.measure.kernels import timing as kernel_timing
 
 SHORT = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"], "limit": 1}
 MEMORY = SUITE.replace('kind = "prefill"', 'kind = "memory"')

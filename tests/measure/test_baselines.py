@@ -5,10 +5,10 @@ import torch
 
 from pcbench import reference
 from pcbench.errors import BackendUnavailable, ConfigError
-from pcbench.measure.baselines import BASELINES, VARIANTS, check_baseline, is_floor, make_baseline
-from pcbench.measure.cases import run
-from pcbench.measure.draws import Draws
-from pcbench.measure.kernel_shapes import SHAPES
+from pcbench.measure.kernels.baselines import BASELINES, VARIANTS, check_baseline, is_floor, make_baseline
+from pcbench.measure.kernels.cases import run
+from pcbench.measure.kernels.draws import Draws
+from pcbench.measure.kernels.shapes import SHAPES
 
 ATTENTION = ("sdpa-flash", "sdpa-math", "sdpa-repeated")
 SHAPE = {

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pcbench import ops, reference
-from pcbench.measure.cases import Case, check_case
-from pcbench.measure.chunk_cases import chunk_select
+from pcbench.measure.kernels.cases import Case, check_case
+from pcbench.measure.kernels.chunk_cases import chunk_select
 from pcbench.measure.tolerances import LSE_FLOOR
 
 # the hidden size of the suite's shape; fewer rows, chunks and vocabulary tiles

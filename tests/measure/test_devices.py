@@ -1,7 +1,7 @@
 import pytest
 
 from pcbench.errors import BackendUnavailable, ConfigError
-from pcbench.measure.devices import Build, resolve_device, torch_device
+from pcbench.measure.machine.devices import Build, resolve_device, torch_device
 
 CPU = Build(cuda=None, hip=None, gpu=False)
 CUDA = Build(cuda="13.0", hip=None, gpu=True)

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from pcbench.measure import environment as module
-from pcbench.measure.environment import commit, environment, provenance
+from pcbench.measure.machine import environment as module
+from pcbench.measure.machine.environment import commit, environment, provenance
 
 
 @pytest.fixture

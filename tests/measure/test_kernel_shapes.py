@@ -4,10 +4,10 @@ import torch
 from pcbench import reference
 from pcbench.config import validate
 from pcbench.errors import ConfigError
-from pcbench.measure.baselines import BASELINES
-from pcbench.measure.cases import run
-from pcbench.measure.draws import Draws
-from pcbench.measure.kernel_shapes import SHAPES
+from pcbench.measure.kernels.baselines import BASELINES
+from pcbench.measure.kernels.cases import run
+from pcbench.measure.kernels.draws import Draws
+from pcbench.measure.kernels.shapes import SHAPES
 
 # op → small numbers and the shape's words
 SMALL = {

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pcbench.measure.ceilings import measure_ceilings
-from pcbench.measure.kernel_timing import RepeatedCall, make_sampler
+from pcbench.measure.kernels.timing import RepeatedCall, make_sampler
+from pcbench.measure.machine.ceilings import measure_ceilings
 
 
 class Ticking:
@@ -77,7 +77,7 @@ def gpu(monkeypatch):
     fakes |= {"CUDAGraph": Graph, "graph": nullcontext, "Event": Event}
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr("pcbench.measure.kernel_timing._cold", lambda device: Buffer())
+    monkeypatch.setattr("pcbench.measure.kernels.timing._cold", lambda device: Buffer())
     return seen
 
 
@@ -126,8 +126,8 @@ def test_running_out_of_memory_in_a_capture_is_not_timed_with_launches(gpu, monk
 
 
 def test_ceilings_are_rates(monkeypatch):
-    monkeypatch.setattr("pcbench.measure.ceilings.PROBE_S", 0.0)
-    monkeypatch.setattr("pcbench.measure.ceilings.timed", lambda function, device: (function(), 2.0))
+    monkeypatch.setattr("pcbench.measure.machine.ceilings.PROBE_S", 0.0)
+    monkeypatch.setattr("pcbench.measure.machine.ceilings.timed", lambda function, device: (function(), 2.0))
     found = measure_ceilings(torch.device("cpu"), torch.float32)
     assert found.flops_per_s == pytest.approx(2 * 1024**3 / 2e-3)
     assert found.bytes_per_s == pytest.approx((256 << 20) / 2e-3)

@@ -9,9 +9,9 @@ import pynvml
 import pytest
 import torch
 
-from pcbench.measure import environment, meters
-from pcbench.measure.meters import AmdsmiMeter, NvmlMeter, open_meter
-from pcbench.measure.telemetry import NoMeter, Reading
+from pcbench.measure.machine import environment, meters
+from pcbench.measure.machine.meters import AmdsmiMeter, NvmlMeter, open_meter
+from pcbench.measure.machine.telemetry import NoMeter, Reading
 
 
 class NVMLError(Exception):

@@ -3,9 +3,9 @@ from random import Random
 import torch
 
 from pcbench import reference
-from pcbench.measure.cases import run
-from pcbench.measure.draws import Draws
-from pcbench.measure.kernel_shapes import SHAPES
+from pcbench.measure.kernels.cases import run
+from pcbench.measure.kernels.draws import Draws
+from pcbench.measure.kernels.shapes import SHAPES
 from pcbench.measure.sampling import compare_samples, sample_heads
 
 

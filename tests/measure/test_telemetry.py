@@ -3,8 +3,8 @@ import threading
 
 import pytest
 
-from pcbench.measure import telemetry
-from pcbench.measure.telemetry import NoMeter, Reading, driver_bytes, others_on_gpu, sampled, summary, throttled
+from pcbench.measure.machine import telemetry
+from pcbench.measure.machine.telemetry import NoMeter, Reading, driver_bytes, others_on_gpu, sampled, summary, throttled
 
 
 class Counting:

@@ -3,8 +3,8 @@ import torch
 from tiny import continued, make_prompt, make_runner
 
 from pcbench import ops, reference
-from pcbench.measure.chunk_cases import chunk_select
-from pcbench.measure.draws import Draws
+from pcbench.measure.kernels.chunk_cases import chunk_select
+from pcbench.measure.kernels.draws import Draws
 from pcbench.measure.sampling import AXES
 from pcbench.measure.watch import Watch, WatchedRunner
 from pcbench.methods.parallel_comp import ParallelComp
@@ -118,7 +118,7 @@ def test_a_nan_is_the_largest_error_and_still_json():
 def test_axes_name_arguments_and_results_of_their_ops():
     import inspect
 
-    from pcbench.measure.cases import _RESULTS
+    from pcbench.measure.kernels.cases import _RESULTS
 
     for op, axes in AXES.items():
         known = {*inspect.signature(getattr(reference, op)).parameters, *_RESULTS[op]}

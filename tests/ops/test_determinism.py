@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcbench import ops, reference
-from pcbench.measure.cases import CASES, run
+from pcbench.measure.kernels.cases import CASES, run
 
 WORDS = (
     "1000",

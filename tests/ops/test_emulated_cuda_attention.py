@@ -6,8 +6,8 @@ import pytest
 import torch
 from emulated import ORDERS, emulated_ops, everywhere, pairwise
 
-from pcbench.measure import attention_cases
-from pcbench.measure.cases import CASES, Case, check_case
+from pcbench.measure.kernels import attention_cases
+from pcbench.measure.kernels.cases import CASES, Case, check_case
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # rows of a block, keys of a tile, warps of a block

@@ -9,8 +9,8 @@ from emulated import LIBRARIES, emulated_ops
 from resource_budget import budget_file
 from small_calls import LARGEST_ELEMENTS
 
-from pcbench.measure.cases import CASES, check_case
-from pcbench.measure.kernel_cases import KERNELS
+from pcbench.measure.kernels.cases import CASES, check_case
+from pcbench.measure.kernels.instantiations import KERNELS
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # every other kernel is launched by these cases of the ops that are not in KERNELS

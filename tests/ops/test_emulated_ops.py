@@ -4,7 +4,7 @@ import pytest
 import torch
 from emulated import LIBRARIES, ORDERS, emulated_ops
 
-from pcbench.measure.cases import CASES, run
+from pcbench.measure.kernels.cases import CASES, run
 
 ORDERED = [
     c

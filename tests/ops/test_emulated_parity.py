@@ -8,8 +8,8 @@ import torch
 from emulated import LIBRARIES, ORDERS, emulated_ops, everywhere, pairwise
 
 from pcbench import reference
-from pcbench.measure import attention_cases, chunk_cases
-from pcbench.measure.cases import CASES, Case, check_case
+from pcbench.measure.kernels import attention_cases, chunk_cases
+from pcbench.measure.kernels.cases import CASES, Case, check_case
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # chunk_select is Python over two of the others

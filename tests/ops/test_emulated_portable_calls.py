@@ -6,8 +6,8 @@ import pytest
 import torch
 from emulated import LIBRARIES, emulated_ops
 
-from pcbench.measure import attention_cases
-from pcbench.measure.cases import Case, check_case
+from pcbench.measure.kernels import attention_cases
+from pcbench.measure.kernels.cases import Case, check_case
 from pcbench.ops.portable import portable_calls
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcbench import ops
-from pcbench.measure.cases import CASES, compare, run
+from pcbench.measure.kernels.cases import CASES, compare, run
 from pcbench.ops.fakes import FAKES
 
 NAMES = ("unequal lengths", "query", "9 parts", "a later tile", "many", "everything at once")

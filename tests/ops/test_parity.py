@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcbench import ops, reference
-from pcbench.measure.cases import CASES, check_case
+from pcbench.measure.kernels.cases import CASES, check_case
 
 DTYPES = (torch.float32, torch.bfloat16)
 

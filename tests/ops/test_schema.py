@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pcbench import ops, reference
-from pcbench.measure.cases import CHANGED
+from pcbench.measure.kernels.cases import CHANGED
 from pcbench.ops.fakes import COMPOSITES, FAKES
 
 COMPILED = sorted(set(reference.__all__) - set(COMPOSITES))

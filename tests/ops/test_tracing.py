@@ -5,7 +5,7 @@ import torch
 from torch.library import opcheck
 
 from pcbench import ops
-from pcbench.measure.cases import CASES, CHANGED, run
+from pcbench.measure.kernels.cases import CASES, CHANGED, run
 from pcbench.ops.fakes import FAKES
 
 SOME = {

@@ -18,7 +18,7 @@ from report.made_memory import memory_records, throughput_records
 from report.made_runs import HOSTILE, endings, record, suite_records, write_run
 
 from pcbench.report import build
-from pcbench.report.runs import read_runs
+from pcbench.report.reading.runs import read_runs
 from pcbench.report.sections import SECTIONS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -5,9 +5,9 @@ from report.made_accuracy import vs_full
 from report.made_runs import record, stock, write_run
 
 from pcbench.differences import Difference
-from pcbench.report.changes import kv_gain, mean_change, memory_gain, score_change, score_difference
-from pcbench.report.results import Results
-from pcbench.report.runs import read_runs
+from pcbench.report.reading.results import Results
+from pcbench.report.reading.runs import read_runs
+from pcbench.report.verdict.changes import kv_gain, mean_change, memory_gain, score_change, score_difference
 from pcbench.report.wording import Estimate
 
 

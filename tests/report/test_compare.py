@@ -11,7 +11,7 @@ from report.made_runs import record, stock
 
 from pcbench.cli import main
 from pcbench.errors import ConfigError
-from pcbench.report.compare import compare, read_margin, read_points
+from pcbench.report.compare.comparison import compare, read_margin, read_points
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from dataclasses import replace
 from report.made_comparisons import write
 from report.made_runs import record
 
-from pcbench.report.compare_environment import environment_changes
-from pcbench.report.compare_runs import read_compared
+from pcbench.report.compare.environment import environment_changes
+from pcbench.report.compare.runs import read_compared
 
 
 def changes(tmp_path, *manifests, telemetry=({}, {})):

@@ -6,8 +6,8 @@ import pytest
 from report.made_comparisons import answered, write
 from report.made_runs import record, stock
 
-from pcbench.report.compare_results import endings, memory_changes, score_changes
-from pcbench.report.compare_runs import read_compared
+from pcbench.report.compare.results import endings, memory_changes, score_changes
+from pcbench.report.compare.runs import read_compared
 
 
 @pytest.fixture

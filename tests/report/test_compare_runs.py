@@ -8,7 +8,7 @@ from report.made_comparisons import answered, quiet_pair, write
 from report.made_runs import record, stock
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.report.compare_runs import read_compared, shared_cells
+from pcbench.report.compare.runs import read_compared, shared_cells
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from report.made_comparisons import answered, quiet_pair, write
 from report.made_runs import HOSTILE, record, stock
 
-from pcbench.report.compare import compare
-from pcbench.report.compare_text import headline, markdown, tables
+from pcbench.report.compare.comparison import compare
+from pcbench.report.compare.text import headline, markdown, tables
 
 
 @pytest.fixture

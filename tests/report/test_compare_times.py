@@ -7,8 +7,8 @@ from report.made_comparisons import QUIET, pair, quiet_pair, times, write
 from report.made_kernels import SHAPES, kernel
 from report.made_runs import record, stock
 
-from pcbench.report.compare_runs import read_compared
-from pcbench.report.compare_times import absolute_times, judge, time_changes
+from pcbench.report.compare.runs import read_compared
+from pcbench.report.compare.times import absolute_times, judge, time_changes
 
 
 @pytest.fixture

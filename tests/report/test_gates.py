@@ -6,9 +6,9 @@ import pytest
 from report.made_accuracy import vs_full
 from report.made_runs import FULL, endings, record, stock, suite_records, write_run
 
-from pcbench.report.gates import gates
-from pcbench.report.results import Results
-from pcbench.report.runs import read_runs
+from pcbench.report.reading.results import Results
+from pcbench.report.reading.runs import read_runs
+from pcbench.report.verdict.gates import gates
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from report.made_accuracy import UNTIMED, accuracy_records, vs_full
 from report.made_memory import memory_records, throughput_records
 from report.made_runs import FULL, endings, record, stock, suite_records, write_run
 
-from pcbench.report.headline import verdicts
-from pcbench.report.results import Results
-from pcbench.report.runs import read_runs
+from pcbench.report.reading.results import Results
+from pcbench.report.reading.runs import read_runs
+from pcbench.report.verdict.headline import verdicts
 
 
 @pytest.fixture

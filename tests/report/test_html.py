@@ -13,7 +13,7 @@ from report.made_runs import FULL, HOSTILE, endings, read_page, record, stock, s
 from pcbench.cli import main
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.report import build
-from pcbench.report.runs import read_runs
+from pcbench.report.reading.runs import read_runs
 from pcbench.types import Record
 
 EVERYTHING = [

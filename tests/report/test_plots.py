@@ -6,7 +6,7 @@ import warnings
 import matplotlib as mpl
 import pytest
 
-from pcbench.report.plots import (
+from pcbench.report.figures import (
     Bar,
     Curve,
     Dot,
@@ -21,8 +21,8 @@ from pcbench.report.plots import (
     scatter,
     stacked,
 )
-from pcbench.report.results import Series
-from pcbench.report.svg import colour, glyph, marker
+from pcbench.report.figures.svg import colour, glyph, marker
+from pcbench.report.reading.results import Series
 from pcbench.report.wording import Estimate
 
 A, B = Series(0, "a"), Series(1, "b")

@@ -6,7 +6,7 @@ from report.made_accuracy import needle_samples, write_with_samples
 from report.made_runs import read_page, record, stock
 
 from pcbench.report import build
-from pcbench.report.prompts import CHARACTERS, DEPTHS, SHOWN, PackedPrompts, keep
+from pcbench.report.reading.prompts import CHARACTERS, DEPTHS, SHOWN, PackedPrompts, keep
 from pcbench.types import Sample
 
 

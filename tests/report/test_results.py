@@ -3,8 +3,8 @@
 import pytest
 from report.made_runs import FULL, record, stock, write_run
 
-from pcbench.report.results import Results, error_ratio
-from pcbench.report.runs import read_runs
+from pcbench.report.reading.results import Results, error_ratio
+from pcbench.report.reading.runs import read_runs
 
 
 @pytest.fixture

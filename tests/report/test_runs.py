@@ -10,7 +10,7 @@ from report.made_runs import endings, record, stock, suite_records, write_run
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.records import read_records
 from pcbench.report import build
-from pcbench.report.runs import embeddable, read_runs
+from pcbench.report.reading.runs import embeddable, read_runs
 
 
 def test_read_runs_counts_the_prompts_behind_a_choice(tmp_path):

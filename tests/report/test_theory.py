@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pcbench.report.theory import fit
+from pcbench.report.verdict.theory import fit
 
 
 def test_fit_finds_the_two_parts_of_an_exact_line():

@@ -6,8 +6,8 @@ import json
 from report.made_runs import read_page, record, write_run
 
 from pcbench.report import build
-from pcbench.report.runs import read_runs
-from pcbench.report.thinning import FEWEST, TIMES, Thinned, thin
+from pcbench.report.reading.runs import read_runs
+from pcbench.report.reading.thinning import FEWEST, TIMES, Thinned, thin
 
 
 def test_thin_leaves_small_runs_alone():

@@ -5,9 +5,9 @@ from report.made_accuracy import ACCURACY, accuracy_records, vs_full
 from report.made_runs import FULL, record, stock, suite_records, write_run
 
 from pcbench.differences import Difference
-from pcbench.report.results import Results, Series
-from pcbench.report.runs import read_runs
-from pcbench.report.tradeoffs import MEASURES, Choice, averaged, direct, front
+from pcbench.report.reading.results import Results, Series
+from pcbench.report.reading.runs import read_runs
+from pcbench.report.verdict.tradeoffs import MEASURES, Choice, averaged, direct, front
 from pcbench.report.wording import Estimate
 
 SPEED, PEAK, KV = MEASURES

@@ -5,9 +5,9 @@ from itertools import count
 import pytest
 from report.made_runs import endings, record, stock, suite_records, write_run
 
-from pcbench.report.results import Results
-from pcbench.report.runs import read_runs
-from pcbench.report.trust import trust
+from pcbench.report.reading.results import Results
+from pcbench.report.reading.runs import read_runs
+from pcbench.report.verdict.trust import trust
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pcbench.errors import ConfigError
 from pcbench.harness.estimate import estimates
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan, run
-from pcbench.measure.ceilings import Ceilings
+from pcbench.measure.machine.ceilings import Ceilings
 from pcbench.suites import load_suite
 
 TINY = ["device.cpu.model=random:tiny", "cell.parallel_comp.chunk_tokens=320", "device.cpu.budget_bytes=8000000"]

@@ -18,8 +18,8 @@ from real_data import official
 from pcbench.config import validate
 from pcbench.errors import ConfigError, DataMissing, DiskFull
 from pcbench.registry import task_tables
-from pcbench.tasks.fetch import Source, SourceFile, fetch, sources
 from pcbench.tasks.files import data_dir
+from pcbench.tasks.official.fetch import Source, SourceFile, fetch, sources
 
 R1 = "c0ffee12" * 5
 
@@ -309,7 +309,7 @@ def test_an_answer_that_is_not_the_file_is_one_line_and_leaves_nothing(server, f
 
 
 def test_an_archive_of_more_than_anybody_has_is_not_unpacked(server, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("pcbench.tasks.fetch.MOST_BYTES", 999)
+    monkeypatch.setattr("pcbench.tasks.official.fetch.MOST_BYTES", 999)
     server.files[f"/{R1}/data.zip"] = archive(tmp_path, [("a.jsonl", "1" * 1000)], zipfile.ZIP_DEFLATED)
     with pytest.raises(DataMissing, match=r"data\.zip: at most 999 bytes in an archive, got more; nothing was kept"):
         get(known(server, "data.zip", "LongBench", unpack=True), trust=True)
@@ -317,7 +317,7 @@ def test_an_archive_of_more_than_anybody_has_is_not_unpacked(server, folder, tmp
 
 
 def test_a_download_without_an_end_ends(server, folder, monkeypatch):
-    monkeypatch.setattr("pcbench.tasks.download.MOST_BYTES", 999)
+    monkeypatch.setattr("pcbench.tasks.official.download.MOST_BYTES", 999)
     server.files[f"/{R1}/a.json"] = bytes(1000)
     with pytest.raises(DataMissing, match=r"a\.json: the file, got more than 999 bytes; nothing was kept"):
         get(known(server, "a.json", "a.json"), trust=True)

@@ -4,8 +4,8 @@ import os
 import pytest
 
 from pcbench.errors import DataMissing
-from pcbench.tasks.benchmarks import BENCHMARKS
-from pcbench.tasks.predictions import read_folder
+from pcbench.tasks.scorecards.benchmarks import BENCHMARKS
+from pcbench.tasks.scorecards.predictions import read_folder
 
 GOOD = json.dumps({"pred": "Paris", "answers": ["Paris"], "all_classes": None, "length": 7})
 

@@ -7,8 +7,8 @@ import pytest
 from pcbench.config import bundled
 from pcbench.registry import SCORERS, load, task_tables
 from pcbench.suites.files import read_suite
-from pcbench.tasks.benchmarks import BENCHMARKS
-from pcbench.tasks.published import RunFacts, TaskRead, _tables, prompt_limit, published_score
+from pcbench.tasks.scorecards.benchmarks import BENCHMARKS
+from pcbench.tasks.scorecards.published import RunFacts, TaskRead, _tables, prompt_limit, published_score
 
 QASPER = RunFacts(
     model="meta-llama/Meta-Llama-3-8B-Instruct",

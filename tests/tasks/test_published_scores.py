@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pcbench.tasks.scorecard import scorecards
+from pcbench.tasks.scorecards.scorecard import scorecards
 
 GOLDEN = Path(os.environ.get("PCBENCH_GOLDEN") or "nowhere")
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="PCBENCH_GOLDEN names no folder of stored predictions")

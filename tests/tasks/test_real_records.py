@@ -6,7 +6,7 @@ import pytest
 from real_data import official, smollm2_tokenizer
 
 from pcbench.tasks import bucket, example, load_task, score, size
-from pcbench.tasks.published import prompt_limit
+from pcbench.tasks.scorecards.published import prompt_limit
 from pcbench.tasks.scorers.gsm8k import final_number
 
 LONGBENCH = ("multi_news", "multifieldqa_zh", "passage_retrieval_zh")

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.tasks.scorecard import scorecards
-from pcbench.tasks.scorecard_text import notes
+from pcbench.tasks.scorecards.scorecard import scorecards
+from pcbench.tasks.scorecards.text import notes
 from pcbench.tasks.scorers import metrics
 
 

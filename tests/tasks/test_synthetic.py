@@ -9,7 +9,8 @@ from real_data import smollm2_tokenizer
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.models.tokens import ByteTokenizer
 from pcbench.registry import task_tables
-from pcbench.tasks import documentation, example, load_task, score
+from pcbench.tasks import example, load_task, score
+from pcbench.tasks.synthetic import documentation
 
 TOKENIZER = ByteTokenizer()
 GENERATED = [name for name, table in task_tables().items() if "files" not in table]

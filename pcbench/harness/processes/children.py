@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from pcbench import streams
 from pcbench.errors import ConfigError
+from pcbench.system import streams
 
 # a path of a socket has 107, and what multiprocessing adds to a folder 40 at most
 LONGEST_BYTES = 64

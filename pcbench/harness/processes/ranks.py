@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from pcbench.errors import ConfigError, PcbenchError, RankLost
-from pcbench.surroundings import whole_number
+from pcbench.system.surroundings import whole_number
 from pcbench.types import Record
 
 __all__ = ["from_first", "gather", "joined", "launch", "rank", "ranks", "share", "uses_ranks", "warn_of_neighbours"]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pcbench.report.figures.labels import shortened, width_of
-from pcbench.report.svg import INK, PAPER, SERIES, drawing, to_svg
+from pcbench.report.figures.svg import INK, PAPER, SERIES, drawing, to_svg
 
 __all__ = ["Bar", "grouped", "stacked"]
 

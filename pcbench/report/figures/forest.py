@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from pcbench.report.figures.labels import shortened, width_of
-from pcbench.report.results import Series
-from pcbench.report.svg import INK, PAPER, colour, drawing, marker, to_svg
+from pcbench.report.figures.svg import INK, PAPER, colour, drawing, marker, to_svg
+from pcbench.report.reading.results import Series
 
 __all__ = ["Estimated", "forest"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 from matplotlib.patches import Rectangle
 
-from pcbench.report.svg import INK, SERIES, drawing, to_svg
+from pcbench.report.figures.svg import INK, SERIES, drawing, to_svg
 
 __all__ = ["heat"]
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from pcbench.report.figures.labels import shortened
-from pcbench.report.results import Series
-from pcbench.report.svg import INK, PAPER, colour, drawing, marker, to_svg
+from pcbench.report.figures.svg import INK, PAPER, colour, drawing, marker, to_svg
+from pcbench.report.reading.results import Series
 from pcbench.report.wording import compact
 
 __all__ = ["Curve", "Point", "Scale", "against_length", "divisions"]

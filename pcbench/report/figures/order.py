@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from pcbench.report.results import Series
-from pcbench.report.svg import INK, colour, drawing, marker, to_svg
+from pcbench.report.figures.svg import INK, colour, drawing, marker, to_svg
+from pcbench.report.reading.results import Series
 
 __all__ = ["Run", "in_order"]
 

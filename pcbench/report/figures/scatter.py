@@ -10,8 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from pcbench.report.figures.labels import shortened
 from pcbench.report.figures.lengths import divisions
-from pcbench.report.results import Series
-from pcbench.report.svg import INK, PAPER, colour, drawing, marker, to_svg
+from pcbench.report.figures.svg import INK, PAPER, colour, drawing, marker, to_svg
+from pcbench.report.reading.results import Series
 from pcbench.report.wording import Estimate
 
 __all__ = ["Dot", "scatter"]

@@ -2,22 +2,22 @@
 
 from collections.abc import Callable
 
-from pcbench.report.page import Section
-from pcbench.report.results import Results
-from pcbench.report.sections.accuracy import accuracy
+from pcbench.report.page.parts import Section
+from pcbench.report.reading.results import Results
+from pcbench.report.sections.answers.accuracy import accuracy
+from pcbench.report.sections.answers.prompts import prompts
+from pcbench.report.sections.answers.tradeoff import tradeoff
 from pcbench.report.sections.cells import cells
 from pcbench.report.sections.correctness import correctness
-from pcbench.report.sections.distribution import distribution
 from pcbench.report.sections.kernels import kernels
 from pcbench.report.sections.memory import memory
-from pcbench.report.sections.prompts import prompts
 from pcbench.report.sections.provenance import provenance
-from pcbench.report.sections.rates import rates
 from pcbench.report.sections.runs import runs
-from pcbench.report.sections.speedup import speedup
-from pcbench.report.sections.stages import stages
-from pcbench.report.sections.times import times
-from pcbench.report.sections.tradeoff import tradeoff
+from pcbench.report.sections.speed.distribution import distribution
+from pcbench.report.sections.speed.rates import rates
+from pcbench.report.sections.speed.speedup import speedup
+from pcbench.report.sections.speed.stages import stages
+from pcbench.report.sections.speed.times import times
 
 __all__ = ["SECTIONS", "sections"]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from pcbench.report.page import Block, Section
-from pcbench.report.results import Entry, Results
-from pcbench.report.tables import Align, Column, identity, parity, table
+from pcbench.report.page.parts import Block, Section
+from pcbench.report.page.tables import Align, Column, identity, parity, table
+from pcbench.report.reading.results import Entry, Results
 from pcbench.report.wording import interval, number, percent, spread
 from pcbench.types import Record
 

@@ -1,8 +1,8 @@
 """Every cell and op against the float64 reference."""
 
-from pcbench.report.page import Block, Section
-from pcbench.report.results import Entry, Results, error_ratio
-from pcbench.report.tables import Align, Table, identity
+from pcbench.report.page.parts import Block, Section
+from pcbench.report.page.tables import Align, Table, identity
+from pcbench.report.reading.results import Entry, Results, error_ratio
 from pcbench.report.wording import counted, number, scientific
 
 __all__ = ["correctness"]

@@ -1,8 +1,8 @@
 """Single ops at one shape: times, rates, and the ratio to every baseline."""
 
-from pcbench.report.page import Block, Section
-from pcbench.report.results import Entry, Results
-from pcbench.report.tables import Column, Table, identity, parity, table
+from pcbench.report.page.parts import Block, Section
+from pcbench.report.page.tables import Column, Table, identity, parity, table
+from pcbench.report.reading.results import Entry, Results
 from pcbench.report.wording import Estimate, claim, interval, number, percent
 from pcbench.statistics import ratio_interval
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from pcbench.report.changes import kv_gain, memory_claim, memory_gain
-from pcbench.report.page import MAX_PANELS, Block, Legend, Picture, Section, by_panel, length_block
-from pcbench.report.plots import Bar, Point, grouped
-from pcbench.report.results import Entry, Results
-from pcbench.report.rows import rows_block
-from pcbench.report.svg import swatch
-from pcbench.report.tables import Column, identity, table
+from pcbench.report.figures import Bar, Point, grouped
+from pcbench.report.figures.svg import swatch
+from pcbench.report.page.parts import MAX_PANELS, Block, Legend, Picture, Section, by_panel, length_block
+from pcbench.report.page.rows import rows_block
+from pcbench.report.page.tables import Column, identity, table
+from pcbench.report.reading.results import Entry, Results
+from pcbench.report.verdict.changes import kv_gain, memory_claim, memory_gain
 from pcbench.report.wording import Estimate, number, peak_spread, peak_text
 
 __all__ = ["memory"]

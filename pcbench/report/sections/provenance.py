@@ -2,10 +2,10 @@
 
 import json
 
-from pcbench.report.manifests import packages, side_by_side
-from pcbench.report.page import Block, Section
-from pcbench.report.results import Entry, Results
-from pcbench.report.tables import Align, Column, Table, identity, table
+from pcbench.report.page.manifests import packages, side_by_side
+from pcbench.report.page.parts import Block, Section
+from pcbench.report.page.tables import Align, Column, Table, identity, table
+from pcbench.report.reading.results import Entry, Results
 from pcbench.report.wording import number
 
 __all__ = ["provenance"]

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pcbench.report.manifests import side_by_side
-from pcbench.report.page import Block, Section
-from pcbench.report.results import Entry, Results
-from pcbench.report.tables import Align, Table, filled
+from pcbench.report.page.manifests import side_by_side
+from pcbench.report.page.parts import Block, Section
+from pcbench.report.page.tables import Align, Table, filled
+from pcbench.report.reading.results import Entry, Results
 from pcbench.report.wording import Estimate, counted, interval, number, signed, spread
 
 __all__ = ["runs"]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcbench.registry import SCORERS, load, scorer_summaries
-from pcbench.tasks.benchmarks import BENCHMARKS
+from pcbench.tasks.scorecards.benchmarks import BENCHMARKS
 from pcbench.tasks.scorers import EVERY, Metric
 
 ALL = {name: load(SCORERS, "scorer", name, "test") for name in SCORERS}

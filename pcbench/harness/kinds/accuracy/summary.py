@@ -10,7 +10,7 @@ from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.summary import add_difference, add_parity, add_scores, paired_scores
 from pcbench.statistics import score_interval
 from pcbench.tasks import bucket, load_task, size
-from pcbench.tasks.published import RunFacts, TaskRead, published_score
+from pcbench.tasks.scorecards.published import RunFacts, TaskRead, published_score
 from pcbench.types import ModelSpec, Record, Sample, Status
 
 __all__ = ["Outcome", "average_records", "joined", "records_by_words", "summarise_accuracy"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from pcbench.config import validate
 from pcbench.errors import ConfigError
-from pcbench.measure.baselines import VARIANTS, check_baseline
-from pcbench.measure.kernel_shapes import SHAPES, Shape
+from pcbench.measure.kernels.baselines import VARIANTS, check_baseline
+from pcbench.measure.kernels.shapes import SHAPES, Shape
 from pcbench.ops import compiled_backend
 from pcbench.suites import KernelPlan, KernelSuite
 from pcbench.types import Cell, DeviceKind

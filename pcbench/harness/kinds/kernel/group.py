@@ -14,16 +14,16 @@ from pcbench import ops
 from pcbench.errors import BackendUnavailable, ShapeError
 from pcbench.harness.kinds.kernel.cells import PreparedKernel
 from pcbench.harness.kinds.methods.group import first_line
-from pcbench.measure.baselines import make_baseline
-from pcbench.measure.cases import CHANGED, run
-from pcbench.measure.devices import torch_device
-from pcbench.measure.draws import Draws
-from pcbench.measure.kernel_timing import RepeatedCall, ReplayedCall, TimedBy, make_sampler
+from pcbench.measure.kernels.baselines import make_baseline
+from pcbench.measure.kernels.cases import CHANGED, run
+from pcbench.measure.kernels.draws import Draws
+from pcbench.measure.kernels.timing import RepeatedCall, ReplayedCall, TimedBy, make_sampler
+from pcbench.measure.machine.devices import torch_device
+from pcbench.measure.machine.meters import open_meter
+from pcbench.measure.machine.telemetry import Reading, others_on_gpu, sampled, throttled
 from pcbench.measure.memory import is_out_of_memory, peak_bytes
-from pcbench.measure.meters import open_meter
 from pcbench.measure.parity import Comparison
 from pcbench.measure.sampling import compare_samples
-from pcbench.measure.telemetry import Reading, others_on_gpu, sampled, throttled
 from pcbench.ops.portable import portable_calls
 from pcbench.types import Status
 

@@ -8,10 +8,10 @@ import torch
 
 from pcbench.harness.kinds.kernel.group import KernelLane
 from pcbench.harness.kinds.times import add_samples
-from pcbench.measure.baselines import is_floor
-from pcbench.measure.ceilings import Ceilings
+from pcbench.measure.kernels.baselines import is_floor
+from pcbench.measure.machine.ceilings import Ceilings
+from pcbench.measure.machine.telemetry import summary
 from pcbench.measure.parity import worst
-from pcbench.measure.telemetry import summary
 from pcbench.statistics import percentile, ratio_interval
 from pcbench.types import Record
 

@@ -9,7 +9,7 @@ from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
 from pcbench.suites import AccuracySettings, Plan, Suite
 from pcbench.tasks import load_task, size, why_not
-from pcbench.tasks.published import prompt_limit
+from pcbench.tasks.scorecards.published import prompt_limit
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
 __all__ = ["Effort", "Prepared", "prepare_cells"]

@@ -19,10 +19,10 @@ from pcbench.harness.kinds.methods.finite import not_finite, require_finite
 from pcbench.harness.kinds.methods.fit import fit
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.methods.prompts import build_example, device_prompt, key_chunk, key_depth
-from pcbench.measure.kernel_timing import flush_caches
+from pcbench.measure.kernels.timing import flush_caches
+from pcbench.measure.machine.meters import open_meter
+from pcbench.measure.machine.telemetry import others_on_gpu, sampled, throttled
 from pcbench.measure.memory import is_out_of_memory
-from pcbench.measure.meters import open_meter
-from pcbench.measure.telemetry import others_on_gpu, sampled, throttled
 from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.fit import Fit
 from pcbench.harness.kinds.methods.peak import Peak
-from pcbench.measure.devices import torch_device
-from pcbench.measure.telemetry import Reading
+from pcbench.measure.machine.devices import torch_device
+from pcbench.measure.machine.telemetry import Reading
 from pcbench.measure.timing import StageClock
 from pcbench.types import Method, Sample, Status
 

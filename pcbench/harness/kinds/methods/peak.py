@@ -15,10 +15,10 @@ from pcbench.harness.kinds.methods.decoding import decode
 from pcbench.harness.kinds.methods.prompts import build_example, device_prompt
 from pcbench.harness.processes import ranks
 from pcbench.harness.processes.children import ending, memory_kills, started
-from pcbench.measure.devices import torch_device
+from pcbench.measure.machine.devices import torch_device
+from pcbench.measure.machine.meters import open_meter
+from pcbench.measure.machine.telemetry import Reading, driver_bytes, sampled
 from pcbench.measure.memory import Phases, is_out_of_memory
-from pcbench.measure.meters import open_meter
-from pcbench.measure.telemetry import Reading, driver_bytes, sampled
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
 from pcbench.types import Cell, Status

@@ -17,9 +17,9 @@ from pcbench.harness.kinds.methods.group import Group, first_line
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.methods.peak import is_measurable, peak_of, wants_peak
 from pcbench.harness.kinds.methods.summary import summarise
-from pcbench.measure.ceilings import Ceilings, measure_ceilings
-from pcbench.measure.devices import torch_device
-from pcbench.measure.kernel_timing import free_what_is_flushed
+from pcbench.measure.kernels.timing import free_what_is_flushed
+from pcbench.measure.machine.ceilings import Ceilings, measure_ceilings
+from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner

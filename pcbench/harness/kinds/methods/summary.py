@@ -9,8 +9,8 @@ from pcbench.differences import Difference, paired_difference
 from pcbench.harness.kinds.methods.group import UNSCORED
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.times import add_samples
+from pcbench.measure.machine.telemetry import summary
 from pcbench.measure.parity import Comparison, worst
-from pcbench.measure.telemetry import summary
 from pcbench.statistics import percentile, ratio_interval, score_interval
 from pcbench.tasks import Task, load_task
 from pcbench.types import Cell, ModelSpec, Record, Sample

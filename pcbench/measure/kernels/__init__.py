@@ -1,0 +1,1 @@
+"""Single ops: cases, shapes, baselines and times."""

@@ -1,0 +1,86 @@
+"""Tables as plain text cells; the template draws them, the page's script sorts them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pcbench.report.reading.results import Entry, Results
+from pcbench.report.wording import number
+
+__all__ = ["Column", "Table", "filled", "identity", "parity", "table"]
+
+Align = Literal["text", "number", "code", "status", "strip"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of entries: its title with the unit, and the text of an entry in it."""
+
+    title: str
+    text: Callable[[Entry], str]
+    align: Align = "number"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the template draws.
+
+    Args:
+        caption: what a row is.
+        titles: of the columns, each with how its cells are set.
+        rows: text; empty where nothing was measured.
+        filterable: whether the page's script adds a field that narrows the rows.
+    """
+
+    caption: str
+    titles: list[tuple[str, Align]]
+    rows: list[list[str]]
+    filterable: bool = False
+
+
+def filled(caption: str, titles: Sequence[tuple[str, Align]], rows: Sequence[list[str]]) -> Table:
+    """A long table without the columns in which no row has anything."""
+    used = [i for i in range(len(titles)) if any(row[i] for row in rows)]
+    return Table(caption, [titles[i] for i in used], [[row[i] for i in used] for row in rows], filterable=True)
+
+
+def table(caption: str, columns: Sequence[Column], entries: Sequence[Entry], *, filterable: bool = False) -> Table:
+    """One row an entry; columns in which no entry has anything are left out."""
+    cells = [[column.text(entry) for entry in entries] for column in columns]
+    used = [(column, texts) for column, texts in zip(columns, cells, strict=True) if any(texts)]
+    rows = [list(row) for row in zip(*(texts for _, texts in used), strict=True)]
+    return Table(caption, [(column.title, column.align) for column, _ in used], rows, filterable)
+
+
+def identity(results: Results, *, status: bool = False) -> list[Column]:
+    """The columns that say which cell a row is; what is the same in the whole report is left out.
+
+    Args:
+        results: decides what varies.
+        status: whether rows that did not end well stand in the table.
+    """
+    optional = ("suite", "kind", "model", "device", "dtype", "seed")
+    columns = [Column("run", lambda e: e.run, "text")] if len(results.runs) > 1 else []
+    columns += [_field(name) for name in optional if results.varies(name)]
+    columns += [
+        Column("method / backend", lambda e: f"{e.record.method}/{e.record.backend}", "text"),
+        Column("parameters", lambda e: e.parameters, "text"),
+        Column("op", lambda e: e.record.op or "", "text"),
+        Column("shape", lambda e: e.record.shape or "", "text"),
+        Column("workload", lambda e: "" if e.kernel else e.record.workload, "text"),
+        Column("context tokens", lambda e: number(e.record.context_tokens)),
+    ]
+    if status:
+        columns.append(Column("status", lambda e: e.record.status, "status"))
+    return columns
+
+
+def parity(entry: Entry) -> str:
+    """Error over bound, or why there is none."""
+    if entry.parity_ratio is not None:
+        return number(entry.parity_ratio)
+    return "stock code" if entry.record.backend == "torch" else "not checked"
+
+
+def _field(name: str) -> Column:
+    return Column(name, lambda e: str(getattr(e.record, name)), "text")

@@ -1,0 +1,81 @@
+"""The two speed-ups, never in one figure or one table."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pcbench.report.figures import Point
+from pcbench.report.page.parts import Block, Section, length_block
+from pcbench.report.page.tables import Column, identity, parity, table
+from pcbench.report.reading.results import Entry, Results
+from pcbench.report.verdict.changes import speed_claim
+from pcbench.report.wording import Estimate, interval, number
+
+__all__ = ["speedup"]
+
+
+def speedup(results: Results) -> Section | None:
+    """A block a baseline, and one against the reference; None without either."""
+    baselines = sorted({e.record.baseline for e in results.methods if e.vs_full and e.record.baseline})
+    blocks = [
+        _block(
+            results,
+            "vs-full",
+            "Against full attention",
+            f"Baseline: {', '.join(baselines) or 'not named by the records'}: exact attention by the stock kernel, "
+            "the same model, in the same run.",
+            lambda e: e.vs_full,
+            lambda e: e.record.baseline or "",
+        ),
+        _block(
+            results,
+            "vs-reference",
+            "Against the reference",
+            "Baseline: the same method in pure PyTorch. This is what the kernels do, not what the method's idea does.",
+            lambda e: e.vs_reference,
+            lambda e: f"{e.record.method}/reference",
+        ),
+    ]
+    present = [block for block in blocks if block is not None]
+    if not present:
+        return None
+    return Section(
+        "speedup",
+        "Speed-up",
+        "Ratio of the medians of interleaved repeats with its 95 % interval; above 1 is faster than the named baseline."
+        " A hollow marker has no interval, which needs 5 repeats. The two comparisons answer different questions.",
+        present,
+    )
+
+
+def _block(
+    results: Results,
+    name: str,
+    title: str,
+    baseline: str,
+    value: Callable[[Entry], Estimate | None],
+    against: Callable[[Entry], str],
+) -> Block | None:
+    shown = [e for e in results.methods if value(e) is not None]
+    if not shown:
+        return None
+
+    def point(entry: Entry) -> Point:
+        return Point(entry.series, entry.record.context_tokens or 0, *(value(entry) or (None, None, None)))
+
+    def say(entry: Entry) -> str:
+        found = value(entry)
+        assert found is not None, "only entries with a speed-up are shown"
+        return f"{number(found.value)}× {interval(found)} ({speed_claim(results, entry, found)})"
+
+    columns = [
+        *identity(results),
+        Column("baseline", against, "text"),
+        Column("speed-up (×)", lambda e: number((value(e) or (None,))[0])),
+        Column("95 % interval", lambda e: interval(value(e)), "text"),
+        Column("reading", lambda e: speed_claim(results, e, value(e) or Estimate(1, None, None)), "text"),
+        Column("repeats", lambda e: number(e.record.repeats)),
+        Column("parity (error / bound)", parity),
+    ]
+    rows = table(f"Speed-up {title.lower()}, one row a cell", columns, shown)
+    figures = length_block(name, shown, point, say, "ratio", "speed-up", title=title, notes=[baseline])
+    return replace(figures, tables=[rows])

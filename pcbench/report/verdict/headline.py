@@ -1,0 +1,298 @@
+"""The verdict strip: what a run was, how its cells ended, and its headline numbers with what they allow to say."""
+
+from collections import Counter
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from pcbench.differences import Difference
+from pcbench.report.reading.results import Entry, Results, Series
+from pcbench.report.reading.runs import Run
+from pcbench.report.verdict.changes import mean_change, memory_claim, memory_gain, score_change, speed_claim
+from pcbench.report.verdict.gates import Gate, gates
+from pcbench.report.wording import Estimate, counted, interval, number, peak_text, percent, signed
+
+__all__ = ["Headline", "Verdict", "verdicts"]
+
+MIB = 1 / (1 << 20)
+# workloads that a line names
+NAMED = 3
+# panel and length
+Place = tuple[str, int]
+STATUSES = ("ok", "parity_failed", "error", "timeout", "out_of_memory", "unsupported", "data_missing")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number.
+
+    Args:
+        title: what it is.
+        value: with its unit.
+        interval: 95 %, or why there is none.
+        reading: what may be said.
+        detail: of which cell, against which.
+        evidence: anchor of the section behind it.
+    """
+
+    title: str
+    value: str
+    interval: str
+    reading: str
+    detail: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One run: facts as label → text, gates, statuses with how many cells ended so, headlines."""
+
+    run: str
+    gates: list[Gate]
+    facts: dict[str, str]
+    statuses: list[tuple[str, int]]
+    headlines: list[Headline]
+    notes: list[str]
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """One a run, in order."""
+    return [_verdict(results, run) for run in results.runs]
+
+
+def _verdict(results: Results, run: Run) -> Verdict:
+    entries = results.of(run)
+    ended: Counter[str] = Counter(e.record.status for e in entries)
+    headlines, notes = [], []
+    subject = _subject(results, [e for e in entries if not e.kernel])
+    if subject is not None:
+        timed = subject.vs_full is not None
+        score = _score(results, subject) if timed else _mean_score(results, entries)
+        found = (_speed(results, subject, entries), _memory(results, subject), score)
+        headlines = [headline for headline in found if headline is not None]
+        notes = _beyond(subject, entries)
+    headlines += [*_reference(results, entries), *_fit(entries), *_kernels(results, entries)]
+    if not headlines:
+        notes.append(
+            "No headline number: no cell holds a speed-up, a peak or a score beside that of stock full attention."
+        )
+    statuses = [(s, ended[s]) for s in STATUSES if ended[s]]
+    return Verdict(run.name, gates(results, run), _facts(run, entries), statuses, headlines, notes)
+
+
+def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:
+    manifest = run.manifest
+    environment: dict[str, Any] = manifest.get("environment", {})
+    hardware = environment.get("gpu") or environment.get("cpu")
+
+    def values(name: str) -> str:
+        return ", ".join(dict.fromkeys(text for e in entries if (text := str(getattr(e.record, name)))))
+
+    # what they are, where they are not as they were trained
+    weights = (manifest.get("model") or {}).get("weights")
+    facts = {
+        "suite": values("suite") or str(manifest.get("suite", "")),
+        "model": f"{values('model')} ({weights})" if weights else values("model"),
+        "device": values("device") or str(environment.get("device", "")),
+        "hardware": ", ".join(str(x) for x in (hardware, environment.get("arch"), environment.get("runtime")) if x),
+        "dtype": values("dtype"),
+        "torch": str(environment.get("torch") or ""),
+        "date": str(manifest.get("created_at", "")).replace("T", " ", 1),
+        "cells": f"{len(run.planned) - run.missing:,} of {len(run.planned):,} planned",
+    }
+    return {label: text for label, text in facts.items() if text}
+
+
+def _subject(results: Results, entries: list[Entry]) -> Entry | None:
+    """The entry the headlines are about: the fastest against full attention at the longest length that has one."""
+    fast = [e for e in entries if e.vs_full is not None]
+    if fast:
+        longest = max(e.record.context_tokens or 0 for e in fast)
+        at = [e for e in fast if (e.record.context_tokens or 0) == longest]
+        return max(at, key=lambda e: e.vs_full.value if e.vs_full else 0.0)
+    other = [e for e in entries if e.usable and not e.record.is_full and results.stock_of(e) is not None]
+    return max(other, key=lambda e: e.record.context_tokens or 0, default=None)
+
+
+def _at(entry: Entry) -> str:
+    tokens = entry.record.context_tokens
+    return "" if tokens is None else f" at {tokens:,} tokens"
+
+
+def _speed(results: Results, entry: Entry, entries: list[Entry]) -> Headline | None:
+    found = entry.vs_full
+    if found is None:
+        return None
+    rivals = [e for e in entries if e.vs_full and e.record.context_tokens == entry.record.context_tokens]
+    best = f", the best of {len(rivals)} at this length" if len(rivals) > 1 else ""
+    return Headline(
+        f"Speed-up over full attention{_at(entry)}",
+        f"{number(found.value, digits=3)}×",
+        _interval(found, "×"),
+        speed_claim(results, entry, found),
+        f"{entry.name}, against {entry.record.baseline or 'an unnamed baseline'}{best}",
+        "speedup",
+    )
+
+
+def _memory(results: Results, entry: Entry) -> Headline | None:
+    gain, stock = memory_gain(results, entry), results.stock_of(entry)
+    if gain is None or stock is None:
+        return None
+    ratio, mib = 1 / gain.value, [peak_text(e.record.peak_bytes, e.record.peak_samples_bytes) for e in (entry, stock)]
+    return Headline(
+        f"Peak memory over full attention's{_at(entry)}",
+        f"{number(ratio, digits=3)}×",
+        _passes(gain),
+        memory_claim(gain),
+        f"{entry.name}: {mib[0]}, {stock.series.label}: {mib[1]}",
+        "memory",
+    )
+
+
+def _passes(gain: Estimate) -> str:
+    if gain.low is None or gain.high is None:
+        return "one pass each, no spread"
+    return f"{number(1 / gain.high, digits=3)} to {number(1 / gain.low, digits=3)}× over all passes"
+
+
+def _score(results: Results, entry: Entry) -> Headline | None:
+    change, stock = score_change(results, entry), results.stock_of(entry)
+    if change is None or stock is None or entry.score is None or stock.score is None:
+        return None
+    how = "the same prompts pair by pair" if change.paired else "as if the prompts were different ones"
+    return Headline(
+        f"Score minus full attention's{_at(entry)}",
+        f"{signed(change.difference.mean, 1)} points",
+        _points(change.difference),
+        change.difference.words(),
+        f"{percent(entry.score.value)} and {percent(stock.score.value)} of 100 by {entry.record.scorer}, "
+        f"{number(entry.record.n_samples)} prompts each, {how}",
+        "accuracy",
+    )
+
+
+def _mean_score(results: Results, entries: list[Entry]) -> Headline | None:
+    """Of the best method: the average of its data sets where there is one, else over what all methods share."""
+    changes: dict[Series, dict[Place, Difference]] = {}
+    averages = [e for e in entries if e.average and score_change(results, e) is not None]
+    for entry in averages or entries:
+        change = score_change(results, entry)
+        if change is not None:
+            changes.setdefault(entry.series, {})[_place(entry)] = change.difference
+    places = set.intersection(*(set(found) for found in changes.values())) if changes else set()
+    if not places:
+        return None
+    means = {series: mean_change([found[place] for place in sorted(places)]) for series, found in changes.items()}
+    best = max(means, key=lambda series: means[series].mean)
+    each = [score_change(results, e) for e in entries if e.series == best and not e.average]
+    said = Counter(change.difference.words() for change in each if change is not None)
+    every = places if averages else {_place(e) for e in entries}
+    mean = averages[0].record.score_name if averages else f"mean of {_of(len(places), len(every), 'workload')}"
+    among = f", the best of {len(means)} methods" if len(means) > 1 else ""
+    among += _without(sorted(every - places))
+    return Headline(
+        f"Score minus full attention's, {mean}",
+        f"{signed(means[best].mean, 1)} points",
+        _points(means[best]),
+        means[best].words(),
+        f"{best.label}{among}; by workload: {', '.join(f'{n} {text}' for text, n in sorted(said.items()))}",
+        "accuracy",
+    )
+
+
+def _place(entry: Entry) -> Place:
+    return entry.panel, entry.record.context_tokens or 0
+
+
+def _of(some: int, every: int, noun: str) -> str:
+    return counted(some, noun) if some == every else f"{some} of {counted(every, noun)}"
+
+
+def _without(places: list[Place]) -> str:
+    """The workloads that a mean leaves out."""
+    if not places:
+        return ""
+    named = ", ".join(f"{panel} {tokens:,}" for panel, tokens in places[:NAMED])
+    more = f" and {len(places) - NAMED:,} more" if len(places) > NAMED else ""
+    return f"; without {named}{more}, which not all methods and full attention have a score of"
+
+
+def _reference(results: Results, entries: list[Entry]) -> list[Headline]:
+    """What the kernels are worth, where nothing was timed against full attention."""
+    fast = [(e.record.context_tokens or 0, found.value, e, found) for e in entries if (found := e.vs_reference)]
+    if not fast or any(e.vs_full for e in entries):
+        return []
+    _, _, best, found = max(fast, key=lambda one: one[:2])
+    return [
+        Headline(
+            f"Speed-up over the reference{_at(best)}",
+            f"{number(found.value, digits=3)}×",
+            _interval(found, "×"),
+            speed_claim(results, best, found),
+            f"{best.name}, against the same method in pure PyTorch",
+            "speedup",
+        )
+    ]
+
+
+def _fit(entries: list[Entry]) -> list[Headline]:
+    """Chunks that fit in the budget, with token eviction over without: of the longest context, the least."""
+    known = [e for e in entries if e.usable and e.record.fit_ratio is not None]
+    if not known:
+        return []
+    shown = max(known, key=lambda e: (e.record.context_tokens or 0, -(e.record.fit_ratio or 0.0)))
+    r = shown.record
+    return [
+        Headline(
+            f"Chunks that fit{_at(shown)}, over without token eviction",
+            f"{number(r.fit_ratio, digits=3)}×",
+            "a count, no interval",
+            "more fit" if (r.fit_ratio or 0) > 1 else "no more fit",
+            f"{shown.name}: {number(r.chunks_that_fit)} chunks in {number(r.budget_bytes, MIB)} MiB",
+            "memory",
+        )
+    ]
+
+
+def _points(change: Difference) -> str:
+    if change.low is None or change.high is None:
+        return "no interval in the records"
+    return f"95 % interval {signed(change.low, 1)} to {signed(change.high, 1)}"
+
+
+def _kernels(results: Results, entries: list[Entry]) -> list[Headline]:
+    """How many ops on their compiled backend beat the fastest baseline that ran."""
+    found = {e: e.vs_baseline for e in entries if e.vs_baseline is not None and e.record.backend != "reference"}
+    if not found:
+        return []
+    said = Counter(speed_claim(results, e, estimate).partition(",")[0] for e, estimate in found.items())
+    slowest = min(found, key=lambda e: found[e].value)
+    return [
+        Headline(
+            "Kernels against their fastest baselines",
+            f"{said['faster']} of {len(found)} faster",
+            f"median ratio {number(median(estimate.value for estimate in found.values()), digits=3)}×",
+            ", ".join(f"{count} {reading}" for reading, count in sorted(said.items())),
+            f"the least is {number(found[slowest].value, digits=3)}× {slowest.record.baseline} ({slowest.name})",
+            "kernels",
+        )
+    ]
+
+
+def _interval(found: Estimate, unit: str) -> str:
+    if found.low is None or found.high is None:
+        return f"no interval: {interval(found)}"
+    return f"95 % interval {number(found.low, digits=3)} to {number(found.high, digits=3)}{unit}"
+
+
+def _beyond(subject: Entry, entries: list[Entry]) -> list[str]:
+    """Lengths above the headline's that have no speed-up, and how their cells ended."""
+    tokens = subject.record.context_tokens or 0
+    longer = [e for e in entries if (e.record.context_tokens or 0) > tokens]
+    if not longer:
+        return []
+    ended = Counter(e.record.status for e in longer)
+    said = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
+    longest = max(e.record.context_tokens or 0 for e in longer)
+    return [f"Longer cells, up to {longest:,} tokens, have no number beside full attention's: {said}."]

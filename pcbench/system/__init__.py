@@ -1,0 +1,1 @@
+"""The system the program runs in: signals, streams, environment, terminal."""

@@ -1,0 +1,1 @@
+"""Generated prompts: seeded, offline, exact to the token."""
