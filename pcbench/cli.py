@@ -141,30 +141,31 @@ def list_(
 
 
 def _entries(what: str) -> dict[str, str]:
-    """Name → one line about it; imports no torch."""
+    """Name → one line about it; imports no torch. What cannot be used of another package is a line on stderr."""
     if what == "suites":
-        return suite_summaries()
+        return suite_summaries(err.print)
     if what == "models":
-        listed = {name: str(table["summary"]) for name, table in registry.model_tables().items()}
+        tables = registry.model_tables()
+        listed = registry.described(tables, lambda name: str(tables[name].get("summary", "")), err.print)
         return listed | {"ID or PATH": "a Hugging Face RoPE decoder in safetensors"}
     if what == "tasks":
-        return _tasks()
+        return registry.described(registry.task_tables(), _task, err.print)
     if what == "ops":
         return registry.op_summaries()
-    return registry.scorer_summaries() if what == "scorers" else registry.summaries(registry.METHODS)
+    if what == "scorers":
+        return registry.scorer_summaries(err.print)
+    return registry.summaries(registry.METHODS, err.print)
 
 
-def _tasks() -> dict[str, str]:
-    """Task → what it is and, where it needs files, whether they are there."""
+def _task(name: str) -> str:
+    """What a task is and, where it needs files, whether they are there."""
     from pcbench.tasks.files import is_there
 
-    listed = {}
-    for name, table in registry.task_tables().items():
-        how = f"; pcbench data fetch {table['fetch']}" if table.get("fetch") else ""
-        there = is_there(table["files"]) if "files" in table else None
-        state = "" if there is None else " (files are there)" if there else f" (no files{how})"
-        listed[name] = f"{table['summary']}{state}"
-    return listed
+    table = registry.task_tables()[name]
+    how = f"; pcbench data fetch {table['fetch']}" if table.get("fetch") else ""
+    there = is_there(table["files"]) if "files" in table else None
+    state = "" if there is None else " (files are there)" if there else f" (no files{how})"
+    return f"{table.get('summary', '')}{state}"
 
 
 @data_app.command("list")

@@ -4,10 +4,11 @@ import errno
 import os
 import secrets
 import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pcbench.errors import ConfigError, DataMissing, DiskFull, PcbenchError
 
@@ -19,6 +20,7 @@ __all__ = [
     "read_bytes",
     "read_lines",
     "read_text",
+    "read_toml",
     "room",
     "text_of",
     "write_for",
@@ -69,6 +71,20 @@ def read_text(
     """All of a file of UTF-8, without its byte order mark; arguments and errors as of `read_bytes`."""
     data = read_bytes(path, at_most, where=where, error=error, remedy=remedy)
     return decoded(data, where or str(path), error=error)
+
+
+def read_toml(path: Path, at_most: int, *, where: str = "") -> dict[str, Any]:
+    """A file of TOML; arguments and errors as of `read_bytes`, and ConfigError where it is no TOML."""
+    where = where or str(path)
+    text = read_text(path, at_most, where=where)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        got = "nesting without end"
+    # a TOMLDecodeError, or a number of more digits than Python reads
+    except ValueError as error:
+        got = str(error)
+    raise ConfigError(f"{where}: a TOML file, got an error: {got}")
 
 
 def read_lines(

@@ -1,21 +1,26 @@
 """What exists by name: methods, models, tasks, scorers, suites, ops, and the places that implement them.
 
-Entries are strings `module:attribute` or TOML tables, so that listing imports nothing.
+Entries are strings `module:attribute` or TOML tables, so that listing imports nothing. What other packages bring
+stands beside our own.
 """
 
 import ast
 import tomllib
+from collections.abc import Callable, Iterable
 from functools import cache
-from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from pcbench.errors import unknown_name
+from pcbench.errors import ConfigError, PcbenchError
+from pcbench.extensions import module_file
+from pcbench.names import Places, Tables, inherited
 
 __all__ = [
     "GENERATORS",
     "METHODS",
     "SCORERS",
+    "described",
     "load",
     "model_tables",
     "op_summaries",
@@ -24,12 +29,12 @@ __all__ = [
     "task_tables",
 ]
 
-METHODS = {
+OWN_METHODS = {
     "full": "pcbench.methods.full:Full",
     "parallel_comp": "pcbench.methods.parallel_comp:ParallelComp",
 }
 
-SCORERS = {
+OWN_SCORERS = {
     "longbench-official+indel": "pcbench.tasks.scorers.longbench:indel",
     "longbench-official+difflib": "pcbench.tasks.scorers.longbench:difflib",
     "infinitebench-2024-06": "pcbench.tasks.scorers.infinitebench:june",
@@ -47,7 +52,7 @@ SCORERS = {
 }
 
 # what builds the prompts of a task from its table, and from a record where it has a file
-GENERATORS = {
+OWN_GENERATORS = {
     "noise": "pcbench.tasks.synthetic.needles:noise",
     "prose": "pcbench.tasks.synthetic.needles:prose",
     "needles": "pcbench.tasks.synthetic.needles:needles",
@@ -66,60 +71,92 @@ GENERATORS = {
     "frequent_words": "pcbench.tasks.synthetic.tracing:frequent_words",
 }
 
+METHODS = Places("methods", OWN_METHODS, ("Config", "backends", "prefill", "step"))
+SCORERS = Places("scorers", OWN_SCORERS, ("id", "version", "summary", "metrics", "metric"))
+GENERATORS = Places("generators", OWN_GENERATORS)
+
 
 @cache
-def task_tables() -> dict[str, dict[str, Any]]:
-    """Task id → its table, from every file of pcbench/tasks/data.
-
-    A file's table `defaults` stands under all others of the file, and under it the table that a `like` names;
-    `{dataset}` in a text of `files` is the table's own.
-    """
+def task_tables() -> Tables:
+    """Task id → its table: those of every file of pcbench/tasks/data, and what installed packages bring."""
     tables: dict[str, dict[str, Any]] = {}
     for file in sorted(files("pcbench").joinpath("tasks/data").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".toml"):
-            found = tomllib.loads(file.read_text(encoding="utf-8"))
-            defaults = found.pop("defaults", {})
-            for name, table in found.items():
-                base = tables[table.pop("like")] if "like" in table else {}
-                merged = base | defaults | table
-                if "files" in merged:
-                    merged["files"] = [path.format(**merged) for path in merged["files"]]
-                tables[name] = merged
-    return tables
+            tables |= inherited(tomllib.loads(file.read_text(encoding="utf-8")), tables, file.name)
+    return Tables("tasks", tables)
 
 
 @cache
-def model_tables() -> dict[str, dict[str, Any]]:
-    """Model name → its table, from pcbench/models/models.toml."""
-    return tomllib.loads(files("pcbench").joinpath("models/models.toml").read_text(encoding="utf-8"))
+def model_tables() -> Tables:
+    """Model name → its table: those of pcbench/models/models.toml, and what installed packages bring."""
+    text = files("pcbench").joinpath("models/models.toml").read_text(encoding="utf-8")
+    return Tables("models", tomllib.loads(text))
 
 
-def load(table: dict[str, str], what: str, name: str, where: str) -> Any:
+def load(table: Places, what: str, name: str, where: str) -> Any:
     """The object registered as `name`.
 
     Args:
         table: one of the tables above.
         what: the kind of thing, for the error message: "method", "scorer", …
-        name: the registered name.
+        name: the registered name, or `module:attribute`.
         where: who asks, for the error message.
 
     Raises:
-        ConfigError: `name` is not in `table`; the message holds the nearest name.
+        ConfigError: `name` is not in `table`, and the message holds the nearest name; or what another package brings
+            cannot be used.
     """
-    if name not in table:
-        raise unknown_name(where, what, name, table)
-    module, attribute = table[name].split(":")
-    return getattr(import_module(module), attribute)
+    return table.load(what, name, where)
 
 
-def summaries(table: dict[str, str]) -> dict[str, str]:
-    """Name → first line of its module's docstring, read without importing it."""
-    return {name: _first_line(_source(entry.split(":")[0])) for name, entry in table.items()}
+def described(
+    names: Iterable[str], describe: Callable[[str], str], say: Callable[[str], None] | None = None
+) -> dict[str, str]:
+    """Name → one line about it.
+
+    Args:
+        names: of what.
+        describe: name → its line.
+        say: told why a name is left out, as where its package cannot be imported; None raises that.
+    """
+    found = {}
+    for name in names:
+        try:
+            found[name] = describe(name)
+        except PcbenchError as error:
+            if say is None:
+                raise
+            say(str(error))
+    return found
 
 
-def scorer_summaries() -> dict[str, str]:
-    """Scorer id → one line about it; several share a module, so the modules are imported; none imports torch."""
-    return {name: str(load(SCORERS, "scorer", name, "registry").summary) for name in SCORERS}
+def summaries(table: Places, say: Callable[[str], None] | None = None) -> dict[str, str]:
+    """Name → first line of its module's docstring, read without importing it where that is possible.
+
+    `say` as in `described`.
+    """
+
+    def describe(name: str) -> str:
+        file, package = module_file(table[name].partition(":")[0]), table.package(name)
+        line = _first_line(_parsed(file)) if file else ""
+        if not line:
+            line = (load(table, table.group[:-1], name, "list").__doc__ or "").strip().partition("\n")[0]
+        return f"{line} ({package})" if package else line
+
+    return described(table, describe, say)
+
+
+def scorer_summaries(say: Callable[[str], None] | None = None) -> dict[str, str]:
+    """Scorer id → one line about it; several share a module, so the modules are imported; none of ours imports torch.
+
+    `say` as in `described`.
+    """
+
+    def describe(name: str) -> str:
+        line, package = str(load(SCORERS, "scorer", name, "list").summary), SCORERS.package(name)
+        return f"{line} ({package})" if package else line
+
+    return described(SCORERS, describe, say)
 
 
 def op_summaries() -> dict[str, str]:
@@ -136,9 +173,17 @@ def op_summaries() -> dict[str, str]:
 
 
 def _source(module: str) -> ast.Module:
-    path = files("pcbench").joinpath(*module.split(".")[1:])
-    file = path.joinpath("__init__.py") if path.is_dir() else path.parent.joinpath(f"{path.name}.py")  # type: ignore[attr-defined]
-    return ast.parse(file.read_text(encoding="utf-8"))
+    file = module_file(module)
+    assert file is not None
+    return _parsed(file)
+
+
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    # a SyntaxError, or no UTF-8
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"{file}: Python, got an error: {error}; mend it or uninstall its package") from None
 
 
 def _first_line(node: ast.Module | ast.FunctionDef) -> str:

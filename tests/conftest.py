@@ -7,6 +7,7 @@ import torch
 from builds import give_up
 from deprecations import forbid_deprecated_calls
 from gpu_code import program
+from installed import install  # noqa: F401
 
 from pcbench import ops
 from pcbench.system.terminal import Terminal

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import get_args
 
-from pcbench import ops
+from pcbench import ops, registry
+from pcbench.errors import PcbenchError
+from pcbench.extensions import GROUPS, extensions
 from pcbench.measure.machine.devices import Build
 from pcbench.measure.machine.environment import environment
 from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import NoMeter
 from pcbench.models import smollm2
+from pcbench.suites.files import read_suite
 from pcbench.types import DeviceKind
 
 __all__ = ["Finding", "diagnose"]
@@ -24,7 +27,7 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Machine, devices, backends, model and optional packages, one line each."""
+    """Machine, devices, backends, model and what other packages bring, one line each."""
     build = Build.here()
     findings = []
     for kind in get_args(DeviceKind):
@@ -43,4 +46,19 @@ def diagnose() -> list[Finding]:
             findings.append(Finding(f"telemetry {kind}", why is None, why or meter.name))
     installed = smollm2.is_installed()
     findings.append(Finding(f"model {smollm2.NAME}", installed, "installed" if installed else smollm2.INSTALL))
-    return findings
+    return findings + [_extension(group, name) for group in GROUPS for name in extensions(group)]
+
+
+def _extension(group: str, name: str) -> Finding:
+    """Whether what another package brings can be used; it is imported, or its file read."""
+    subject = f"{group[:-1]} {name}"
+    try:
+        if group == "suites":
+            read_suite(name, "cpu", None, ())
+        elif group in ("tasks", "models"):
+            (registry.task_tables() if group == "tasks" else registry.model_tables())[name]
+        else:
+            registry.load(registry.METHODS if group == "methods" else registry.SCORERS, group[:-1], name, "doctor")
+    except PcbenchError as error:
+        return Finding(subject, False, str(error))
+    return Finding(subject, True, f"of {extensions(group)[name][0].package}")

@@ -41,7 +41,8 @@ def load_suite(
         sets: `path=value` strings: suite.KEY, device.cpu.KEY, workload.NAME.KEY, cell.METHOD.KEY, kernel.OP.KEY,
             data.dir.
         model: overrides the suite's model; a suite of kernels has none.
-        methods: keeps only the cells of these methods, of a suite of kernels only these ops.
+        methods: keeps only the cells of these methods, of a suite of kernels only these ops; a method without a cell
+            gets one with its defaults.
 
     Raises:
         ConfigError: anything unknown or impossible, by key path.

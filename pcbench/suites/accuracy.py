@@ -81,13 +81,13 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
     Args:
         source: the file and what changes it.
         model: overrides the suite's model.
-        methods: keeps only the cells of these methods.
+        methods: keeps only the cells of these methods; one without a cell gets a cell of its defaults.
 
     Raises:
         ConfigError: anything unknown or impossible, by key path.
     """
     file = validate(AccuracyFile, source.document, source.where)
-    merged = Merge(source, AccuracySettings, (), file.cell, model)
+    merged = Merge(source, AccuracySettings, (), file.cell, model, methods)
     settings = validate(AccuracySettings, merged.settings, f"{source.where}: suite")
     tasks = _named(source.where, "tasks", settings.benchmark, settings.tasks)
     average = settings.average and _named(source.where, "average", settings.benchmark, settings.average)
@@ -99,7 +99,7 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
         Workload(name=name, task=task, timed=False, prompts=settings.prompts, new_tokens=settings.new_tokens)
         for name, task in tasks.items()
     ]
-    cells = merged.checked_cells(methods)
+    cells = merged.checked_cells()
     return Suite(source.name, source.where, settings, workloads, cells, source.data_dir).checked()
 
 

@@ -1,15 +1,16 @@
 """Where suite files are, and what presets and `--set` change in them."""
 
 import os
-import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pcbench.config import bundled, parse_value
 from pcbench.errors import ConfigError, DataMissing, shown, unknown_name
-from pcbench.plain_files import read_text
+from pcbench.extensions import extension, extensions
+from pcbench.plain_files import read_text, read_toml
+from pcbench.registry import described
 from pcbench.system.surroundings import expanded
 from pcbench.types import DeviceKind
 
@@ -92,14 +93,24 @@ class Source:
 
 
 def suite_names() -> list[str]:
-    """Names of the suites that ship with pcbench."""
-    return sorted(path.stem for path in bundled("suites").glob("*.toml"))
+    """Names of the suites that ship with pcbench, and of those that installed packages bring."""
+    return sorted({*_bundled(), *extensions("suites")})
 
 
-def suite_summaries() -> dict[str, str]:
-    """Name → the comment a suite's file begins with."""
-    texts = {name: (bundled("suites") / f"{name}.toml").read_text(encoding="utf-8") for name in suite_names()}
-    return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in texts.items()}
+def suite_summaries(say: Callable[[str], None] | None = None) -> dict[str, str]:
+    """Name → the comment a suite's file begins with; `say` as in `registry.described`."""
+
+    def describe(name: str) -> str:
+        found = extension("suites", name, _bundled())
+        text = read_text(found.path if found else _bundled()[name], SUITE_BYTES)
+        line = text.partition("\n")[0].removeprefix("#").strip()
+        return f"{line} ({found.package})" if found else line
+
+    return described(suite_names(), describe, say)
+
+
+def _bundled() -> dict[str, Path]:
+    return {path.stem: path for path in bundled("suites").glob("*.toml")}
 
 
 def read_suite(name: str, device: DeviceKind, preset: str | None, sets: Sequence[str]) -> Source:
@@ -109,26 +120,22 @@ def read_suite(name: str, device: DeviceKind, preset: str | None, sets: Sequence
         ConfigError: an unknown name, no TOML, or no table `suite`.
         DataMissing: `name` is a path and there is no such file.
     """
-    path = _find(name)
-    where = path.name if path.parent != bundled("suites") else f"suites/{path.name}"
-    document = _parsed(read_text(path, SUITE_BYTES, where=where), where)
+    path, where = _find(name)
+    document = read_toml(path, SUITE_BYTES, where=where)
     if not isinstance(document.get("suite"), dict):
         raise ConfigError(f"{where}: suite: a table [suite], got none; add it")
     folders = [text for text in sets if text.startswith("data.")]
     rest = [text for text in sets if text not in folders]
     kind = "cpu" if device == "cpu" else "gpu"
-    return Source(path.stem, where, kind, document, preset, rest, _data_dir(where, folders))
-
-
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        got = "nesting without end"
-    # a TOMLDecodeError, or a number of more digits than Python reads
-    except ValueError as error:
-        got = str(error)
-    raise ConfigError(f"{where}: a TOML file, got an error: {got}")
+    return Source(
+        Path(name).stem if name.endswith(".toml") else name,
+        where,
+        kind,
+        document,
+        preset,
+        rest,
+        _data_dir(where, folders),
+    )
 
 
 def _data_dir(where: str, sets: Sequence[str]) -> str | None:
@@ -145,14 +152,17 @@ def _data_dir(where: str, sets: Sequence[str]) -> str | None:
     return folder
 
 
-def _find(name: str) -> Path:
+def _find(name: str) -> tuple[Path, str]:
+    """The file of a suite, and what messages call it."""
     if name.endswith(".toml"):
         if not os.path.lexists(name):
             raise DataMissing(f"--suite: a suite's name or file, got {name}; there is no such file")
-        return Path(name)
-    if name not in suite_names():
+        return Path(name), Path(name).name
+    if (found := extension("suites", name, _bundled())) is not None:
+        return found.path, found.place.replace(":", "/")
+    if name not in _bundled():
         raise unknown_name("--suite", "suite", name, suite_names())
-    return bundled("suites") / f"{name}.toml"
+    return _bundled()[name], f"suites/{name}.toml"
 
 
 def set_settings(source: Source, settings: dict[str, Any], change: Change, keys: Iterable[str]) -> bool:

@@ -145,20 +145,20 @@ def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> 
     Args:
         source: the file and what changes it.
         model: overrides the suite's model.
-        methods: keeps only the cells of these methods.
+        methods: keeps only the cells of these methods; one without a cell gets a cell of its defaults.
 
     Raises:
         ConfigError: anything unknown or impossible, by key path.
     """
     file = validate(SuiteFile, source.document, source.where)
-    merged = Merge(source, Settings, file.workload, file.cell, model)
+    merged = Merge(source, Settings, file.workload, file.cell, model, methods)
     where = source.where
     settings = validate(Settings, merged.settings, f"{where}: suite")
     workloads = [validate(Workload, w, f"{where}: workload[{i}]") for i, w in enumerate(merged.workloads)]
     _check_repeats(where, settings)
     _check_workloads(where, settings, workloads)
     chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
-    cells = merged.checked_cells(methods)
+    cells = merged.checked_cells()
     return Suite(source.name, where, settings, chosen, cells, source.data_dir).checked()
 
 
@@ -197,6 +197,7 @@ class Merge:
         table: what `[suite]` may hold.
         workloads, cells: the file's tables.
         model: overrides the suite's.
+        methods: whose cells are kept; none keeps all. One without a cell gets one with the method's defaults.
     """
 
     def __init__(
@@ -206,10 +207,13 @@ class Merge:
         workloads: Sequence[dict[str, Any]],
         cells: Sequence[dict[str, Any]],
         model: str | None,
+        methods: Sequence[str],
     ) -> None:
-        self.source, self.table = source, table
+        self.source, self.table, self.methods = source, table, methods
         self.settings = source.settings()
         self.workloads, self.cells = ([dict(table) for table in tables] for tables in (workloads, cells))
+        there = [cell.get("method") for cell in cells]
+        self.cells += [{"method": method} for method in dict.fromkeys(methods) if method not in there]
         for change in source.changes(("workload", "cell")):
             self.set(change)
         if model is not None:
@@ -227,7 +231,7 @@ class Merge:
                 if table.get("name") == rest[0]:
                     table[rest[1]] = change.value
         elif head == "cell" and len(rest) >= 2:
-            self._set_cell(change, rest)
+            self._set_cell(change)
         else:
             known(self.source, change, head, ("suite", "device", "workload", "cell"))
             raise ConfigError(
@@ -235,9 +239,14 @@ class Merge:
                 f'cell.METHOD.KEY, got "{change.path}"; give the whole path'
             )
 
-    def _set_cell(self, change: Change, path: list[str]) -> None:
-        method, *keys = path
-        known(self.source, change, method, [str(c.get("method", "")) for c in self.cells])
+    def _set_cell(self, change: Change) -> None:
+        path = change.path.removeprefix("cell.")
+        methods = [str(c.get("method", "")) for c in self.cells]
+        # the name of a method that is a place has dots of its own
+        named = [name for name in methods if path.startswith(f"{name}.")]
+        method = max(named, key=len, default=path.partition(".")[0])
+        known(self.source, change, method, methods)
+        keys = path.removeprefix(f"{method}.").split(".")
         if keys[0] == "config" and keys[1:]:
             keys = keys[1:]
         for table in self.cells:
@@ -259,20 +268,14 @@ class Merge:
                 inner = inner[key]
             inner[keys[-1]] = change.value
 
-    def checked_cells(self, methods: Sequence[str]) -> list[CellTable]:
-        """The cells of these methods, of all when there are none."""
+    def checked_cells(self) -> list[CellTable]:
+        """The cells of the chosen methods, of all where none is chosen."""
         where = self.source.where
+        for method in self.methods:
+            if method not in METHODS:
+                raise unknown_name("--method", "method", method, METHODS)
         cells = [validate(CellTable, c, f"{where}: cell[{i}]") for i, c in enumerate(self.cells)]
         for i, cell in enumerate(cells):
             if cell.method not in METHODS:
                 raise unknown_name(f"{where}: cell[{i}].method", "method", cell.method, METHODS)
-        for method in methods:
-            if method not in METHODS:
-                raise unknown_name("--method", "method", method, METHODS)
-        kept = [c for c in cells if not methods or c.method in methods]
-        if not kept:
-            raise ConfigError(
-                f"{where}: --method of the suite ({', '.join(dict.fromkeys(c.method for c in cells))}), "
-                f"got {', '.join(methods)}; choose one of them or another suite"
-            )
-        return kept
+        return [c for c in cells if not self.methods or c.method in self.methods]

@@ -190,7 +190,7 @@ def load_task(name: str, where: str) -> Task:
     if name not in task_tables():
         raise unknown_name(where, "task", name, task_tables())
     table = task_tables()[name]
-    return validate(FileTask if "files" in table else Task, table, f"tasks/data: {name}")
+    return validate(FileTask if "files" in table else Task, table, task_tables().where(name) or f"tasks/data: {name}")
 
 
 def score(task: Task, prediction: str, answers: Sequence[Any], classes: Sequence[str] = ()) -> float:

@@ -157,6 +157,8 @@ def _prompts(suite: Suite, plan: Plan, spec: ModelSpec) -> tuple[int, str | None
 
 
 def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:
+    if plan.backend == "auto" and "ops" not in backends:
+        return backends[0]
     known = ["reference", "cpu", "cuda", "hip", "auto"] if "ops" in backends else list(backends)
     if plan.backend not in known:
         raise unknown_name(f"{plan.where}.backend", f"backend of {plan.table.method}", plan.backend, known)

@@ -1,0 +1,180 @@
+"""Everything that has a name: pcbench's own entries, and beside them those of installed packages."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pcbench.errors import ConfigError, shown, unknown_name
+from pcbench.extensions import GUIDE, Extension, extension, extensions, imported
+from pcbench.plain_files import read_toml
+
+__all__ = ["Places", "Tables", "inherited"]
+
+WORD = r"[^\W\d]\w*"
+PLACE = re.compile(rf"{WORD}(\.{WORD})*:{WORD}(\.{WORD})*")
+# far beyond what a person writes
+TABLE_BYTES = 1 << 22
+
+
+class Places(MutableMapping[str, str]):
+    """Name → `module:attribute` of an object; such a place is a name, too.
+
+    Asking for a name that several packages give raises ConfigError.
+
+    Args:
+        group: of entry points.
+        own: pcbench's entries.
+        needs: attributes that an object must have.
+    """
+
+    def __init__(self, group: str, own: dict[str, str], needs: tuple[str, ...] = ()) -> None:
+        self.group, self.own, self.needs = group, own, needs
+
+    def __getitem__(self, name: str) -> str:
+        found = extension(self.group, name, self.own)
+        if found is None and name not in self.own and not PLACE.fullmatch(name):
+            raise KeyError(name)
+        return found.place if found else self.own.get(name, name)
+
+    def __setitem__(self, name: str, place: str) -> None:
+        self.own[name] = place
+
+    def __delitem__(self, name: str) -> None:
+        del self.own[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.own, *extensions(self.group))))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def package(self, name: str) -> str:
+        """Who brings a name; empty where it is pcbench or a place."""
+        found = extension(self.group, name, self.own)
+        return found.package if found else ""
+
+    def load(self, what: str, name: str, where: str) -> Any:
+        """The object of a name.
+
+        Args:
+            what: kind of thing; name: as asked for; where: who asks: for messages.
+
+        Raises:
+            ConfigError: there is no such name, it cannot be imported, or it is another kind of thing.
+        """
+        if name not in self:
+            raise unknown_name(where, what, name, self)
+        found = extension(self.group, name, self.own)
+        if found is not None:
+            return self._fitting(found.load(), what, found.where)
+        if name in self.own:
+            module, _, attribute = self.own[name].partition(":")
+            return getattr(import_module(module), attribute)
+        _reach(name.partition(":")[0])
+        return self._fitting(imported(name, where, "name one that is installed or on PYTHONPATH"), what, where)
+
+    def _fitting(self, found: Any, what: str, where: str) -> Any:
+        if lacking := [need for need in self.needs if not hasattr(found, need)]:
+            raise ConfigError(
+                f"{where}: a {what} with {', '.join(self.needs)}, got {shown(found)} without {', '.join(lacking)}; "
+                f"{GUIDE}"
+            )
+        return found
+
+
+def _reach(module: str) -> None:
+    """A module of the working folder that is nowhere else can be imported from there, as with `python -m`."""
+    top, here = module.partition(".")[0], Path.cwd()
+    there = (here / top).is_dir() or (here / f"{top}.py").is_file()
+    if there and top not in sys.modules and find_spec(top) is None:
+        sys.path.append(os.fspath(here))
+
+
+class Tables(Mapping[str, dict[str, Any]]):
+    """Name → table; those of other packages are read when they are asked for.
+
+    Asking for a name that several packages give raises ConfigError.
+
+    Args:
+        group: of entry points.
+        own: pcbench's tables.
+    """
+
+    def __init__(self, group: str, own: dict[str, dict[str, Any]]) -> None:
+        self.group, self.own = group, own
+        self.read: dict[Extension, dict[str, Any]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        found = extension(self.group, name, self.own)
+        if found is None:
+            return self.own[name]
+        if found not in self.read:
+            self.read[found] = _table(found, self.own)
+        return self.read[found]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or (isinstance(name, str) and extension(self.group, name, self.own) is not None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.own, *extensions(self.group))))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def where(self, name: str) -> str:
+        """The head of messages about a table: who brings it; empty where it is pcbench."""
+        found = extension(self.group, name, self.own)
+        return found.where if found else ""
+
+
+def _table(found: Extension, own: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The table of an extension: an object, a table of a TOML file, or what says where records are."""
+    if not found.is_file:
+        table = found.load()
+    elif found.path.suffix == ".jsonl":
+        return {"records": str(found.path)}
+    else:
+        where = f"{found.where}: {found.path.name}"
+        tables = inherited(read_toml(found.path, TABLE_BYTES, where=where), own, where)
+        if found.name not in tables:
+            raise unknown_name(where, "table", found.name, tables)
+        table = tables[found.name]
+    if not isinstance(table, dict):
+        raise ConfigError(f"{found.where}: a table, got {shown(table)} at {found.place}; {GUIDE}")
+    return table
+
+
+def inherited(found: dict[str, Any], known: Mapping[str, dict[str, Any]], where: str) -> dict[str, dict[str, Any]]:
+    """Name → whole table, of a file of tables.
+
+    A table `defaults` stands under all others of the file, and under it the table that a `like` names; `{dataset}` in
+    a text of `files` is the table's own.
+
+    Args:
+        found: the file; known: tables that `like` may name besides; where: the file, for messages.
+
+    Raises:
+        ConfigError: what should be a table is none, or `like` names none.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for name, table in found.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where}: tables, got {name} = {shown(table)}; begin with [NAME]")
+    defaults = found.get("defaults", {})
+    for name, table in found.items():
+        if name == "defaults":
+            continue
+        above = {**known, **tables}
+        like = table.get("like")
+        if like is not None and like not in above:
+            raise unknown_name(f"{where}: {name}.like", "table", str(like), above)
+        merged = (above[like] if like is not None else {}) | defaults | {k: v for k, v in table.items() if k != "like"}
+        if "files" in merged:
+            merged["files"] = [str(path).replace("{dataset}", str(merged.get("dataset"))) for path in merged["files"]]
+        tables[name] = merged
+    return tables
