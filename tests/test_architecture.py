@@ -5,6 +5,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,11 @@ def test_files_and_functions_stay_small():
     sizes = [size for p in PACKAGE for _, size in functions(p)]
     assert statistics.quantiles(sizes, n=10)[-1] <= 35
     assert {f"{p.name}:{f.name}": n for p in PACKAGE for f, n in functions(p) if n > 70} == {}
+
+
+def test_no_folder_holds_more_than_fifteen_modules():
+    count = Counter(p.parent.relative_to(ROOT).as_posix() for p in PACKAGE)
+    assert {folder: n for folder, n in count.items() if n > 15} == {}
 
 
 def test_kernel_files_stay_small():

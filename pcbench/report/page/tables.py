@@ -7,7 +7,7 @@ from typing import Literal
 from pcbench.report.reading.results import Entry, Results
 from pcbench.report.wording import number
 
-__all__ = ["Column", "Table", "filled", "identity", "parity", "table"]
+__all__ = ["Column", "Table", "filled", "identity", "median_interval", "parity", "table"]
 
 Align = Literal["text", "number", "code", "status", "strip"]
 
@@ -67,7 +67,7 @@ def identity(results: Results, *, status: bool = False) -> list[Column]:
         Column("parameters", lambda e: e.parameters, "text"),
         Column("op", lambda e: e.record.op or "", "text"),
         Column("shape", lambda e: e.record.shape or "", "text"),
-        Column("workload", lambda e: "" if e.kernel else e.record.workload, "text"),
+        Column("workload", lambda e: "" if e.record.op else e.record.workload, "text"),
         Column("context tokens", lambda e: number(e.record.context_tokens)),
     ]
     if status:
@@ -80,6 +80,14 @@ def parity(entry: Entry) -> str:
     if entry.parity_ratio is not None:
         return number(entry.parity_ratio)
     return "stock code" if entry.record.backend == "torch" else "not checked"
+
+
+def median_interval(entry: Entry) -> str:
+    """95 % interval of the median of the times, in ms."""
+    r = entry.record
+    if not entry.timed or r.ms_ci_low is None or r.ms_ci_high is None:
+        return ""
+    return f"[{number(r.ms_ci_low)}, {number(r.ms_ci_high)}]"
 
 
 def _field(name: str) -> Column:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from pcbench.report.reading.kinds import sections_of
 from pcbench.report.reading.parameters import as_text, flat, varying
 from pcbench.report.reading.runs import Run
 from pcbench.report.wording import Estimate
@@ -53,11 +54,6 @@ class Entry:
         r = self.record
         at = r.shape if r.shape is not None else "" if r.context_tokens is None else f"{r.context_tokens:,}"
         return f"{self.series.label} @ {self.panel} {at}".rstrip()
-
-    @property
-    def kernel(self) -> bool:
-        """Whether it is a single op at one shape: no method, no context."""
-        return self.record.kind == "kernel"
 
     @property
     def average(self) -> bool:
@@ -145,8 +141,6 @@ class Results:
         self.runs = runs
         self._by_name = {run.name: run for run in runs}
         self.entries = sorted(self._entries(), key=self._place)
-        self.methods = [entry for entry in self.entries if not entry.kernel]
-        self.kernels = [entry for entry in self.entries if entry.kernel]
 
     def run_of(self, entry: Entry) -> Run:
         return self._by_name[entry.run]
@@ -170,6 +164,11 @@ class Results:
 
     def of(self, run: Run) -> list[Entry]:
         return [entry for entry in self.entries if entry.run == run.name]
+
+    def shown_in(self, section: str, run: Run | None = None) -> list[Entry]:
+        """Entries of the kinds that have a section, of all runs or of one."""
+        entries = self.entries if run is None else self.of(run)
+        return [entry for entry in entries if section in sections_of(entry.record.kind)]
 
     def stock_of(self, entry: Entry) -> Entry | None:
         """Full attention's entry of the same group, which an entry is compared with; its named baseline first."""

@@ -11,6 +11,7 @@ from pcbench.report.sections.cells import cells
 from pcbench.report.sections.correctness import correctness
 from pcbench.report.sections.kernels import kernels
 from pcbench.report.sections.memory import memory
+from pcbench.report.sections.others import others
 from pcbench.report.sections.provenance import provenance
 from pcbench.report.sections.runs import runs
 from pcbench.report.sections.speed.distribution import distribution
@@ -32,6 +33,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     accuracy,
     prompts,
     kernels,
+    others,
     correctness,
     distribution,
     runs,

@@ -13,7 +13,7 @@ FLOORS = "A floor does less than the op: its matmul or its copy alone, or the op
 
 def kernels(results: Results) -> Section | None:
     """Times of every op, reference and baseline, then a row a pair; None without records of kernels."""
-    shown = results.kernels
+    shown = results.shown_in("kernels")
     if not shown:
         return None
     columns = [
@@ -53,7 +53,7 @@ def _range(entry: Entry) -> str:
 def _pairs(results: Results) -> Table:
     """Each checked op with the other entries of its group."""
     groups: dict[tuple[str, str], list[Entry]] = {}
-    for entry in results.kernels:
+    for entry in results.shown_in("kernels"):
         if entry.timed:
             groups.setdefault((entry.run, entry.record.group), []).append(entry)
     who = identity(results)

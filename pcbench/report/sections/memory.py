@@ -20,7 +20,7 @@ FIELDS = ("peak_bytes", "kv_bytes", "reserved_bytes", "driver_bytes", "phase_byt
 
 def memory(results: Results) -> Section | None:
     """Peak, KV, phases and budgets; None without any of them."""
-    shown = [e for e in results.methods if e.usable and any(getattr(e.record, name) for name in FIELDS)]
+    shown = [e for e in results.shown_in("memory") if e.usable and any(getattr(e.record, name) for name in FIELDS)]
     if not shown:
         return None
     columns = [

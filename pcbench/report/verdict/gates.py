@@ -42,7 +42,7 @@ def gates(results: Results, run: Run) -> list[Gate]:
     found = [_parity(entries), _complete(run, entries)]
     if ratios := [e for e in entries if e.vs_full or e.vs_reference or e.vs_baseline]:
         found.append(_speed(results, ratios))
-    if speedy := [e for e in entries if e.vs_full is not None]:
+    if speedy := [e for e in results.shown_in("accuracy", run) if e.vs_full is not None]:
         found.append(_accuracy(results, speedy))
     return found
 
@@ -54,7 +54,8 @@ def _parity(entries: Sequence[Entry]) -> Gate:
         return Gate("parity", "failed", f"{counted(len(wrong), 'cell')} without a passed check", "trust")
     if not checked:
         return Gate("parity", "not checked", "nothing to check", "trust")
-    return Gate("parity", "passed", f"{counted(len(checked), 'cell')} within bounds", "correctness")
+    evidence = "correctness" if any(e.record.parity_ops for e in entries) else "trust"
+    return Gate("parity", "passed", f"{counted(len(checked), 'cell')} within bounds", evidence)
 
 
 def _complete(run: Run, entries: Sequence[Entry]) -> Gate:

@@ -64,14 +64,17 @@ def _verdict(results: Results, run: Run) -> Verdict:
     entries = results.of(run)
     ended: Counter[str] = Counter(e.record.status for e in entries)
     headlines, notes = [], []
-    subject = _subject(results, [e for e in entries if not e.kernel])
+    methods = results.shown_in("tradeoff", run)
+    subject = _subject(results, methods)
     if subject is not None:
         timed = subject.vs_full is not None
-        score = _score(results, subject) if timed else _mean_score(results, entries)
-        found = (_speed(results, subject, entries), _memory(results, subject), score)
+        score = _score(results, subject) if timed else _mean_score(results, methods)
+        found = (_speed(results, subject, methods), _memory(results, subject), score)
         headlines = [headline for headline in found if headline is not None]
-        notes = _beyond(subject, entries)
-    headlines += [*_reference(results, entries), *_fit(entries), *_kernels(results, entries)]
+        notes = _beyond(subject, methods)
+    headlines += _reference(results, results.shown_in("speedup", run))
+    headlines += _fit(results.shown_in("memory", run))
+    headlines += _kernels(results, results.shown_in("kernels", run))
     if not headlines:
         notes.append(
             "No headline number: no cell holds a speed-up, a peak or a score beside that of stock full attention."

@@ -88,7 +88,7 @@ def averaged(results: Results, measure: Measure) -> Tradeoff | None:
     longest = max(gained, key=lambda place: place[1], default=None)
     if not scored or longest is None or scored == [longest]:
         return None
-    series = {key(e): e.series for e in reversed(results.methods)}
+    series = {key(e): e.series for e in reversed(results.shown_in("tradeoff"))}
     choices = [
         Choice(series[one], mean_change([changes[one][place] for place in scored]), gains[one][longest]) for one in both
     ]
@@ -111,8 +111,9 @@ def front(choices: Sequence[Choice]) -> list[Choice]:
 
 def _methods(results: Results) -> list[Entry]:
     """Without the pure PyTorch twins of what also runs compiled: they keep the same chunks and are no choice."""
-    compiled = {e.record.method for e in results.methods if e.record.backend not in ("torch", "reference")}
-    return [e for e in results.methods if e.record.backend != "reference" or e.record.method not in compiled]
+    entries = results.shown_in("tradeoff")
+    compiled = {e.record.method for e in entries if e.record.backend not in ("torch", "reference")}
+    return [e for e in entries if e.record.backend != "reference" or e.record.method not in compiled]
 
 
 def _by_method(

@@ -15,7 +15,11 @@ __all__ = ["accuracy"]
 
 def accuracy(results: Results) -> Section | None:
     """A block a scorer, changes against full attention, kept chunks, needles by depth; None without any."""
-    shown = [e for e in results.methods if e.score is not None or (e.usable and e.record.key_chunk_kept is not None)]
+    shown = [
+        e
+        for e in results.shown_in("accuracy")
+        if e.score is not None or (e.usable and e.record.key_chunk_kept is not None)
+    ]
     if not shown:
         return None
     changes = {e: change for e in shown if (change := score_change(results, e)) is not None}

@@ -18,7 +18,7 @@ MAPS = 6
 
 def depths(results: Results) -> list[Block]:
     """A heat map a panel and series: share of the score, and share of needles whose chunk was kept."""
-    counted = {e: found for e in results.methods if e.usable and (found := _of(results, e))}
+    counted = {e: found for e in results.shown_in("accuracy") if e.usable and (found := _of(results, e))}
     if not counted:
         return []
     lines: dict[Line, list[Entry]] = {}

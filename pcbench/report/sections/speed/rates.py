@@ -23,7 +23,7 @@ __all__ = ["rates"]
 
 def rates(results: Results) -> Section | None:
     """Tokens/s by length, chunks/s by a parameter; None when no cell has a rate."""
-    shown = [e for e in results.methods if e.timed and _has_rates(e)]
+    shown = [e for e in results.shown_in("rates") if e.timed and _has_rates(e)]
     if not shown:
         return None
     blocks = []

@@ -15,7 +15,7 @@ __all__ = ["speedup"]
 
 def speedup(results: Results) -> Section | None:
     """A block a baseline, and one against the reference; None without either."""
-    baselines = sorted({e.record.baseline for e in results.methods if e.vs_full and e.record.baseline})
+    baselines = sorted({e.record.baseline for e in results.shown_in("speedup") if e.vs_full and e.record.baseline})
     blocks = [
         _block(
             results,
@@ -55,7 +55,7 @@ def _block(
     value: Callable[[Entry], Estimate | None],
     against: Callable[[Entry], str],
 ) -> Block | None:
-    shown = [e for e in results.methods if value(e) is not None]
+    shown = [e for e in results.shown_in("speedup") if value(e) is not None]
     if not shown:
         return None
 

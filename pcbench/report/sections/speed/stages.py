@@ -16,7 +16,7 @@ AFTER = "decode"
 
 def stages(results: Results) -> Section | None:
     """Stacked stage medians of every timed cell; None without stages."""
-    shown = [e for e in results.methods if e.timed and e.record.stages_ms]
+    shown = [e for e in results.shown_in("stages") if e.timed and e.record.stages_ms]
     if not shown:
         return None
     names = list(dict.fromkeys(name for e in shown for name in _parts(e)))

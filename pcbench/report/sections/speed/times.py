@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pcbench.report.figures import Curve, Point
 from pcbench.report.page.parts import Block, Section, by_panel, length_block
-from pcbench.report.page.tables import Align, Column, Table, identity, parity, table
+from pcbench.report.page.tables import Align, Column, Table, identity, median_interval, parity, table
 from pcbench.report.reading.results import Entry, Results, Series
 from pcbench.report.verdict.theory import LENGTHS, Fit, fit
 from pcbench.report.wording import milliseconds, number, percent
@@ -21,10 +21,11 @@ Fits = dict[tuple[str, Series], Fit]
 
 def times(results: Results) -> Section | None:
     """Prefill times with p10–p90; None when nothing was timed."""
-    timed = {e.panel for e in results.methods if e.timed}
+    entries = results.shown_in("times")
+    timed = {e.panel for e in entries if e.timed}
     if not timed:
         return None
-    shown = [e for e in results.methods if e.panel in timed and (e.timed or not e.usable)]
+    shown = [e for e in entries if e.panel in timed and (e.timed or not e.usable)]
     seconds = max(e.record.ms_p50 or 0 for e in shown if e.timed) >= 1e3
     divisor = 1e3 if seconds else 1.0
     ylabel = f"prefill, {'seconds' if seconds else 'milliseconds'}"
@@ -43,7 +44,7 @@ def times(results: Results) -> Section | None:
         Column("p50 (ms)", lambda e: number(e.record.ms_p50) if e.timed else ""),
         Column("p10 (ms)", lambda e: number(e.record.ms_p10) if e.timed else ""),
         Column("p90 (ms)", lambda e: number(e.record.ms_p90) if e.timed else ""),
-        Column("p50, 95 %", _median_interval, "text"),
+        Column("p50, 95 %", median_interval, "text"),
         Column("noise (p90−p10)/p50 (%)", lambda e: percent(e.noise)),
         Column("repeats", lambda e: number(e.record.repeats) if e.timed else ""),
         Column("warm-up passes", _warmup_passes),
@@ -100,13 +101,6 @@ def _longest(entries: Sequence[Entry]) -> Table | None:
                 rows.append([series.label, panel, number(longest) if longest else "none", said])
     titles: list[tuple[str, Align]] = [("series", "text"), ("workload", "text"), ("longest context timed", "number")]
     return Table("Where series end", [*titles, ("longer ones", "text")], rows) if rows else None
-
-
-def _median_interval(entry: Entry) -> str:
-    r = entry.record
-    if not entry.timed or r.ms_ci_low is None or r.ms_ci_high is None:
-        return ""
-    return f"[{number(r.ms_ci_low)}, {number(r.ms_ci_high)}]"
 
 
 def _warmup_passes(entry: Entry) -> str:

@@ -1,0 +1,22 @@
+"""Which sections each kind of measurement has, beside those that every cell stands in."""
+
+__all__ = ["OTHERS", "SECTIONS", "sections_of"]
+
+ANSWERED = ("tradeoff", "memory", "accuracy")
+TIMED = ("times", "speedup", "rates", "stages", *ANSWERED)
+
+# a kind's name → its sections, by the names of the functions that make them
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "prefill": TIMED,
+    "throughput": TIMED,
+    "memory": TIMED,
+    "accuracy": ANSWERED,
+    "kernel": ("kernels",),
+}
+# of a kind that has none of its own: what is known of every record
+OTHERS = ("others",)
+
+
+def sections_of(kind: str) -> tuple[str, ...]:
+    """Names of the sections of a kind; a kind from elsewhere stands in `others`."""
+    return SECTIONS.get(kind, OTHERS)
