@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from tiny import letters_tokenizer
 
 from pcbench import registry
 from pcbench.cli import main
@@ -221,3 +223,21 @@ def test_a_module_without_a_source_has_no_file():
     assert module_file("no.such.thing") is None
     assert module_file("_json") is None or module_file("_json").suffix == ".py"
     assert module_file("__main__.x") is None
+
+
+def test_a_model_of_a_package_is_one_of_random_weights_or_one_that_lies_somewhere(mine, install, tmp_path):
+    from pcbench.models import model_spec
+    from pcbench.models.catalog import _random_model
+
+    assert (model_spec("random:mine").layers, model_spec("random:mine").trained) == (1, False)
+    _random_model("random:mine", torch.device("cpu"), torch.float32).save_pretrained(tmp_path / "stored")
+    letters_tokenizer().save_pretrained(tmp_path / "stored")
+    tables = {"HERE": {"summary": "s", "id": str(tmp_path / "stored"), "weights": "ours"}, "NOWHERE": {"summary": "s"}}
+    files = {"kept.py": "".join(f"{name} = {table!r}\n" for name, table in tables.items())}
+    install("kept", {"models": {"stored": "kept:HERE", "lost": "kept:NOWHERE", "random:odd": "kept:NOWHERE"}}, files)
+    spec = model_spec("stored")
+    assert (spec.name, spec.layers, spec.weights, spec.trained) == ("stored", 1, "ours", True)
+    with pytest.raises(ConfigError, match=r"^model lost of kept 1\.0: id: a value is required, got none; docs/"):
+        model_spec("lost")
+    with pytest.raises(ConfigError, match=r"^model random:odd of kept 1\.0: family: a value is required"):
+        model_spec("random:odd")

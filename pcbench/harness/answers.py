@@ -19,7 +19,7 @@ from pcbench.measure.timing import timed
 from pcbench.models.catalog import end_ids
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_one_dtype, check_supported, read_spec
-from pcbench.models.tokens import HFTokenizer
+from pcbench.models.tokens import ByteTokenizer, HFTokenizer
 from pcbench.registry import METHODS, load
 from pcbench.types import DeviceKind, Prefilled, no_stages
 
@@ -95,7 +95,8 @@ def answer(
 
     Args:
         model: a Hugging Face `*ForCausalLM` on its device.
-        tokenizer: its tokenizer; what it puts in front of a text is read before every chunk.
+        tokenizer: its tokenizer; what it puts in front of a text is read before every chunk. `pcbench.load_model`
+            gives both.
         context: the text, or its token ids: a list, or an integer tensor or array [N] or [1, N]; not empty.
         question: what follows it, up to where the answer starts; text or ids.
         chunks: (start, end) of each chunk, which divide the context: in characters of a text, whose tokens belong to
@@ -149,6 +150,8 @@ def _check_loaded(model: Any, tokenizer: Any) -> None:
         raise ConfigError(
             f"answer: model: a Hugging Face *ForCausalLM, got {type(model).__name__}; load it by AutoModelForCausalLM"
         )
+    if isinstance(tokenizer, ByteTokenizer):
+        return
     names = ("name_or_path", "eos_token_id", "bos_token_id", "is_fast", "decode")
     if not callable(tokenizer) or not all(hasattr(tokenizer, name) for name in names):
         raise ConfigError(
@@ -170,7 +173,8 @@ def _runner(model: Any, tokenizer: Any, kind: Any, backend: str) -> tuple[HFRunn
     name = str(getattr(model.config, "_name_or_path", "") or getattr(model, "name_or_path", "") or type(model).__name__)
     check_supported(name, model.config)
     check_one_dtype(name, model)
-    read, tokens = read_spec(name, model), HFTokenizer(tokenizer)
+    read = read_spec(name, model)
+    tokens = tokenizer if isinstance(tokenizer, ByteTokenizer) else HFTokenizer(tokenizer)
     named = getattr(model.generation_config, "eos_token_id", None)
     spec = replace(read, eos_ids=end_ids(read.eos_ids, named, tokens.end_id))
     device: DeviceKind = "cpu" if model.device.type == "cpu" else "rocm" if torch.version.hip else "cuda"

@@ -11,9 +11,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from pcbench.config import Table, validate
-from pcbench.errors import ConfigError, DataMissing, PcbenchError, unknown_name
+from pcbench.errors import ConfigError, DataMissing, PcbenchError
 from pcbench.models import smollm2
 from pcbench.models.folder import AGAIN, MOST_LAYERS, ModelFiles, absent_weights
+from pcbench.models.known import numbers, stored_at
 from pcbench.models.placement import spread
 from pcbench.models.quiet import quietly, said
 from pcbench.models.runner import HFRunner
@@ -50,7 +51,8 @@ def model_spec(name: str) -> ModelSpec:
     config = _config(name)
     skeleton = _skeleton(name, config)
     spec = replace(read_spec(name, skeleton), weights=model_tables().get(name, {}).get("weights"))
-    if name not in model_tables() and (files := ModelFiles(name)).is_local:
+    is_stored = name != smollm2.NAME and not name.startswith("random:")
+    if is_stored and (files := ModelFiles(stored_at(name))).is_local:
         files.check_tokenizer()
         _check_weights(files, skeleton, spec)
     return spec
@@ -111,9 +113,10 @@ def _config(name: str) -> Any:
         return smollm2.config()
     if name.startswith("random:"):
         return _random_config(name)
-    ModelFiles(name).config()
+    path = stored_at(name)
+    ModelFiles(path).config()
     with _reading(name, "config.json"):
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
 def _skeleton(name: str, config: Any) -> Any:
@@ -156,27 +159,26 @@ def _reading(name: str, what: str) -> Iterator[None]:
 
 
 def _random_config(name: str) -> Any:
-    if name not in model_tables():
-        raise unknown_name("--model", "model", name, model_tables())
-    table = model_tables()[name]
-    return AutoConfig.for_model(
-        table["family"],
-        num_hidden_layers=table["layers"],
-        hidden_size=table["hidden"],
-        num_attention_heads=table["heads"],
-        num_key_value_heads=table["kv_heads"],
-        head_dim=table["head_dim"],
-        intermediate_size=table["mlp"],
-        vocab_size=table["vocab"],
-        max_position_embeddings=table["positions"],
-        rope_parameters={"rope_type": "default", "rope_theta": table["rope_base"]},
-        sliding_window=None,
-        use_sliding_window=False,
-        tie_word_embeddings=table["family"] == "gemma",
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
+    table = numbers(name)
+    with _reading(name, "numbers"):
+        return AutoConfig.for_model(
+            table.family,
+            num_hidden_layers=table.layers,
+            hidden_size=table.hidden,
+            num_attention_heads=table.heads,
+            num_key_value_heads=table.kv_heads,
+            head_dim=table.head_dim,
+            intermediate_size=table.mlp,
+            vocab_size=table.vocab,
+            max_position_embeddings=table.positions,
+            rope_parameters={"rope_type": "default", "rope_theta": table.rope_base},
+            sliding_window=None,
+            use_sliding_window=False,
+            tie_word_embeddings=table.family == "gemma",
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+        )
 
 
 def _random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
@@ -188,7 +190,7 @@ def _random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
 
 def _stored_model(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
     with _reading(name, "weights"):
-        path = str(smollm2.folder()) if name == smollm2.NAME else name
+        path = str(smollm2.folder()) if name == smollm2.NAME else stored_at(name)
     files = ModelFiles(path)
     files.check_tokenizer()
     with _reading(name, "a tokenizer"):

@@ -53,6 +53,8 @@ class Terminal(Console):
             stderr=stderr,
             width=width,
             force_terminal=force_terminal,
+            # a notebook shows plain lines of a stream, too
+            force_jupyter=False,
             soft_wrap=True,
             markup=False,
             emoji=False,

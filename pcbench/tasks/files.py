@@ -12,7 +12,18 @@ from pcbench.json_text import parse_json
 from pcbench.plain_files import decoded, opened, read_lines, read_text
 from pcbench.system.surroundings import cache_folder, expanded
 
-__all__ = ["AGAIN", "count", "data_dir", "find", "is_there", "place", "read_record", "set_data_dir", "with_data_dir"]
+__all__ = [
+    "AGAIN",
+    "count",
+    "data_dir",
+    "find",
+    "is_there",
+    "place",
+    "read_record",
+    "same_data_dir",
+    "set_data_dir",
+    "with_data_dir",
+]
 
 VARIABLE = "PCBENCH_DATA"
 # far beyond a record of 10 million tokens, and what one file holds
@@ -45,17 +56,24 @@ def set_data_dir(folder: str | Path) -> None:
 
 
 @contextmanager
-def with_data_dir(folder: str | Path) -> Iterator[None]:
-    """Another folder until the end of a `with`."""
+def same_data_dir() -> Iterator[None]:
+    """Behind a `with` the folder is what it was before, whatever was set within."""
     before = os.environ.get(VARIABLE)
-    set_data_dir(folder)
     try:
         yield
     finally:
         if before is None:
-            del os.environ[VARIABLE]
+            os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = before
+
+
+@contextmanager
+def with_data_dir(folder: str | Path) -> Iterator[None]:
+    """Another folder until the end of a `with`."""
+    with same_data_dir():
+        set_data_dir(folder)
+        yield
 
 
 def find(name: str, patterns: list[str], fetch: str) -> list[Path]:

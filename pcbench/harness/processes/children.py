@@ -4,6 +4,7 @@ parent.
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -29,16 +31,16 @@ __all__ = ["ending", "memory_kills", "started"]
 def started(target: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProcess, Connection]]:
     """A process that runs `target(*args, send)`, and the other end of its pipe.
 
-    It has this process's number of threads. It and what it starts end with the block, and at once when this process
-    ends, however that happens.
+    It has this process's number of threads and environment, and none of its script. It and what it starts end with the
+    block, and at once when this process ends, however that happens.
     """
     # the server itself never computes, so forking it is safe
     context = get_context("forkserver")
     context.set_forkserver_preload(["pcbench.harness.kinds.methods.session"])
     receive, send = context.Pipe(duplex=False)
     held, holds = context.Pipe(duplex=False)
-    child = context.Process(target=_run, args=(held, torch.get_num_threads(), target, *args, send))
-    with _undisturbed():
+    child = context.Process(target=_run, args=(held, dict(os.environ), torch.get_num_threads(), target, *args, send))
+    with _undisturbed(), _without_script():
         child.start()
     send.close()
     held.close()
@@ -64,6 +66,17 @@ def _undisturbed() -> Iterator[None]:
     finally:
         tempfile.tempdir = long
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """For the start of a child, which would run this process's script again to have its names."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _short_folder() -> str:
@@ -99,7 +112,10 @@ def memory_kills(counters: Path = Path("/proc/vmstat")) -> int:
     return next((int(count) for name, count in lines if name == "oom_kill"), 0)
 
 
-def _run(held: Connection, threads: int, target: Callable[..., None], *args: Any) -> None:
+def _run(held: Connection, environment: dict[str, str], threads: int, target: Callable[..., None], *args: Any) -> None:
+    # that of the server is of the moment when it began
+    os.environ.clear()
+    os.environ.update(environment)
     # what this process starts is in its group
     os.setsid()
     Thread(target=_end_with, args=(held,), daemon=True).start()

@@ -1,0 +1,187 @@
+"""pcbench for programs and notebooks: a run and its records, a page of it, a model by its name."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pcbench.config import parse_value
+from pcbench.errors import ConfigError, shown
+from pcbench.records import read_run
+from pcbench.types import Record, Sample
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
+
+__all__ = ["Loaded", "Run", "load_model", "run"]
+
+Sets = Sequence[str] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run, finished or not.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        # where it is, whatever the working folder becomes
+        object.__setattr__(self, "path", Path(self.path).absolute())
+
+    def records(self) -> "pandas.DataFrame":
+        """One row a cell, as in records.jsonl: the fields of `pcbench.types.Record` in their order.
+
+        Raises:
+            DataMissing: the folder holds no run.
+            ConfigError: a file is not what a run writes.
+        """
+        return _frame(read_run(self.path)[1], Record)
+
+    def samples(self) -> "pandas.DataFrame":
+        """One row a prompt and cell, as in samples.jsonl; `cell` is that of the records. Errors as of `records`."""
+        return _frame(read_run(self.path)[2], Sample)
+
+    def report(self, page: str | Path | None = None) -> Path:
+        """Builds the report; errors as of `records`.
+
+        Args:
+            page: the HTML file; None is report.html in the folder.
+
+        Returns:
+            The file.
+        """
+        from pcbench.report import build
+
+        return build([self.path], None if page is None else Path(page))
+
+
+def run(
+    suite: str | Path,
+    *,
+    device: str = "auto",
+    preset: str | None = None,
+    model: str | None = None,
+    methods: Sequence[str] = (),
+    sets: Sets = (),
+    limit: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    isolate: bool = False,
+) -> Run:
+    """Measures a suite, as `pcbench run` does; every finished cell is a line on stderr, in a notebook on stdout.
+
+    What a cell ran into, as too little memory, is in its record. Nothing of this process is changed.
+
+    Args:
+        suite: a name of `pcbench list suites`, or a .toml file.
+        device: auto, cpu, cuda or rocm.
+        preset: of the suite.
+        model: a name of `pcbench list models`, a Hugging Face id or a folder; None takes the suite's.
+        methods: only these, or ops of a suite of kernels; one that the suite lacks gets a cell with its defaults.
+        sets: what `--set` says, as `["suite.repeats=3"]` or `{"suite.repeats": 3}`.
+        limit: prompts, or rounds of a kernel, per cell at most.
+        out: the run's folder; None makes one below reports/runs.
+        resume: go on with the run in `out`.
+        isolate: every group in a process of its own.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: anything unknown or impossible.
+        PcbenchError: nothing could run, or the run was stopped: as the exit codes 1, 2 and 130 of the command line.
+    """
+    from pcbench.harness.runner import Options
+    from pcbench.harness.runner import run as measure
+    from pcbench.tasks.files import same_data_dir
+
+    for name, values in (("methods", methods), ("sets", sets)):
+        if isinstance(values, str):
+            raise ConfigError(f"run: {name}: a list, got {shown(values)}; put it into brackets")
+    folder = None if out is None else Path(out)
+    told = _told(sets)
+    options = Options(str(suite), device, preset, model, list(methods), told, limit, folder, resume, isolate)
+    with same_data_dir():
+        return Run(measure(options, _console())[0].path)
+
+
+class Loaded(NamedTuple):
+    """A model in eval mode without gradients, and its tokenizer: what `pcbench.answer` takes."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load_model(name: str, *, device: str = "auto", dtype: "str | torch.dtype | None" = None) -> Loaded:
+    """Loads a model and holds it once against its own stock forward.
+
+    Args:
+        name: a name of `pcbench list models`, a Hugging Face id or a folder.
+        device: auto, cpu, cuda or rocm.
+        dtype: float32, bfloat16 or float16, of torch or its name; None is float32 on a CPU and bfloat16 on a GPU.
+
+    Returns:
+        The model and its tokenizer; of a model named `random:…` one that takes bytes for tokens.
+
+    Raises:
+        ConfigError: an unknown name or dtype, or an architecture that is not supported.
+        DataMissing: the model is not on this machine.
+        BackendUnavailable: the device is not there.
+    """
+    import torch
+
+    from pcbench import ops
+    from pcbench.measure.machine.devices import Build, resolve_device, torch_device
+    from pcbench.models import load_runner
+    from pcbench.models.tokens import HFTokenizer
+
+    kind = resolve_device(device, Build.here())
+    dtypes = {str(known).removeprefix("torch."): known for known in (torch.float32, torch.bfloat16, torch.float16)}
+    wanted = str(dtype or ("float32" if kind == "cpu" else "bfloat16")).removeprefix("torch.")
+    if wanted not in dtypes:
+        raise ConfigError(f"load_model: dtype: {', '.join(dtypes)}, got {shown(dtype)}; name one of them")
+    runner = load_runner(name, torch_device(kind), dtypes[wanted], ops.backend("reference"))
+    tokenizer = runner.tokenizer
+    return Loaded(runner.model, tokenizer.tokenizer if isinstance(tokenizer, HFTokenizer) else tokenizer)
+
+
+def _told(sets: Sets) -> list[str]:
+    """As the command line has them."""
+    if isinstance(sets, Mapping):
+        return [f"{key}={_set(value)}" for key, value in sets.items()]
+    return list(sets)
+
+
+def _set(value: Any) -> str:
+    """A text stays as it is where nobody takes it for something else."""
+    text = str(value)
+    return text if isinstance(value, str | Path) and parse_value(text) == text else _toml(value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(str(key))} = {_toml(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _frame(rows: Sequence[Any], kind: type) -> "pandas.DataFrame":
+    import pandas
+
+    return pandas.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(kind)])
+
+
+def _console() -> Any:
+    """Where progress goes: a notebook shows what stderr says as a fault."""
+    from rich.console import Console
+
+    from pcbench.system.terminal import Terminal
+
+    return Terminal(stderr=not Console().is_jupyter)

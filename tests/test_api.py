@@ -1,0 +1,130 @@
+"""`pcbench` from Python: a run, its records and its page, a model by its name."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from harness_suite import ACCURACY
+
+import pcbench
+from pcbench.errors import ConfigError, DataMissing
+from pcbench.models import smollm2
+from pcbench.records import read_records
+from pcbench.tasks.files import data_dir
+from pcbench.types import Record
+
+SMALL = """
+[suite]
+kind = "prefill"
+model = "random:tiny"
+dtype = "float32"
+context_tokens = [300]
+[[workload]]
+name = "passkey"
+task = "passkey"
+new_tokens = 3
+[[cell]]
+method = "full"
+backend = "torch"
+"""
+# a script as people write it: a child that ran it again would measure again
+SCRIPT = """
+import os, sys
+import pcbench
+assert "torch" not in sys.modules
+before = dict(os.environ)
+run = pcbench.run("small.toml", device="cpu", sets={"suite.repeats": 1, "suite.peak_passes": 1, "data.dir": "data"})
+assert dict(os.environ) == before
+print(run.path.is_absolute(), run.records().peak_bytes.notna().all(), len(run.samples()), run.report().name)
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def test_a_script_runs_a_suite_once_and_nothing_of_its_process_changes(here):
+    (here / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True True 1 report.html\n"), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("[1/1] full/torch @ passkey 300: ")
+
+
+def test_a_run_gives_frames_and_goes_on(here, capsys):
+    (here / "answers.toml").write_text(ACCURACY)
+    said = {"suite": "answers.toml", "device": "cpu", "sets": ["suite.tasks=[passkey]"], "limit": 1, "out": "run"}
+    run = pcbench.run(**said)
+    frame = run.records()
+    assert [*frame.columns] == [*Record.__dataclass_fields__]
+    assert frame.to_dict("records")[0]["cell"] == read_records(here / "run")[0].cell
+    assert [*run.samples().cell] == [*frame.cell]
+    capsys.readouterr()
+    assert pcbench.run(**said, resume=True) == run == pcbench.Run("run")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ConfigError, match=r"^--out: a new folder, got run with a run in it"):
+        pcbench.run(**said)
+
+
+def test_a_run_that_fails_leaves_the_data_folder_as_it_was(here):
+    before, outside = dict(os.environ), data_dir()
+    with pytest.raises(ConfigError, match="unknown method"):
+        pcbench.run("small.toml", sets={"data.dir": here / "data"}, methods=["ful"])
+    with pytest.raises(DataMissing, match="no such file"):
+        pcbench.run("nowhere.toml", device="cpu")
+    assert (dict(os.environ), data_dir()) == (before, outside)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3, "3"),
+        (True, "true"),
+        ("a b", "a b"),
+        ("3", '"3"'),
+        ([1024, "x"], '[1024, "x"]'),
+        ({"zone": "all", "layers": [0, 1]}, '{"zone" = "all", "layers" = [0, 1]}'),
+    ],
+)
+def test_values_are_told_as_on_a_command_line(value, text):
+    from pcbench.api import _told
+    from pcbench.config import parse_value
+
+    assert _told({"cell.x.y": value}) == [f"cell.x.y={text}"]
+    assert parse_value(text) == value
+
+
+@pytest.mark.parametrize("name", ["methods", "sets"])
+def test_a_text_in_place_of_a_list_is_refused(name):
+    with pytest.raises(ConfigError, match=f"^run: {name}: a list, got 'full'; put it into brackets"):
+        pcbench.run("prefill", **{name: "full"})
+
+
+def test_a_model_by_its_name_answers(here):
+    model, tokenizer = pcbench.load_model("random:tiny", device="cpu")
+    found = pcbench.answer(model, tokenizer, context="one two three " * 30, question="?", new_tokens=2, chunk_tokens=99)
+    assert len(found.ids) == 2
+    assert found.kept_chunks is not None
+    with pytest.raises(ConfigError, match=r"^load_model: dtype: float32, bfloat16, float16, got 'int8'"):
+        pcbench.load_model("random:tiny", device="cpu", dtype="int8")
+    with pytest.raises(ConfigError, match='unknown model "random:tinny"'):
+        pcbench.load_model("random:tinny", device="cpu")
+
+
+@pytest.mark.skipif(not smollm2.is_installed(), reason=smollm2.INSTALL)
+def test_the_packaged_model_comes_with_its_own_tokenizer():
+    loaded = pcbench.load_model("smollm2-135m", device="cpu")
+    assert loaded.tokenizer.decode(loaded.tokenizer("a pass key").input_ids) == "a pass key"
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+
+
+def test_the_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert pcbench.__version__ == version("pcbench")
+    assert {"run", "Run", "load_model", "answer", "__version__"} <= {*dir(pcbench)}
