@@ -11,7 +11,7 @@ from report.made_kernels import kernel
 from pcbench.report.compare.runs import ComparedRun
 from pcbench.report.compare.times import time_changes
 
-RECORDED = json.loads((Path(__file__).parent.parent / "golden" / "compare_pairs.json").read_text(encoding="utf-8"))
+RECORDED = json.loads((Path(__file__).parents[2] / "golden" / "compare_pairs.json").read_text(encoding="utf-8"))
 PAIRS = [tuple(np.array(side) for side in pair) for pair in RECORDED["pairs"]]
 DRAWS = 1000
 
