@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find ext build_backend -type f 2>/dev/null) $(shell find pcbench -name __init__.py)
+# a process for each core, of one thread each
+PARALLEL ?= -n logical --maxprocesses 8 --dist worksteal
 export PCBENCH_GOLDEN ?= $(realpath ../shared/golden)
 export PCBENCH_DATA ?= $(realpath ../shared/data)
 
@@ -12,10 +14,10 @@ bench: $(VENV)/.pcbench           ## measure the prefill suite; the last line is
 	@$(BIN)/pcbench run --suite prefill --preset bench --device auto
 
 test: $(VENV)/.pcbench-test check-style  ## format, lint, types, imports, gates, the whole test suite
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
 
 test-slow: $(VENV)/.pcbench-test  ## the tests marked slow
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow $(PARALLEL)
 
 check-style: $(VENV)/.pcbench-test
 	$(BIN)/ruff format --check .

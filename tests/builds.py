@@ -1,23 +1,23 @@
 """CMake builds that tests ask for, kept under build/ so that only what changed is compiled again."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from tallies import TALLIES
 
-__all__ = ["ROOT", "build", "build_seconds", "clean_builds", "give_up", "gpu_library", "tool"]
+__all__ = ["ROOT", "alone_in", "build", "give_up", "gpu_library", "tool"]
 
 ROOT = Path(__file__).resolve().parents[1]
-# GPU backend → how long its build took; little where nothing had changed
-build_seconds: dict[str, float] = {}
-# of these, the backends whose folder was not there before
-clean_builds: set[str] = set()
 
 
 def give_up(reason: str) -> NoReturn:
@@ -46,17 +46,27 @@ def build(folder: Path, targets: list[str], *options: str) -> str | None:
     return None
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other process that runs tests builds in the folder until the end of a `with`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @cache
 def gpu_library(backend: str) -> Path:
     """The library of a GPU backend (cuda, hip), compiled for every architecture and linked with this torch."""
-    folder, start = ROOT / "build/gates" / backend, time.monotonic()
-    clean = not folder.exists()
-    reason = build(folder, [f"pcbench_{backend}"], f"-DPCBENCH_BACKEND={backend}")
+    folder = ROOT / "build/gates" / backend
+    with alone_in(folder):
+        start, clean = time.monotonic(), not folder.exists()
+        reason = build(folder, [f"pcbench_{backend}"], f"-DPCBENCH_BACKEND={backend}")
+        # little where nothing had changed
+        TALLIES["build seconds"][backend] += time.monotonic() - start
     if reason:
         give_up(reason)
-    build_seconds[backend] = time.monotonic() - start
-    if clean:
-        clean_builds.add(backend)
+    TALLIES["clean builds"].update([backend] if clean else [])
     return folder / f"ext/libpcbench_{backend}.so"
 
 

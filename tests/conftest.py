@@ -2,12 +2,17 @@
 
 import os
 
+# workers of pytest-xdist share the cores; torch reads this when it is imported
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from builds import give_up
 from deprecations import forbid_deprecated_calls
 from gpu_code import program
 from installed import install  # noqa: F401
+from tallies import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401
 
 from pcbench import ops
 from pcbench.system.terminal import Terminal
@@ -24,6 +29,16 @@ forbid_deprecated_calls()
 DEVICES = {"cpu": "cpu"}
 if torch.cuda.is_available():
     DEVICES["cuda"] = "hip" if torch.version.hip else "cuda"
+
+
+@pytest.fixture(autouse=True)
+def _same_environment():
+    """What a command sets in this process, such as the folder of data, ends with its test."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def pytest_runtest_setup(item):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from builds import ROOT, build
+from builds import ROOT, alone_in, build
 
 from pcbench.ops.portable import read_portable_calls
 
@@ -97,7 +97,10 @@ def emulated_ops(name: str) -> EmulatedOps:
 def _build() -> None:
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip(f"the emulator switches stacks on x86-64 only, this is {platform.machine()}")
-    build(BUILD, [f"pcbench_emulated_{name}" for name in LIBRARIES], "-DPCBENCH_EMULATOR=ON", "-DPCBENCH_BACKEND=cpu")
+    with alone_in(BUILD):
+        build(
+            BUILD, [f"pcbench_emulated_{name}" for name in LIBRARIES], "-DPCBENCH_EMULATOR=ON", "-DPCBENCH_BACKEND=cpu"
+        )
 
 
 def pairwise(**factors: list[Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 import subprocess
 
 import pytest
-from builds import ROOT, build_seconds, clean_builds, give_up, gpu_library
+from builds import ROOT, give_up, gpu_library
 from gpu_code import kernels, missing, program
 
 BACKENDS = ("cuda", "hip")
@@ -39,9 +39,3 @@ def compile_shared():
         return path
 
     return compile_to
-
-
-def pytest_terminal_summary(terminalreporter):
-    for backend, seconds in build_seconds.items():
-        how = "built from nothing" if backend in clean_builds else "built"
-        terminalreporter.write_line(f"{backend} kernels: {how} in {seconds:.0f} s")

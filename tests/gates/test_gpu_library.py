@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from builds import ROOT, build, build_seconds, clean_builds, give_up, tool
+from builds import ROOT, build, give_up, tool
+from tallies import TALLIES
 
 USE = """
 import sys, torch
@@ -154,6 +155,6 @@ def test_current_stream_is_that_of_the_torch_library_that_is_loaded(name, tmp_pa
 
 @pytest.mark.slow
 def test_a_build_from_nothing_takes_eight_minutes_at_most(backend):
-    if backend not in clean_builds:
+    if backend not in TALLIES["clean builds"]:
         pytest.skip(f"build/gates/{backend} was there before: remove it to build from nothing")
-    assert build_seconds[backend] <= 480
+    assert TALLIES["build seconds"][backend] <= 480

@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,13 @@ from unicodedata import bidirectional, category
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
+from tallies import TALLIES
 
 from pcbench.cli import main
 
 # surface → cases, and those that ended otherwise than they may
-CASES: Counter[str] = Counter()
-WRONG: Counter[str] = Counter()
+CASES = TALLIES["hostile cases"]
+WRONG = TALLIES["hostile wrong"]
 # nothing here measures: what takes so long hangs; a call into C that no signal reaches ends the whole test run
 SECONDS, NO_RETURN = 60, 180
 # a command does its work or refuses what it was given: no case measures, checks an op or asks for a regression
@@ -140,14 +140,6 @@ def search(strategy: SearchStrategy[Any], examples: int, case: Callable[[Any], o
 def sized(few: int, many: int) -> pytest.MarkDecorator:
     """Gives a test its number of `examples`: few, and as a slow test many."""
     return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
-
-
-def summary() -> str:
-    """`hostile cases: records 240, manifest 180, 0 wrong`; empty where there was none."""
-    if not CASES:
-        return ""
-    counts = ", ".join(f"{surface} {n:,}" for surface, n in sorted(CASES.items()))
-    return f"hostile cases: {counts}; {sum(CASES.values()):,} in all, {sum(WRONG.values()):,} wrong"
 
 
 def _is_control(letter: str) -> bool:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from emulated import blocks_run
+from tallies import TALLIES
 
 from pcbench.ops.isa import cpu_isa, cpu_isas, use_cpu_isa
 
@@ -24,6 +25,5 @@ def isa(request):
     use_cpu_isa(before)
 
 
-def pytest_terminal_summary(terminalreporter):
-    for library, blocks in blocks_run().items():
-        terminalreporter.write_line(f"emulated {library}: {blocks} blocks")
+def pytest_sessionfinish():
+    TALLIES["emulated blocks"].update(blocks_run())
