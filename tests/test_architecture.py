@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = [p for folder in ("pcbench", "build_backend", "tools", "tests") for p in (ROOT / folder).rglob("*.py")]
+PYTHON = [
+    p for folder in ("pcbench", "build_backend", "tools", "examples", "tests") for p in (ROOT / folder).rglob("*.py")
+]
 PACKAGE = [p for p in PYTHON if p.is_relative_to(ROOT / "pcbench")]
 ROOT_ENTRIES = {
     *(".ci", ".clang-format", ".git", ".gitignore", ".github", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md"),
@@ -22,6 +24,7 @@ ROOT_ENTRIES = {
         "README.md",
         "build_backend",
         "docs",
+        "examples",
         "ext",
         "pcbench",
         "pyproject.toml",

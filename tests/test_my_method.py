@@ -1,0 +1,94 @@
+"""A stranger's package, built into a wheel and installed beside pcbench: nothing of pcbench is edited for it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from installed import installs
+
+from pcbench.api import Run
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "my_method"
+NARROW = {"suite.context_tokens": [600], "suite.repeats": 2, "suite.peak_passes": 1}
+# a script as people write it, which a child that ran it again would measure again
+SCRIPT = f"""
+import os, sys
+import pcbench
+assert "torch" not in sys.modules
+before = dict(os.environ)
+sets = {NARROW!r} | {{"cell.chunk_window.chunk_tokens": 100, "data.dir": "."}}
+run = pcbench.run("chunk_window", device="cpu", model="random:tiny", sets=sets, out="run")
+assert dict(os.environ) == before
+print(run.report().name, len(run.records()), len(run.samples()))
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests"]))
+"""
+
+
+def ran(words, **more):
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A fresh environment with the wheel of the example and with a package that fails to import, beside our own."""
+    place = tmp_path_factory.mktemp("stranger")
+    shutil.copytree(EXAMPLE, place / "source")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    ran([*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", place, place / "source"])
+    ran([sys.executable, "-m", "venv", "--without-pip", place / "env"])
+    (wheel,) = place.glob("my_method-*.whl")
+    ran([*pip, "--python", place / "env", "install", "-q", "--no-deps", "--no-index", wheel])
+    (site,) = (place / "env" / "lib").glob("python*/site-packages")
+    # pcbench and what it needs, as they are installed here
+    ours = sysconfig.get_path("purelib")
+    (site / "beside.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    installs(site, "broken", {"methods": {"fails": "broken:Fails"}}, {"broken.py": 'raise RuntimeError("no luck")'})
+    shutil.copytree(EXAMPLE / "tests", place / "tests")
+    return place
+
+
+def test_a_strangers_package_is_listed_beside_one_that_fails(place):
+    done = ran([place / "env/bin/python", "-m", "pcbench", "list", "--json"], cwd=place)
+    listed = json.loads(done.stdout)
+    assert listed["methods"]["chunk_window"].startswith("Chunk by chunk, each read over the first chunk")
+    assert listed["methods"]["chunk_window"].endswith(" (my-method 0.1.0)")
+    assert listed["tasks"]["passkey_late"].startswith("a five-digit key in the last tenth")
+    assert listed["suites"]["chunk_window"].endswith("Needs no downloads. (my-method 0.1.0)")
+    assert "parallel_comp" in listed["methods"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "method fails of broken 1.0: a module that can be imported, got broken: RuntimeError: no luck"
+    )
+
+
+def test_its_method_is_checked_timed_against_full_and_reported(place):
+    (place / "script.py").write_text(SCRIPT)
+    done = ran([place / "env/bin/python", "script.py"], cwd=place)
+    assert done.stdout.splitlines()[0] == "report.html 3 6"
+    # of the example's own test
+    assert "3 passed" in done.stdout
+    assert [line.split()[1] for line in done.stderr.splitlines()] == [
+        "full/torch",
+        "chunk_window/cpu",
+        "chunk_window/reference",
+    ]
+    frame = Run(place / "run").records().set_index("backend")
+    assert [*frame.method] == ["full", "chunk_window", "chunk_window"]
+    assert [*frame.status] == ["ok", "ok", "ok"]
+    assert frame.peak_bytes.notna().all()
+    assert set(frame.task) == {"passkey_late@1"}
+    ours = frame.loc["cpu"]
+    assert ours.baseline.startswith("full/torch")
+    assert ours.speedup_vs_full > 0
+    assert 0 < ours.parity_err < ours.parity_bound
+    assert ours.parity_ops.keys() == {"cached_attention"}
+    assert ours.method_config == {"chunk_tokens": 100, "window": 2}
+    assert (ours.chunks, ours.chunks_kept) == (5, 3)
+    assert "chunk_window/cpu" in (place / "run" / "report.html").read_text()
