@@ -105,9 +105,7 @@ def _exit_code(counts: Counter[Any], skipped: int) -> int:
 
 
 def _print_plan(planned: Any) -> None:
-    from pcbench.harness.estimate import estimates
-
-    rows = list(estimates(planned))
+    rows = list(planned.kind.estimates())
     sizes = [f"{what} MiB" for what in rows[0].sizes] if rows else []
     table = Table("cell", "key", "passes", "about s", *sizes, "")
     for row in rows:

@@ -125,3 +125,8 @@ def unknown_name(where: str, what: str, name: str, known: Iterable[str]) -> Conf
     named = name if len(name) <= 80 else f"{name[:80]}…"
     hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names) or 'none'}"
     return ConfigError(f'{where}: unknown {what} "{named}"; {hint}')
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line; some say nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

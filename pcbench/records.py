@@ -235,8 +235,9 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[Record], list[Sample]]:
     manifest, records = folder.manifest, read_records(path)
     planned = manifest.get("cells")
     for record in records:
-        # scores over several cells are records of accuracy suites alone, and are not planned
-        if planned is not None and record.cell not in planned and record.kind != "accuracy":
+        # scores over several cells are not planned, and nothing of them was measured
+        derived = record.score is not None and record.samples_ms is None and record.peak_bytes is None
+        if planned is not None and record.cell not in planned and not derived:
             got = f"records of the cells of manifest.json, got one of {shown(record.cell)}"
             raise ConfigError(f"{folder.records.path}: {got}; {EDITED}")
     return manifest, records, folder.samples.read()

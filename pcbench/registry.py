@@ -18,6 +18,7 @@ from pcbench.names import Places, Tables, inherited
 
 __all__ = [
     "GENERATORS",
+    "KINDS",
     "METHODS",
     "SCORERS",
     "described",
@@ -32,6 +33,15 @@ __all__ = [
 OWN_METHODS = {
     "full": "pcbench.methods.full:Full",
     "parallel_comp": "pcbench.methods.parallel_comp:ParallelComp",
+}
+
+# kinds of measurement: what `[suite] kind` may be
+OWN_KINDS = {
+    "prefill": "pcbench.harness.kinds.methods.kind:Prefill",
+    "memory": "pcbench.harness.kinds.methods.kind:Memory",
+    "throughput": "pcbench.harness.kinds.methods.kind:Throughput",
+    "accuracy": "pcbench.harness.kinds.accuracy.kind:Accuracy",
+    "kernel": "pcbench.harness.kinds.kernel.kind:Kernel",
 }
 
 OWN_SCORERS = {
@@ -71,6 +81,7 @@ OWN_GENERATORS = {
     "frequent_words": "pcbench.tasks.synthetic.tracing:frequent_words",
 }
 
+KINDS = Places("kinds", OWN_KINDS, ("read", "session", "narrowed", "estimates"))
 METHODS = Places("methods", OWN_METHODS, ("Config", "backends", "prefill", "step"))
 SCORERS = Places("scorers", OWN_SCORERS, ("id", "version", "summary", "metrics", "metric"))
 GENERATORS = Places("generators", OWN_GENERATORS)

@@ -2,16 +2,92 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from pcbench import ops
 from pcbench.errors import ConfigError
+from pcbench.harness.plan import Planned
+from pcbench.harness.processes import followers, ranks
+from pcbench.harness.processes.lock import locked
+from pcbench.measure.machine.environment import environment
 from pcbench.records import RunFolder
+from pcbench.types import SCHEMA
 
-__all__ = ["check_new", "check_same", "holds_run"]
+__all__ = ["check_same", "open_folder"]
 
 # settings of a suite that change no number
 UNMEASURED = {"timeout_s"}
+
+
+def open_folder(planned: Planned, held: ExitStack) -> tuple[Path, set[str]]:
+    """The run's folder with its manifest, which is its own while `held`, and the groups that are finished in it.
+
+    Raises:
+        ConfigError: it cannot be written, belongs to somebody else, or --resume would measure something else.
+    """
+    options = planned.options
+    name = f"{planned.suite.name}_{planned.device}_{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = RunFolder(options.out or Path("reports") / "runs" / name)
+    if options.resume and not holds_run(folder):
+        raise ConfigError(f"--resume: --out with the folder of an interrupted run, got {folder.path}; name it")
+    try:
+        if not options.resume:
+            folder.create()
+        held.enter_context(locked(folder.path, lambda: options.resume or check_new(folder, ranks.ranks())))
+        if not options.resume:
+            folder.write_manifest(_manifest(planned, options.out.name if options.out else name))
+            return folder.path, set()
+    except OSError as error:
+        said = f"--out: a folder to write in, got {folder.path}: {error.strerror}; choose another"
+        raise ConfigError(said) from error
+    return folder.path, _go_on(planned, folder)
+
+
+def _manifest(planned: Planned, name: str) -> dict[str, Any]:
+    kind = planned.kind
+    return {
+        "schema": SCHEMA,
+        "run": name,
+        "suite": planned.suite.name,
+        "created_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": planned.options.command(),
+        "settings": planned.suite.settings.model_dump(mode="json"),
+        "model": asdict(kind.spec) if kind.spec else None,
+        "environment": environment(planned.device),
+        "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip")},
+        **kind.fixed(),
+    }
+
+
+def _go_on(planned: Planned, folder: RunFolder) -> set[str]:
+    """Makes the folder of an interrupted run ready to go on; the groups that are finished in it."""
+    check_same(folder, planned.suite.settings.model_dump(mode="json"), planned.kind.fixed())
+    manifest = folder.manifest
+    began = manifest.get("environment", {}).get("ranks")
+    followers.check_resumed(planned.cells, began, folder.path)
+    keys = [prepared.cell.key for prepared in planned.cells]
+    folder.arrange(keys, manifest.get("rank_files", began or 1))
+    if ranks.ranks() != manifest.get("rank_files", began):
+        folder.write_manifest(manifest | {"rank_files": ranks.ranks()})
+    done = _finished(planned, folder)
+    folder.keep_groups(done, keys if planned.kind.by_prompt else ())
+    return done
+
+
+def _finished(planned: Planned, folder: RunFolder) -> set[str]:
+    """Groups whose every cell has a record that need not be taken again."""
+    latest = {record.cell: record for record in folder.records.read()}
+    done = set()
+    for cells in planned.groups():
+        records = [latest.get(prepared.cell.key) for prepared in cells]
+        if all(record is not None and planned.kind.is_finished(record) for record in records):
+            done.add(cells[0].cell.group)
+    return done
 
 
 def holds_run(folder: RunFolder) -> bool:

@@ -1,23 +1,22 @@
 """Suite files: what to measure, as TOML; presets and `--set` paths merge over them."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from pcbench.errors import ConfigError
-from pcbench.suites.accuracy import AccuracySettings, accuracy_suite
-from pcbench.suites.files import read_suite, suite_names, suite_summaries
-from pcbench.suites.kernels import KernelPlan, KernelSuite, kernel_suite
-from pcbench.suites.prefill import CellTable, Plan, Suite, Workload, prefill_suite
+from pcbench.errors import ConfigError, shown
+from pcbench.registry import KINDS, load
+from pcbench.suites.files import Change, Source, Suite, known, read_suite, set_settings, suite_names, suite_summaries
 from pcbench.types import DeviceKind
 
 __all__ = [
-    "AccuracySettings",
-    "CellTable",
-    "KernelPlan",
-    "KernelSuite",
-    "Plan",
+    "Change",
+    "Source",
     "Suite",
-    "Workload",
+    "known",
+    "load_kind",
     "load_suite",
+    "read_suite",
+    "set_settings",
     "suite_names",
     "suite_summaries",
 ]
@@ -31,15 +30,15 @@ def load_suite(
     sets: Sequence[str] = (),
     model: str | None = None,
     methods: Sequence[str] = (),
-) -> Suite | KernelSuite:
-    """A suite by name or file, merged for a device.
+) -> Suite:
+    """A suite by name or file, merged for a device, as its kind of measurement reads it.
 
     Args:
         name: a bundled suite's name or the path of a .toml file.
         device: chooses `[device.cpu]` or `[device.gpu]`.
         preset: a `[preset.NAME]` of the file.
-        sets: `path=value` strings: suite.KEY, device.cpu.KEY, workload.NAME.KEY, cell.METHOD.KEY, kernel.OP.KEY,
-            data.dir.
+        sets: `path=value` strings: suite.KEY, device.cpu.KEY, data.dir and the kind's own, as workload.NAME.KEY,
+            cell.METHOD.KEY or kernel.OP.KEY.
         model: overrides the suite's model; a suite of kernels has none.
         methods: keeps only the cells of these methods, of a suite of kernels only these ops; a method without a cell
             gets one with its defaults.
@@ -49,11 +48,17 @@ def load_suite(
         DataMissing: `name` is a path and there is no such file.
     """
     source = read_suite(name, device, preset, sets)
-    kind = source.document["suite"].get("kind")
-    if kind == "accuracy":
-        return accuracy_suite(source, model, methods)
-    if kind != "kernel":
-        return prefill_suite(source, model, methods)
-    if model is not None:
-        raise ConfigError(f"{source.where}: no --model, got {model}; its kernels run without one, leave it out")
-    return kernel_suite(source, methods)
+    kind = load_kind(source.document["suite"].get("kind"), source.where)
+    suite: Suite = kind.read(source, model, methods)
+    return suite
+
+
+def load_kind(name: object, where: str) -> Any:
+    """The class of a kind of measurement, which is a `pcbench.harness.kinds.Kind`.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: suite.kind: one of {', '.join(KINDS)}, got {shown(name)}; add it")
+    return load(KINDS, "kind of measurement", name, f"{where}: suite.kind")

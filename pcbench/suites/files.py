@@ -14,7 +14,7 @@ from pcbench.registry import described
 from pcbench.system.surroundings import expanded
 from pcbench.types import DeviceKind
 
-__all__ = ["Change", "Source", "known", "read_suite", "set_settings", "suite_names", "suite_summaries"]
+__all__ = ["Change", "Source", "Suite", "known", "read_suite", "set_settings", "suite_names", "suite_summaries"]
 
 # far beyond what a person writes
 SUITE_BYTES = 1 << 22
@@ -90,6 +90,22 @@ class Source:
         if not isinstance(value, dict):
             raise ConfigError(f"{self.where}: {path}: a table, got {shown(value)}; write [{path}]")
         return value
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file with everything merged over it; what its cells are made of a kind of measurement adds.
+
+    Args:
+        name: of the suite; where: of the file, for error messages.
+        settings: `[suite]`, a `Table` with `kind` and `timeout_s` whose other keys its kind knows.
+        data_dir: as in `Source`.
+    """
+
+    name: str
+    where: str
+    settings: Any
+    data_dir: str | None
 
 
 def suite_names() -> list[str]:

@@ -1,6 +1,6 @@
 """What all floors share: plain data and protocols. Importing this package imports no torch."""
 
-from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Kind, Record, Sample, Status, digest
+from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Record, Sample, Status, digest
 from pcbench.types.protocols import (
     AttentionPlan,
     Cost,
@@ -28,7 +28,6 @@ __all__ = [
     "DeviceKind",
     "KVRows",
     "KVStore",
-    "Kind",
     "Method",
     "MethodConfig",
     "ModelRunner",

@@ -5,12 +5,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Kind", "Record", "Sample", "Status", "digest"]
+__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Record", "Sample", "Status", "digest"]
 
 SCHEMA = 1
 
-# a kind of measurement by its name, ours or another package's
-Kind = str
 Status = Literal["ok", "parity_failed", "unsupported", "out_of_memory", "timeout", "data_missing", "error"]
 DeviceKind = Literal["cpu", "cuda", "rocm"]
 
@@ -58,7 +56,7 @@ class Cell:
     """
 
     suite: str
-    kind: Kind
+    kind: str
     model: str
     method: str
     method_config: dict[str, Any]
@@ -118,7 +116,7 @@ class Record:
     schema: int = SCHEMA
     run: str
     suite: str
-    kind: Kind
+    kind: str  # of measurement, of `registry.KINDS` where it was measured
     group: str
     cell: str
     # what was measured

@@ -9,7 +9,8 @@ from tasks.made_records import longbench_record, write
 from tiny import letters_tokenizer, make_runner
 
 from pcbench.errors import ConfigError
-from pcbench.harness.kinds.methods.cells import prepare_cells
+from pcbench.harness.kinds.accuracy.cells import AnswerCells
+from pcbench.harness.kinds.methods.cells import Rules
 from pcbench.harness.kinds.methods.prompts import prompt_choice
 from pcbench.harness.runner import Options, plan, run
 from pcbench.models import model_spec
@@ -194,7 +195,7 @@ def test_generated_prompts_have_nothing_to_choose(options, console, tmp_path):
 )
 def test_the_released_preset_is_the_released_runners_whole_setting(suite, model, limit, chunk):
     loaded = load_suite(suite, "cpu", preset="released", model=model)
-    cells = prepare_cells(loaded, replace(model_spec("random:llama-3-8b"), name=model), "cpu")
+    cells = AnswerCells(loaded, replace(model_spec("random:llama-3-8b"), name=model), "cpu", None, Rules()).all()
     assert min(p.cell.context_tokens for p in cells) >= 131072
     assert {p.cell.task.rpartition("/")[2] for p in cells} <= SPLIT
     full = {prompt_choice(p.cell) for p in cells if p.cell.method == "full"}

@@ -71,9 +71,9 @@ def test_shared_prompts_are_refused_where_ranks_have_prompts_of_their_own(tmp_pa
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match='"one" in a child of --isolate, got "chunks"'):
         plan(options)
-    with pytest.raises(ConfigError, match='"one" in an accuracy suite, whose ranks take prompts of their own'):
-        followers.check_shared(cells, accuracy=True, isolate=False)
-    followers.check_shared(cells, accuracy=False, isolate=False)
+    with pytest.raises(ConfigError, match='"one" in a suite whose ranks take prompts of their own'):
+        followers.check_shared(cells, by_prompt=True, isolate=False)
+    followers.check_shared(cells, by_prompt=False, isolate=False)
 
 
 def test_a_lost_rank_ends_the_run_and_keeps_what_was_finished(broken, options, console):

@@ -6,9 +6,9 @@ import torch
 from harness_suite import Meter
 
 from pcbench import registry
-from pcbench.harness import runner
-from pcbench.harness.kinds.methods import group, session
-from pcbench.harness.runner import run
+from pcbench.errors import ConfigError
+from pcbench.harness.kinds.methods import group, kind, session
+from pcbench.harness.runner import plan, run
 
 ONE_GROUP = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]}
 
@@ -49,8 +49,8 @@ def test_every_sample_is_kept_with_its_interval_and_its_outliers_counted(options
 @pytest.fixture
 def trained(monkeypatch):
     """Answers of the tiny model count."""
-    real = runner.model_spec
-    monkeypatch.setattr(runner, "model_spec", lambda name: replace(real(name), trained=True))
+    real = kind.model_spec
+    monkeypatch.setattr(kind, "model_spec", lambda name: replace(real(name), trained=True))
     load = session.load_runner
 
     def loading(*args, **more):
@@ -201,8 +201,8 @@ def test_what_fits_beyond_the_machine_is_a_warning(options, console, monkeypatch
     ],
 )
 def test_a_stop_rule_is_whole(options, sets, message):
-    with pytest.raises(runner.ConfigError, match=message):
-        runner.plan(options(sets=sets))
+    with pytest.raises(ConfigError, match=message):
+        plan(options(sets=sets))
 
 
 def test_portable_calls_of_the_measured_passes_are_one_warning(options, console, monkeypatch):

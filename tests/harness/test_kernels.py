@@ -277,7 +277,7 @@ def test_isolation_measures_as_without(options, console):
 
 
 def test_a_killed_group_gives_records(options):
-    from pcbench.harness.kinds.methods.session import KernelSession
+    from pcbench.harness.kinds.kernel.session import KernelSession
 
     cells = plan(options(methods=["query_nll_update"])).cells
     shared = {"run": "r"}

@@ -152,7 +152,7 @@ def test_isolation_of_an_accuracy_suite_is_for_one_rank(tmp_path, monkeypatch):
     path = tmp_path / "small.toml"
     path.write_text(ACCURACY)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="--isolate: an accuracy suite on one rank, got 2 ranks"):
+    with pytest.raises(ConfigError, match="--isolate: a suite of kind accuracy on one rank, got 2 ranks"):
         plan(Options(suite=str(path), device="cpu", isolate=True))
 
 

@@ -3,8 +3,8 @@ from contextlib import suppress
 import pytest
 
 from pcbench.errors import ConfigError, DataMissing, PcbenchError
-from pcbench.harness.kinds import sizes
-from pcbench.harness.kinds.methods import group
+from pcbench.harness.kinds import machine
+from pcbench.harness.kinds.methods import group, sizes
 from pcbench.harness.kinds.methods.session import ModelSession
 from pcbench.harness.runner import plan
 from pcbench.suites import suite_names
@@ -15,12 +15,12 @@ GIB = 2**30
 @pytest.fixture
 def memory(monkeypatch):
     """Gives the machine so many bytes."""
-    return lambda size: monkeypatch.setattr(sizes, "_memory_bytes", lambda: size)
+    return lambda size: monkeypatch.setattr(machine, "memory_bytes", lambda: size)
 
 
 def test_a_context_beyond_the_machine_is_refused_with_the_longest_that_fits(options, memory):
     memory(64 << 20)
-    weights = 4 * plan(options(methods=["full"])).spec.parameters
+    weights = 4 * plan(options(methods=["full"])).kind.spec.parameters
     # two layers of two kv-heads of 64 numbers of 4 bytes, keys and values, and the prompt's entries
     fits = ((64 << 20) - weights) // (2 * 2 * 2 * 64 * 4 + 2 * 8 + 12)
     chosen = {"methods": ["full"], "sets": [f"suite.context_tokens=[{fits}]"]}
@@ -31,7 +31,7 @@ def test_a_context_beyond_the_machine_is_refused_with_the_longest_that_fits(opti
 
 
 def test_weights_that_alone_are_too_large_are_refused(options, memory):
-    weights = 4 * plan(options()).spec.parameters
+    weights = 4 * plan(options()).kind.spec.parameters
     memory(weights - 1)
     with pytest.raises(ConfigError, match=r"suite.model: weights that fit in the .*, got .* GiB of random:tiny in fl"):
         plan(options())
@@ -51,9 +51,9 @@ def test_keys_of_a_gpu_are_not_looked_for_in_this_machine(options, memory):
     planned = plan(options(methods=["full"], sets=["suite.context_tokens=[100000]"]))
     memory(100_000 * (2 * 8 + 12))
     with pytest.raises(ConfigError):
-        sizes.check_prompts("here", planned.cells, planned.spec)
+        sizes.check_prompts("here", planned.cells, planned.kind.spec)
     on_gpu = [type(p)(**vars(p) | {"cell": type(p.cell)(**vars(p.cell) | {"device": "cuda"})}) for p in planned.cells]
-    sizes.check_prompts("here", on_gpu[:1], planned.spec)
+    sizes.check_prompts("here", on_gpu[:1], planned.kind.spec)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def measured(options):
 
     def lanes(*sets, **changes):
         planned = plan(options(**changes, sets=[*chosen, *sets]))
-        runner = ModelSession(planned.spec, {}).runner(planned.cells[0])
+        runner = ModelSession(planned.kind.spec, {}).runner(planned.cells[0])
         return group.Group(planned.cells, runner, lambda text: None).measure()
 
     return lanes

@@ -7,7 +7,7 @@ from tiny import make_runner
 
 from pcbench.config import validate
 from pcbench.errors import ConfigError
-from pcbench.harness.kinds.methods.cells import prepare_cells
+from pcbench.harness.kinds.methods.cells import MethodCells, Rules
 from pcbench.methods.parallel_comp import Config, Eviction, Rule
 from pcbench.methods.parallel_comp.presets import preset_for
 from pcbench.methods.parallel_comp.switches import switch_rows, switches
@@ -32,7 +32,7 @@ def test_the_committed_examples_cells_keep_their_keys():
     records = [json.loads(line) for line in EXAMPLE.read_text().splitlines()]
     # prose was scored at every length
     suite = load_suite("prefill", "cpu", sets=["workload.prose.context_tokens=[2048, 4096, 8192]"])
-    made = {p.cell.key for p in prepare_cells(suite, make_runner(trained_tokens=8192).spec, "cpu")}
+    made = {p.cell.key for p in MethodCells(suite, make_runner(trained_tokens=8192).spec, "cpu", None, Rules()).all()}
     assert {r["cell"] for r in records} == made
 
 
@@ -88,7 +88,7 @@ chunk_tokens = 32
 
 def test_a_suites_cells_resolve_presets_by_their_task(tmp_path):
     (tmp_path / "suite.toml").write_text(SUITE)
-    cells = prepare_cells(load_suite(str(tmp_path / "suite.toml"), "cpu"), spec(), "cpu")
+    cells = MethodCells(load_suite(str(tmp_path / "suite.toml"), "cpu"), spec(), "cpu", None, Rules()).all()
     assert [p.config.keep for p in cells] == [1, 3]
     assert [p.cell.method_config["keep"] for p in cells] == [1, 3]
     assert {p.cell.method_config["preset"] for p in cells} == {"paper"}

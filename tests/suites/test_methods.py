@@ -3,7 +3,6 @@
 import pytest
 
 from pcbench.errors import ConfigError
-from pcbench.harness.estimate import estimates
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan, run
 from pcbench.measure.machine.ceilings import Ceilings
@@ -103,20 +102,22 @@ def test_throughput_decodes_to_a_fixed_length(tmp_path, console, monkeypatch):
     for name in ("throughput", "memory"):
         sets = [*TINY, "suite.context_tokens=[700]", "cell.full.backend='torch'"]
         run(Options(suite=name, device="cpu", sets=sets, methods=["full"], limit=1, out=tmp_path / name), console)
-    spec = plan(Options(suite="memory", device="cpu", sets=TINY)).spec
+    spec = plan(Options(suite="memory", device="cpu", sets=TINY)).kind.spec
     assert seen == [(), spec.eos_ids]
 
 
 @pytest.fixture
 def rates(monkeypatch):
     """A machine of 1 GFLOP/s and 1 GB/s."""
-    monkeypatch.setattr("pcbench.harness.estimate.measure_ceilings", lambda device, dtype: Ceilings(1e9, 1e9))
+    monkeypatch.setattr(
+        "pcbench.harness.kinds.methods.estimate.measure_ceilings", lambda device, dtype: Ceilings(1e9, 1e9)
+    )
 
 
 @pytest.mark.parametrize("name", ["throughput", "memory"])
 def test_a_dry_run_estimates_every_cell(name, rates):
     cells = planned(name).cells
-    rows = list(estimates(planned(name)))
+    rows = list(planned(name).kind.estimates())
     assert [row.key for row in rows] == [prepared.cell.key for prepared in cells]
     assert all(row.seconds > 0 and row.why_not is None for row in rows)
     # prompts and the pass of warm-up with parity; where peak memory is measured three more
@@ -125,9 +126,9 @@ def test_a_dry_run_estimates_every_cell(name, rates):
 
 
 def test_a_dry_run_counts_what_decoding_reads(rates):
-    spec = planned("throughput").spec
+    spec = planned("throughput").kind.spec
     short, long = (
-        next(estimates(planned("throughput", f"workload.passkey.new_tokens={n}", methods=["full"]))).seconds
+        next(planned("throughput", f"workload.passkey.new_tokens={n}", methods=["full"]).kind.estimates()).seconds
         for n in (2, 102)
     )
     # five prompts, 100 steps, four bytes a weight

@@ -36,7 +36,7 @@ def started(target: Callable[..., None], *args: Any) -> Iterator[tuple[BaseProce
     """
     # the server itself never computes, so forking it is safe
     context = get_context("forkserver")
-    context.set_forkserver_preload(["pcbench.harness.kinds.methods.session"])
+    context.set_forkserver_preload(sorted({target.__module__, *(type(x).__module__ for x in args)} - {"__main__"}))
     receive, send = context.Pipe(duplex=False)
     held, holds = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(held, dict(os.environ), torch.get_num_threads(), target, *args, send))

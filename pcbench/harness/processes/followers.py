@@ -7,20 +7,24 @@ from typing import Any
 
 from pcbench import ops
 from pcbench.errors import ConfigError
-from pcbench.harness.kinds.methods.session import ModelSession
 from pcbench.harness.processes import ranks
 
 __all__ = ["check_resumed", "check_shared", "dismiss", "own_groups"]
 
 
-def check_shared(cells: Sequence[Any], *, accuracy: bool, isolate: bool) -> None:
+def check_shared(cells: Sequence[Any], *, by_prompt: bool, isolate: bool) -> None:
     """Refuses what would measure prompts in several processes at once.
 
+    Args:
+        cells: of the run.
+        by_prompt: whether ranks take prompts of their own.
+        isolate: of the command line.
+
     Raises:
-        ConfigError: ranks that share prompts in an accuracy suite, or with `--isolate`.
+        ConfigError: ranks that share every prompt as well.
     """
-    if _sharing(cells) is not None and (accuracy or isolate):
-        where = "an accuracy suite, whose ranks take prompts of their own" if accuracy else "a child of --isolate"
+    if _sharing(cells) is not None and (by_prompt or isolate):
+        where = "a suite whose ranks take prompts of their own" if by_prompt else "a child of --isolate"
         raise ConfigError(f'cell.config.ranks: "one" in {where}, got "chunks"; leave it out')
 
 
@@ -48,6 +52,11 @@ def own_groups(cells: Sequence[Any], groups: list[Any], session: Any) -> list[An
     Where a cell's method shares prompts, the first rank measures them all; the others come back from here when it
     has finished, with none.
 
+    Args:
+        cells: of the run.
+        groups: of the run.
+        session: whose `runner` loads the model of a cell, where a method shares prompts.
+
     Raises:
         RankLost: another rank has ended.
     """
@@ -74,6 +83,6 @@ def _sharing(cells: Sequence[Any]) -> Any:
     return next(filter(ranks.uses_ranks, cells), None)
 
 
-def _follow(prepared: Any, session: ModelSession) -> None:
+def _follow(prepared: Any, session: Any) -> None:
     runner = session.runner(prepared)
     prepared.method.follow(lambda backend: replace(runner, ops=ops.backend(backend)))

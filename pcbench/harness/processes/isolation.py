@@ -2,13 +2,12 @@
 
 import signal
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from pcbench.errors import PcbenchError
-from pcbench.harness.kinds.methods.session import Measured, Session, measure_group
+from pcbench.harness.kinds import Measured, Say, Session
 from pcbench.harness.processes.children import ending, memory_kills, started
 
 __all__ = ["measure_in_child"]
@@ -18,7 +17,7 @@ EXIT_S = 10.0
 
 
 def measure_in_child(
-    session: Session, cells: list[Any], repro: str, say: Callable[[str], None], timeout_s: float | None = None
+    session: Session, cells: list[Any], repro: str, say: Say, timeout_s: float | None = None
 ) -> Measured:
     """Measures one group in a child process.
 
@@ -52,7 +51,7 @@ def measure_in_child(
 
 def _measure(session: Session, cells: list[Any], repro: str, send: Connection) -> None:
     try:
-        outcome: object = measure_group(session, cells, repro, _silent)
+        outcome: object = session.measure(cells, repro, _silent)
     except PcbenchError as error:
         outcome = error
     except Exception as error:  # becomes the group's status

@@ -2,24 +2,21 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from pcbench.errors import BadRecord, RankLost
-from pcbench.harness.kinds.accuracy.summary import Outcome, joined, summarise_accuracy
+from pcbench.harness.kinds.accuracy.summary import Outcome
 from pcbench.harness.kinds.methods.cells import Prepared
-from pcbench.harness.kinds.methods.group import Group, first_line
+from pcbench.harness.kinds.methods.group import Group
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.methods.prompts import build_example, prompt_choice
-from pcbench.harness.kinds.methods.session import Measured, ModelSession, lost_by
 from pcbench.harness.processes import ranks
 from pcbench.models.runner import HFRunner
-from pcbench.records import PromptKey, RunFolder, prompt_key
+from pcbench.records import PromptKey
 from pcbench.tasks import Example
 from pcbench.tasks.base import Prompts
-from pcbench.types import CHAT_DATE, Cell, Sample, Status
+from pcbench.types import CHAT_DATE, Cell, Sample
 
-__all__ = ["AccuracyGroup", "AccuracySession"]
+__all__ = ["AccuracyGroup", "Known"]
 
 Known = dict[PromptKey, Sample]
 # one prompt by what a group's cells choose
@@ -124,7 +121,7 @@ class AccuracyGroup(Group):
         sample = self.known.get((cell.key, example.id, example.sha256))
         if sample is None:
             return None
-        again = self._scored(cell, example, sample.prediction) | {"words": example.words}
+        again = self._scored(lane.prepared, example, sample.prediction) | {"words": example.words}
         return sample if all(getattr(sample, name) == value for name, value in again.items()) else None
 
     def _outcome(self, lane: Lane) -> Outcome:
@@ -150,59 +147,3 @@ def whose(cell: Cell, example: Example) -> str:
     told += [f"date {cell.chat_date}"] if cell.chat_date != CHAT_DATE else []
     chat = [f"chat template {cell.chat}"] if cell.chat != "auto" or told else []
     return ", ".join([example.prompts, *chat, *told])
-
-
-@dataclass
-class AccuracySession(ModelSession):
-    """The model once it is loaded, and the folder that keeps the samples.
-
-    Args:
-        path: of the run's folder.
-        known: the samples in it when the first group began.
-    """
-
-    path: Path = field(kw_only=True)
-    known: Known | None = None
-
-    def fresh(self) -> "AccuracySession":
-        return AccuracySession(self.spec, self.shared, path=self.path)
-
-    def measure(self, cells: list[Prepared], repro: str, say: Callable[[str], None]) -> Measured:
-        """This rank's prompts of a group; the records of all ranks' prompts on rank 0, none on the others."""
-        shares = ranks.gather(self._outcomes(cells, say))
-        if ranks.rank():
-            return Measured([], [])
-        outcomes = [joined(parts) for parts in zip(*shares, strict=True)]
-        self._drop_others(cells, outcomes)
-        # of a record, so of all cells alike
-        notes = [f"skipped {why}" for why in outcomes[0].skipped.values()]
-        records = summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, notes.append)
-        traces = {p.cell.key: o.trace for p, o in zip(cells, outcomes, strict=True) if o.trace}
-        return Measured(records, [], traces, notes)
-
-    def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
-        """Every cell with this status; its finished samples stay for --resume."""
-        outcomes = [Outcome(status=status, reason=reason)] * len(cells)
-        return Measured(summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, [].append), [])
-
-    def _drop_others(self, cells: list[Prepared], outcomes: list[Outcome]) -> None:
-        """Samples of prompts that finished cells no longer have, as when a task's file has changed."""
-        ended = [(p.cell.key, o) for p, o in zip(cells, outcomes, strict=True) if o.status == "ok"]
-        done = {key: {prompt_key(s) for s in outcome.samples} for key, outcome in ended}
-        others = {prompt for prompt in self.known or () if prompt not in done.get(prompt[0], {prompt})}
-        if others:
-            samples = RunFolder(self.path).samples
-            samples.replace([s for s in samples.read() if prompt_key(s) not in others])
-
-    def _outcomes(self, cells: list[Prepared], say: Callable[[str], None]) -> list[Outcome]:
-        folder = RunFolder(self.path, ranks.rank())
-        if self.known is None:
-            self.known = {prompt_key(s): s for s in RunFolder(self.path).samples.read()}
-        if cells[0].missing:
-            return [Outcome(status="data_missing", reason=cells[0].missing)] * len(cells)
-        say("loading the model")
-        try:
-            runner = self.runner(cells[0])
-        except Exception as error:
-            return [Outcome(status=lost_by(error), reason=first_line(error))] * len(cells)
-        return AccuracyGroup(cells, runner, say, self.known, lambda sample: folder.samples.append([sample])).outcomes()

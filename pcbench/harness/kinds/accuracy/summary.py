@@ -84,7 +84,7 @@ def summarise_accuracy(
         add_parity(record, outcome.parity)
         if outcome.status == "ok":
             _add_sizes(record, outcome.samples)
-            add_scores(record, outcome.samples, task, spec)
+            add_scores(record, outcome.samples, task, unscored=not spec.trained)
             if stock and outcome is not stock[0]:
                 pairs = paired_scores(outcome.samples, stock[0].samples)
                 add_difference(record, paired_difference(*pairs) if pairs[0] else None)
@@ -260,7 +260,7 @@ def records_by_words(
                 repro_command=repro,
                 **shared,
             )
-            add_scores(record, taken, load_task(cell.task, "task"), spec)
+            add_scores(record, taken, load_task(cell.task, "task"), unscored=not spec.trained)
             full = stock.get(cell.group, cell.key)
             if full != cell.key:
                 pairs = paired_scores(taken, buckets.get((full, name), []))

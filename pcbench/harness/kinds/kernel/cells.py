@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.config import validate
-from pcbench.errors import ConfigError
+from pcbench.harness.kinds.cells import check_once
+from pcbench.harness.kinds.kernel.settings import KernelPlan, KernelSuite
 from pcbench.measure.kernels.baselines import VARIANTS, check_baseline
 from pcbench.measure.kernels.shapes import SHAPES, Shape
 from pcbench.ops import compiled_backend
-from pcbench.suites import KernelPlan, KernelSuite
 from pcbench.types import Cell, DeviceKind
 
 __all__ = ["PreparedKernel", "prepare_kernels"]
@@ -44,11 +44,7 @@ def prepare_kernels(suite: KernelSuite, device: DeviceKind, limit: int | None = 
         ConfigError: a shape or a baseline is wrong, by key path.
     """
     prepared = [kernel for plan in suite.plans() for kernel in _group(suite, plan, device, limit)]
-    seen: set[str] = set()
-    for kernel in prepared:
-        if kernel.cell.key in seen:
-            raise ConfigError(f"{suite.where}: every cell once, got {kernel.cell.name} twice; remove one")
-        seen.add(kernel.cell.key)
+    check_once(suite.where, [kernel.cell for kernel in prepared])
     return prepared
 
 
@@ -72,7 +68,7 @@ def _group(suite: KernelSuite, plan: KernelPlan, device: DeviceKind, limit: int 
     for method, backend, changes in sides:
         cell = Cell(
             suite=suite.name,
-            kind="kernel",
+            kind=settings.kind,
             model="",
             method=method,
             method_config={},

@@ -11,9 +11,8 @@ from zlib import crc32
 import torch
 
 from pcbench import ops
-from pcbench.errors import BackendUnavailable, ShapeError
+from pcbench.errors import BackendUnavailable, ShapeError, first_line
 from pcbench.harness.kinds.kernel.cells import PreparedKernel
-from pcbench.harness.kinds.methods.group import first_line
 from pcbench.measure.kernels.baselines import make_baseline
 from pcbench.measure.kernels.cases import CHANGED, run
 from pcbench.measure.kernels.draws import Draws

@@ -1,18 +1,32 @@
 """Plans of a suite → cells whose method, config and backend are settled."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pcbench.config import validate
-from pcbench.errors import BadData, ConfigError, DataMissing, unknown_name
+from pcbench.errors import unknown_name
+from pcbench.harness.kinds.cells import check_once
+from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
 from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
-from pcbench.suites import AccuracySettings, Plan, Suite
-from pcbench.tasks import load_task, size, why_not
-from pcbench.tasks.scorecards.published import prompt_limit
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
-__all__ = ["Effort", "Prepared", "prepare_cells"]
+__all__ = ["Effort", "MethodCells", "Prepared", "Rules"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """In what the kinds differ that measure methods.
+
+    Args:
+        scored: answers are; else decoding goes on to a fixed length, or one prompt says nothing.
+        fixed_length: nothing ends an answer but its limit.
+        peak: peak memory of timed cells, or of all, which without it have no result.
+    """
+
+    scored: bool = True
+    fixed_length: bool = False
+    peak: Literal["timed", "needed"] | None = None
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,7 @@ class Effort:
         peak_passes: for peak memory.
         budget_bytes: for what `fit.fit` asks; None does not ask.
         device_map: of the model's weights; None puts them on one device.
+        rules: of the kind of measurement.
     """
 
     repeats: int = 1
@@ -38,6 +53,7 @@ class Effort:
     peak_passes: int = 3
     budget_bytes: int | None = None
     device_map: str | None = None
+    rules: Rules = field(default_factory=Rules)
 
 
 @dataclass(frozen=True)
@@ -61,99 +77,91 @@ class Prepared:
     effort: Effort = field(default_factory=Effort)
 
 
-def prepare_cells(suite: Suite, spec: ModelSpec, device: DeviceKind, limit: int | None = None) -> list[Prepared]:
-    """Every cell of a suite, in the order of measurement.
+@dataclass(frozen=True)
+class MethodCells:
+    """Plans of a suite of methods → its cells.
 
     Args:
         suite: the merged suite.
         spec: its model.
         device: resolves "auto".
         limit: prompts per cell at most.
-
-    Raises:
-        ConfigError: a method's config or backend is wrong, by key path.
+        rules: of the suite's kind.
     """
-    prepared = [_prepare(suite, plan, spec, device, limit) for plan in suite.plans()]
-    seen: dict[str, Prepared] = {}
-    for item in prepared:
-        if item.cell.key in seen:
-            raise ConfigError(f"{suite.where}: every cell once, got {item.cell.name} twice; remove one")
-        seen[item.cell.key] = item
-    return prepared
 
+    suite: MethodSuite
+    spec: ModelSpec
+    device: DeviceKind
+    limit: int | None
+    rules: Rules
 
-def _prepare(suite: Suite, plan: Plan, spec: ModelSpec, device: DeviceKind, limit: int | None) -> Prepared:
-    settings, workload, table = suite.settings, plan.workload, plan.table
-    method = load(METHODS, "method", table.method, f"{plan.where}.method")
-    config = validate(method.Config, table.config, f"{plan.where}.config").resolve(spec, device, workload.task)
-    prompts, missing = _prompts(suite, plan, spec)
-    prompts = min(prompts, limit) if limit else prompts
-    cell = Cell(
-        suite=suite.name,
-        kind=settings.kind,
-        model=settings.model,
-        method=table.method,
-        method_config=config.model_dump(mode="json"),
-        backend=_backend(plan, method.backends, device),
-        device=device,
-        dtype=settings.dtype,
-        workload=workload.name,
-        context_tokens=plan.context_tokens,
-        seed=settings.seed,
-        task=workload.task,
-        repeats=min(prompts, settings.repeats_up_to or settings.repeats) if workload.timed else 0,
-        timed=workload.timed,
-        prompts=prompts,
-        **_choices(settings, table.method, workload.task),
-    )
-    return Prepared(cell, method, config, workload.new_tokens, plan.where, missing, _effort(suite, plan, prompts))
+    def all(self) -> list[Prepared]:
+        """Every cell, in the order of measurement.
 
+        Raises:
+            ConfigError: a method's config or backend is wrong, by key path.
+        """
+        prepared = [self._prepare(plan) for plan in self.suite.plans()]
+        check_once(self.suite.where, [item.cell for item in prepared])
+        return prepared
 
-def _choices(settings: Any, method: str, task: str) -> dict[str, Any]:
-    """What a cell's prompts are made of; only accuracy suites choose."""
-    if not isinstance(settings, AccuracySettings):
+    def choices(self, plan: Plan) -> dict[str, Any]:
+        """Further fields of a cell."""
         return {}
-    tokens = settings.prompt_tokens.get(method)
-    limit = tokens if isinstance(tokens, int | None) else prompt_limit(settings.model, task, tokens)
-    same = {name: getattr(settings, name) for name in ("templates", "chat", "chat_arguments", "thinking")}
-    return {**same, "chat_date": settings.chat_date.isoformat(), "prompt_tokens": limit}
 
+    def effort(self, plan: Plan, prompts: int) -> Effort:
+        """How a cell of so many prompts is measured."""
+        settings = self.suite.settings
+        return Effort(
+            repeats=min(settings.repeats, prompts),
+            relative_error=settings.relative_error,
+            warmup_up_to=settings.warmup_up_to,
+            flush_caches=settings.flush_caches,
+            prompts=plan.workload.prompts or 0,
+            peak_passes=settings.peak_passes,
+            budget_bytes=settings.budget_bytes,
+            rules=self.rules,
+        )
 
-def _effort(suite: Suite, plan: Plan, prompts: int) -> Effort:
-    settings = suite.settings
-    if isinstance(settings, AccuracySettings):
-        return Effort(device_map=settings.device_map)
-    return Effort(
-        repeats=min(settings.repeats, prompts),
-        relative_error=settings.relative_error,
-        warmup_up_to=settings.warmup_up_to,
-        flush_caches=settings.flush_caches,
-        prompts=plan.workload.prompts or 0,
-        peak_passes=settings.peak_passes,
-        budget_bytes=settings.budget_bytes,
-    )
+    def repeats(self, prompts: int) -> int:
+        """Timed passes of a cell of so many prompts at most."""
+        return min(prompts, self.suite.settings.repeats_up_to or self.suite.settings.repeats)
 
-
-def _prompts(suite: Suite, plan: Plan, spec: ModelSpec) -> tuple[int, str | None]:
-    """How many prompts a cell has, and what is not here that they need."""
-    settings, workload = suite.settings, plan.workload
-    if not isinstance(settings, AccuracySettings):
+    def prompts(self, plan: Plan) -> tuple[int, str | None]:
+        """How many a cell has, and what is not here that they need."""
+        settings, workload = self.suite.settings, plan.workload
         most = settings.repeats_up_to or settings.repeats
         # answers of random weights are not scored
-        asked = workload.prompts or 0 if spec.trained or not workload.timed else 0
+        asked = workload.prompts or 0 if self.spec.trained or not workload.timed else 0
         return max(most, asked) if workload.timed else asked or settings.repeats, None
-    try:
-        records = size(workload.task, plan.context_tokens)
-    except DataMissing as error:
-        return 0, str(error)
-    except BadData:
-        # the task's own error, which its first prompt meets
-        return 0, None
-    if spec.trained and (reason := why_not(load_task(workload.task, plan.where))):
-        return 0, f"{workload.task}: {reason}"
-    if records is None and workload.prompts is None:
-        raise ConfigError(f"{suite.where}: suite.prompts: a number for {workload.task}, which is generated; add it")
-    return min(n for n in (records, workload.prompts) if n is not None), None
+
+    def _prepare(self, plan: Plan) -> Prepared:
+        settings, workload, table = self.suite.settings, plan.workload, plan.table
+        method = load(METHODS, "method", table.method, f"{plan.where}.method")
+        config = validate(method.Config, table.config, f"{plan.where}.config")
+        config = config.resolve(self.spec, self.device, workload.task)
+        prompts, missing = self.prompts(plan)
+        prompts = min(prompts, self.limit) if self.limit else prompts
+        cell = Cell(
+            suite=self.suite.name,
+            kind=settings.kind,
+            model=settings.model,
+            method=table.method,
+            method_config=config.model_dump(mode="json"),
+            backend=_backend(plan, method.backends, self.device),
+            device=self.device,
+            dtype=settings.dtype,
+            workload=workload.name,
+            context_tokens=plan.context_tokens,
+            seed=settings.seed,
+            task=workload.task,
+            repeats=self.repeats(prompts) if workload.timed else 0,
+            timed=workload.timed,
+            prompts=prompts,
+            **self.choices(plan),
+        )
+        effort = self.effort(plan, prompts)
+        return Prepared(cell, method, config, workload.new_tokens, plan.where, missing, effort)
 
 
 def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:

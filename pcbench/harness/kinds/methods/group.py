@@ -12,7 +12,16 @@ from typing import Any
 import torch
 
 from pcbench import ops
-from pcbench.errors import BackendUnavailable, BadData, ConfigError, DataMissing, NotFinite, RankLost, ShapeError
+from pcbench.errors import (
+    BackendUnavailable,
+    BadData,
+    ConfigError,
+    DataMissing,
+    NotFinite,
+    RankLost,
+    ShapeError,
+    first_line,
+)
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.decoding import Answered, decode
 from pcbench.harness.kinds.methods.finite import not_finite, require_finite
@@ -30,14 +39,12 @@ from pcbench.ops.portable import portable_calls
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
 from pcbench.tasks.thoughts import RULE, opens_thought, without_thoughts
-from pcbench.types import Cell, Kind, Prefilled, Prompt, Sample, no_stages
+from pcbench.types import Cell, Prefilled, Prompt, Sample, no_stages
 
-__all__ = ["UNSCORED", "Group", "first_line"]
+__all__ = ["Group"]
 
 # tokens decoded in the parity pass, so that decoding is checked too
 PARITY_STEPS = 2
-# kinds whose answers are not scored: decoding goes on to a fixed length, or one prompt says nothing
-UNSCORED: tuple[Kind, ...] = ("throughput", "memory")
 
 
 class Group:
@@ -160,7 +167,7 @@ class Group:
             return
         clock = lane.clock if timed or not cell.timed else StageClock(self.device)
         prompt = device_prompt(example, self.device)
-        fixed_length = cell.kind == "throughput"
+        fixed_length = lane.prepared.effort.rules.fixed_length
         eos_ids, stop_ids = ((), ()) if fixed_length else (self.runner.spec.eos_ids, example.stop_ids)
         whole = self._whole(cell, example, "" if fixed_length else example.stop_at)
         limits = (example.new_tokens, eos_ids, self.device, stop_ids, whole)
@@ -189,7 +196,7 @@ class Group:
             cell=cell.key,
             id=example.id,
             prediction=prediction,
-            **self._scored(cell, example, prediction),
+            **self._scored(lane.prepared, example, prediction),
             prompt_sha256=example.sha256,
             kept_chunks=None if kept is None else kept.tolist(),
             chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
@@ -218,10 +225,10 @@ class Group:
         found, text = re.compile(stop_at).search, self.runner.tokenizer.decode
         return lambda tokens: bool(stop_at) and found(self._said(cell, example, text(tokens))) is not None
 
-    def _scored(self, cell: Cell, example: Example, prediction: str) -> dict[str, Any]:
+    def _scored(self, prepared: Prepared, example: Example, prediction: str) -> dict[str, Any]:
         """Of a sample what its prediction is held against, and what came of it."""
-        task = load_task(cell.task, "task")
-        scored = self.runner.spec.trained and cell.kind not in UNSCORED
+        cell, task = prepared.cell, load_task(prepared.cell.task, "task")
+        scored = self.runner.spec.trained and prepared.effort.rules.scored
         said = self._said(cell, example, prediction)
         return dict(
             task=f"{cell.task}@{task.version}",
@@ -284,8 +291,3 @@ class Group:
 def _finite(values: list[float]) -> list[float | None]:
     """JSON has no NaN and no infinity."""
     return [x if math.isfinite(x) else None for x in values]
-
-
-def first_line(error: Exception) -> str:
-    """What an error says in one line; some say nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -21,7 +21,7 @@ from pcbench.measure.machine.telemetry import Reading, driver_bytes, sampled
 from pcbench.measure.memory import Phases, is_out_of_memory
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
-from pcbench.types import Cell, Status
+from pcbench.types import Status
 
 __all__ = ["Peak", "is_measurable", "peak_of", "wants_peak"]
 
@@ -49,9 +49,10 @@ class Peak:
     trace: str | None = None
 
 
-def wants_peak(cell: Cell) -> bool:
+def wants_peak(prepared: Any) -> bool:
     """Whether the cell's peak memory is measured."""
-    return cell.kind == "memory" or (cell.kind == "prefill" and cell.timed)
+    wanted = prepared.effort.rules.peak
+    return wanted == "needed" or (wanted == "timed" and prepared.cell.timed)
 
 
 def is_measurable(prepared: Any) -> bool:

@@ -1,31 +1,27 @@
-"""What groups of one process share: the loaded model, or the machine's ceilings."""
+"""What groups of methods share: the loaded model."""
 
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from pcbench import ops
-from pcbench.errors import NotFinite
-from pcbench.harness.kinds.kernel.cells import PreparedKernel
-from pcbench.harness.kinds.kernel.group import KernelGroup, KernelLane
-from pcbench.harness.kinds.kernel.summary import summarise_kernels
+from pcbench.errors import NotFinite, first_line
+from pcbench.harness.kinds import Measured, Say
 from pcbench.harness.kinds.methods.cells import Prepared
-from pcbench.harness.kinds.methods.group import Group, first_line
+from pcbench.harness.kinds.methods.group import Group
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.methods.peak import is_measurable, peak_of, wants_peak
 from pcbench.harness.kinds.methods.summary import summarise
 from pcbench.measure.kernels.timing import free_what_is_flushed
-from pcbench.measure.machine.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
-from pcbench.types import ModelSpec, Record, Sample, Status
+from pcbench.types import ModelSpec, Status
 
-__all__ = ["KernelSession", "Measured", "ModelSession", "Session", "lost_by", "measure_group"]
+__all__ = ["ModelSession", "lost_by"]
 
 
 def lost_by(error: Exception) -> Status:
@@ -35,29 +31,6 @@ def lost_by(error: Exception) -> Status:
     if is_out_of_memory(error):
         return "out_of_memory"
     raise error
-
-
-@dataclass
-class Measured:
-    """A finished group; `traces` are the tracebacks of cells that ended in an error, `notes` are for the console."""
-
-    records: list[Record]
-    samples: list[Sample]
-    traces: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
-class Session(Protocol):
-    """What groups of one process share, and how one of them is measured."""
-
-    def fresh(self) -> "Session":
-        """The same for another process: without what this one has loaded."""
-
-    def measure(self, cells: list[Any], repro: str, say: Callable[[str], None]) -> Measured:
-        """Measures one group in this process."""
-
-    def lost(self, cells: list[Any], repro: str, status: Status, reason: str) -> Measured:
-        """Records of a group whose process ended before it told any."""
 
 
 @dataclass
@@ -71,7 +44,7 @@ class ModelSession:
     def fresh(self) -> "ModelSession":
         return ModelSession(self.spec, self.shared)
 
-    def measure(self, cells: list[Prepared], repro: str, say: Callable[[str], None]) -> Measured:
+    def measure(self, cells: list[Prepared], repro: str, say: Say) -> Measured:
         """Measures one group of methods."""
         say("loading the model")
         try:
@@ -86,9 +59,9 @@ class ModelSession:
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
 
-    def _take_peaks(self, lanes: list[Lane], say: Callable[[str], None]) -> None:
+    def _take_peaks(self, lanes: list[Lane], say: Say) -> None:
         """Peak memory of every cell that has one, while this process holds no model: it would be in it."""
-        wanted = [lane for lane in lanes if lane.status == "ok" and wants_peak(lane.prepared.cell)]
+        wanted = [lane for lane in lanes if lane.status == "ok" and wants_peak(lane.prepared)]
         if any(is_measurable(lane.prepared) for lane in wanted):
             self.loaded = None
             for lane in lanes:
@@ -97,11 +70,10 @@ class ModelSession:
             gc.collect()
             torch.cuda.empty_cache()
         for lane in wanted:
-            cell = lane.prepared.cell
-            say(f"{cell.name}: peak memory")
+            say(f"{lane.prepared.cell.name}: peak memory")
             lane.peak = peak_of(lane.prepared)
             lane.trace = lane.peak.trace
-            if cell.kind == "memory" and lane.peak.status != "ok":
+            if lane.prepared.effort.rules.peak == "needed" and lane.peak.status != "ok":
                 lane.end(lane.peak.status, f"peak memory: {lane.peak.reason}")
             elif lane.peak.reason:
                 lane.warn(f"peak memory: {lane.peak.reason}")
@@ -120,39 +92,3 @@ class ModelSession:
             device_map = prepared.effort.device_map
             self.loaded = load_runner(cell.model, where, dtype, reference, device_map=device_map)
         return self.loaded
-
-
-@dataclass
-class KernelSession:
-    """The fields all records share, and the machine's ceilings once they are measured."""
-
-    shared: dict[str, Any]
-    ceilings: Ceilings | None = None
-
-    def fresh(self) -> "KernelSession":
-        return self
-
-    def measure(self, cells: list[PreparedKernel], repro: str, say: Callable[[str], None]) -> Measured:
-        """Measures one op at one shape."""
-        if self.ceilings is None:
-            say("matmul rate and copy bandwidth")
-            cell = cells[0].cell
-            self.ceilings = measure_ceilings(torch_device(cell.device), getattr(torch, cell.dtype))
-        lanes = KernelGroup(cells, say).measure()
-        return Measured(
-            summarise_kernels(lanes, self.ceilings, self.shared, repro),
-            [],
-            {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
-        )
-
-    def lost(self, cells: list[PreparedKernel], repro: str, status: Status, reason: str) -> Measured:
-        """Every cell with this status."""
-        lanes = [KernelLane(prepared) for prepared in cells]
-        for lane in lanes:
-            lane.end(status, reason)
-        return Measured(summarise_kernels(lanes, None, self.shared, repro), [])
-
-
-def measure_group(session: Session, cells: list[Any], repro: str, say: Callable[[str], None]) -> Measured:
-    """Measures one group in this process."""
-    return session.measure(cells, repro, say)

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from pcbench.differences import Difference, paired_difference
-from pcbench.harness.kinds.methods.group import UNSCORED
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.times import add_samples
 from pcbench.measure.machine.telemetry import summary
@@ -72,7 +71,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         _add_times(record, lane)
         _add_speedups(record, lane, lanes, spec)
         _add_fit(record, lane, lanes)
-        add_scores(record, lane.samples, task, spec)
+        add_scores(record, lane.samples, task, unscored=not spec.trained and lane.prepared.effort.rules.scored)
         full = next((x for x in lanes if x.prepared.cell.is_full and x.status == "ok"), lane)
         if not cell.is_full and full is not lane:
             pairs = paired_scores(lane.samples, full.samples)
@@ -149,8 +148,15 @@ def _but_eviction(lane: Lane) -> tuple[str, str, dict[str, Any]]:
     return cell.method, cell.backend, {name: x for name, x in cell.method_config.items() if name != EVICTION}
 
 
-def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: ModelSpec) -> None:
-    """The mean score with its interval, and how often the needle's chunk was kept."""
+def add_scores(record: Record, samples: Sequence[Sample], task: Task, *, unscored: bool) -> None:
+    """The mean score with its interval, and how often the needle's chunk was kept.
+
+    Args:
+        record: filled.
+        samples: of its cell.
+        task: theirs.
+        unscored: only for want of trained weights, which is a warning.
+    """
     kept = [s for s in samples if s.kept_chunks is not None]
     if kept:
         record.chunks_kept = max(len(s.kept_chunks or ()) for s in kept)
@@ -159,7 +165,7 @@ def add_scores(record: Record, samples: Sequence[Sample], task: Task, spec: Mode
         record.key_chunk_kept = sum(found) / len(found)
     scores = [s.score for s in samples if s.score is not None]
     if not scores:
-        if not spec.trained and record.kind not in UNSCORED:
+        if unscored:
             record.warnings.append("random weights: not scored")
         return
     record.score, record.score_ci_low, record.score_ci_high = score_interval(scores)

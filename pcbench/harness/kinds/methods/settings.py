@@ -9,10 +9,9 @@ from pydantic import Field
 from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
-from pcbench.suites.files import Change, Source, known, set_settings
-from pcbench.types import Kind
+from pcbench.suites.files import Change, Source, Suite, known, set_settings
 
-__all__ = ["CellTable", "Merge", "Plan", "Suite", "Workload", "prefill_suite"]
+__all__ = ["CellTable", "Merge", "MethodSuite", "Plan", "Workload", "method_suite"]
 
 
 class Settings(Table):
@@ -29,7 +28,7 @@ class Settings(Table):
         budget_bytes: of keys and values; asks how many chunks and tokens fit.
     """
 
-    kind: Kind
+    kind: str
     model: str
     dtype: Literal["float32", "bfloat16", "float16"]
     context_tokens: Annotated[list[Context], Field(min_length=1)]
@@ -107,15 +106,11 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Suite:
-    """A suite file with everything merged over it; `data_dir` as in `Source`."""
+class MethodSuite(Suite):
+    """A suite of methods with everything merged over it."""
 
-    name: str
-    where: str
-    settings: Any  # the suite's kind decides
     workloads: list[Workload]
     cells: list[CellTable]
-    data_dir: str | None = None
 
     def plans(self) -> Iterator[Plan]:
         """Cells in the order they are measured: by workload, then length, then as the file lists them."""
@@ -139,13 +134,14 @@ class Suite:
         return self
 
 
-def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> Suite:
+def method_suite(source: Source, model: str | None, methods: Sequence[str], *, scored: bool) -> MethodSuite:
     """The suite of a file whose cells are methods.
 
     Args:
         source: the file and what changes it.
         model: overrides the suite's model.
         methods: keeps only the cells of these methods; one without a cell gets a cell of its defaults.
+        scored: whether answers of its kind are.
 
     Raises:
         ConfigError: anything unknown or impossible, by key path.
@@ -156,10 +152,10 @@ def prefill_suite(source: Source, model: str | None, methods: Sequence[str]) -> 
     settings = validate(Settings, merged.settings, f"{where}: suite")
     workloads = [validate(Workload, w, f"{where}: workload[{i}]") for i, w in enumerate(merged.workloads)]
     _check_repeats(where, settings)
-    _check_workloads(where, settings, workloads)
+    _check_workloads(where, settings, workloads, scored)
     chosen = [w for w in workloads if settings.workloads is None or w.name in settings.workloads]
     cells = merged.checked_cells()
-    return Suite(source.name, where, settings, chosen, cells, source.data_dir).checked()
+    return MethodSuite(source.name, where, settings, source.data_dir, chosen, cells).checked()
 
 
 def _check_repeats(where: str, settings: Settings) -> None:
@@ -174,13 +170,13 @@ def _check_repeats(where: str, settings: Settings) -> None:
         )
 
 
-def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workload]) -> None:
+def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workload], scored: bool) -> None:
     named = [w.name for w in workloads]
     for wanted in settings.workloads or ():
         if wanted not in named:
             raise unknown_name(f"{where}: suite.workloads", "workload", wanted, named)
     for i, workload in enumerate(workloads):
-        if workload.timed and workload.prompts is not None and settings.kind != "prefill":
+        if workload.timed and workload.prompts is not None and not scored:
             raise ConfigError(
                 f"{where}: workload[{i}].prompts: only where answers are scored, got {workload.prompts} timed ones "
                 f"of kind {settings.kind}; set suite.repeats"

@@ -10,7 +10,7 @@ from pydantic import Field
 from pcbench.config import Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import op_summaries
-from pcbench.suites.files import Change, Source, known, set_settings
+from pcbench.suites.files import Change, Source, Suite, known, set_settings
 
 __all__ = ["KernelPlan", "KernelSuite", "kernel_suite"]
 
@@ -18,7 +18,7 @@ __all__ = ["KernelPlan", "KernelSuite", "kernel_suite"]
 class KernelSettings(Table):
     """`[suite]` with the device's table merged over it."""
 
-    kind: Literal["kernel"]
+    kind: str
     dtype: Literal["float32", "bfloat16", "float16"]
     grid: str
     seed: Seed = 0
@@ -64,12 +64,9 @@ class KernelPlan:
 
 
 @dataclass(frozen=True)
-class KernelSuite:
+class KernelSuite(Suite):
     """A suite of kernels with everything merged over it."""
 
-    name: str
-    where: str
-    settings: KernelSettings
     kernels: list[KernelPlan]
 
     def plans(self) -> Iterator[KernelPlan]:
@@ -77,17 +74,20 @@ class KernelSuite:
         yield from self.kernels
 
 
-def kernel_suite(source: Source, ops: Sequence[str]) -> KernelSuite:
+def kernel_suite(source: Source, model: str | None, ops: Sequence[str]) -> KernelSuite:
     """The suite of a file whose cells are ops.
 
     Args:
         source: the file and what changes it: suite.KEY, device.cpu.KEY, kernel.OP.shapes, kernel.OP.baselines, and
             kernel.OP.KEY for a number in all shapes of the op.
+        model: None; kernels run without one.
         ops: keeps only these.
 
     Raises:
         ConfigError: anything unknown or impossible, by key path.
     """
+    if model is not None:
+        raise ConfigError(f"{source.where}: no --model, got {model}; its kernels run without one, leave it out")
     file = validate(KernelFile, source.document, source.where)
     if source.data_dir is not None:
         raise ConfigError(
@@ -108,7 +108,8 @@ def kernel_suite(source: Source, ops: Sequence[str]) -> KernelSuite:
     for op in ops:
         if op not in grids:
             raise unknown_name(f"{source.where}: --method", "op of the suite", op, grids)
-    return KernelSuite(source.name, source.where, checked, [p for op in kept for p in _plans(op, grids[op])])
+    kernels = [plan for op in kept for plan in _plans(op, grids[op])]
+    return KernelSuite(source.name, source.where, checked, None, kernels)
 
 
 def _chosen(source: Source, file: KernelFile, name: str) -> dict[str, dict[str, Any]]:

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
+from pcbench.harness.kinds.methods.settings import Merge, MethodSuite, Workload
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
-from pcbench.suites.prefill import Merge, Suite, Workload
 from pcbench.types import CHAT_DATE
 
 __all__ = ["AccuracySettings", "accuracy_suite"]
@@ -42,7 +42,7 @@ class AccuracySettings(Table):
         timeout_s: of a group; needs --isolate.
     """
 
-    kind: Literal["accuracy"]
+    kind: str
     model: str
     dtype: Literal["float32", "bfloat16", "float16"]
     context_tokens: Annotated[list[Context], Field(min_length=1)]
@@ -75,7 +75,7 @@ class AccuracyFile(Table):
     preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) -> Suite:
+def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) -> MethodSuite:
     """The suite of a file whose workloads are tasks.
 
     Args:
@@ -100,7 +100,7 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
         for name, task in tasks.items()
     ]
     cells = merged.checked_cells()
-    return Suite(source.name, source.where, settings, workloads, cells, source.data_dir).checked()
+    return MethodSuite(source.name, source.where, settings, source.data_dir, workloads, cells).checked()
 
 
 def _named(where: str, key: str, benchmark: str, names: Sequence[str]) -> dict[str, str]:

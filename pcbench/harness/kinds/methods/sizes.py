@@ -1,19 +1,18 @@
-"""What cannot fit in this machine, whatever is measured: refused when a run is planned."""
+"""Prompts that cannot fit in this machine: refused when a run is planned."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import psutil
 import torch
 
 from pcbench.errors import ConfigError
-from pcbench.harness.kinds.kernel.cells import PreparedKernel
+from pcbench.harness.kinds import machine
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.tasks import load_task
 from pcbench.tasks.base import FileTask
 from pcbench.types import ModelSpec
 
-__all__ = ["check_kernels", "check_prompts"]
+__all__ = ["check_prompts"]
 
 # of a token at least: an entry of every prompt's tuple, of one tensor, and two letters of the hashed text, twice
 TUPLE_BYTES, PROMPT_BYTES = 8, 12
@@ -32,7 +31,7 @@ def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> Non
     Raises:
         ConfigError: with the longest context that would fit, or where none would.
     """
-    memory = _memory_bytes()
+    memory = machine.memory_bytes()
     for prepared in cells:
         cell = prepared.cell
         # a record is as long as it is
@@ -64,23 +63,6 @@ def _bytes(tokens: int, prepared: Prepared, spec: ModelSpec) -> int:
     return prompts + weights + spec.kv_bytes(prepared.config.cost(spec, tokens).kv_tokens, itemsize)
 
 
-def check_kernels(where: str, cells: Sequence[PreparedKernel]) -> None:
-    """Refuses shapes whose arguments and results cannot fit in this machine, on a CPU.
-
-    Raises:
-        ConfigError: with what would fit.
-    """
-    memory = _memory_bytes()
-    for prepared in cells:
-        cell = prepared.cell
-        size = prepared.shape.work(getattr(torch, cell.dtype).itemsize).bytes
-        if cell.device == "cpu" and size > memory:
-            raise ConfigError(
-                f"{where}: {cell.workload}: at most the {memory / 2**30:.0f} GiB of this machine for what is read and "
-                f"written, got {size / 2**30:.0f} GiB; make it smaller"
-            )
-
-
 def _most(needed: Callable[[int], int], memory: int, too_many: int) -> int:
     """The largest number of tokens whose bytes fit."""
     fits = 0
@@ -88,8 +70,3 @@ def _most(needed: Callable[[int], int], memory: int, too_many: int) -> int:
         middle = (fits + too_many) // 2
         fits, too_many = (middle, too_many) if needed(middle) <= memory else (fits, middle)
     return fits
-
-
-def _memory_bytes() -> int:
-    """Of the machine, swap included."""
-    return int(psutil.virtual_memory().total + psutil.swap_memory().total)

@@ -1,0 +1,77 @@
+"""Methods on a model: what prefill, memory and throughput share, and in what they differ."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pcbench.errors import DataMissing
+from pcbench.harness.kinds import Estimate, Kind, Narrowed, Session
+from pcbench.harness.kinds.methods.cells import MethodCells, Prepared, Rules
+from pcbench.harness.kinds.methods.estimate import estimates
+from pcbench.harness.kinds.methods.session import ModelSession
+from pcbench.harness.kinds.methods.settings import MethodSuite, method_suite
+from pcbench.harness.kinds.methods.sizes import check_prompts
+from pcbench.models import model_spec
+from pcbench.suites import Source
+from pcbench.types import DeviceKind, ModelSpec, Record
+
+__all__ = ["Memory", "Methods", "Prefill", "Throughput"]
+
+
+class Methods(Kind):
+    """Cells that are methods on a model; its kinds differ in their `rules`."""
+
+    rules: ClassVar[Rules]
+    makes: ClassVar[type[MethodCells]] = MethodCells
+
+    suite: MethodSuite
+    cells: list[Prepared]
+    spec: ModelSpec
+
+    def __init__(self, suite: MethodSuite, device: DeviceKind, limit: int | None) -> None:
+        self.suite, self.limit = suite, limit
+        self.spec = model_spec(suite.settings.model)
+        self.cells = self.makes(suite, self.spec, device, limit, self.rules).all()
+        if all(prepared.missing for prepared in self.cells):
+            raise DataMissing(self.cells[0].missing)
+        check_prompts(suite.where, self.cells, self.spec)
+
+    @classmethod
+    def read(cls, source: Source, model: str | None, methods: Sequence[str]) -> MethodSuite:
+        return method_suite(source, model, methods, scored=cls.rules.scored)
+
+    def session(self, folder: Path, shared: dict[str, Any]) -> Session:
+        return ModelSession(self.spec, shared)
+
+    def narrowed(self, prepared: Prepared) -> Narrowed:
+        cell = prepared.cell
+        workload = next(w for w in self.suite.workloads if w.name == cell.workload)
+        path = "suite" if workload.context_tokens is None else f"workload.{workload.name}"
+        return Narrowed([f'suite.workloads=["{workload.name}"]', f"{path}.context_tokens=[{cell.context_tokens}]"])
+
+    def estimates(self) -> Iterator[Estimate]:
+        return estimates(self.cells, self.spec)
+
+    def fixed(self) -> dict[str, list[Any]]:
+        return super().fixed() | {"new_tokens": [prepared.new_tokens for prepared in self.cells]}
+
+    def is_finished(self, record: Record) -> bool:
+        return super().is_finished(record) and not record.skipped_records
+
+
+class Prefill(Methods):
+    """Times of prefills, peak memory beside them, and scores."""
+
+    rules = Rules(peak="timed")
+
+
+class Memory(Methods):
+    """Peak memory, without which a cell has no result."""
+
+    rules = Rules(scored=False, peak="needed")
+
+
+class Throughput(Methods):
+    """Times of prefills and of answers of a fixed length."""
+
+    rules = Rules(scored=False, fixed_length=True)

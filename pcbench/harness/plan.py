@@ -1,0 +1,74 @@
+"""A run before it begins: device, suite and cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pcbench.errors import ConfigError
+from pcbench.harness.kinds import Kind, PlannedCell
+from pcbench.harness.options import Options
+from pcbench.harness.processes import followers, ranks
+from pcbench.measure.machine.devices import Build, resolve_device
+from pcbench.suites import Suite, load_kind, load_suite
+from pcbench.tasks.files import set_data_dir
+from pcbench.types import DeviceKind
+
+__all__ = ["Planned", "plan"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that could begin."""
+
+    options: Options
+    device: DeviceKind
+    kind: Kind
+
+    @property
+    def suite(self) -> Suite:
+        return self.kind.suite
+
+    @property
+    def cells(self) -> Sequence[PlannedCell]:
+        return self.kind.cells
+
+    def groups(self) -> list[list[PlannedCell]]:
+        """Cells by group, in the order of measurement."""
+        groups: dict[str, list[PlannedCell]] = {}
+        for prepared in self.cells:
+            groups.setdefault(prepared.cell.group, []).append(prepared)
+        return list(groups.values())
+
+    def repro(self, prepared: PlannedCell) -> str:
+        """The command that measures a cell's group."""
+        narrowed = self.kind.narrowed(prepared)
+        options = replace(self.options, methods=narrowed.methods or self.options.methods)
+        return options.command(*(word for text in narrowed.sets for word in ("--set", text)))
+
+
+def plan(options: Options) -> Planned:
+    """Settles device, suite, model and cells without loading weights.
+
+    Raises:
+        PcbenchError: anything that would stop the whole run.
+    """
+    device = resolve_device(options.device, Build.here())
+    suite = load_suite(
+        options.suite,
+        device,
+        preset=options.preset,
+        sets=options.sets,
+        model=options.model,
+        methods=options.methods,
+    )
+    if suite.settings.timeout_s is not None and not options.isolate:
+        raise ConfigError(
+            f"{suite.where}: suite.timeout_s: --isolate, got none; a group of this process cannot be stopped"
+        )
+    if suite.data_dir is not None:
+        set_data_dir(suite.data_dir)
+    kind: Kind = load_kind(suite.settings.kind, suite.where)(suite, device, options.limit)
+    if kind.by_prompt and options.isolate and ranks.ranks() > 1:
+        whole = f"a suite of kind {suite.settings.kind} on one rank"
+        raise ConfigError(f"--isolate: {whole}, got {ranks.ranks()} ranks; leave it out")
+    followers.check_shared(kind.cells, by_prompt=kind.by_prompt, isolate=options.isolate)
+    return Planned(options, device, kind)

@@ -1,0 +1,144 @@
+import ast
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pcbench.harness
+from pcbench import registry
+from pcbench.cli import main
+from pcbench.errors import ConfigError
+from pcbench.harness import runner
+from pcbench.records import RunFolder
+from pcbench.suites import load_suite
+
+SUITE = """
+# Sums.
+[suite]
+kind = "toy"
+numbers = [10, 1000, 100000]
+"""
+HARNESS = Path(pcbench.harness.__file__).parent
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Runs a suite of a kind that pcbench does not have; says the exit code."""
+    monkeypatch.setitem(registry.KINDS, "toy", "toy_kind:Toy")
+    path = tmp_path / "sums.toml"
+    path.write_text(SUITE)
+
+    def start(*more, out=tmp_path / "run"):
+        with pytest.raises(SystemExit) as ended:
+            main(["run", "--suite", str(path), "--device", "cpu", "--out", str(out), *more])
+        return ended.value.code or 0
+
+    return start
+
+
+def test_a_kind_from_outside_is_run_and_reported(toy, tmp_path, capsys):
+    assert toy() == 0, capsys.readouterr().err
+    folder = RunFolder(tmp_path / "run")
+    records = folder.records.read()
+    assert [(r.kind, r.status, r.workload, r.repeats) for r in records] == [
+        ("toy", "ok", f"{n} numbers", 3) for n in (10, 1000, 100000)
+    ]
+    assert [s.prediction for s in folder.samples.read()] == ["45", "499500", "4999950000"]
+    assert [folder.manifest[key] for key in ("cells", "new_tokens")] == [[r.cell for r in records], []]
+    page = (tmp_path / "run/report.html").read_text()
+    assert all(f"{n} numbers" in page for n in (10, 1000, 100000))
+    assert "3 ok" in capsys.readouterr().out
+
+
+def test_a_kind_from_outside_has_a_dry_run_that_measures_nothing(toy, tmp_path, capsys):
+    assert toy("--dry-run", "--limit", "2") == 0
+    out = capsys.readouterr().out
+    assert "sum/numpy @ 1000 numbers" in out
+    assert "3 cells on cpu" in out
+    assert "numbers MiB" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_kind_from_outside_resumes_without_losing_or_repeating(toy, tmp_path, monkeypatch, capsys):
+    real, seen = runner.measure_group, []
+
+    def measure(session, cells, *more):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(cells)
+        return real(session, cells, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "measure_group", measure)
+        assert toy() == 130
+    (first,) = RunFolder(tmp_path / "run").records.read()
+    assert toy("--resume", "--set", "suite.rounds=4") == 2
+    assert "--resume: suite.rounds = 3" in capsys.readouterr().err
+    assert toy("--resume") == 0
+    records = RunFolder(tmp_path / "run").records.read()
+    assert records[0] == first
+    assert len(records) == 3
+
+
+def test_a_kind_from_outside_is_isolated_and_its_lost_group_taken_again(toy, tmp_path, capsys):
+    assert toy("--isolate", "--set", "suite.deadly=1000") == 1
+    records = RunFolder(tmp_path / "run").records.read()
+    assert [r.status for r in records] == ["ok", "error", "ok"]
+    assert "signal SIGKILL" in records[1].reason
+    assert toy("--isolate", "--resume", "--set", "suite.deadly=1000") == 1
+    again = RunFolder(tmp_path / "run").records.read()
+    assert [(a.cell, a.samples_ms) for a in again] == [(b.cell, b.samples_ms) for b in records]
+    assert again[1].started_at >= records[1].started_at
+
+
+def test_the_repro_command_of_a_kind_from_outside_measures_its_group(toy, tmp_path):
+    assert toy() == 0
+    record = RunFolder(tmp_path / "run").records.read()[1]
+    words = shlex.split(record.repro_command)
+    assert toy(*words[words.index("--set") :], out=tmp_path / "again") == 0
+    (again,) = RunFolder(tmp_path / "again").records.read()
+    assert again.cell == record.cell
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ('"prefil"', r'suite.kind: unknown kind of measurement "prefil"; did you mean "prefill"\?'),
+        ("3", "suite.kind: one of prefill, memory, throughput, accuracy, kernel, got 3; add it"),
+    ],
+)
+def test_a_kind_that_is_not_there_is_refused_by_name(tmp_path, kind, message):
+    (tmp_path / "sums.toml").write_text(SUITE.replace('"toy"', kind))
+    with pytest.raises(ConfigError, match=message):
+        load_suite(str(tmp_path / "sums.toml"), "cpu")
+
+
+def trees(where):
+    return {path: ast.parse(path.read_text()) for path in HARNESS.glob(where)}
+
+
+def test_nothing_in_the_harness_asks_for_a_kind():
+    rooms = trees("kinds/*/*.py")
+    of_kinds = {node.name for tree in rooms.values() for node in tree.body if isinstance(node, ast.ClassDef)}
+    assert {"Accuracy", "PreparedKernel", "AccuracySettings"} <= of_kinds
+    asked = []
+    for path, tree in trees("**/*.py").items():
+        for node in ast.walk(tree):
+            parts = [*ast.walk(node)]
+            named = {part.id for part in parts if isinstance(part, ast.Name)}
+            read = {part.attr for part in parts if isinstance(part, ast.Attribute)}
+            if isinstance(node, ast.Compare) and "kind" in read:
+                asked.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance" and named & of_kinds:
+                asked.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+    assert asked == []
+
+
+def test_settings_of_every_kind_are_read_without_torch():
+    rooms = sorted(path.parent.name for path in HARNESS.glob("kinds/*/settings.py"))
+    assert rooms == ["accuracy", "kernel", "methods"]
+    modules = ", ".join(f"pcbench.harness.kinds.{room}.settings" for room in rooms)
+    done = subprocess.run([sys.executable, "-c", f"import sys, {modules}; sys.exit('torch' in sys.modules)"])
+    assert done.returncode == 0
