@@ -51,9 +51,14 @@ class Entry:
     @property
     def name(self) -> str:
         """How text refers to it."""
+        return f"{self.series.label} @ {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Its panel, and its shape or length where it has one."""
         r = self.record
         at = r.shape if r.shape is not None else "" if r.context_tokens is None else f"{r.context_tokens:,}"
-        return f"{self.series.label} @ {self.panel} {at}".rstrip()
+        return f"{self.panel} {at}".rstrip()
 
     @property
     def average(self) -> bool:

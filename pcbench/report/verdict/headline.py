@@ -76,11 +76,16 @@ def _verdict(results: Results, run: Run) -> Verdict:
     headlines += _fit(results.shown_in("memory", run))
     headlines += _kernels(results, results.shown_in("kernels", run))
     if not headlines:
-        notes.append(
-            "No headline number: no cell holds a speed-up, a peak or a score beside that of stock full attention."
-        )
+        notes.append(_none(results, run))
     statuses = [(s, ended[s]) for s in STATUSES if ended[s]]
     return Verdict(run.name, gates(results, run), _facts(run, entries), statuses, headlines, notes)
+
+
+def _none(results: Results, run: Run) -> str:
+    others = results.shown_in("others", run)
+    if others and len(others) == len(results.of(run)):
+        return f"No headline number: there is none for kind {', '.join(sorted({e.record.kind for e in others}))}."
+    return "No headline number: no cell holds a speed-up, a peak or a score beside that of stock full attention."
 
 
 def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Sections by kind of measurement, and kinds that pcbench does not ship."""
 
+import re
+
 import pytest
 from report.made_accuracy import accuracy_records
 from report.made_kernels import kernel_records
@@ -68,7 +70,13 @@ def test_a_kind_from_elsewhere_makes_no_headline_of_another(report):
     text = report(toy_records(), suite="toys").text
     for words in ("Kernels against", "Speed-up over", "Chunks that fit", "Score minus"):
         assert words not in text
-    assert "No headline number" in text
+    assert "No headline number: there is none for kind toy." in text
+
+
+def test_a_kind_from_elsewhere_needs_no_length(report):
+    page = report(toy_records(), suite="toys")
+    headings = re.findall("<figcaption><b>([^<]*)</b>", page.html)
+    assert headings == ["sum of 1000 to sum of 2000", "sum of 1000", "sum of 2000"]
 
 
 def test_a_kind_from_elsewhere_changes_nothing_of_the_others(report):

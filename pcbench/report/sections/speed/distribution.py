@@ -71,8 +71,7 @@ def _range(entry: Entry) -> float:
 
 
 def _picture(results: Results, index: int, entries: list[Entry]) -> Picture:
-    first = entries[0]
-    title = f"{first.panel} {first.record.shape or format(first.record.context_tokens or 0, ',')}"
+    title = entries[0].place
     runs = [Run(e.series, _times(e), _step(results, e)) for e in entries]
     worst = max(entries, key=_range)
     summary = (
