@@ -9,6 +9,7 @@ from report.made_memory import memory_records, throughput_records
 from report.made_runs import read_page, suite_records, write_run
 from report.made_toys import toy, toy_records
 
+from pcbench.registry import OWN_KINDS
 from pcbench.report import build
 from pcbench.report.reading.kinds import OTHERS, SECTIONS, sections_of
 from pcbench.report.sections import SECTIONS as MADE
@@ -25,6 +26,10 @@ def test_every_section_of_a_kind_is_one_that_is_made():
     named = {name for kind in ("toy", *SECTIONS) for name in sections_of(kind)}
     assert named < {make.__name__ for make in MADE}
     assert sections_of("toy") == OTHERS
+
+
+def test_every_kind_that_pcbench_ships_has_sections():
+    assert set(SECTIONS) == set(OWN_KINDS)
 
 
 @pytest.mark.parametrize("make", [suite_records, throughput_records, memory_records, accuracy_records, kernel_records])
