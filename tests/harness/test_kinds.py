@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import harness_suite
 import pytest
 
 import pcbench.harness
@@ -113,6 +114,32 @@ def test_a_kind_that_is_not_there_is_refused_by_name(tmp_path, kind, message):
     (tmp_path / "sums.toml").write_text(SUITE.replace('"toy"', kind))
     with pytest.raises(ConfigError, match=message):
         load_suite(str(tmp_path / "sums.toml"), "cpu")
+
+
+def test_a_kind_may_be_named_by_its_place(toy, tmp_path):
+    path = tmp_path / "sums.toml"
+    path.write_text(SUITE.replace('"toy"', '"toy_kind:Toy"'))
+    planned = runner.plan(runner.Options(str(path), "cpu", limit=2))
+    assert [(p.cell.kind, p.cell.repeats) for p in planned.cells] == [("toy_kind:Toy", 2)] * 3
+    path.write_text(SUITE.replace('"toy"', '"toy_kind:Settings"'))
+    with pytest.raises(ConfigError, match=r"sums.toml: suite.kind: a kind of measurement with read, session, "):
+        load_suite(str(path), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts", "new_tokens"),
+    [
+        (harness_suite.SUITE, [2] * 8, [4] * 8),
+        # what the suite says, not what the tasks have
+        (harness_suite.ACCURACY, [3] * 4, [4] * 4),
+        (SUITE, [3] * 3, []),
+    ],
+)
+def test_what_a_resumed_run_must_share_keeps_its_names(toy, tmp_path, text, prompts, new_tokens):
+    (tmp_path / "small.toml").write_text(text)
+    fixed = runner.plan(runner.Options(str(tmp_path / "small.toml"), "cpu")).kind.fixed()
+    assert list(fixed) == ["cells", "tasks", "timed", "prompts", "new_tokens"]
+    assert (fixed["prompts"], fixed["new_tokens"]) == (prompts, new_tokens)
 
 
 def trees(where):
