@@ -68,6 +68,7 @@ def run(
     preset: str | None = None,
     model: str | None = None,
     methods: Sequence[str] = (),
+    tasks: Sequence[str | Path] = (),
     sets: Sets = (),
     limit: int | None = None,
     out: str | Path | None = None,
@@ -84,6 +85,7 @@ def run(
         preset: of the suite.
         model: a name of `pcbench list models`, a Hugging Face id or a folder; None takes the suite's.
         methods: only these, or ops of a suite of kernels; one that the suite lacks gets a cell with its defaults.
+        tasks: answered in place of an accuracy suite's: names of `pcbench list tasks`, or .jsonl files of records.
         sets: what `--set` says, as `["suite.repeats=3"]` or `{"suite.repeats": 3}`.
         limit: prompts, or rounds of a kernel, per cell at most.
         out: the run's folder; None makes one below reports/runs.
@@ -101,12 +103,13 @@ def run(
     from pcbench.harness.runner import run as measure
     from pcbench.tasks.files import same_data_dir
 
-    for name, values in (("methods", methods), ("sets", sets)):
+    for name, values in (("methods", methods), ("tasks", tasks), ("sets", sets)):
         if isinstance(values, str):
             raise ConfigError(f"run: {name}: a list, got {shown(values)}; put it into brackets")
     folder = None if out is None else Path(out)
-    told = _told(sets)
-    options = Options(str(suite), device, preset, model, list(methods), told, limit, folder, resume, isolate)
+    lists = {"methods": list(methods), "sets": _told(sets), "tasks": [str(task) for task in tasks]}
+    more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate}
+    options = Options(str(suite), device, preset, model, **lists, **more)
     with same_data_dir():
         return Run(measure(options, _console())[0].path)
 

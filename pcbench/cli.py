@@ -68,6 +68,7 @@ def run(
         list[str] | None, typer.Option(help="Only these methods, or ops of a suite of kernels; repeatable.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value; repeatable.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="In place of a suite's tasks; a name or .jsonl file.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Prompts, or rounds of a kernel, per cell at most.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -80,7 +81,9 @@ def run(
     from pcbench.harness.runner import run as measure
     from pcbench.report import build
 
-    options = Options(suite, device, preset, model, method or [], set_ or [], limit, folder, resume, isolate)
+    options = Options(
+        suite, device, preset, model, method or [], set_ or [], limit, folder, resume, isolate, task or []
+    )
     if dry_run:
         return _print_plan(plan(options))
     with interrupts.tidily():
@@ -157,13 +160,14 @@ def _entries(what: str) -> dict[str, str]:
 
 def _task(name: str) -> str:
     """What a task is and, where it needs files, whether they are there."""
+    from pcbench.tasks import load_task
     from pcbench.tasks.files import is_there
 
-    table = registry.task_tables()[name]
+    summary, table = load_task(name, "list").summary, registry.task_tables()[name]
+    if "files" not in table or is_there(table["files"]):
+        return f"{summary} (files are there)" if "files" in table else summary
     how = f"; pcbench data fetch {table['fetch']}" if table.get("fetch") else ""
-    there = is_there(table["files"]) if "files" in table else None
-    state = "" if there is None else " (files are there)" if there else f" (no files{how})"
-    return f"{table.get('summary', '')}{state}"
+    return f"{summary} (no files{how})"
 
 
 @data_app.command("list")

@@ -103,13 +103,24 @@ class Tables(Mapping[str, dict[str, Any]]):
     Args:
         group: of entry points.
         own: pcbench's tables.
+        files: how names end that are files of records in the working folder or elsewhere; empty where none are.
     """
 
-    def __init__(self, group: str, own: dict[str, dict[str, Any]]) -> None:
-        self.group, self.own = group, own
+    def __init__(self, group: str, own: dict[str, dict[str, Any]], files: str = "") -> None:
+        self.group, self.own, self.files = group, own, files
         self.read: dict[Extension, dict[str, Any]] = {}
 
+    def is_file(self, name: str) -> bool:
+        """Whether a name is that of a file of records."""
+        return bool(self.files) and name.endswith(self.files)
+
+    def short(self, name: str) -> str:
+        """A name without the folder and ending of a file."""
+        return Path(name).stem if self.is_file(name) else name
+
     def __getitem__(self, name: str) -> dict[str, Any]:
+        if self.is_file(name):
+            return {"records": name}
         found = extension(self.group, name, self.own)
         if found is None:
             return self.own[name]
@@ -118,7 +129,10 @@ class Tables(Mapping[str, dict[str, Any]]):
         return self.read[found]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.own or (isinstance(name, str) and extension(self.group, name, self.own) is not None)
+        if not isinstance(name, str):
+            return False
+        found = extension(self.group, name, self.own)
+        return found is not None or name in self.own or self.is_file(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys((*self.own, *extensions(self.group))))

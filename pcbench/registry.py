@@ -76,6 +76,7 @@ OWN_GENERATORS = {
     "infinitebench": "pcbench.tasks.official.infinitebench:infinitebench",
     "ruler": "pcbench.tasks.official.ruler:ruler",
     "gsm8k": "pcbench.tasks.official.gsm8k:gsm8k",
+    "own": "pcbench.tasks.own:own",
     "variables": "pcbench.tasks.synthetic.tracing:variables",
     "common_words": "pcbench.tasks.synthetic.tracing:common_words",
     "frequent_words": "pcbench.tasks.synthetic.tracing:frequent_words",
@@ -94,7 +95,7 @@ def task_tables() -> Tables:
     for file in sorted(files("pcbench").joinpath("tasks/data").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".toml"):
             tables |= inherited(tomllib.loads(file.read_text(encoding="utf-8")), tables, file.name)
-    return Tables("tasks", tables)
+    return Tables("tasks", tables, ".jsonl")
 
 
 @cache

@@ -63,7 +63,7 @@ def test_values_are_told_as_on_a_command_line(value, text):
     assert parse_value(text) == value
 
 
-@pytest.mark.parametrize("name", ["methods", "sets"])
+@pytest.mark.parametrize("name", ["methods", "tasks", "sets"])
 def test_a_text_in_place_of_a_list_is_refused(name):
     with pytest.raises(ConfigError, match=f"^run: {name}: a list, got 'full'; put it into brackets"):
         pcbench.run("prefill", **{name: "full"})

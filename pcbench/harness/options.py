@@ -24,6 +24,7 @@ class Options:
     out: Path | None = None
     resume: bool = False
     isolate: bool = False
+    tasks: Sequence[str] = ()
 
     def command(self, *extra: str) -> str:
         """The command line that says the same, on as many ranks, for copying."""
@@ -32,6 +33,8 @@ class Options:
             words += [flag, value] if value is not None else []
         for method in self.methods:
             words += ["--method", method]
+        for task in self.tasks:
+            words += ["--task", task]
         for text in self.sets:
             words += ["--set", text]
         words += ["--limit", str(self.limit)] if self.limit else []

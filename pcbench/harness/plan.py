@@ -1,5 +1,6 @@
 """A run before it begins: device, suite and cells."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ from pcbench.harness.kinds import Kind, PlannedCell
 from pcbench.harness.options import Options
 from pcbench.harness.processes import followers, ranks
 from pcbench.measure.machine.devices import Build, resolve_device
+from pcbench.registry import task_tables
 from pcbench.suites import Suite, load_kind, load_suite
 from pcbench.tasks.files import set_data_dir
 from pcbench.types import DeviceKind
@@ -41,8 +43,11 @@ class Planned:
     def repro(self, prepared: PlannedCell) -> str:
         """The command that measures a cell's group."""
         narrowed = self.kind.narrowed(prepared)
-        options = replace(self.options, methods=narrowed.methods or self.options.methods)
-        return options.command(*(word for text in narrowed.sets for word in ("--set", text)))
+        asked = narrowed.tasks if self.options.tasks else ()
+        options = replace(self.options, methods=narrowed.methods or self.options.methods, tasks=asked)
+        quoted = ", ".join(json.dumps(name) if task_tables().is_file(name) else name for name in narrowed.tasks)
+        sets = [f"suite.tasks=[{quoted}]", *narrowed.sets] if quoted and not asked else narrowed.sets
+        return options.command(*(word for text in sets for word in ("--set", text)))
 
 
 def plan(options: Options) -> Planned:
@@ -59,6 +64,7 @@ def plan(options: Options) -> Planned:
         sets=options.sets,
         model=options.model,
         methods=options.methods,
+        tasks=options.tasks,
     )
     if suite.settings.timeout_s is not None and not options.isolate:
         raise ConfigError(

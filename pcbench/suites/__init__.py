@@ -1,6 +1,7 @@
 """Suite files: what to measure, as TOML; presets and `--set` paths merge over them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pcbench.errors import ConfigError, shown
@@ -30,6 +31,7 @@ def load_suite(
     sets: Sequence[str] = (),
     model: str | None = None,
     methods: Sequence[str] = (),
+    tasks: Sequence[str] = (),
 ) -> Suite:
     """A suite by name or file, merged for a device, as its kind of measurement reads it.
 
@@ -42,13 +44,19 @@ def load_suite(
         model: overrides the suite's model; a suite of kernels has none.
         methods: keeps only the cells of these methods, of a suite of kernels only these ops; a method without a cell
             gets one with its defaults.
+        tasks: in place of those of a suite whose kind takes tasks.
 
     Raises:
         ConfigError: anything unknown or impossible, by key path.
         DataMissing: `name` is a path and there is no such file.
     """
-    source = read_suite(name, device, preset, sets)
+    source = replace(read_suite(name, device, preset, sets), tasks=tasks)
     kind = load_kind(source.document["suite"].get("kind"), source.where)
+    if tasks and not kind.takes_tasks:
+        said = source.document["suite"]["kind"]
+        raise ConfigError(
+            f"--task: a suite of accuracy, got {source.where} of kind {said}; take another or leave it out"
+        )
     suite: Suite = kind.read(source, model, methods)
     return suite
 

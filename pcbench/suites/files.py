@@ -38,6 +38,7 @@ class Source:
         kind: of device: cpu or gpu.
         document: the file; it has a table `suite`.
         preset: the name given; sets: the `--set` strings but data.dir.
+        tasks: of `--task`.
         data_dir: what `--set data.dir` says; None leaves the folder of official files to PCBENCH_DATA.
     """
 
@@ -48,6 +49,7 @@ class Source:
     preset: str | None
     sets: Sequence[str]
     data_dir: str | None = None
+    tasks: Sequence[str] = ()
 
     def settings(self) -> dict[str, Any]:
         """`[suite]` with the device's table over it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,10 +10,24 @@ from pydantic import Field
 from pcbench.config import Count, Table, validate
 from pcbench.errors import unknown_name
 from pcbench.registry import SCORERS, load, task_tables
+from pcbench.tasks.own_tables import own_table
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
 from pcbench.types import CHAT_DATE, Tokenizer, digest
 
-__all__ = ["Example", "FileTask", "Prompts", "Request", "Task", "Wrap", "load_task", "score", "unfit", "why_not"]
+__all__ = [
+    "Example",
+    "FileTask",
+    "OwnTask",
+    "Prompts",
+    "Request",
+    "Task",
+    "Wrap",
+    "load_task",
+    "score",
+    "task_id",
+    "unfit",
+    "why_not",
+]
 
 # whose prompts: the official ones where their file is there and else ours; or one author's, or an error
 Prompts = Literal["auto", "official", "parallelcomp", "parallelcomp-raw", "pcbench"]
@@ -38,7 +53,7 @@ class Task(Table):
     """
 
     summary: str
-    version: int
+    version: int | str
     generator: str
     scorer: str
     dataset: str = EVERY
@@ -91,6 +106,18 @@ class FileTask(Task):
     stop: str = ""
     stop_at: str = ""
     cuts: bool = True
+
+
+class OwnTask(FileTask):
+    """A task of a user's own records, whose file is the one of `files`.
+
+    Args:
+        version: that of its table, and a hash of table and records.
+        fields: name in the texts → key of a record, where they differ.
+    """
+
+    version: str
+    fields: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +205,12 @@ class Request:
 
     @property
     def id(self) -> str:
-        return f"{self.name}@{self.task.version}/{self.context_tokens}/{self.seed}/{self.index}"
+        return f"{task_id(self.name, self.task)}/{self.context_tokens}/{self.seed}/{self.index}"
+
+
+def task_id(name: str, task: Task) -> str:
+    """`name@version`, wherever a user's file of that name lies."""
+    return f"{task_tables().short(name)}@{task.version}"
 
 
 def load_task(name: str, where: str) -> Task:
@@ -190,7 +222,18 @@ def load_task(name: str, where: str) -> Task:
     if name not in task_tables():
         raise unknown_name(where, "task", name, task_tables())
     table = task_tables()[name]
+    if "records" in table:
+        return _own_task(Path(table["records"]))
     return validate(FileTask if "files" in table else Task, table, task_tables().where(name) or f"tasks/data: {name}")
+
+
+def _own_task(path: Path) -> OwnTask:
+    task, where = validate(OwnTask, own_table(path), str(path)), path.with_suffix(".toml")
+    if task.scorer not in SCORERS:
+        raise unknown_name(f"{where}: scorer", "scorer", task.scorer, SCORERS)
+    if _scorer(task).metric(task.dataset) is None:
+        raise unknown_name(f"{where}: dataset", f"dataset of {task.scorer}", task.dataset, _scorer(task).metrics)
+    return task
 
 
 def score(task: Task, prediction: str, answers: Sequence[Any], classes: Sequence[str] = ()) -> float:

@@ -68,10 +68,12 @@ class Narrowed:
     Args:
         sets: `path=value` of `--set`.
         methods: of `--method`; none leaves those of the run.
+        tasks: of `--task`, or else of `--set suite.tasks`; none leaves those of the run.
     """
 
     sets: Sequence[str]
     methods: Sequence[str] = ()
+    tasks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Kind(Protocol):
         spec: of the suite's model; None without one.
         by_prompt: a session puts every prompt's sample on the disk: ranks share the prompts of a group, and --resume
             goes on inside one. Else ranks share the groups, and a group that has not ended begins anew.
+        takes_tasks: `source.tasks`, of `--task`, stand in place of the suite's; else `--task` is refused.
 
     Raises:
         PcbenchError: something would stop the whole run: a name or value that is wrong, by key path, or what cannot fit
@@ -117,6 +120,7 @@ class Kind(Protocol):
     cells: Sequence[PlannedCell]
     spec: ModelSpec | None = None
     by_prompt: bool = False
+    takes_tasks: bool = False
 
     def __init__(self, suite: Suite, device: DeviceKind, limit: int | None) -> None: ...
 

@@ -12,7 +12,7 @@ from pcbench.config import validate
 from pcbench.errors import BadData, BadRecord, ConfigError, DataMissing, shown
 from pcbench.json_text import parse_json
 from pcbench.plain_files import read_text
-from pcbench.tasks.base import FileTask, Prompts, Request
+from pcbench.tasks.base import FileTask, OwnTask, Prompts, Request
 from pcbench.tasks.files import AGAIN, data_dir, find, place, read_record
 from pcbench.tasks.official.records import Record
 
@@ -60,6 +60,8 @@ def source(name: str, task: FileTask, context_tokens: int | None) -> Path:
     Raises:
         DataMissing: there is none.
     """
+    if isinstance(task, OwnTask):
+        return Path(task.files[0])
     found = find(name, task.files, task.fetch)
     if "*" not in task.files[0]:
         return found[0]

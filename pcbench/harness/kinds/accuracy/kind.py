@@ -13,7 +13,10 @@ from pcbench.harness.kinds.methods.cells import Prepared, Rules
 from pcbench.harness.kinds.methods.kind import Methods
 from pcbench.harness.kinds.methods.settings import MethodSuite
 from pcbench.records import RunFolder
+from pcbench.registry import task_tables
 from pcbench.suites import Source
+from pcbench.tasks import load_task
+from pcbench.tasks.base import task_id
 from pcbench.types import Record
 
 __all__ = ["Accuracy"]
@@ -25,6 +28,7 @@ class Accuracy(Methods):
     rules = Rules()
     makes = AnswerCells
     by_prompt = True
+    takes_tasks = True
 
     @classmethod
     def read(cls, source: Source, model: str | None, methods: Sequence[str]) -> MethodSuite:
@@ -35,12 +39,17 @@ class Accuracy(Methods):
 
     def narrowed(self, prepared: Prepared) -> Narrowed:
         cell = prepared.cell
-        return Narrowed([f"suite.tasks=[{cell.workload}]", f"suite.context_tokens=[{cell.context_tokens}]"])
+        task = cell.task if task_tables().is_file(cell.task) else cell.workload
+        return Narrowed([f"suite.context_tokens=[{cell.context_tokens}]"], tasks=[task])
 
     def fixed(self) -> dict[str, list[Any]]:
         """Of prompts None where a task's own records decide, which may come later."""
         asked = [n for n in (self.limit, self.suite.settings.prompts) if n is not None]
-        return super().fixed() | {"prompts": [min(asked, default=None)] * len(self.cells)}
+        # a user's records with the hash of what they hold
+        tasks = [prepared.cell.task for prepared in self.cells]
+        held = {task: task_id(task, load_task(task, "task")) for task in tasks if task_tables().is_file(task)}
+        prompts = [min(asked, default=None)] * len(self.cells)
+        return super().fixed() | {"tasks": [held.get(task, task) for task in tasks], "prompts": prompts}
 
     def derived(self, folder: RunFolder, shared: dict[str, Any], repro: str, say: Say) -> list[Record]:
         """Scores by the length of records and averages over datasets, where the suite wants them."""

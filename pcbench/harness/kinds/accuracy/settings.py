@@ -1,6 +1,7 @@
 """Suites of accuracy: tasks × lengths × methods × backends; nothing is timed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -75,19 +76,27 @@ class AccuracyFile(Table):
     preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
+# what a file says of its own tasks
+OF_TASKS = ("tasks", "average", "by_words", "prompts", "new_tokens")
+
+
 def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) -> MethodSuite:
     """The suite of a file whose workloads are tasks.
 
     Args:
-        source: the file and what changes it.
+        source: the file and what changes it; where it comes with tasks, nothing counts that the file says of its own.
         model: overrides the suite's model.
         methods: keeps only the cells of these methods; one without a cell gets a cell of its defaults.
 
     Raises:
         ConfigError: anything unknown or impossible, by key path.
     """
+    if source.tasks:
+        source = _without_tasks(source)
     file = validate(AccuracyFile, source.document, source.where)
     merged = Merge(source, AccuracySettings, (), file.cell, model, methods)
+    if source.tasks:
+        merged.settings["tasks"] = list(source.tasks)
     settings = validate(AccuracySettings, merged.settings, f"{source.where}: suite")
     tasks = _named(source.where, "tasks", settings.benchmark, settings.tasks)
     average = settings.average and _named(source.where, "average", settings.benchmark, settings.average)
@@ -103,15 +112,22 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
     return MethodSuite(source.name, source.where, settings, source.data_dir, workloads, cells).checked()
 
 
+def _without_tasks(source: Source) -> Source:
+    suite = {key: value for key, value in source.document["suite"].items() if key not in OF_TASKS}
+    return replace(source, document=source.document | {"suite": suite})
+
+
 def _named(where: str, key: str, benchmark: str, names: Sequence[str]) -> dict[str, str]:
     """Short name → task, of tasks that may be named with or without their benchmark."""
     found: dict[str, str] = {}
     for name in names:
-        task = next((task for task in (f"{benchmark}/{name}", name) if task in task_tables()), None)
+        candidates = [name] if task_tables().is_file(name) else [f"{benchmark}/{name}", name]
+        task = next((task for task in candidates if task in task_tables()), None)
         if task is None:
             known = [task.removeprefix(f"{benchmark}/") for task in task_tables()]
             raise unknown_name(f"{where}: suite.{key}", "task", name, known)
-        if task in found.values():
+        short = task_tables().short(task).removeprefix(f"{benchmark}/")
+        if short in found:
             raise ConfigError(f"{where}: suite.{key}: every task once, got {name} twice; remove one")
-        found[task.removeprefix(f"{benchmark}/")] = task
+        found[short] = task
     return found

@@ -10,6 +10,7 @@ from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.summary import add_difference, add_parity, add_scores, paired_scores
 from pcbench.statistics import score_interval
 from pcbench.tasks import bucket, load_task, size
+from pcbench.tasks.base import task_id
 from pcbench.tasks.scorecards.published import RunFacts, TaskRead, published_score
 from pcbench.types import ModelSpec, Record, Sample, Status
 
@@ -74,7 +75,7 @@ def summarise_accuracy(
         cell, task = prepared.cell, load_task(prepared.cell.task, "task")
         record = Record.of(
             cell,
-            task=f"{cell.task}@{task.version}",
+            task=task_id(cell.task, task),
             status=outcome.status,
             reason=outcome.reason,
             prompts=outcome.prompts,

@@ -38,6 +38,7 @@ from pcbench.models.runner import HFRunner
 from pcbench.ops.portable import portable_calls
 from pcbench.statistics import settled
 from pcbench.tasks import Example, load_task, score
+from pcbench.tasks.base import task_id
 from pcbench.tasks.thoughts import RULE, opens_thought, without_thoughts
 from pcbench.types import Cell, Prefilled, Prompt, Sample, no_stages
 
@@ -231,7 +232,7 @@ class Group:
         scored = self.runner.spec.trained and prepared.effort.rules.scored
         said = self._said(cell, example, prediction)
         return dict(
-            task=f"{cell.task}@{task.version}",
+            task=task_id(cell.task, task),
             answers=list(example.answers),
             score=score(task, said, example.answers, example.classes) if scored else None,
             scorer=task.scorer_id if scored else None,

@@ -12,6 +12,7 @@ from pcbench.measure.machine.telemetry import summary
 from pcbench.measure.parity import Comparison, worst
 from pcbench.statistics import percentile, ratio_interval, score_interval
 from pcbench.tasks import Task, load_task
+from pcbench.tasks.base import task_id
 from pcbench.types import Cell, ModelSpec, Record, Sample
 
 __all__ = ["add_difference", "add_parity", "add_scores", "paired_scores", "summarise"]
@@ -47,7 +48,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         dtype=cell.dtype,
         seed=cell.seed,
         workload=cell.workload,
-        task=f"{cell.task}@{task.version}",
+        task=task_id(cell.task, task),
         context_tokens=cell.context_tokens,
         chunk_tokens=lane.chunk_tokens,
         chunks=lane.chunks,

@@ -1,0 +1,174 @@
+"""A task of a user's own records: a JSONL file, a table beside it, refused by file, line and key."""
+
+import json
+from pathlib import Path
+
+import pytest
+from harness_suite import ACCURACY
+
+from pcbench.errors import BadRecord, ConfigError, DataMissing
+from pcbench.harness.runner import Options, plan, run
+from pcbench.models.tokens import ByteTokenizer
+from pcbench.records import read_records
+from pcbench.report.compare.comparison import compare
+from pcbench.suites import load_suite
+from pcbench.tasks import example, load_task, size
+from pcbench.tasks.own_tables import own_table
+
+RECORDS = [
+    {"doc": "The sky was green.", "ask": "Which colour?", "gold": ["green", "Green"]},
+    {"doc": "It rained 3 days.", "ask": "How long?", "gold": 3},
+]
+TABLE = """
+summary = "two riddles"
+version = 4
+template = "Text: {context}\\n{ask}\\nSay:"
+scorer = "ruler"
+new_tokens = 5
+stop = "\\n"
+chat = false
+fields = { context = "doc", answers = "gold" }
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Writes mine.jsonl and, unless it is None, mine.toml into the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "answers.toml").write_text(ACCURACY)
+
+    def write(table=TABLE, records=RECORDS, name="mine"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+        if table is not None:
+            (tmp_path / f"{name}.toml").write_text(table)
+        return f"{name}.jsonl"
+
+    return write
+
+
+def made(name, index=0, tokens=200):
+    more = {"context_tokens": tokens, "new_tokens": None, "seed": 0, "index": index}
+    return example(name, ByteTokenizer(), **more)
+
+
+def text(ids):
+    return ByteTokenizer().decode(ids)
+
+
+def test_a_record_stands_in_the_template_of_its_table(mine):
+    built = made(mine())
+    assert text(built.prefix) == "Text: "
+    assert text(built.context) == "The sky was green."
+    assert text(built.query) == "\nWhich colour?\nSay:"
+    assert (built.answers, built.new_tokens, built.stop_ids) == (("green", "Green"), 5, (10,))
+    assert made("mine.jsonl", 1).answers == ("3",)
+    assert size("mine.jsonl") == 2
+    task = load_task("mine.jsonl", "here")
+    assert (task.summary, task.scorer_id.partition("@")[0]) == ("two riddles", "ruler")
+
+
+def test_without_a_table_everything_has_its_default(mine):
+    built = made(mine(None, [{"context": "abc", "question": "what?", "answers": "abc"}]))
+    assert text(built.context + built.query) == "abc\n\nQuestion: what?\nAnswer:"
+    assert built.new_tokens == 64
+    assert built.warnings == ("no chat template: asked plainly",)
+
+
+def test_a_long_record_loses_its_middle_unless_the_table_forbids_it(mine):
+    records = [RECORDS[0] | {"doc": "ab" * 200}]
+    built = made(mine(records=records))
+    # halves of equal length of what is left beside the answer
+    assert len(built.prefix + built.context + built.query) == 194
+    assert built.tokens_before == 425
+    with pytest.raises(ConfigError, match=r"^context_tokens: at least 430 for record 0 of task mine\.jsonl, got 200"):
+        made(mine(TABLE + "cuts = false\n", records))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("templat = 'x'", r'^mine\.toml: unknown key "templat"; did you mean "template"'),
+        ("template = 'x'", r"^mine\.toml: template: a text with \{context\} once, got 'x'; docs/extending\.md"),
+        ("stop_at = '('", r"^mine\.toml: stop_at: a regular expression \(missing \)"),
+        ("scorer = 'nedle'", r'^mine\.toml: scorer: unknown scorer "nedle"; did you mean "needle"'),
+        ("scorer = 'uncomp'", r'^mine\.toml: dataset: unknown dataset of uncomp "\*"'),
+        ("[fields]\nquestoin = 'q'", r'^mine\.toml: fields: unknown name "questoin"; did you mean "question"'),
+        ("new_tokens = 0", r"^mine\.toml: new_tokens: input should be greater than 0, got 0; docs"),
+        ("[", r"^mine\.toml: a TOML file, got an error: "),
+    ],
+)
+def test_a_wrong_table_is_one_line_by_key_path(table, message, mine):
+    mine(table)
+    with pytest.raises(ConfigError, match=message):
+        load_task("mine.jsonl", "here")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"doc": "x", "gold": "x"}, r"^mine\.jsonl:1: ask: a value is required, got none; mend the line, or name its"),
+        ({"doc": "x", "ask": [1], "gold": "x"}, r"^mine\.jsonl:1: ask: a text or a number, got \[1\]; mend"),
+        ({"doc": "x", "ask": "?", "gold": [True]}, r"^mine\.jsonl:1: gold: a text or a number, got \[True\]"),
+        ({"doc": "x", "ask": "?", "gold": []}, r"^mine\.jsonl:1: at least 1 answers, got 0"),
+        ([1], r"^mine\.jsonl:1: input should be .*, got \[1\]"),
+    ],
+)
+def test_a_wrong_record_is_one_line_by_file_line_and_key(record, message, mine):
+    with pytest.raises(BadRecord, match=message):
+        made(mine(records=[record]))
+
+
+def test_records_that_are_not_there_are_missing(mine):
+    with pytest.raises(DataMissing, match=r"^nowhere\.jsonl: a file, got No such file"):
+        own_table(load_path := Path("nowhere.jsonl"))
+    assert not load_path.exists()
+
+
+def options(**changes):
+    return Options(**(dict(suite="answers.toml", device="cpu", tasks=["mine.jsonl"]) | changes))
+
+
+def test_a_suite_answers_the_users_records_in_place_of_its_own_tasks(mine):
+    mine(), mine(name="other")
+    suite = load_suite("answers.toml", "cpu", tasks=["mine.jsonl", "other.jsonl"])
+    assert [(w.name, w.task) for w in suite.workloads] == [("mine", "mine.jsonl"), ("other", "other.jsonl")]
+    # all records, and the table's own number of tokens
+    assert {(w.prompts, w.new_tokens) for w in suite.workloads} == {(None, None)}
+    planned = plan(options(sets=["suite.prompts=1"]))
+    assert {prepared.cell.prompts for prepared in planned.cells} == {1}
+    assert {prepared.cell.key for prepared in planned.cells} == {p.cell.key for p in plan(options()).cells}
+    for tasks, message in ((["mine.jsonl"] * 2, "every task once, got mine.jsonl twice"), (["mine"], "unknown task")):
+        with pytest.raises(ConfigError, match=message):
+            load_suite("answers.toml", "cpu", tasks=tasks)
+    with pytest.raises(ConfigError, match=r"^--task: a suite of accuracy, got suites/prefill\.toml of kind prefill;"):
+        load_suite("prefill", "cpu", tasks=["mine.jsonl"])
+
+
+def test_records_are_answered_and_checked_and_others_are_refused(mine, console):
+    mine()
+    folders = {}
+    for name, changes in (("one", {}), ("two", {}), ("other", {"records": RECORDS[:1] * 2})):
+        mine(**changes)
+        folders[name] = run(options(out=Path(name)), console)[0].path
+    records = read_records(folders["one"])
+    assert [(r.status, r.workload, r.n_samples or len(RECORDS)) for r in records] == [("ok", "mine", 2)] * 2
+    assert records[1].parity_err < records[1].parity_bound
+    task = load_task("mine.jsonl", "here")
+    assert {r.task.partition("+")[0] for r in records} == {"mine@4"}
+    assert {r.task for r in read_records(folders["other"])} == {f"mine@{task.version}"}
+    assert records[0].repro_command.count("--task mine.jsonl") == 1
+    assert compare([folders["one"], folders["two"]]).exit_code() == 0
+    with pytest.raises(ConfigError, match=r"^compare: the same task and version of .*, got mine@4\+.* and mine@4\+"):
+        compare([folders["one"], folders["other"]])
+    with pytest.raises(ConfigError, match=r"^--resume: the command that began one, got one with other tasks"):
+        run(options(out=Path("one"), resume=True), console)
+
+
+def test_a_package_brings_records_of_its_own(install):
+    lines = '{"context": "a", "question": "b", "answers": "c"}\n'
+    install(
+        "brings", {"tasks": {"asked": "brings:asked.jsonl"}}, {"brings/__init__.py": "", "brings/asked.jsonl": lines}
+    )
+    built = made("asked")
+    assert built.id.startswith("asked@1+")
+    assert text(built.context) == "a"
