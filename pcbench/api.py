@@ -1,7 +1,9 @@
 """pcbench for programs and notebooks: a run and its records, a page of it, a model by its name."""
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -99,9 +101,10 @@ def run(
         ConfigError: anything unknown or impossible.
         PcbenchError: nothing could run, or the run was stopped: as the exit codes 1, 2 and 130 of the command line.
     """
-    from pcbench.harness.runner import Options
-    from pcbench.harness.runner import run as measure
-    from pcbench.tasks.files import same_data_dir
+    with _importing():
+        from pcbench.harness.runner import Options
+        from pcbench.harness.runner import run as measure
+        from pcbench.tasks.files import same_data_dir
 
     for name, values in (("methods", methods), ("tasks", tasks), ("sets", sets)):
         if isinstance(values, str):
@@ -139,10 +142,11 @@ def load_model(name: str, *, device: str = "auto", dtype: "str | torch.dtype | N
     """
     import torch
 
-    from pcbench import ops
-    from pcbench.measure.machine.devices import Build, resolve_device, torch_device
-    from pcbench.models import load_runner
-    from pcbench.models.tokens import HFTokenizer
+    with _importing():
+        from pcbench import ops
+        from pcbench.measure.machine.devices import Build, resolve_device, torch_device
+        from pcbench.models import load_runner
+        from pcbench.models.tokens import HFTokenizer
 
     kind = resolve_device(device, Build.here())
     dtypes = {str(known).removeprefix("torch."): known for known in (torch.float32, torch.bfloat16, torch.float16)}
@@ -152,6 +156,14 @@ def load_model(name: str, *, device: str = "auto", dtype: "str | torch.dtype | N
     runner = load_runner(name, torch_device(kind), dtypes[wanted], ops.backend("reference"))
     tokenizer = runner.tokenizer
     return Loaded(runner.model, tokenizer.tokenizer if isinstance(tokenizer, HFTokenizer) else tokenizer)
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """What a library of progress bars says of a notebook without widgets is nothing that a run needs."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 def _told(sets: Sets) -> list[str]:
@@ -182,9 +194,10 @@ def _frame(rows: Sequence[Any], kind: type) -> "pandas.DataFrame":
 
 
 def _console() -> Any:
-    """Where progress goes: a notebook shows what stderr says as a fault."""
+    """Where progress goes: a notebook shows what stderr says as a fault, and draws no live line, whatever it says."""
     from rich.console import Console
 
     from pcbench.system.terminal import Terminal
 
-    return Terminal(stderr=not Console().is_jupyter)
+    notebook = Console().is_jupyter
+    return Terminal(stderr=not notebook, force_terminal=False if notebook else None)

@@ -305,7 +305,7 @@ def score(
     from pcbench.tasks.scorecards.scorecard import scorecards
     from pcbench.tasks.scorecards.text import notes, table
 
-    cards = scorecards(folder, benchmark, scorer, against, keep_thoughts=keep_thoughts)
+    cards = scorecards(folder, benchmark, scorer, against, keep_thoughts=keep_thoughts, say=err.print)
     if as_json:
         out.print_data(cards if scorer == "all" else cards[0])
     else:

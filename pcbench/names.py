@@ -75,16 +75,23 @@ class Places(MutableMapping[str, str]):
         if name in self.own:
             module, _, attribute = self.own[name].partition(":")
             return getattr(import_module(module), attribute)
+        if name.startswith("__main__:"):
+            raise ConfigError(f"{where}: a {what} that other processes can import, got {name}; put it into a module")
         _reach(name.partition(":")[0])
         return self._fitting(imported(name, where, "name one that is installed or on PYTHONPATH"), what, where)
 
     def _fitting(self, found: Any, what: str, where: str) -> Any:
-        if lacking := [need for need in self.needs if not hasattr(found, need)]:
+        if lacking := [need for need in self.needs if not _has(found, need)]:
             raise ConfigError(
                 f"{where}: a {what} with {', '.join(self.needs)}, got {shown(found)} without {', '.join(lacking)}; "
                 f"{GUIDE}"
             )
         return found
+
+
+def _has(found: Any, dotted: str) -> bool:
+    name, _, rest = dotted.partition(".")
+    return hasattr(found, name) and (not rest or _has(getattr(found, name), rest))
 
 
 def _reach(module: str) -> None:

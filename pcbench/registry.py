@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pcbench.errors import ConfigError, PcbenchError
 from pcbench.extensions import module_file
@@ -29,6 +29,8 @@ __all__ = [
     "summaries",
     "task_tables",
 ]
+
+T = TypeVar("T")
 
 OWN_METHODS = {
     "full": "pcbench.methods.full:Full",
@@ -83,7 +85,9 @@ OWN_GENERATORS = {
 }
 
 KINDS = Places("kinds", OWN_KINDS, ("read", "session", "narrowed", "estimates"))
-METHODS = Places("methods", OWN_METHODS, ("Config", "backends", "prefill", "step"))
+METHODS = Places(
+    "methods", OWN_METHODS, ("Config.model_validate", "Config.resolve", "Config.cost", "backends", "prefill", "step")
+)
 SCORERS = Places("scorers", OWN_SCORERS, ("id", "version", "summary", "metrics", "metric"))
 GENERATORS = Places("generators", OWN_GENERATORS)
 
@@ -122,9 +126,9 @@ def load(table: Places, what: str, name: str, where: str) -> Any:
 
 
 def described(
-    names: Iterable[str], describe: Callable[[str], str], say: Callable[[str], None] | None = None
-) -> dict[str, str]:
-    """Name → one line about it.
+    names: Iterable[str], describe: Callable[[str], T], say: Callable[[str], None] | None = None
+) -> dict[str, T]:
+    """Name → one line about it, or what else `describe` makes of it.
 
     Args:
         names: of what.

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import transformers
 from harness_suite import ACCURACY
 
 import pcbench
@@ -70,7 +71,9 @@ def test_a_text_in_place_of_a_list_is_refused(name):
 
 
 def test_a_model_by_its_name_answers(here):
+    bars = transformers.utils.logging.is_progress_bar_enabled()
     model, tokenizer = pcbench.load_model("random:tiny", device="cpu")
+    assert transformers.utils.logging.is_progress_bar_enabled() == bars
     found = pcbench.answer(model, tokenizer, context="one two three " * 30, question="?", new_tokens=2, chunk_tokens=99)
     assert len(found.ids) == 2
     assert found.kept_chunks is not None

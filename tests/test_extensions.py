@@ -169,6 +169,18 @@ def test_doctor_says_of_every_extension_whether_it_can_be_used(mine, broken):
         assert not found[f"{group[:-1]} fails"].usable
 
 
+def test_scores_need_no_scorer_that_is_broken(mine, broken, tmp_path, capsys):
+    (tmp_path / "qasper.jsonl").write_text('{"pred": "a", "answers": ["a"], "all_classes": null, "length": 1}\n')
+    words = ["score", str(tmp_path), "--benchmark", "longbench", "--json", "--scorer"]
+    for scorer, lines in (("longbench-official+indel", []), ("all", [f"scorer fails {NOT_IMPORTED}"])):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, scorer])
+        printed = capsys.readouterr()
+        assert ended.value.code in (0, None)
+        assert json.loads(printed.out)
+        assert [line[: len(expected)] for line, expected in zip(printed.err.splitlines(), lines, strict=True)] == lines
+
+
 def test_what_is_needed_of_a_broken_package_is_one_line(broken):
     with pytest.raises(ConfigError, match=f"^method fails {NOT_IMPORTED}"):
         registry.load(registry.METHODS, "method", "fails", "here")
@@ -179,7 +191,8 @@ def test_a_method_that_is_none_is_refused_by_what_it_lacks(install):
         "bare", {"methods": {"bare": "bare:Bare", "gone": "bare:Gone"}}, {"bare.py": "class Bare:\n    backends = ()"}
     )
     with pytest.raises(
-        ConfigError, match=r"^method bare of bare 1\.0: a method with .* without Config, prefill, step;"
+        ConfigError,
+        match=r"^method bare of bare 1\.0: a method with .* without Config\.model_validate, .*, prefill, step;",
     ):
         registry.load(registry.METHODS, "method", "bare", "here")
     with pytest.raises(ConfigError, match=r"^method gone of bare 1\.0: bare with Gone, got none; mend bare 1\.0"):
@@ -201,6 +214,8 @@ def test_a_place_names_a_method_without_any_entry_point(tmp_path, monkeypatch):
         ConfigError, match=r"^here: a module that can be imported, got nowhere: ModuleNotFoundError: No"
     ):
         registry.load(registry.METHODS, "method", "nowhere:Mine", "here")
+    with pytest.raises(ConfigError, match=r"^here: a method that other processes can import, got __main__:Mine; put"):
+        registry.load(registry.METHODS, "method", "__main__:Mine", "here")
 
 
 def test_a_method_that_the_suite_lacks_gets_a_cell_of_its_defaults(mine):

@@ -67,7 +67,9 @@ def test_op_summaries_are_the_reference_ops():
     assert list(registry.op_summaries()) == list(reference.__all__)
 
 
-@pytest.mark.parametrize("module", ["pcbench", "pcbench.cli", "pcbench.report", "pcbench.tasks.scorecards.scorecard"])
+@pytest.mark.parametrize(
+    "module", ["pcbench", "pcbench.api", "pcbench.cli", "pcbench.report", "pcbench.tasks.scorecards.scorecard"]
+)
 def test_importing_what_lists_and_reports_imports_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

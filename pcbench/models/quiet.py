@@ -20,6 +20,7 @@ def quietly() -> Iterator[None]:
 
     Only what prints is taken away: handlers of other kinds, and filters that make errors of warnings, still see all.
     """
+    shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     loggers = [logging.getLogger(name) for name in LIBRARIES]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
@@ -33,6 +34,8 @@ def quietly() -> Iterator[None]:
     finally:
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def said(error: BaseException) -> str:

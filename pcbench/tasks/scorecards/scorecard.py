@@ -8,7 +8,7 @@ from typing import Any
 
 from pcbench.differences import Difference, average_difference, paired_difference
 from pcbench.errors import ConfigError, DataMissing, unknown_name
-from pcbench.registry import SCORERS, load
+from pcbench.registry import SCORERS, described, load
 from pcbench.tasks.scorecards.benchmarks import BENCHMARKS, Benchmark
 from pcbench.tasks.scorecards.predictions import Folder, Prediction, SkippedLine, read_folder
 from pcbench.tasks.scorers import Metric, Scorer
@@ -39,7 +39,13 @@ class Scored:
 
 
 def scorecards(
-    path: Path, benchmark: str, scorer: str | None = None, against: Path | None = None, *, keep_thoughts: bool = False
+    path: Path,
+    benchmark: str,
+    scorer: str | None = None,
+    against: Path | None = None,
+    *,
+    keep_thoughts: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Scores every prediction file of a folder.
 
@@ -49,6 +55,7 @@ def scorecards(
         scorer: a scorer's id, "all" for every one that has rules for the benchmark, None for the benchmark's own.
         against: a folder whose scores are subtracted, record by record.
         keep_thoughts: scores all of a prediction, also what a model thought before its answer.
+        say: told which scorers of other packages cannot be used; None raises that.
 
     Returns:
         One JSON-ready card a scorer; scores and differences × 100, two decimals.
@@ -60,7 +67,7 @@ def scorecards(
     if benchmark not in BENCHMARKS:
         raise unknown_name("--benchmark", "benchmark", benchmark, BENCHMARKS)
     layout = BENCHMARKS[benchmark]
-    chosen = _chosen(benchmark, layout, scorer)
+    chosen = _chosen(benchmark, layout, scorer, say)
     scored = _scored(_read(path, benchmark, keep_thoughts), layout, chosen)
     if not any(one.values for one in scored):
         first = next(iter(scored[0].skipped.items()))
@@ -86,14 +93,19 @@ def _read(path: Path, benchmark: str, keep_thoughts: bool) -> Folder:
     return folder
 
 
-def _chosen(benchmark: str, layout: Benchmark, scorer: str | None) -> list[Scorer]:
-    every: list[Scorer] = [load(SCORERS, "scorer", name, "--scorer") for name in SCORERS]
-    serving = [one for one in every if not set(layout.datasets).isdisjoint(one.metrics)]
+def _chosen(benchmark: str, layout: Benchmark, scorer: str | None, say: Callable[[str], None] | None) -> list[Scorer]:
+    def serves(one: Scorer) -> bool:
+        return not set(layout.datasets).isdisjoint(one.metrics)
+
+    def every() -> list[Scorer]:
+        found = described(SCORERS, lambda name: load(SCORERS, "scorer", name, "--scorer"), say)
+        return [one for one in found.values() if serves(one)]
+
     if scorer == "all":
-        return serving
+        return every()
     asked: Scorer = load(SCORERS, "scorer", layout.scorer if scorer is None else scorer, "--scorer")
-    if asked not in serving:
-        known = ", ".join(sorted(one.id for one in serving))
+    if not serves(asked):
+        known = ", ".join(sorted(one.id for one in every()))
         raise ConfigError(f"--scorer: one with rules for {benchmark}, got {scorer}; known: {known}")
     return [asked]
 
