@@ -2,9 +2,9 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,10 +101,10 @@ def run(
         ConfigError: anything unknown or impossible.
         PcbenchError: nothing could run, or the run was stopped: as the exit codes 1, 2 and 130 of the command line.
     """
-    with _importing():
-        from pcbench.harness.runner import Options
-        from pcbench.harness.runner import run as measure
-        from pcbench.tasks.files import same_data_dir
+    _import_bars()
+    from pcbench.harness.runner import Options
+    from pcbench.harness.runner import run as measure
+    from pcbench.tasks.files import same_data_dir
 
     for name, values in (("methods", methods), ("tasks", tasks), ("sets", sets)):
         if isinstance(values, str):
@@ -142,11 +142,11 @@ def load_model(name: str, *, device: str = "auto", dtype: "str | torch.dtype | N
     """
     import torch
 
-    with _importing():
-        from pcbench import ops
-        from pcbench.measure.machine.devices import Build, resolve_device, torch_device
-        from pcbench.models import load_runner
-        from pcbench.models.tokens import HFTokenizer
+    _import_bars()
+    from pcbench import ops
+    from pcbench.measure.machine.devices import Build, resolve_device, torch_device
+    from pcbench.models import load_runner
+    from pcbench.models.tokens import HFTokenizer
 
     kind = resolve_device(device, Build.here())
     dtypes = {str(known).removeprefix("torch."): known for known in (torch.float32, torch.bfloat16, torch.float16)}
@@ -158,12 +158,11 @@ def load_model(name: str, *, device: str = "auto", dtype: "str | torch.dtype | N
     return Loaded(runner.model, tokenizer.tokenizer if isinstance(tokenizer, HFTokenizer) else tokenizer)
 
 
-@contextmanager
-def _importing() -> Iterator[None]:
-    """What a library of progress bars says of a notebook without widgets is nothing that a run needs."""
+def _import_bars() -> None:
+    """What a library's progress bars say of a notebook without widgets, when they are first imported, says no run."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")
-        yield
+        import_module("tqdm.auto")
 
 
 def _told(sets: Sets) -> list[str]:
