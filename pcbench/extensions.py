@@ -1,4 +1,4 @@
-"""What other installed packages bring: methods, tasks, scorers, models and suites, as entry points `pcbench.GROUP`.
+"""What other installed packages bring, from methods to kinds of measurement, as entry points `pcbench.GROUP`.
 
 Nothing is imported before it is used, and a name that two packages give, pcbench among them, is refused by both.
 """
@@ -16,7 +16,7 @@ from pcbench.errors import ConfigError
 
 __all__ = ["GROUPS", "GUIDE", "Extension", "extension", "extensions", "imported", "module_file"]
 
-GROUPS = ("methods", "tasks", "scorers", "models", "suites")
+GROUPS = ("methods", "tasks", "generators", "scorers", "models", "suites", "kinds")
 GUIDE = "docs/extending.md says how"
 # what a place may name besides an object of a module: a file beside it
 FILES = (".toml", ".jsonl")

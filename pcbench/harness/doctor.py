@@ -16,6 +16,9 @@ from pcbench.types import DeviceKind
 
 __all__ = ["Finding", "diagnose"]
 
+# groups of entry points that are objects
+OBJECTS = {table.group: table for table in (registry.METHODS, registry.GENERATORS, registry.SCORERS, registry.KINDS)}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -58,7 +61,7 @@ def _extension(group: str, name: str) -> Finding:
         elif group in ("tasks", "models"):
             (registry.task_tables() if group == "tasks" else registry.model_tables())[name]
         else:
-            registry.load(registry.METHODS if group == "methods" else registry.SCORERS, group[:-1], name, "doctor")
+            registry.load(OBJECTS[group], group[:-1], name, "doctor")
     except PcbenchError as error:
         return Finding(subject, False, str(error))
     return Finding(subject, True, f"of {extensions(group)[name][0].package}")

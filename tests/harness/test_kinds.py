@@ -12,6 +12,7 @@ from pcbench import registry
 from pcbench.cli import main
 from pcbench.errors import ConfigError
 from pcbench.harness import runner
+from pcbench.harness.doctor import diagnose
 from pcbench.records import RunFolder
 from pcbench.suites import load_suite
 
@@ -124,6 +125,17 @@ def test_a_kind_may_be_named_by_its_place(toy, tmp_path):
     path.write_text(SUITE.replace('"toy"', '"toy_kind:Settings"'))
     with pytest.raises(ConfigError, match=r"sums.toml: suite.kind: a kind of measurement with read, session, "):
         load_suite(str(path), "cpu")
+
+
+def test_a_kind_may_come_with_an_installed_package(install, tmp_path):
+    install("sums", {"kinds": {"sum": "toy_kind:Toy", "none": "toy_kind:Settings"}}, {})
+    path = tmp_path / "sums.toml"
+    path.write_text(SUITE.replace('"toy"', '"sum"'))
+    planned = runner.plan(runner.Options(str(path), "cpu"))
+    assert [p.cell.kind for p in planned.cells] == ["sum"] * 3
+    said = {f.subject: (f.usable, f.detail) for f in diagnose() if f.subject.startswith("kind ")}
+    assert said["kind sum"] == (True, "of sums 1.0")
+    assert said["kind none"][0] is False
 
 
 @pytest.mark.parametrize(
