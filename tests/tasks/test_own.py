@@ -12,7 +12,7 @@ from pcbench.models.tokens import ByteTokenizer
 from pcbench.records import read_records
 from pcbench.report.compare.comparison import compare
 from pcbench.suites import load_suite
-from pcbench.tasks import example, load_task, size
+from pcbench.tasks import example, load_task, score, size
 from pcbench.tasks.own_tables import own_table
 
 RECORDS = [
@@ -65,6 +65,15 @@ def test_a_record_stands_in_the_template_of_its_table(mine):
     assert size("mine.jsonl") == 2
     task = load_task("mine.jsonl", "here")
     assert (task.summary, task.scorer_id.partition("@")[0]) == ("two riddles", "ruler")
+
+
+def test_each_answer_of_the_example_is_right():
+    records = str(Path(__file__).parents[2] / "examples" / "riddles.jsonl")
+    for index in range(size(records)):
+        answers = made(records, index, 400).answers
+        assert {answer: score(load_task(records, "here"), answer, answers) for answer in answers} == dict.fromkeys(
+            answers, 1
+        )
 
 
 def test_without_a_table_everything_has_its_default(mine):
