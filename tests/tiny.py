@@ -142,6 +142,12 @@ class Toy(Full):
     """Another method of stock code, for tests of what only full attention is."""
 
 
+class Opless(Full):
+    """A method that says it computes with ops and calls none."""
+
+    backends = ("ops",)
+
+
 class BrokenPeak(Full):
     """Full attention for tests of the harness; `how` names what goes wrong where its peak memory is measured."""
 

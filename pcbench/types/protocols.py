@@ -315,8 +315,8 @@ class MethodConfig(Protocol):
 class Method(Protocol):
     """A way to turn a long prompt into the first answer token and the ones after it.
 
-    A class with `Config` (a `MethodConfig`) and `backends` (what it can compute with: "torch" for stock
-    code, "ops" for any backend of `pcbench.ops`), made from a resolved config and a runner.
+    A class with `Config` (a `MethodConfig`) and `backends` (what it can compute with: "ops" for any backend of
+    `pcbench.ops`, "torch" for other code, which no parity covers), made from a resolved config and a runner.
     """
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled: ...

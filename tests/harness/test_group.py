@@ -94,7 +94,7 @@ def test_scores_of_a_timed_workload_are_subtracted_from_fulls_in_pairs(options, 
 
 
 def test_only_full_is_the_baseline_of_speed(options, suite_file, console, trained, monkeypatch):
-    """A later method of stock code, before full in the suite, has a speed-up and is the baseline of none."""
+    """Another method on torch, before full in the suite, has no passed check, no speed-up, and is nobody's baseline."""
     monkeypatch.setitem(registry.METHODS, "toy", "tiny:Toy")
     toy = '[[cell]]\nmethod = "toy"\nbackend = "torch"\n'
     suite_file.write_text(suite_file.read_text().replace("[[cell]]", f"{toy}[[cell]]", 1))
@@ -103,11 +103,26 @@ def test_only_full_is_the_baseline_of_speed(options, suite_file, console, traine
     toy, full, *ours = records
     assert (toy.method, full.method) == ("toy", "full")
     assert (full.baseline, full.speedup_vs_full, full.score_vs_full) == (None, None, None)
-    for record in (toy, *ours):
+    assert (toy.status, toy.repeats, toy.parity_ops) == ("ok", 5, None)
+    assert (toy.baseline, toy.speedup_vs_full) == (None, None)
+    assert "no op was held against the reference: no speed-up is given" in toy.warnings
+    assert not any("no speed-up" in warning for record in (full, *ours) for warning in record.warnings)
+    assert toy.score_vs_full is not None
+    for record in ours:
         assert record.baseline.startswith("full/torch/sdpa-")
         assert record.speedup_vs_full == pytest.approx(full.ms_p50 / record.ms_p50)
         assert record.score_vs_full is not None
     assert toy.speedup_vs_reference is None
+
+
+def test_a_method_that_calls_no_op_is_not_timed(options, suite_file, console, monkeypatch):
+    monkeypatch.setitem(registry.METHODS, "nothing", "tiny:Opless")
+    suite_file.write_text(suite_file.read_text() + '[[cell]]\nmethod = "nothing"\nbackend = "cpu"\n')
+    _, records = run(options(sets=ONE_GROUP["sets"], methods=["full", "nothing"]), console)
+    full, nothing = records
+    assert (nothing.status, nothing.samples_ms, nothing.speedup_vs_full) == ("parity_failed", None, None)
+    assert nothing.reason == "called no op: nothing could be held against the reference"
+    assert full.status == "ok"
 
 
 def test_the_stop_rule_ends_a_group_when_its_times_are_known(options, console, clocks):

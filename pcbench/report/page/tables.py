@@ -79,7 +79,7 @@ def parity(entry: Entry) -> str:
     """Error over bound, or why there is none."""
     if entry.parity_ratio is not None:
         return number(entry.parity_ratio)
-    return "stock code" if entry.record.backend == "torch" else "not checked"
+    return "stock code" if entry.stock else "not checked"
 
 
 def median_interval(entry: Entry) -> str:

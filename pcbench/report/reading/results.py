@@ -73,8 +73,18 @@ class Entry:
         return error_ratio(self.record.parity_err, self.record.parity_bound)
 
     @property
+    def stock(self) -> bool:
+        """Whether it is pcbench's own stock code: full attention, or a baseline of an op."""
+        return self.record.is_full or (self.record.op is not None and self.record.backend == "torch")
+
+    @property
+    def held(self) -> bool:
+        """Whether there was an op to check, or nothing to check; not so of other methods on torch alone."""
+        return self.record.backend != "torch" or self.stock or self.average
+
+    @property
     def checked(self) -> bool:
-        """Whether its numbers may be shown: stock torch code, an average, or parity within its bound."""
+        """Whether its numbers may be shown: on torch alone, an average, or parity within its bound."""
         if self.record.backend == "torch" or self.average:
             return True
         ratio = self.parity_ratio
@@ -106,23 +116,26 @@ class Entry:
     @property
     def vs_full(self) -> Estimate | None:
         r = self.record
-        return self._estimate(r.speedup_vs_full, r.speedup_vs_full_ci_low, r.speedup_vs_full_ci_high)
+        return self._speedup(r.speedup_vs_full, r.speedup_vs_full_ci_low, r.speedup_vs_full_ci_high)
 
     @property
     def vs_reference(self) -> Estimate | None:
         r = self.record
-        return self._estimate(r.speedup_vs_reference, r.speedup_vs_reference_ci_low, r.speedup_vs_reference_ci_high)
+        return self._speedup(r.speedup_vs_reference, r.speedup_vs_reference_ci_low, r.speedup_vs_reference_ci_high)
 
     @property
     def vs_baseline(self) -> Estimate | None:
         r = self.record
-        return self._estimate(r.speedup_vs_baseline, r.speedup_vs_baseline_ci_low, r.speedup_vs_baseline_ci_high)
+        return self._speedup(r.speedup_vs_baseline, r.speedup_vs_baseline_ci_low, r.speedup_vs_baseline_ci_high)
 
     @property
     def score(self) -> Estimate | None:
         """0…1; None where the scorer is not known."""
         r = self.record
         return self._estimate(r.score if r.scorer else None, r.score_ci_low, r.score_ci_high)
+
+    def _speedup(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
+        return self._estimate(value, low, high) if self.held else None
 
     def _estimate(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
         return None if value is None or not self.usable else Estimate(value, low, high)

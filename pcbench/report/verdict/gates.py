@@ -52,6 +52,9 @@ def _parity(entries: Sequence[Entry]) -> Gate:
     checked = [e for e in entries if e.record.backend != "torch" and e.usable]
     if wrong:
         return Gate("parity", "failed", f"{counted(len(wrong), 'cell')} without a passed check", "trust")
+    if unheld := [e for e in entries if e.usable and not e.held]:
+        text = f"{counted(len(unheld), 'cell')} on torch alone without an op to check, {len(checked):,} within bounds"
+        return Gate("parity", "not checked", text, "trust")
     if not checked:
         return Gate("parity", "not checked", "nothing to check", "trust")
     evidence = "correctness" if any(e.record.parity_ops for e in entries) else "trust"

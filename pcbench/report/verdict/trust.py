@@ -73,6 +73,9 @@ def _parity(results: Results) -> Iterator[Finding]:
         yield Finding(
             "good", "parity", text + f"the worst op uses {number(worst.parity_ratio)} of its bound ({worst.name})."
         )
+    if unheld := [e for e in results.entries if e.usable and not e.held]:
+        text = f"{counted(len(unheld), 'cell')} on torch alone not held against the reference, without speed-ups: "
+        yield Finding("note", "parity", text + _names(unheld) + ".")
     if not checked and not failed:
         yield Finding("note", "parity", "No cell was held against the reference.")
 

@@ -99,3 +99,12 @@ def test_speed_of_few_repeats_cannot_tell(found):
 def test_accuracy_of_unscored_speed_is_not_checked(found):
     unscored = {"score": None, "scorer": None}
     assert found(stock(**unscored), record(**FAST, **unscored))["accuracy"].state == "not checked"
+
+
+def test_parity_is_not_checked_where_a_method_has_no_op(found):
+    """Nor is a speed-up shown that an older run gave it."""
+    gates = found(stock(), record(**FAST), record(**FAST, method="mine", backend="torch"))
+    assert (gates["parity"].state, gates["parity"].text) == (
+        "not checked", "1 cell on torch alone without an op to check, 1 within bounds"
+    )  # fmt: skip
+    assert "of 1 speed-up" in gates["speed"].text or "behind 1 speed-up" in gates["speed"].text

@@ -38,6 +38,12 @@ def test_trust_withholds_ok_cells_without_parity(box):
     assert "parallel_comp/cpu @ passkey 8,192" in text
 
 
+def test_trust_names_a_method_that_has_no_op_to_check(box):
+    records = stock(), record(), record(method="mine", backend="torch")
+    assert ("note", "1 cell on torch alone not held against the reference, without speed-ups: mine/torch @ passkey "
+        "8,192.") in said(box(*records), "parity")  # fmt: skip
+
+
 def test_trust_lists_cells_that_are_not_ok_with_reasons(box):
     table = box(*suite_records(), *endings()).failures
     reasons = [row[-1] for row in table.rows]

@@ -46,6 +46,7 @@ __all__ = ["Group"]
 
 # tokens decoded in the parity pass, so that decoding is checked too
 PARITY_STEPS = 2
+UNCHECKED = "no op was held against the reference: no speed-up is given"
 
 
 class Group:
@@ -155,7 +156,9 @@ class Group:
             raise not_finite(cell.name, f"the cell's own tensors at {watched.watch.not_finite}", self.runner, again)
         lane.parity = watched.watch.worst()
         wrong = [op for op, found in lane.parity.items() if not found["err"] <= found["bound"]]
-        if wrong:
+        if not lane.parity:
+            lane.end("parity_failed", "called no op: nothing could be held against the reference")
+        elif wrong:
             lane.end("parity_failed", f"{', '.join(wrong)} disagrees with the float64 reference")
         else:
             require_finite(cell.name, self.runner, prefilled, answered, again)
@@ -191,6 +194,7 @@ class Group:
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
             lane.step_ms += answered.step_ms
+        unchecked = [UNCHECKED] if cell.backend == "torch" and not cell.is_full else []
         prediction = self.runner.tokenizer.decode(answered.tokens)
         kept, spans = prefilled.kept_chunks, prefilled.spans
         sample = Sample(
@@ -212,7 +216,7 @@ class Group:
             chunk_tokens=None if spans is None else max(end - start for start, end in spans),
             kept_tokens=round(prefilled.kept_tokens()),
             kv_bytes=prefilled.kv_bytes,
-            warnings=[*example.warnings, *prefilled.warnings, *portable],
+            warnings=[*example.warnings, *prefilled.warnings, *portable, *unchecked],
         )
         lane.samples.append(sample)
         for warning in sample.warnings:

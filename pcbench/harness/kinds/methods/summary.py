@@ -105,10 +105,12 @@ def _add_times(record: Record, lane: Lane) -> None:
 
 
 def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec) -> None:
-    """Only for lanes whose parity passed: the others have ended before they were timed."""
+    """Only for lanes whose parity passed: stock code and methods without an op have none."""
+    if not lane.parity:
+        return
     cell = lane.prepared.cell
     stock = [x for x in lanes if x.prepared.cell.is_full and _comparable(x, lane)]
-    if stock and not cell.is_full:
+    if stock:
         fastest = min(stock, key=lambda x: percentile(x.samples_ms, 50))
         base = fastest.prepared.cell
         record.baseline = f"{base.method}/torch/sdpa-{_sdpa_backend(spec, base)}"
@@ -121,7 +123,7 @@ def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec
         and (x.prepared.cell.method, x.prepared.cell.method_config) == (cell.method, cell.method_config)
         and _comparable(x, lane)
     ]
-    if same and cell.backend not in ("reference", "torch"):
+    if same and cell.backend != "reference":
         ratio = ratio_interval(same[0].samples_ms, lane.samples_ms)
         record.speedup_vs_reference, record.speedup_vs_reference_ci_low, record.speedup_vs_reference_ci_high = ratio
 
