@@ -109,6 +109,11 @@ def run(
     for name, values in (("methods", methods), ("tasks", tasks), ("sets", sets)):
         if isinstance(values, str):
             raise ConfigError(f"run: {name}: a list, got {shown(values)}; put it into brackets")
+    for method in methods:
+        if not isinstance(method, str):
+            raise ConfigError(
+                f"run: methods: names, got {shown(method)}; put it into a module and name it module:Class"
+            )
     folder = None if out is None else Path(out)
     lists = {"methods": list(methods), "sets": _told(sets), "tasks": [str(task) for task in tasks]}
     more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate}

@@ -121,6 +121,11 @@ class Tables(Mapping[str, dict[str, Any]]):
         """Whether a name is that of a file of records."""
         return bool(self.files) and name.endswith(self.files)
 
+    def of_files(self, name: str) -> bool:
+        """Whether what a table builds comes from records of a file, whose lengths are their own."""
+        table = self[name]
+        return "records" in table or "files" in table
+
     def short(self, name: str) -> str:
         """A name without the folder and ending of a file."""
         return Path(name).stem if self.is_file(name) else name

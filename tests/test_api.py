@@ -7,6 +7,7 @@ import transformers
 from harness_suite import ACCURACY
 
 import pcbench
+from pcbench.config import Table
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.models import smollm2
 from pcbench.records import read_records
@@ -68,6 +69,18 @@ def test_values_are_told_as_on_a_command_line(value, text):
 def test_a_text_in_place_of_a_list_is_refused(name):
     with pytest.raises(ConfigError, match=f"^run: {name}: a list, got 'full'; put it into brackets"):
         pcbench.run("prefill", **{name: "full"})
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(here, limit):
+    with pytest.raises(ConfigError, match=rf"^--limit: at least 1, got {limit}; leave it out"):
+        pcbench.run("answers.toml", device="cpu", limit=limit, out="run")
+    assert not (here / "run").exists()
+
+
+def test_a_class_in_place_of_a_methods_name_is_refused():
+    with pytest.raises(ConfigError, match=r"^run: methods: names, got .*Table.*; put it into a module and name it"):
+        pcbench.run("prefill", methods=[Table])
 
 
 def test_a_model_by_its_name_answers(here):

@@ -90,6 +90,12 @@ def test_load_suite_keeps_only_the_named_methods(suite_file):
         ({"sets": ["suite=1"]}, "mine.toml: --set suite: suite.KEY, device.cpu.KEY"),
         ({"sets": ["repeats"]}, '--set: key.path=value, got "repeats"'),
         ({"sets": ["workload.passkey.task=pass"]}, 'mine.toml: workload[0].task: unknown task "pass"; did you mean'),
+        (
+            {"sets": ["workload.passkey.task=mine.jsonl"]},
+            "mine.toml: workload[0].task: a generated task where times are taken, whose prompts have the length that "
+            'is asked for, got "mine.jsonl"; put it into an accuracy suite',
+        ),
+        ({"sets": ["workload.passkey.task=longbench/qasper"]}, "mine.toml: workload[0].task: a generated task where"),
         ({"sets": ["cell.parallel_comp.keep.x=1"]}, "mine.toml: --set cell.parallel_comp.keep.x: keep must be a table"),
         ({"sets": ["cell.parallel_comp.backend=[]"]}, "mine.toml: cell[1].backend"),
         ({"sets": ["workload.passkey.context_tokens=[]"]}, "mine.toml: workload[0].context_tokens"),
@@ -154,6 +160,11 @@ def test_load_suite_refuses_what_is_no_plain_file_of_utf_8(tmp_path):
     path.write_bytes(SUITE.encode("utf-16"))
     with pytest.raises(ConfigError, match=r"^other.toml: text in UTF-8, got UTF-16; save it as UTF-8$"):
         load_suite(str(path), "cpu")
+
+
+def test_load_suite_takes_records_of_a_file_where_nothing_is_timed(suite_file):
+    sets = ["workload.passkey.task=longbench/qasper", "workload.passkey.timed=false"]
+    assert load_suite(suite_file, "cpu", sets=sets).workloads[0].task == "longbench/qasper"
 
 
 def test_load_suite_holds_the_folder_of_official_files(suite_file, tmp_path):

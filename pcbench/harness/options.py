@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pcbench.errors import ConfigError
 from pcbench.harness.processes import ranks
 
 __all__ = ["Options"]
@@ -25,6 +26,10 @@ class Options:
     resume: bool = False
     isolate: bool = False
     tasks: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit: at least 1, got {self.limit}; leave it out to measure everything")
 
     def command(self, *extra: str) -> str:
         """The command line that says the same, on as many ranks, for copying."""

@@ -183,6 +183,11 @@ def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workloa
             )
         if workload.task not in task_tables():
             raise unknown_name(f"{where}: workload[{i}].task", "task", workload.task, task_tables())
+        if workload.timed and task_tables().of_files(workload.task):
+            raise ConfigError(
+                f"{where}: workload[{i}].task: a generated task where times are taken, whose prompts have the length "
+                f'that is asked for, got "{workload.task}"; put it into an accuracy suite'
+            )
 
 
 class Merge:
