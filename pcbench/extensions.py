@@ -3,6 +3,8 @@
 Nothing is imported before it is used, and a name that two packages give, pcbench among them, is refused by both.
 """
 
+import hashlib
+import sys
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,12 +16,14 @@ from typing import Any
 
 from pcbench.errors import ConfigError
 
-__all__ = ["GROUPS", "GUIDE", "Extension", "extension", "extensions", "imported", "module_file"]
+__all__ = ["GROUPS", "GUIDE", "Extension", "extension", "extensions", "imported", "module_file", "source_sha256"]
 
 GROUPS = ("methods", "tasks", "generators", "scorers", "models", "suites", "kinds")
 GUIDE = "docs/extending.md says how"
 # what a place may name besides an object of a module: a file beside it
 FILES = (".toml", ".jsonl")
+# module → how it was imported, and the sha256 of its file when pcbench first saw it so
+SEEN: dict[str, tuple[Any, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def imported(place: str, where: str, remedy: str) -> Any:
         remedy: what to do, the end of messages.
 
     Raises:
-        ConfigError: its module cannot be imported, or has no such attribute.
+        ConfigError: its module cannot be imported, has no such attribute, or has changed since it was imported.
     """
     module, _, attribute = place.partition(":")
     try:
@@ -126,7 +130,34 @@ def imported(place: str, where: str, remedy: str) -> Any:
         if not hasattr(found, name):
             raise ConfigError(f"{where}: {module} with {attribute}, got none; {remedy}")
         found = getattr(found, name)
+    source_sha256(place, found, where)
     return found
+
+
+def source_sha256(place: str, found: Any, where: str) -> str:
+    """Of the file that an object's code is in; empty where there is none.
+
+    Args:
+        place: `module:attribute`; found: the object there; where: the head of messages.
+
+    Raises:
+        ConfigError: the file is not what it was: other processes would import what this one does not hold.
+    """
+    # classes and functions say where they are defined, which need not be where a place finds them
+    module = getattr(found, "__module__", "") if hasattr(found, "__qualname__") else ""
+    if module not in sys.modules or module.startswith("pcbench."):
+        module = place.partition(":")[0]
+    held = sys.modules[module]
+    file, spec = getattr(held, "__file__", None), getattr(held, "__spec__", None)
+    if not file:
+        return ""
+    now = hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else ""
+    # a reload makes another spec
+    if module not in SEEN or SEEN[module][0] is not spec:
+        SEEN[module] = spec, now
+    if SEEN[module][1] != now:
+        raise ConfigError(f"{where}: {file} as it was imported, got one that has changed since; restart Python")
+    return now
 
 
 def module_file(module: str) -> Path | None:

@@ -44,6 +44,7 @@ class Environment(Table):
     model_config = ConfigDict(extra="allow")
 
     ranks: Ranks | None = None
+    extensions: dict[str, dict[str, str]] | None = None
 
 
 class Manifest(Table):

@@ -11,6 +11,8 @@ import pytest
 from installed import installs
 
 from pcbench.api import Run
+from pcbench.measure.machine.environment import sources_sha256
+from pcbench.records import RunFolder
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "my_method"
 NARROW = {"suite.context_tokens": [600], "suite.repeats": 2, "suite.peak_passes": 1}
@@ -70,6 +72,8 @@ def test_a_strangers_package_is_listed_beside_one_that_fails(place):
 
 def test_its_method_is_checked_timed_against_full_and_reported(place):
     (place / "script.py").write_text(SCRIPT)
+    sources_sha256.cache_clear()
+    before = sources_sha256()
     done = ran([place / "env/bin/python", "script.py"], cwd=place)
     assert done.stdout.splitlines()[0] == "report.html 2 4"
     # of the example's own test
@@ -91,3 +95,8 @@ def test_its_method_is_checked_timed_against_full_and_reported(place):
     assert ours.method_config == {"chunk_tokens": 100, "window": 2}
     assert (ours.chunks, ours.chunks_kept) == (5, 3)
     assert "chunk_window/cpu" in (place / "run" / "report.html").read_text()
+    held = RunFolder(place / "run").manifest["environment"]["extensions"]
+    assert held.keys() == {"method chunk_window"}
+    assert held["method chunk_window"]["package"] == "my-method 0.1.0"
+    sources_sha256.cache_clear()
+    assert sources_sha256() == before

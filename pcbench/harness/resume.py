@@ -11,6 +11,7 @@ from typing import Any
 
 from pcbench import ops
 from pcbench.errors import ConfigError
+from pcbench.harness.brought import Brought, brought, check_brought
 from pcbench.harness.plan import Planned
 from pcbench.harness.processes import followers, ranks
 from pcbench.harness.processes.lock import locked
@@ -31,6 +32,7 @@ def open_folder(planned: Planned, held: ExitStack) -> tuple[Path, set[str]]:
         ConfigError: it cannot be written, belongs to somebody else, or --resume would measure something else.
     """
     options = planned.options
+    of_others = brought(planned.suite.settings.kind, [prepared.cell for prepared in planned.cells])
     name = f"{planned.suite.name}_{planned.device}_{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(options.out or Path("reports") / "runs" / name)
     if options.resume and not holds_run(folder):
@@ -40,15 +42,15 @@ def open_folder(planned: Planned, held: ExitStack) -> tuple[Path, set[str]]:
             folder.create()
         held.enter_context(locked(folder.path, lambda: options.resume or check_new(folder, ranks.ranks())))
         if not options.resume:
-            folder.write_manifest(_manifest(planned, options.out.name if options.out else name))
+            folder.write_manifest(_manifest(planned, options.out.name if options.out else name, of_others))
             return folder.path, set()
     except OSError as error:
         said = f"--out: a folder to write in, got {folder.path}: {error.strerror}; choose another"
         raise ConfigError(said) from error
-    return folder.path, _go_on(planned, folder)
+    return folder.path, _go_on(planned, folder, of_others)
 
 
-def _manifest(planned: Planned, name: str) -> dict[str, Any]:
+def _manifest(planned: Planned, name: str, of_others: Brought) -> dict[str, Any]:
     kind = planned.kind
     return {
         "schema": SCHEMA,
@@ -58,16 +60,17 @@ def _manifest(planned: Planned, name: str) -> dict[str, Any]:
         "command": planned.options.command(),
         "settings": planned.suite.settings.model_dump(mode="json"),
         "model": asdict(kind.spec) if kind.spec else None,
-        "environment": environment(planned.device),
+        "environment": {**environment(planned.device), "extensions": of_others},
         "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip")},
         **kind.fixed(),
     }
 
 
-def _go_on(planned: Planned, folder: RunFolder) -> set[str]:
+def _go_on(planned: Planned, folder: RunFolder, of_others: Brought) -> set[str]:
     """Makes the folder of an interrupted run ready to go on; the groups that are finished in it."""
     check_same(folder, planned.suite.settings.model_dump(mode="json"), planned.kind.fixed())
     manifest = folder.manifest
+    check_brought(of_others, manifest, folder.path)
     began = manifest.get("environment", {}).get("ranks")
     followers.check_resumed(planned.cells, began, folder.path)
     keys = [prepared.cell.key for prepared in planned.cells]
