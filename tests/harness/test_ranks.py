@@ -34,8 +34,8 @@ def command(tmp_path):
     return words
 
 
-def finish(words, environment=ENVIRONMENT):
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=600)
+def finish(words, environment=ENVIRONMENT, folder=None):
+    return subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder, timeout=600)
 
 
 def final(folder):
@@ -130,6 +130,18 @@ def test_groups_of_other_suites_are_whole_on_one_rank(command, tmp_path):
     for record in folder.records.read():
         timed = record.ms_p50 is not None
         assert ("timed beside 1 other ranks on this CPU" in record.warnings) == timed
+
+
+def test_ranks_share_a_method_of_the_working_folder(command, tmp_path):
+    (tmp_path / "loose_rank_method.py").write_text("from pcbench.methods.full import Full\nclass Loose(Full): pass\n")
+    narrow = ("--method", "loose_rank_method:Loose", "--limit", "1", "--set", "suite.tasks=[passkey]")
+    words = command(ACCURACY, tmp_path / "run", 2, *narrow, program=("-c", "from pcbench.cli import main; main()"))
+    # of installed programs, whose first folder of modules is that of the program
+    done = finish(words, ENVIRONMENT | {"PYTHONSAFEPATH": "1"}, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "run")
+    assert (record.method, record.status) == ("loose_rank_method:Loose", "ok")
+    assert len(RunFolder(tmp_path / "run").samples.read()) == 1
 
 
 def test_an_error_of_the_plan_is_said_once(command, tmp_path):

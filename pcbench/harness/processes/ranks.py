@@ -151,6 +151,8 @@ def from_first(make: Callable[[], T]) -> T:
             made = make()
         except PcbenchError as error:
             failure = error
+    # modules of what it made, as those of its working folder, are found where it found them
+    sys.path += [folder for folder in gather(list(sys.path))[0] if folder not in sys.path]
     first, failed = gather((made, failure is not None))[0]
     if failure is not None:
         raise failure
