@@ -146,9 +146,7 @@ def _entries(what: str) -> dict[str, str]:
     if what == "suites":
         return suite_summaries(err.print)
     if what == "models":
-        tables = registry.model_tables()
-        listed = registry.described(tables, lambda name: str(tables[name].get("summary", "")), err.print)
-        return listed | {"ID or PATH": "a Hugging Face RoPE decoder in safetensors"}
+        return registry.model_summaries(err.print) | {"ID or PATH": "a Hugging Face RoPE decoder in safetensors"}
     if what == "tasks":
         return registry.described(registry.task_tables(), _task, err.print)
     if what == "ops":
@@ -159,11 +157,12 @@ def _entries(what: str) -> dict[str, str]:
 
 
 def _task(name: str) -> str:
-    """What a task is and, where it needs files, whether they are there."""
+    """What a task is, who brings it and, where it needs files, whether they are there."""
     from pcbench.tasks import load_task
     from pcbench.tasks.files import is_there
 
-    summary, table = load_task(name, "list").summary, registry.task_tables()[name]
+    tables = registry.task_tables()
+    summary, table = registry.credited(tables, name, load_task(name, "list").summary), tables[name]
     if "files" not in table or is_there(table["files"]):
         return f"{summary} (files are there)" if "files" in table else summary
     how = f"; pcbench data fetch {table['fetch']}" if table.get("fetch") else ""

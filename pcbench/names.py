@@ -152,6 +152,11 @@ class Tables(Mapping[str, dict[str, Any]]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def package(self, name: str) -> str:
+        """Who brings a table; empty where it is pcbench or a file."""
+        found = extension(self.group, name, self.own)
+        return found.package if found else ""
+
     def where(self, name: str) -> str:
         """The head of messages about a table: who brings it; empty where it is pcbench."""
         found = extension(self.group, name, self.own)

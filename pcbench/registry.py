@@ -21,8 +21,10 @@ __all__ = [
     "KINDS",
     "METHODS",
     "SCORERS",
+    "credited",
     "described",
     "load",
+    "model_summaries",
     "model_tables",
     "op_summaries",
     "scorer_summaries",
@@ -146,6 +148,12 @@ def described(
     return found
 
 
+def credited(table: Places | Tables, name: str, line: str) -> str:
+    """A line about a name with the package that brings it, where that is not pcbench."""
+    package = table.package(name)
+    return f"{line} ({package})" if package else line
+
+
 def summaries(table: Places, say: Callable[[str], None] | None = None) -> dict[str, str]:
     """Name → first line of its module's docstring, read without importing it where that is possible.
 
@@ -153,11 +161,11 @@ def summaries(table: Places, say: Callable[[str], None] | None = None) -> dict[s
     """
 
     def describe(name: str) -> str:
-        file, package = module_file(table[name].partition(":")[0]), table.package(name)
+        file = module_file(table[name].partition(":")[0])
         line = _first_line(_parsed(file)) if file else ""
         if not line:
             line = (load(table, table.group[:-1], name, "list").__doc__ or "").strip().partition("\n")[0]
-        return f"{line} ({package})" if package else line
+        return credited(table, name, line)
 
     return described(table, describe, say)
 
@@ -169,10 +177,15 @@ def scorer_summaries(say: Callable[[str], None] | None = None) -> dict[str, str]
     """
 
     def describe(name: str) -> str:
-        line, package = str(load(SCORERS, "scorer", name, "list").summary), SCORERS.package(name)
-        return f"{line} ({package})" if package else line
+        return credited(SCORERS, name, str(load(SCORERS, "scorer", name, "list").summary))
 
     return described(SCORERS, describe, say)
+
+
+def model_summaries(say: Callable[[str], None] | None = None) -> dict[str, str]:
+    """Model name → one line about it. `say` as in `described`."""
+    tables = model_tables()
+    return described(tables, lambda name: credited(tables, name, str(tables[name].get("summary", ""))), say)
 
 
 def op_summaries() -> dict[str, str]:

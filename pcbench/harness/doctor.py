@@ -10,8 +10,9 @@ from pcbench.measure.machine.devices import Build
 from pcbench.measure.machine.environment import environment
 from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import NoMeter
-from pcbench.models import smollm2
-from pcbench.suites.files import read_suite
+from pcbench.models import model_spec, smollm2
+from pcbench.suites import load_suite
+from pcbench.tasks import load_task
 from pcbench.types import DeviceKind
 
 __all__ = ["Finding", "diagnose"]
@@ -53,13 +54,17 @@ def diagnose() -> list[Finding]:
 
 
 def _extension(group: str, name: str) -> Finding:
-    """Whether what another package brings can be used; it is imported, or its file read."""
+    """Whether what another package brings can be used; it is loaded as a run would."""
     subject = f"{group[:-1]} {name}"
     try:
         if group == "suites":
-            read_suite(name, "cpu", None, ())
-        elif group in ("tasks", "models"):
-            (registry.task_tables() if group == "tasks" else registry.model_tables())[name]
+            load_suite(name, "cpu")
+        elif group == "models":
+            model_spec(name)
+        elif group == "tasks":
+            task = load_task(name, "doctor")
+            registry.load(registry.GENERATORS, "generator", task.generator, f"{subject}: generator")
+            registry.load(registry.SCORERS, "scorer", task.scorer, f"{subject}: scorer")
         else:
             registry.load(OBJECTS[group], group[:-1], name, "doctor")
     except PcbenchError as error:
