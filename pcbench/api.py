@@ -79,7 +79,10 @@ def run(
 ) -> Run:
     """Measures a suite, as `pcbench run` does; every finished cell is a line on stderr, in a notebook on stdout.
 
-    What a cell ran into, as too little memory, is in its record. Nothing of this process is changed.
+    What a cell ran into, as too little memory, is in its record: a run whose every cell is error or unsupported is
+    returned like any other, where the command line exits with 1 or 2. The data folder of this process is as before; a
+    working folder that a `module:Class` was found in stays on sys.path, and torch, once imported, may set variables
+    of its own.
 
     Args:
         suite: a name of `pcbench list suites`, or a .toml file.
@@ -99,7 +102,7 @@ def run(
 
     Raises:
         ConfigError: anything unknown or impossible.
-        PcbenchError: nothing could run, or the run was stopped: as the exit codes 1, 2 and 130 of the command line.
+        PcbenchError: nothing was begun, or the run was stopped.
     """
     _import_bars()
     from pcbench.harness.runner import Options

@@ -9,6 +9,7 @@ from harness_suite import ACCURACY
 import pcbench
 from pcbench.config import Table
 from pcbench.errors import ConfigError, DataMissing
+from pcbench.harness import plan
 from pcbench.models import smollm2
 from pcbench.records import read_records
 from pcbench.tasks.files import data_dir
@@ -37,10 +38,17 @@ def test_a_run_gives_frames_and_goes_on(here, capsys):
         pcbench.run(**said)
 
 
-def test_a_run_that_fails_leaves_the_data_folder_as_it_was(here):
-    before, outside = dict(os.environ), data_dir()
-    with pytest.raises(ConfigError, match="unknown method"):
-        pcbench.run("answers.toml", sets={"data.dir": here / "data"}, methods=["ful"])
+def test_a_run_that_fails_leaves_the_data_folder_as_it_was(here, monkeypatch):
+    before, outside, told = dict(os.environ), data_dir(), []
+    (here / "run").mkdir()
+    (here / "run" / "records.csv").touch()
+    sets = {"data.dir": here / "data", "suite.tasks": ["passkey"]}
+    with monkeypatch.context() as patch:
+        real = plan.set_data_dir
+        patch.setattr(plan, "set_data_dir", lambda folder: (real(folder), told.append(data_dir())))
+        with pytest.raises(ConfigError, match=r"^--out: a new folder, got run with records\.csv in it"):
+            pcbench.run("answers.toml", device="cpu", sets=sets, out="run")
+    assert told == [here / "data"]
     with pytest.raises(DataMissing, match="no such file"):
         pcbench.run("nowhere.toml", device="cpu")
     assert (dict(os.environ), data_dir()) == (before, outside)
