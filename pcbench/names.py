@@ -71,7 +71,11 @@ class Places(MutableMapping[str, str]):
             raise unknown_name(where, what, name, self)
         found = extension(self.group, name, self.own)
         if found is not None:
-            return self._fitting(found.load(), what, found.where)
+            brought = self._fitting(found.load(), what, found.where)
+            # what says its own name could say another's
+            if "id" in self.needs and brought.id != name:
+                raise ConfigError(f"{found.where}: a {what} whose id is {name}, got {brought.id}; rename one")
+            return brought
         if name in self.own:
             module, _, attribute = self.own[name].partition(":")
             return getattr(import_module(module), attribute)

@@ -55,7 +55,7 @@ def scorecards(
         scorer: a scorer's id, "all" for every one that has rules for the benchmark, None for the benchmark's own.
         against: a folder whose scores are subtracted, record by record.
         keep_thoughts: scores all of a prediction, also what a model thought before its answer.
-        say: told which scorers of other packages cannot be used; None raises that.
+        say: told which scorers of "all" cannot be used, as those of other packages; None raises that.
 
     Returns:
         One JSON-ready card a scorer; scores and differences × 100, two decimals.
@@ -68,14 +68,15 @@ def scorecards(
         raise unknown_name("--benchmark", "benchmark", benchmark, BENCHMARKS)
     layout = BENCHMARKS[benchmark]
     chosen = _chosen(benchmark, layout, scorer, say)
-    scored = _scored(_read(path, benchmark, keep_thoughts), layout, chosen)
-    if not any(one.values for one in scored):
-        first = next(iter(scored[0].skipped.items()))
-        raise DataMissing(f"{path}: a dataset that {chosen[0].id} can score, got none; {first[0]}: {first[1]}")
-    cards = [_card(benchmark, layout, each, one) for each, one in zip(chosen, scored, strict=True)]
+    folders = [_read(folder, benchmark, keep_thoughts) for folder in (path, against) if folder is not None]
+    scored = _scored(folders, layout, chosen, say if scorer == "all" else None)
+    if not any(one.values for one, *_ in scored.values()):
+        name, (one, *_) = next(iter(scored.items()))
+        first = next(iter(one.skipped.items()))
+        raise DataMissing(f"{path}: a dataset that {name} can score, got none; {first[0]}: {first[1]}")
+    cards = [_card(benchmark, layout, name, chosen[name].version, one) for name, (one, *_) in scored.items()]
     if against is not None:
-        others = _scored(_read(against, benchmark, keep_thoughts), layout, chosen)
-        for card, one, other in zip(cards, scored, others, strict=True):
+        for card, (one, other) in zip(cards, scored.values(), strict=True):
             card["difference"] = _difference(layout, one, other)
         if not any(card["difference"]["datasets"] for card in cards):
             raise DataMissing(f"--against: a dataset that {path} has too, with the same answers, got none in {against}")
@@ -93,27 +94,38 @@ def _read(path: Path, benchmark: str, keep_thoughts: bool) -> Folder:
     return folder
 
 
-def _chosen(benchmark: str, layout: Benchmark, scorer: str | None, say: Callable[[str], None] | None) -> list[Scorer]:
+def _chosen(
+    benchmark: str, layout: Benchmark, scorer: str | None, say: Callable[[str], None] | None
+) -> dict[str, Scorer]:
+    """Scorers by the names they were asked for."""
+
     def serves(one: Scorer) -> bool:
         return not set(layout.datasets).isdisjoint(one.metrics)
 
-    def every() -> list[Scorer]:
+    def every() -> dict[str, Scorer]:
         found = described(SCORERS, lambda name: load(SCORERS, "scorer", name, "--scorer"), say)
-        return [one for one in found.values() if serves(one)]
+        return {name: one for name, one in found.items() if serves(one)}
 
     if scorer == "all":
         return every()
-    asked: Scorer = load(SCORERS, "scorer", layout.scorer if scorer is None else scorer, "--scorer")
+    name = layout.scorer if scorer is None else scorer
+    asked: Scorer = load(SCORERS, "scorer", name, "--scorer")
     if not serves(asked):
-        known = ", ".join(sorted(one.id for one in every()))
+        known = ", ".join(sorted(every()))
         raise ConfigError(f"--scorer: one with rules for {benchmark}, got {scorer}; known: {known}")
-    return [asked]
+    return {name: asked}
 
 
-def _scored(folder: Folder, layout: Benchmark, scorers: Sequence[Scorer]) -> list[Scored]:
-    """The folder under every scorer; a metric that scorers share runs once."""
-    known: Known = {}
-    return [_scored_by(scorer, folder, layout, known) for scorer in scorers]
+def _scored(
+    folders: Sequence[Folder], layout: Benchmark, scorers: Mapping[str, Scorer], say: Callable[[str], None] | None
+) -> dict[str, list[Scored]]:
+    """Scorer → every folder under it; a metric that scorers share runs once a folder."""
+    known: list[Known] = [{} for _ in folders]
+
+    def by(name: str) -> list[Scored]:
+        return [_scored_by(scorers[name], each, layout, had) for each, had in zip(folders, known, strict=True)]
+
+    return described(scorers, by, say)
 
 
 def _scored_by(scorer: Scorer, folder: Folder, layout: Benchmark, known: Known) -> Scored:
@@ -146,13 +158,13 @@ def _line_scores(metric: Metric, predictions: Sequence[Prediction]) -> tuple[dic
     return values, refused
 
 
-def _card(benchmark: str, layout: Benchmark, scorer: Scorer, scored: Scored) -> dict[str, Any]:
+def _card(benchmark: str, layout: Benchmark, scorer: str, version: int, scored: Scored) -> dict[str, Any]:
     means = {dataset: 100 * fmean(values.values()) for dataset, values in scored.values.items()}
     averaged = [dataset for dataset in layout.averaged if dataset in means]
     return {
         "benchmark": benchmark,
-        "scorer": scorer.id,
-        "scorer_version": scorer.version,
+        "scorer": scorer,
+        "scorer_version": version,
         "datasets": {dataset: round(mean, 2) for dataset, mean in means.items()},
         "average": round(fmean(means[dataset] for dataset in averaged), 2) if averaged else None,
         "average_over": averaged,

@@ -1,10 +1,12 @@
 """Scorers: pure functions prediction × answers → 0…1, each with an id, a version and a source. No torch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from reprlib import repr as shortened
 from typing import Any
+
+from pcbench.errors import ConfigError, shown
 
 __all__ = ["EVERY", "Metric", "Scorer", "best"]
 
@@ -25,6 +27,7 @@ class Metric:
         least_answers: how many answers a record must have.
         reads: an error where a record's answers are not what the function compares with.
         package: what the function imports beyond a plain install; extra: the extra that brings it.
+        scorer: whose metric it is, for messages.
     """
 
     name: str
@@ -34,16 +37,36 @@ class Metric:
     reads: Callable[[Answers], object] = tuple
     package: str = ""
     extra: str = ""
+    scorer: str = ""
 
     def __call__(self, prediction: str, answers: Answers, classes: Sequence[str] = ()) -> float:
         """0…1.
 
         Raises:
             ValueError: the record cannot be scored; the message says why.
+            ConfigError: the function ended with another error, or returned something else.
         """
         if wrong := self.unfit(answers, classes):
             raise ValueError(wrong)
-        return self.function(prediction, answers, classes) if self.by_class else self.function(prediction, answers)
+        given = (prediction, answers, classes) if self.by_class else (prediction, answers)
+        try:
+            found = self.function(*given)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise self._broken(f"{type(error).__name__}: {error} for {shown(prediction)}") from error
+        try:
+            number = float(found)
+        except (TypeError, ValueError):
+            raise self._broken(shown(found)) from None
+        # NaN is not
+        if not 0 <= number <= 1:
+            raise self._broken(shown(found))
+        return number
+
+    def _broken(self, got: str) -> ConfigError:
+        got = " ".join(got.split())
+        return ConfigError(f"scorer {self.scorer}: {self.name} from 0 to 1, got {got}; mend its function")
 
     def unfit(self, answers: Answers, classes: Sequence[str] = ()) -> str:
         """Why a record cannot be scored, whatever was predicted; empty where it can."""
@@ -84,7 +107,8 @@ class Scorer:
 
     def metric(self, dataset: str) -> Metric | None:
         """The metric of a dataset, None where the protocol has none."""
-        return self.metrics.get(dataset, self.metrics.get(EVERY))
+        found = self.metrics.get(dataset, self.metrics.get(EVERY))
+        return None if found is None else replace(found, scorer=self.id)
 
 
 def best(function: Callable[[str, str], float]) -> Callable[[str, Answers], float]:
