@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from pcbench.config import Count, Table, validate
 from pcbench.errors import unknown_name
-from pcbench.registry import SCORERS, load, task_tables
+from pcbench.registry import GENERATORS, SCORERS, load, task_tables
 from pcbench.tasks.own_tables import own_table
 from pcbench.tasks.scorers import EVERY, Metric, Scorer
 from pcbench.types import CHAT_DATE, Tokenizer, digest
@@ -24,6 +24,7 @@ __all__ = [
     "Wrap",
     "load_task",
     "score",
+    "table_place",
     "task_id",
     "unfit",
     "why_not",
@@ -118,6 +119,9 @@ class OwnTask(FileTask):
 
     version: str
     fields: dict[str, str] = Field(default_factory=dict)
+
+
+T = TypeVar("T", bound=Task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,15 +228,27 @@ def load_task(name: str, where: str) -> Task:
     table = task_tables()[name]
     if "records" in table:
         return _own_task(Path(table["records"]))
-    return validate(FileTask if "files" in table else Task, table, task_tables().where(name) or f"tasks/data: {name}")
+    where = table_place(name)
+    task = validate(FileTask if "files" in table else Task, table, where)
+    # of our own a test says so
+    return _known(task, where) if task_tables().where(name) else task
+
+
+def table_place(name: str) -> str:
+    """The head of messages about a task's table."""
+    return task_tables().where(name) or f"tasks/data: {name}"
 
 
 def _own_task(path: Path) -> OwnTask:
-    task, where = validate(OwnTask, own_table(path), str(path)), path.with_suffix(".toml")
-    if task.scorer not in SCORERS:
-        raise unknown_name(f"{where}: scorer", "scorer", task.scorer, SCORERS)
-    if _scorer(task).metric(task.dataset) is None:
-        raise unknown_name(f"{where}: dataset", f"dataset of {task.scorer}", task.dataset, _scorer(task).metrics)
+    return _known(validate(OwnTask, own_table(path), str(path)), str(path.with_suffix(".toml")))
+
+
+def _known(task: T, where: str) -> T:
+    """The task, where what its table names is there."""
+    load(GENERATORS, "generator", task.generator, f"{where}: generator")
+    scorer: Scorer = load(SCORERS, "scorer", task.scorer, f"{where}: scorer")
+    if scorer.metric(task.dataset) is None:
+        raise unknown_name(f"{where}: dataset", f"dataset of {task.scorer}", task.dataset, scorer.metrics)
     return task
 
 

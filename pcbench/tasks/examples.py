@@ -6,7 +6,7 @@ from typing import Any
 
 from pcbench.errors import ConfigError
 from pcbench.registry import GENERATORS, load
-from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task, unfit
+from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task, table_place, unfit
 from pcbench.tasks.files import count
 from pcbench.tasks.official.reading import answer_limit, bad_record, source
 from pcbench.types import CHAT_DATE, Tokenizer
@@ -47,7 +47,7 @@ def example(
         raise ConfigError(f"{name}: chat_arguments of tasks with files, got {dict(chat_arguments)}; leave them out")
     if not isinstance(task, FileTask) and prompt_tokens is not None:
         raise ConfigError(f"{name}: prompt_tokens of tasks with files, got {prompt_tokens}; leave it out")
-    build = load(GENERATORS, "generator", task.generator, f"tasks/data: {name}")
+    build = load(GENERATORS, "generator", task.generator, table_place(name))
     request = Request(
         name=name,
         task=task,
