@@ -59,7 +59,7 @@ EXAMPLE = Example(
 
 
 def fitted(kind, budget, chunk_tokens=None, **config):
-    prepared = Prepared(None, kind, settings_of(kind, **config), 4, "")
+    prepared = Prepared(None, kind, settings_of(kind, **config), None, 4, "")
     return fit(prepared, make_runner(), EXAMPLE, chunk_tokens, budget)
 
 

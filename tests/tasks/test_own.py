@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from harness_suite import ACCURACY
 
+import pcbench.harness.kinds.accuracy.group as group
 from pcbench.errors import BadRecord, ConfigError, DataMissing
 from pcbench.harness.runner import Options, plan, run
 from pcbench.models.tokens import ByteTokenizer
@@ -171,6 +172,33 @@ def test_records_are_answered_and_checked_and_others_are_refused(mine, console):
         compare([folders["one"], folders["other"]])
     with pytest.raises(ConfigError, match=r"^--resume: the command that began one, got one with other tasks"):
         run(options(out=Path("one"), resume=True), console)
+
+
+def test_a_table_that_changes_while_it_is_measured_ends_the_cell(mine, console, monkeypatch):
+    mine()
+    planned, original = load_task("mine.jsonl", "here").version, group.build_example
+
+    def edited(prepared, tokenizer, index):
+        if index == 1:
+            mine(TABLE.replace("version = 4", "version = 5"))
+        return original(prepared, tokenizer, index)
+
+    monkeypatch.setattr(group, "build_example", edited)
+    records = read_records(run(options(out=Path("one")), console)[0].path)
+    assert {(r.status, r.task, r.score) for r in records} == {("error", f"mine@{planned}", None)}
+    (reason,) = {r.reason for r in records}
+    assert reason.startswith(f"mine.jsonl: mine@{planned}, with which the run began, got mine@5+")
+
+
+def test_what_is_known_of_official_prompts_does_not_reach_the_users_records(mine, tmp_path, monkeypatch):
+    monkeypatch.setenv("PCBENCH_DATA", str(tmp_path))
+    (tmp_path / "parallelcomp-config").mkdir()
+    (tmp_path / "parallelcomp-config" / "dataset2maxlen.json").write_text('{"*": 7}')
+    more = {"context_tokens": 200, "new_tokens": None, "seed": 0, "index": 0}
+    built = example(mine(), ByteTokenizer(), prompts="parallelcomp", **more)
+    assert (built.new_tokens, built.prompts.partition("/")[0]) == (5, "own")
+    planned = plan(options(suite="longbench", preset="released", model="random:llama-3-8b"))
+    assert {prepared.cell.prompt_tokens for prepared in planned.cells} == {None}
 
 
 def test_a_package_brings_records_of_its_own(install):

@@ -153,9 +153,13 @@ def filled(text: str, fields: Mapping[str, str], where: str) -> str:
 def answer_limit(task: FileTask, prompts: Prompts) -> int:
     """Tokens of an answer: by the file of the prompts' authors where it is there, else by the table.
 
+    A user's own task has its table alone.
+
     Raises:
         BadData: the file says no such number.
     """
+    if isinstance(task, OwnTask):
+        return task.new_tokens
     limits = PARALLELCOMP_LIMITS if prompts in PARALLELCOMP else task.limits
     path = data_dir() / limits
     if not limits or not path.is_file():

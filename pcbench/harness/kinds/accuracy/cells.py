@@ -6,7 +6,8 @@ from pcbench.errors import BadData, ConfigError, DataMissing
 from pcbench.harness.kinds.methods.cells import Effort, MethodCells
 from pcbench.harness.kinds.methods.settings import Plan
 from pcbench.tasks import load_task, size, why_not
-from pcbench.tasks.scorecards.published import prompt_limit
+from pcbench.tasks.base import OwnTask
+from pcbench.tasks.scorecards.published import Limits, prompt_limit
 
 __all__ = ["AnswerCells"]
 
@@ -19,9 +20,16 @@ class AnswerCells(MethodCells):
         settings = self.suite.settings
         tokens = settings.prompt_tokens.get(plan.table.method)
         named = isinstance(tokens, str)
-        limit = prompt_limit(settings.model, plan.workload.task, tokens) if named else tokens
+        limit = self._known_limit(plan, tokens) if named else tokens
         same = {name: getattr(settings, name) for name in ("templates", "chat", "chat_arguments", "thinking")}
         return {**same, "chat_date": settings.chat_date.isoformat(), "prompt_tokens": limit}
+
+    def _known_limit(self, plan: Plan, by: Limits) -> int | None:
+        """Of a user's own records nothing is known."""
+        task = plan.workload.task
+        if isinstance(load_task(task, plan.where), OwnTask):
+            return None
+        return prompt_limit(self.suite.settings.model, task, by)
 
     def effort(self, plan: Plan, prompts: int) -> Effort:
         return Effort(device_map=self.suite.settings.device_map, rules=self.rules)

@@ -15,7 +15,6 @@ from pcbench.harness.kinds.methods.settings import MethodSuite
 from pcbench.records import RunFolder
 from pcbench.registry import task_tables
 from pcbench.suites import Source
-from pcbench.tasks import load_task
 from pcbench.tasks.base import task_id
 from pcbench.types import Record
 
@@ -46,10 +45,10 @@ class Accuracy(Methods):
         """Of prompts None where a task's own records decide, which may come later."""
         asked = [n for n in (self.limit, self.suite.settings.prompts) if n is not None]
         # a user's records with the hash of what they hold
-        tasks = [prepared.cell.task for prepared in self.cells]
-        held = {task: task_id(task, load_task(task, "task")) for task in tasks if task_tables().is_file(task)}
+        is_file, cells = task_tables().is_file, self.cells
+        tasks = [task_id(p.cell.task, p.task) if is_file(p.cell.task) else p.cell.task for p in cells]
         prompts = [min(asked, default=None)] * len(self.cells)
-        return super().fixed() | {"tasks": [held.get(task, task) for task in tasks], "prompts": prompts}
+        return super().fixed() | {"tasks": tasks, "prompts": prompts}
 
     def derived(self, folder: RunFolder, shared: dict[str, Any], repro: str, say: Say) -> list[Record]:
         """Scores by the length of records and averages over datasets, where the suite wants them."""

@@ -9,7 +9,7 @@ from pcbench.differences import average_difference, mean_of_means, paired_differ
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.summary import add_difference, add_parity, add_scores, paired_scores
 from pcbench.statistics import score_interval
-from pcbench.tasks import bucket, load_task, size
+from pcbench.tasks import bucket, size
 from pcbench.tasks.base import task_id
 from pcbench.tasks.scorecards.published import RunFacts, TaskRead, published_score
 from pcbench.types import ModelSpec, Record, Sample, Status
@@ -72,7 +72,7 @@ def summarise_accuracy(
     stock = [o for p, o in zip(cells, outcomes, strict=True) if p.cell.is_full and o.status == "ok"]
     records = []
     for prepared, outcome in zip(cells, outcomes, strict=True):
-        cell, task = prepared.cell, load_task(prepared.cell.task, "task")
+        cell, task = prepared.cell, prepared.task
         record = Record.of(
             cell,
             task=task_id(cell.task, task),
@@ -261,7 +261,7 @@ def records_by_words(
                 repro_command=repro,
                 **shared,
             )
-            add_scores(record, taken, load_task(cell.task, "task"), unscored=not spec.trained)
+            add_scores(record, taken, prepared.task, unscored=not spec.trained)
             full = stock.get(cell.group, cell.key)
             if full != cell.key:
                 pairs = paired_scores(taken, buckets.get((full, name), []))

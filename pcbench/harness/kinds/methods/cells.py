@@ -9,6 +9,7 @@ from pcbench.harness.kinds.cells import check_once
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
 from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
+from pcbench.tasks import Task, load_task
 from pcbench.types import Cell, DeviceKind, ModelSpec
 
 __all__ = ["Effort", "MethodCells", "Prepared", "Rules"]
@@ -63,6 +64,7 @@ class Prepared:
     Args:
         cell: what becomes a record.
         method, config: its class and its resolved parameters.
+        task: its task as it was when the run was planned.
         new_tokens: of an answer at most; None takes the task's own limit.
         where: the cell's table in the suite's file.
         missing: what is not here that its prompts or their scorer need; None where all is.
@@ -71,6 +73,7 @@ class Prepared:
     cell: Cell
     method: Any
     config: Any
+    task: Task
     new_tokens: int | None
     where: str
     missing: str | None = None
@@ -140,6 +143,7 @@ class MethodCells:
         method = load(METHODS, "method", table.method, f"{plan.where}.method")
         config = validate(method.Config, table.config, f"{plan.where}.config")
         config = config.resolve(self.spec, self.device, workload.task)
+        task = load_task(workload.task, plan.where)
         prompts, missing = self.prompts(plan)
         prompts = min(prompts, self.limit) if self.limit else prompts
         cell = Cell(
@@ -161,7 +165,7 @@ class MethodCells:
             **self.choices(plan),
         )
         effort = self.effort(plan, prompts)
-        return Prepared(cell, method, config, workload.new_tokens, plan.where, missing, effort)
+        return Prepared(cell, method, config, task, workload.new_tokens, plan.where, missing, effort)
 
 
 def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:

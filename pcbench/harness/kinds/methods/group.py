@@ -37,7 +37,7 @@ from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
 from pcbench.ops.portable import portable_calls
 from pcbench.statistics import settled
-from pcbench.tasks import Example, load_task, score
+from pcbench.tasks import Example, score
 from pcbench.tasks.base import task_id
 from pcbench.tasks.thoughts import RULE, opens_thought, without_thoughts
 from pcbench.types import Cell, Prefilled, Prompt, Sample, no_stages
@@ -232,7 +232,7 @@ class Group:
 
     def _scored(self, prepared: Prepared, example: Example, prediction: str) -> dict[str, Any]:
         """Of a sample what its prediction is held against, and what came of it."""
-        cell, task = prepared.cell, load_task(prepared.cell.task, "task")
+        cell, task = prepared.cell, prepared.task
         scored = self.runner.spec.trained and prepared.effort.rules.scored
         said = self._said(cell, example, prediction)
         return dict(

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from pcbench.tasks import Example, example
-from pcbench.tasks.base import Prompts
+from pcbench.errors import BadData
+from pcbench.tasks import Example, example, load_task
+from pcbench.tasks.base import Prompts, task_id
 from pcbench.types import Cell, Prompt, Tokenizer
 
 __all__ = ["build_example", "device_prompt", "key_chunk", "key_depth", "prompt_choice"]
@@ -21,22 +22,32 @@ def prompt_choice(cell: Cell) -> tuple[Prompts, int | None]:
 
 
 def build_example(prepared: Any, tokenizer: Tokenizer, index: int) -> Example:
-    """Prompt `index` of a cell."""
+    """Prompt `index` of a cell.
+
+    Raises:
+        BadData: a user's file is no longer that of the plan, whatever came of the prompt.
+        Others: those of `example`.
+    """
     cell = prepared.cell
     prompts, prompt_tokens = prompt_choice(cell)
-    return example(
-        cell.task,
-        tokenizer,
-        context_tokens=cell.context_tokens,
-        new_tokens=prepared.new_tokens,
-        seed=cell.seed,
-        index=index,
-        prompts=prompts,
-        chat=cell.chat,
-        prompt_tokens=prompt_tokens,
-        chat_date=cell.chat_date,
-        chat_arguments=cell.chat_arguments,
-    )
+    try:
+        return example(
+            cell.task,
+            tokenizer,
+            context_tokens=cell.context_tokens,
+            new_tokens=prepared.new_tokens,
+            seed=cell.seed,
+            index=index,
+            prompts=prompts,
+            chat=cell.chat,
+            prompt_tokens=prompt_tokens,
+            chat_date=cell.chat_date,
+            chat_arguments=cell.chat_arguments,
+        )
+    finally:
+        planned, now = (task_id(cell.task, task) for task in (prepared.task, load_task(cell.task, prepared.where)))
+        if now != planned:
+            raise BadData(f"{cell.task}: {planned}, with which the run began, got {now}; measure again from the start")
 
 
 def device_prompt(example: Example, device: torch.device) -> Prompt:

@@ -8,7 +8,6 @@ import torch
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds import machine
 from pcbench.harness.kinds.methods.cells import Prepared
-from pcbench.tasks import load_task
 from pcbench.tasks.base import FileTask
 from pcbench.types import ModelSpec
 
@@ -35,7 +34,7 @@ def check_prompts(where: str, cells: Sequence[Prepared], spec: ModelSpec) -> Non
     for prepared in cells:
         cell = prepared.cell
         # a record is as long as it is
-        if isinstance(load_task(cell.task, where), FileTask):
+        if isinstance(prepared.task, FileTask):
             continue
         needed = partial(_bytes, prepared=prepared, spec=spec)
         tokens = cell.context_tokens

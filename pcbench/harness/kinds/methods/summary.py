@@ -11,7 +11,7 @@ from pcbench.harness.kinds.times import add_samples
 from pcbench.measure.machine.telemetry import summary
 from pcbench.measure.parity import Comparison, worst
 from pcbench.statistics import percentile, ratio_interval, score_interval
-from pcbench.tasks import Task, load_task
+from pcbench.tasks import Task
 from pcbench.tasks.base import task_id
 from pcbench.types import Cell, ModelSpec, Record, Sample
 
@@ -34,7 +34,7 @@ def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro:
 
 
 def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> Record:
-    cell, task = lane.prepared.cell, load_task(lane.prepared.cell.task, "task")
+    cell, task = lane.prepared.cell, lane.prepared.task
     record = Record(
         suite=cell.suite,
         kind=cell.kind,
