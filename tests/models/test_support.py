@@ -8,6 +8,11 @@ from pcbench.models.support import check_supported, read_spec
 
 SMALL = dict(num_hidden_layers=2, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=50)
 
+# of a family that has no defaults for them in every version of transformers
+PARTS = {
+    part: {"model_type": family}
+    for part, family in (("text_encoder", "t5"), ("audio_encoder", "encodec"), ("decoder", "musicgen_decoder"))
+}
 # families whose configs name their sizes otherwise
 WITH_OTHER_SIZES = ("bert", "gemma3", "gpt2", "llama4", "mistral3", "musicgen", "qwen2_vl", "t5")
 
@@ -29,7 +34,7 @@ WITH_OTHER_SIZES = ("bert", "gemma3", "gpt2", "llama4", "mistral3", "musicgen", 
         ("llama4", {}, "several parts (text_config, vision_config)"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic rotary"),
         ("t5", {}, "an encoder"),
-        ("musicgen", {}, "several parts (audio_encoder, decoder, text_encoder)"),
+        ("musicgen", PARTS, "several parts (audio_encoder, decoder, text_encoder)"),
         (
             "gemma3_text",
             {"rope_parameters": {"full_attention": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}},
