@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,10 +30,17 @@ class Places(MutableMapping[str, str]):
         group: of entry points.
         own: pcbench's entries.
         needs: attributes that an object must have.
+        check: what else is wrong with an object, as "EXPECTED, got ACTUAL"; empty where nothing is.
     """
 
-    def __init__(self, group: str, own: dict[str, str], needs: tuple[str, ...] = ()) -> None:
-        self.group, self.own, self.needs = group, own, needs
+    def __init__(
+        self,
+        group: str,
+        own: dict[str, str],
+        needs: tuple[str, ...] = (),
+        check: Callable[[Any], str] = lambda found: "",
+    ) -> None:
+        self.group, self.own, self.needs, self.check = group, own, needs, check
 
     def __getitem__(self, name: str) -> str:
         found = extension(self.group, name, self.own)
@@ -90,6 +97,8 @@ class Places(MutableMapping[str, str]):
                 f"{where}: a {what} with {', '.join(self.needs)}, got {shown(found)} without {', '.join(lacking)}; "
                 f"{GUIDE}"
             )
+        if wrong := self.check(found):
+            raise ConfigError(f"{where}: {wrong}; {GUIDE}")
         return found
 
 

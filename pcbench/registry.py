@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcbench.errors import ConfigError, PcbenchError
+from pcbench.errors import ConfigError, PcbenchError, shown
 from pcbench.extensions import module_file
 from pcbench.names import Places, Tables, inherited
 
@@ -87,8 +87,21 @@ OWN_GENERATORS = {
 }
 
 KINDS = Places("kinds", OWN_KINDS, ("read", "session", "narrowed", "estimates"))
+
+
+def _backends(method: Any) -> str:
+    """What is wrong with the backends of a method; empty where nothing is."""
+    named = method.backends
+    if isinstance(named, tuple) and named and all(name in ("ops", "torch") for name in named):
+        return ""
+    return f'{shown(method)} with backends ("ops",), ("torch",) or both, got {shown(named)}'
+
+
 METHODS = Places(
-    "methods", OWN_METHODS, ("Config.model_validate", "Config.resolve", "Config.cost", "backends", "prefill", "step")
+    "methods",
+    OWN_METHODS,
+    ("Config.model_validate", "Config.resolve", "Config.cost", "backends", "prefill", "step"),
+    _backends,
 )
 SCORERS = Places("scorers", OWN_SCORERS, ("id", "version", "summary", "metrics", "metric"))
 GENERATORS = Places("generators", OWN_GENERATORS)

@@ -13,6 +13,8 @@ from pcbench.cli import main
 from pcbench.errors import ConfigError
 from pcbench.extensions import module_file
 from pcbench.harness.doctor import diagnose
+from pcbench.harness.options import Options
+from pcbench.harness.plan import plan
 from pcbench.suites import load_suite, suite_summaries
 from pcbench.tasks import load_task
 
@@ -224,6 +226,35 @@ def test_a_method_that_is_none_is_refused_by_what_it_lacks(install):
         registry.load(registry.METHODS, "method", "bare", "here")
     with pytest.raises(ConfigError, match=r"^method gone of bare 1\.0: bare with Gone, got none; mend bare 1\.0"):
         registry.load(registry.METHODS, "method", "gone", "here")
+
+
+@pytest.mark.parametrize("backends", ["()", '("cpu",)', '"ops"', "None"])
+def test_a_method_of_unknown_backends_is_refused(install, backends):
+    code = METHOD + f"    backends = {backends}\n"
+    install("odd", {"methods": {"odd": "odd:Mine"}}, {"odd.py": code})
+    with pytest.raises(
+        ConfigError, match=r'^method odd of odd 1\.0: .*Mine.* with backends \("ops",\), .*, got .*; docs'
+    ):
+        registry.load(registry.METHODS, "method", "odd", "here")
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("def resolve(self, spec, device, task=''): return 1 / 0", "resolve"),
+        ("def resolve(self, spec, device, task=''): return None", "resolve"),
+        ("def cost(self, spec, tokens): return 1 / 0", "cost"),
+        ("def cost(self, spec, tokens): return None", "cost"),
+    ],
+)
+def test_a_config_that_fails_is_one_line_with_its_package(install, code, name, tmp_path):
+    code = f"{METHOD}    class Config(Full.Config):\n        {code}\n"
+    install("odd", {"methods": {"odd": "odd:Mine"}}, {"odd.py": code})
+    message = (
+        rf"^method odd of odd 1\.0: Config\.{name} without an error, got \w+Error: .+; docs/extending.md says how$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        plan(Options("prefill", "cpu", model="random:tiny", methods=["odd"], sets=["suite.context_tokens=[300]"]))
 
 
 def test_a_place_names_a_method_without_any_entry_point(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from pcbench import ops
 from pcbench.config import validate
 from pcbench.errors import ConfigError
 from pcbench.harness.asked import Asked, Ids, Spans, ask
+from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.methods.decoding import decode
 from pcbench.harness.kinds.methods.finite import require_finite
 from pcbench.measure.timing import timed
@@ -121,7 +122,8 @@ def answer(
     _check_chunks(chunks, kind, config, method)
     with torch.inference_mode(), _evaluated(model):
         runner, device = _runner(model, tokenizer, kind, backend)
-        settings = validate(kind.Config, config, f"answer: {method}").resolve(runner.spec, device)
+        checked = validate(kind.Config, config, f"answer: {method}")
+        settings = called(method, "resolve", lambda: checked.resolve(runner.spec, device))
         like: Any = {"vocab": runner.spec.vocab, "device": runner.device}
         asked = ask(runner.tokenizer, context, question, chunks, new_tokens, **like)
         recorded = Recorded(kind(settings, runner), [] if return_logits else None)

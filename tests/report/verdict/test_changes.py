@@ -27,7 +27,7 @@ def own(results: Results):
 def test_score_change_is_the_paired_one_of_the_record(results):
     found = results(stock(score=0.5), record(**vs_full(-0.02, 0.01, 0.04)))
     change = score_change(found, own(found))
-    assert change.difference == (*map(pytest.approx, (-2.0, -3.0, -1.0)), 0.04, 10)
+    assert change.difference == (*map(pytest.approx, (-2.0, -3.0, -1.0)), 0.04, 10, False)
     assert change.paired
 
 
@@ -49,7 +49,7 @@ def test_score_change_of_other_records_comes_from_two_intervals(results):
     found = results(stock(score=0.6, score_ci_low=0.4904, score_ci_high=0.7004),
                     record(score=0.8, score_ci_low=0.6918, score_ci_high=0.8770))  # fmt: skip
     change = score_change(found, own(found))
-    assert change.difference == (*(pytest.approx(x, abs=0.02) for x in (20.0, 5.24, 33.39)), None, 10)
+    assert change.difference == (*(pytest.approx(x, abs=0.02) for x in (20.0, 5.24, 33.39)), None, 10, False)
     assert not change.paired
 
 
@@ -74,13 +74,13 @@ def test_score_difference_without_intervals_has_none():
 
 def test_mean_change_is_of_as_many_pairs_as_its_smallest_part():
     parts = [Difference(1.0, -2.0, 5.0, 0.3, 40), Difference(3.0, -1.0, 6.0, None, 8)]
-    assert mean_change(parts) == (2.0, 2.0 - 5.0 / 2, 2.0 + 5.0 / 2, None, 8)
+    assert mean_change(parts) == (2.0, 2.0 - 5.0 / 2, 2.0 + 5.0 / 2, None, 8, True)
     assert mean_change(parts[:1]) == parts[0]
 
 
 def test_mean_change_has_no_interval_where_one_part_has_none():
     parts = [Difference(1.0, 0.0, 2.0, None, 40), Difference(3.0, None, None, None, 4)]
-    assert mean_change(parts) == (2.0, None, None, None, 4)
+    assert mean_change(parts) == (2.0, None, None, None, 4, True)
 
 
 def test_gains_are_ratios_of_full_attentions_bytes(results):

@@ -45,7 +45,7 @@ def test_direct_takes_both_numbers_from_the_same_cell(results):
     assert found.title == "passkey, 8,192 tokens"
     (only,) = found.choices
     assert only.gain == Estimate(2.0, 1.9, 2.1)
-    assert only.change == (*map(pytest.approx, (-1.0, -3.0, 1.0)), None, 10)
+    assert only.change == (*map(pytest.approx, (-1.0, -3.0, 1.0)), None, 10, False)
 
 
 def test_direct_leaves_out_the_twin_in_pytorch(results):

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 from pcbench.config import validate
 from pcbench.errors import unknown_name
+from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import check_once
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
 from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
 from pcbench.tasks import Task, load_task
-from pcbench.types import Cell, DeviceKind, ModelSpec
+from pcbench.types import Cell, Cost, DeviceKind, ModelSpec
 
 __all__ = ["Effort", "MethodCells", "Prepared", "Rules"]
 
@@ -79,6 +80,19 @@ class Prepared:
     missing: str | None = None
     effort: Effort = field(default_factory=Effort)
 
+    def cost(self, spec: ModelSpec, tokens: int) -> Cost:
+        """Of a prompt of `tokens`, as the method's config says.
+
+        Raises:
+            ConfigError: the config is another package's and cannot say it.
+        """
+
+        def asked() -> Cost:
+            found = self.config.cost(spec, tokens)
+            return Cost(found.flops, found.kv_tokens)
+
+        return called(self.cell.method, "cost", asked)
+
 
 @dataclass(frozen=True)
 class MethodCells:
@@ -142,7 +156,9 @@ class MethodCells:
         settings, workload, table = self.suite.settings, plan.workload, plan.table
         method = load(METHODS, "method", table.method, f"{plan.where}.method")
         config = validate(method.Config, table.config, f"{plan.where}.config")
-        config = config.resolve(self.spec, self.device, workload.task)
+        config, dumped = called(
+            table.method, "resolve", lambda: _resolved(config, self.spec, self.device, workload.task)
+        )
         task = load_task(workload.task, plan.where)
         prompts, missing = self.prompts(plan)
         prompts = min(prompts, self.limit) if self.limit else prompts
@@ -151,7 +167,7 @@ class MethodCells:
             kind=settings.kind,
             model=settings.model,
             method=table.method,
-            method_config=config.model_dump(mode="json"),
+            method_config=dumped,
             backend=_backend(plan, method.backends, self.device),
             device=self.device,
             dtype=settings.dtype,
@@ -166,6 +182,12 @@ class MethodCells:
         )
         effort = self.effort(plan, prompts)
         return Prepared(cell, method, config, task, workload.new_tokens, plan.where, missing, effort)
+
+
+def _resolved(config: Any, spec: ModelSpec, device: DeviceKind, task: str) -> tuple[Any, dict[str, Any]]:
+    """The config that runs, and what the record shows of it."""
+    resolved = config.resolve(spec, device, task)
+    return resolved, resolved.model_dump(mode="json")
 
 
 def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:

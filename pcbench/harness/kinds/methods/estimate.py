@@ -34,7 +34,7 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec) -> Iterator[Estimate]:
     for prepared in cells:
         cell = prepared.cell
         itemsize = getattr(torch, cell.dtype).itemsize
-        cost = prepared.config.cost(spec, cell.context_tokens)
+        cost = prepared.cost(spec, cell.context_tokens)
         peaks = prepared.effort.peak_passes if wants_peak(prepared) else 0
         passes = cell.prompts + prepared.effort.warmup_up_to + peaks
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)

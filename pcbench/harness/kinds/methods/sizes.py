@@ -59,7 +59,7 @@ def _bytes(tokens: int, prepared: Prepared, spec: ModelSpec) -> int:
         return prompts
     itemsize = getattr(torch, cell.dtype).itemsize
     weights = 0 if prepared.effort.device_map else spec.parameters * itemsize
-    return prompts + weights + spec.kv_bytes(prepared.config.cost(spec, tokens).kv_tokens, itemsize)
+    return prompts + weights + spec.kv_bytes(prepared.cost(spec, tokens).kv_tokens, itemsize)
 
 
 def _most(needed: Callable[[int], int], memory: int, too_many: int) -> int:
