@@ -89,7 +89,7 @@ class Prepared:
 
         def asked() -> Cost:
             found = self.config.cost(spec, tokens)
-            return Cost(found.flops, found.kv_tokens)
+            return Cost(flops=found.flops, kv_tokens=found.kv_tokens)
 
         return called(self.cell.method, "cost", asked)
 
