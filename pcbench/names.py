@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pcbench.errors import ConfigError, shown, unknown_name
 from pcbench.extensions import GUIDE, Extension, extension, extensions, imported
@@ -20,8 +20,28 @@ PLACE = re.compile(rf"{WORD}(\.{WORD})*:{WORD}(\.{WORD})*")
 # far beyond what a person writes
 TABLE_BYTES = 1 << 22
 
+V = TypeVar("V")
 
-class Places(MutableMapping[str, str]):
+
+class _Names(Generic[V]):
+    """What pcbench has under `own`, and what installed packages bring to a `group` of entry points."""
+
+    group: str
+    own: dict[str, V]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.own, *extensions(self.group))))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def package(self, name: str) -> str:
+        """Who brings a name; empty where it is pcbench, a place or a file."""
+        found = extension(self.group, name, self.own)
+        return found.package if found else ""
+
+
+class Places(_Names[str], MutableMapping[str, str]):
     """Name → `module:attribute` of an object; such a place is a name, too.
 
     Asking for a name that several packages give raises ConfigError.
@@ -53,17 +73,6 @@ class Places(MutableMapping[str, str]):
 
     def __delitem__(self, name: str) -> None:
         del self.own[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self.own, *extensions(self.group))))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def package(self, name: str) -> str:
-        """Who brings a name; empty where it is pcbench or a place."""
-        found = extension(self.group, name, self.own)
-        return found.package if found else ""
 
     def load(self, what: str, name: str, where: str) -> Any:
         """The object of a name.
@@ -115,7 +124,7 @@ def _reach(module: str) -> None:
         sys.path.append(os.fspath(here))
 
 
-class Tables(Mapping[str, dict[str, Any]]):
+class Tables(_Names[dict[str, Any]], Mapping[str, dict[str, Any]]):
     """Name → table; those of other packages are read when they are asked for.
 
     Asking for a name that several packages give raises ConfigError.
@@ -158,17 +167,6 @@ class Tables(Mapping[str, dict[str, Any]]):
             return False
         found = extension(self.group, name, self.own)
         return found is not None or name in self.own or self.is_file(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self.own, *extensions(self.group))))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def package(self, name: str) -> str:
-        """Who brings a table; empty where it is pcbench or a file."""
-        found = extension(self.group, name, self.own)
-        return found.package if found else ""
 
     def where(self, name: str) -> str:
         """The head of messages about a table: who brings it; empty where it is pcbench."""
