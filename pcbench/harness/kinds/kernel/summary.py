@@ -38,19 +38,8 @@ def _record(
     lane: KernelLane, lanes: list[KernelLane], ceilings: Ceilings | None, shared: dict[str, Any], repro: str
 ) -> Record:
     cell = lane.prepared.cell
-    record = Record(
-        suite=cell.suite,
-        kind=cell.kind,
-        group=cell.group,
-        cell=cell.key,
-        model=cell.model,
-        method=cell.method,
-        method_config=cell.method_config,
-        backend=cell.backend,
-        device=cell.device,
-        dtype=cell.dtype,
-        seed=cell.seed,
-        workload=cell.workload,
+    record = Record.of(
+        cell,
         op=lane.prepared.op,
         shape=str(lane.prepared.shape),
         status=lane.status,

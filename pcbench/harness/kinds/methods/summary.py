@@ -35,21 +35,9 @@ def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro:
 
 def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> Record:
     cell, task = lane.prepared.cell, lane.prepared.task
-    record = Record(
-        suite=cell.suite,
-        kind=cell.kind,
-        group=cell.group,
-        cell=cell.key,
-        model=cell.model,
-        method=cell.method,
-        method_config=cell.method_config,
-        backend=cell.backend,
-        device=cell.device,
-        dtype=cell.dtype,
-        seed=cell.seed,
-        workload=cell.workload,
+    record = Record.of(
+        cell,
         task=task_id(cell.task, task),
-        context_tokens=cell.context_tokens,
         chunk_tokens=lane.chunk_tokens,
         chunks=lane.chunks,
         kept_tokens=lane.kept_tokens,
