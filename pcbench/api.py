@@ -68,7 +68,7 @@ def run(
     *,
     device: str = "auto",
     preset: str | None = None,
-    model: str | None = None,
+    model: str | Path | None = None,
     methods: Sequence[str] = (),
     tasks: Sequence[str | Path] = (),
     sets: Sets = (),
@@ -91,7 +91,8 @@ def run(
         model: a name of `pcbench list models`, a Hugging Face id or a folder; None takes the suite's.
         methods: only these, or ops of a suite of kernels; one that the suite lacks gets a cell with its defaults.
         tasks: answered in place of an accuracy suite's: names of `pcbench list tasks`, or .jsonl files of records.
-        sets: what `--set` says, as `["suite.repeats=3"]` or `{"suite.repeats": 3}`.
+        sets: what `--set` says, as `["suite.repeats=3"]` or `{"suite.repeats": 3}`; values are texts, numbers of
+            Python or numpy, truth values, lists and tables.
         limit: prompts, or rounds of a kernel, per cell at most.
         out: the run's folder; None makes one below reports/runs.
         resume: go on with the run in `out`.
@@ -120,7 +121,7 @@ def run(
     folder = None if out is None else Path(out)
     lists = {"methods": list(methods), "sets": _told(sets), "tasks": [str(task) for task in tasks]}
     more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate}
-    options = Options(str(suite), device, preset, model, **lists, **more)
+    options = Options(str(suite), device, preset, None if model is None else str(model), **lists, **more)
     with same_data_dir():
         return Run(measure(options, _console())[0].path)
 
@@ -132,7 +133,7 @@ class Loaded(NamedTuple):
     tokenizer: Any
 
 
-def load_model(name: str, *, device: str = "auto", dtype: "str | torch.dtype | None" = None) -> Loaded:
+def load_model(name: str | Path, *, device: str = "auto", dtype: "str | torch.dtype | None" = None) -> Loaded:
     """Loads a model and holds it once against its own stock forward.
 
     Args:
@@ -161,7 +162,7 @@ def load_model(name: str, *, device: str = "auto", dtype: "str | torch.dtype | N
     wanted = str(dtype or ("float32" if kind == "cpu" else "bfloat16")).removeprefix("torch.")
     if wanted not in dtypes:
         raise ConfigError(f"load_model: dtype: {', '.join(dtypes)}, got {shown(dtype)}; name one of them")
-    runner = load_runner(name, torch_device(kind), dtypes[wanted], ops.backend("reference"))
+    runner = load_runner(str(name), torch_device(kind), dtypes[wanted], ops.backend("reference"))
     tokenizer = runner.tokenizer
     return Loaded(runner.model, tokenizer.tokenizer if isinstance(tokenizer, HFTokenizer) else tokenizer)
 
@@ -176,22 +177,47 @@ def _import_bars() -> None:
 def _told(sets: Sets) -> list[str]:
     """As the command line has them."""
     if isinstance(sets, Mapping):
-        return [f"{key}={_set(value)}" for key, value in sets.items()]
+        return [f"{key}={_set(key, value)}" for key, value in sets.items()]
+    for text in sets:
+        if not isinstance(text, str):
+            raise ConfigError(f'run: sets: texts as "suite.repeats=3" or a table, got {shown(text)}; write KEY=VALUE')
     return list(sets)
 
 
-def _set(value: Any) -> str:
-    """A text stays as it is where nobody takes it for something else."""
+def _set(key: str, value: Any) -> str:
+    """A text stays as it is where nobody takes it for something else, as nobody takes a folder's name."""
     text = str(value)
-    return text if isinstance(value, str | Path) and parse_value(text) == text else _toml(value)
+    plain = isinstance(value, str | Path) and (key == "data.dir" or parse_value(text) == text)
+    return text if plain else _toml(value, f"run: sets: {key}")
 
 
-def _toml(value: Any) -> str:
+def _toml(value: Any, where: str) -> str:
+    """A value in TOML; `where` it stands, for the error about what has no place there."""
+    import numpy
+
+    if isinstance(value, numpy.generic):
+        value = value.item()
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{json.dumps(str(key))} = {_toml(inner)}' for key, inner in value.items())}}}"
+        inner = [f"{_quoted(str(key))} = {_toml(x, f'{where}.{key}')}" for key, x in value.items()]
+        return f"{{{', '.join(inner)}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False, default=str)
+        return f"[{', '.join(_toml(x, f'{where}[{i}]') for i, x in enumerate(value))}]"
+    if isinstance(value, str | Path):
+        return _quoted(str(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    # not finite, too, as TOML has them
+    if isinstance(value, float):
+        return float.__repr__(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    remedy = "leave the key out" if value is None else 'make sets a list of texts, as ["suite.chat_date=2024-07-26"]'
+    raise ConfigError(f"{where}: a text, a number, a truth value, a list or a table, got {shown(value)}; {remedy}")
+
+
+def _quoted(text: str) -> str:
+    # the one control character that JSON leaves as it is and TOML forbids
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _frame(rows: Sequence[Any], kind: type) -> "pandas.DataFrame":

@@ -16,7 +16,10 @@ from pcbench.plain_files import read_toml
 __all__ = ["Places", "Tables", "inherited"]
 
 WORD = r"[^\W\d]\w*"
+NO_WORD = r"^(?=\d)|\W"
 PLACE = re.compile(rf"{WORD}(\.{WORD})*:{WORD}(\.{WORD})*")
+# a file, and what in it: no place, though a module could be called py
+SOURCE = re.compile(r"(.+\.py)(?::(.*))?")
 # far beyond what a person writes
 TABLE_BYTES = 1 << 22
 
@@ -64,7 +67,7 @@ class Places(_Names[str], MutableMapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         found = extension(self.group, name, self.own)
-        if found is None and name not in self.own and not PLACE.fullmatch(name):
+        if found is None and name not in self.own and (SOURCE.fullmatch(name) or not PLACE.fullmatch(name)):
             raise KeyError(name)
         return found.place if found else self.own.get(name, name)
 
@@ -73,6 +76,23 @@ class Places(_Names[str], MutableMapping[str, str]):
 
     def __delitem__(self, name: str) -> None:
         del self.own[name]
+
+    def unknown(self, where: str, what: str, name: str) -> ConfigError:
+        """The error for a name that there is not: of a file of code it says how its module is named.
+
+        Args:
+            where: who asks; what: kind of thing; name: as asked for.
+        """
+        if not (file := SOURCE.fullmatch(name)):
+            return unknown_name(where, what, name, self)
+        path = Path(os.path.normpath(file[1]))
+        # a file below the working folder, in which modules are found
+        below = not path.is_absolute() and ".." not in path.parts
+        parts = path.with_suffix("").parts if below else (path.stem,)
+        place = f"{'.'.join(re.sub(NO_WORD, '_', part) for part in parts)}:{file[2] or 'NAME'}"
+        rename = "" if PLACE.fullmatch(f"{'.'.join(parts)}:x") else "rename it and "
+        remedy = f"{rename}write {place}" + ("" if below else f" with {path.parent} on PYTHONPATH")
+        return ConfigError(f"{where}: the name of a {what} or module:NAME, got {name}; {remedy}")
 
     def load(self, what: str, name: str, where: str) -> Any:
         """The object of a name.
@@ -84,7 +104,7 @@ class Places(_Names[str], MutableMapping[str, str]):
             ConfigError: there is no such name, it cannot be imported, or it is another kind of thing.
         """
         if name not in self:
-            raise unknown_name(where, what, name, self)
+            raise self.unknown(where, what, name)
         found = extension(self.group, name, self.own)
         if found is not None:
             brought = self._fitting(found.load(), what, found.where)
@@ -142,6 +162,22 @@ class Tables(_Names[dict[str, Any]], Mapping[str, dict[str, Any]]):
     def is_file(self, name: str) -> bool:
         """Whether a name is that of a file of records."""
         return bool(self.files) and name.endswith(self.files)
+
+    def unknown(self, where: str, what: str, name: str, without: str = "") -> ConfigError:
+        """The error for a name that there is not: of a file of another kind it says what would be one.
+
+        Args:
+            where: who asks; what: kind of thing; name: as asked for.
+            without: what need not stand in front of a known name.
+        """
+        path = Path(name)
+        if not (self.files and path.suffix):
+            beside = [file] if self.files and os.path.isfile(file := f"{name}{self.files}") else []
+            return unknown_name(where, what, name, [*(one.removeprefix(without) for one in self), *beside])
+        return ConfigError(
+            f"{where}: the name of a {what} or a file of records, one a line, that ends in {self.files}, got {name}; "
+            f"make it {path.with_suffix(self.files)}"
+        )
 
     def of_files(self, name: str) -> bool:
         """Whether what a table builds comes from records of a file, whose lengths are their own."""

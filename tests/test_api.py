@@ -1,10 +1,13 @@
 """`pcbench` from Python: a run, its records and its page, a model by its name."""
 
 import os
+from datetime import date
 
+import numpy as np
 import pytest
 import transformers
 from harness_suite import ACCURACY
+from tiny import letters_tokenizer, make_runner
 
 import pcbench
 from pcbench.config import Table
@@ -63,6 +66,13 @@ def test_a_run_that_fails_leaves_the_data_folder_as_it_was(here, monkeypatch):
         ("3", '"3"'),
         ([1024, "x"], '[1024, "x"]'),
         ({"zone": "all", "layers": [0, 1]}, '{"zone" = "all", "layers" = [0, 1]}'),
+        ("1\x7f", "1\x7f"),
+        (["1\x7f"], '["1\\u007f"]'),
+        (np.int64(3), "3"),
+        ([np.float32(0.5), np.bool_(True)], "[0.5, true]"),
+        (np.str_("3"), '"3"'),
+        (float("inf"), "inf"),
+        (1e22, "1e+22"),
     ],
 )
 def test_values_are_told_as_on_a_command_line(value, text):
@@ -71,6 +81,36 @@ def test_values_are_told_as_on_a_command_line(value, text):
 
     assert _told({"cell.x.y": value}) == [f"cell.x.y={text}"]
     assert parse_value(text) == value
+
+
+@pytest.mark.parametrize("path", ["suite.repeats", "cell.x.y", "cell.x.z"])
+@pytest.mark.parametrize("value", [None, date(2024, 7, 26), {1, 2}, b"3", np.datetime64("2024-07-26"), 1j])
+def test_a_value_that_has_no_place_in_a_table_is_one_line_that_names_it(path, value):
+    told = {"suite.repeats": value, "cell.x.y": {"z": value}, "cell.x.z": [3, value]}[path]
+    at = {"suite.repeats": path, "cell.x.y": r"cell\.x\.y\.z", "cell.x.z": r"cell\.x\.z\[1\]"}[path]
+    remedy = "leave the key out" if value is None else "make sets a list of texts"
+    with pytest.raises(ConfigError, match=rf"^run: sets: {at}: a text, .* or a table, got .*; {remedy}"):
+        pcbench.run("prefill", device="cpu", sets={path: told})
+
+
+def test_what_is_no_text_in_a_list_of_sets_is_refused():
+    with pytest.raises(
+        ConfigError, match=r'^run: sets: texts as "suite\.repeats=3" or a table, got \(.*\); write KEY='
+    ):
+        pcbench.run("prefill", device="cpu", sets=[("suite.repeats", 3)])
+
+
+def test_folders_and_a_date_are_said_as_on_a_command_line(here):
+    make_runner(bos_token_id=256).model.save_pretrained(here / "stored")
+    letters_tokenizer().save_pretrained(here / "stored")
+    (here / "1").mkdir()
+    more = {"device": "cpu", "limit": 1, "methods": ["full"]}
+    told = {"data.dir": "1", "suite.tasks": ["passkey"], "suite.dtype": "float32"}
+    frame = pcbench.run("answers.toml", model=here / "stored", sets=told, out="one", **more).records()
+    assert frame[["model", "status"]].values.tolist() == [[str(here / "stored"), "ok"]]
+    sets = ["suite.chat_date=2024-07-27", "suite.tasks=[passkey]"]
+    assert [*pcbench.run("answers.toml", sets=sets, out="two", **more).records().status] == ["ok"]
+    assert pcbench.load_model(here / "stored", device="cpu").model.config.num_hidden_layers == 2
 
 
 @pytest.mark.parametrize("name", ["methods", "tasks", "sets"])

@@ -276,6 +276,25 @@ def test_a_place_names_a_method_without_any_entry_point(tmp_path, monkeypatch):
         registry.load(registry.METHODS, "method", "__main__:Mine", "here")
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("./plug.py:Stock", "write plug:Stock"),
+        ("plug.py:Stock", "write plug:Stock"),
+        ("sub/plug.py", "write sub.plug:NAME"),
+        ("my-plug.py:Stock", "rename it and write my_plug:Stock"),
+        ("/else/plug.py:Stock", "write plug:Stock with /else on PYTHONPATH"),
+        ("../plug.py:Stock", r"write plug:Stock with \.\. on PYTHONPATH"),
+    ],
+)
+def test_a_file_in_place_of_a_module_is_told_what_to_write(name, remedy):
+    message = rf"^{{}}: the name of a method or module:NAME, got {name}; {remedy}$"
+    with pytest.raises(ConfigError, match=message.format("--method")):
+        load_suite("prefill", "cpu", methods=[name])
+    with pytest.raises(ConfigError, match=message.format("answer")):
+        registry.load(registry.METHODS, "method", name, "answer")
+
+
 def test_a_method_that_the_suite_lacks_gets_a_cell_of_its_defaults(mine):
     suite = load_suite("prefill", "cpu", methods=["full", "mine"], sets=["cell.mine.reference_up_to=7"])
     assert [(c.method, c.backend, c.reference_up_to) for c in suite.cells] == [

@@ -224,7 +224,7 @@ def load_task(name: str, where: str) -> Task:
         ConfigError: there is no such task, or its table is wrong.
     """
     if name not in task_tables():
-        raise unknown_name(where, "task", name, task_tables())
+        raise task_tables().unknown(where, "task", name)
     table = task_tables()[name]
     if "records" in table:
         return _own_task(Path(table["records"]))

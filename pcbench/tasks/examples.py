@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pcbench.errors import ConfigError
+from pcbench.errors import BadData, ConfigError, shown
+from pcbench.extensions import GUIDE
 from pcbench.registry import GENERATORS, load
 from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task, table_place, unfit
 from pcbench.tasks.files import count
@@ -36,7 +37,7 @@ def example(
 
     Raises:
         ConfigError: there is no such task or record, or no room for what it must hold.
-        BadData: the task's files are not what they must be.
+        BadData: the task's files, or what its generator returns, are not what they must be.
         BadRecord: this record is not, or cannot be scored.
         DataMissing: the task's file is not there, or not that of the prompts asked for.
     """
@@ -62,7 +63,9 @@ def example(
         chat_date=chat_date,
         chat_arguments=chat_arguments,
     )
-    built: Example = build(request)
+    built = build(request)
+    if not isinstance(built, Example):
+        raise BadData(f"generator {task.generator}: a pcbench.tasks.Example, got {shown(built)}; {GUIDE}")
     if isinstance(task, FileTask) and (wrong := unfit(task, built.answers, built.classes)):
         raise bad_record(request, wrong)
     return built

@@ -122,8 +122,8 @@ def place(path: Path, index: int) -> str:
     return f"{path}:{_items(path, *_state(path))[index].number}"
 
 
-def read_record(path: Path, index: int) -> Any:
-    """Record `index` of a file.
+def read_record(path: Path, index: int, remedy: str = AGAIN) -> Any:
+    """Record `index` of a file; `remedy` ends the message about one that is not JSON.
 
     Raises:
         ConfigError: there are fewer records.
@@ -138,10 +138,10 @@ def read_record(path: Path, index: int) -> Any:
     if path.suffix == ".json":
         return items[index]
     where = place(path, index)
-    with opened(path, where, BadRecord, AGAIN) as file:
+    with opened(path, where, BadRecord, remedy) as file:
         file.seek(items[index].start)
         line = file.readline(LINE_BYTES)
-    return parse_json(decoded(line, where, error=BadRecord), where, error=BadRecord, remedy=AGAIN)
+    return parse_json(decoded(line, where, error=BadRecord), where, error=BadRecord, remedy=remedy)
 
 
 def _state(path: Path) -> tuple[int, int]:

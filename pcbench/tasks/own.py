@@ -42,7 +42,7 @@ def own(request: Request) -> Example:
     task = request.task
     assert isinstance(task, OwnTask)
     path = Path(task.files[0])
-    record, where = read_record(path, request.index), place(path, request.index)
+    record, where = read_record(path, request.index, "mend the line"), place(path, request.index)
     names = ("context", *named_in(task.instruction, task.question))
     remedy = f"mend the line, or name its keys in {path.with_suffix('.toml').name} by [fields]"
     try:

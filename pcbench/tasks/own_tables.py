@@ -11,9 +11,10 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from pcbench.config import Count, Table, validate
-from pcbench.errors import unknown_name
+from pcbench.errors import ConfigError, unknown_name
 from pcbench.extensions import GUIDE
 from pcbench.plain_files import opened, read_toml
+from pcbench.tasks.files import count
 from pcbench.tasks.scorers import EVERY
 from pcbench.types import digest
 
@@ -80,7 +81,7 @@ def own_table(path: Path) -> dict[str, Any]:
         path: of the records; the table lies beside it, and without one every key has its default.
 
     Raises:
-        ConfigError: the table is wrong, by key path, or the records are no plain file.
+        ConfigError: the table is wrong, by key path, or the records are no plain file or none.
         DataMissing: there are no records.
     """
     beside = path.with_suffix(".toml")
@@ -90,11 +91,14 @@ def own_table(path: Path) -> dict[str, Any]:
     for name in table.fields:
         if name not in known:
             raise unknown_name(f"{beside}: fields", "name", name, known)
+    version = f"{table.version}+{digest([table.model_dump(), _sha256(path, *_state(path))])}"
+    if not count(path):
+        raise ConfigError(f"{path}: records, one a line, got none; {GUIDE}")
     before, _, question = table.template.partition(CONTEXT)
     told = table.model_dump(exclude={"template"})
     return told | {
         "summary": table.summary or f"the records of {path.name}",
-        "version": f"{table.version}+{digest([table.model_dump(), _sha256(path, *_state(path))])}",
+        "version": version,
         "generator": "own",
         "files": [str(path)],
         "instruction": before,

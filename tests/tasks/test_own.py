@@ -11,11 +11,14 @@ from pcbench.errors import BadRecord, ConfigError, DataMissing
 from pcbench.harness.runner import Options, plan, run
 from pcbench.models.tokens import ByteTokenizer
 from pcbench.records import read_records
+from pcbench.registry import task_tables
 from pcbench.report.compare.comparison import compare
 from pcbench.suites import load_suite
 from pcbench.tasks import example, load_task, score, size
 from pcbench.tasks.own_tables import own_table
 
+# files of records that are not called as such
+FILES = {"mine.json": "mine.jsonl", "MINE.JSONL": "MINE.jsonl", "./a/mine.csv": "a/mine.jsonl"}
 RECORDS = [
     {"doc": "The sky was green.", "ask": "Which colour?", "gold": ["green", "Green"]},
     {"doc": "It rained 3 days.", "ask": "How long?", "gold": 3},
@@ -147,11 +150,54 @@ def test_a_suite_answers_the_users_records_in_place_of_its_own_tasks(mine):
     planned = plan(options(sets=["suite.prompts=1"]))
     assert {prepared.cell.prompts for prepared in planned.cells} == {1}
     assert {prepared.cell.key for prepared in planned.cells} == {p.cell.key for p in plan(options()).cells}
-    for tasks, message in ((["mine.jsonl"] * 2, "every task once, got mine.jsonl twice"), (["mine"], "unknown task")):
-        with pytest.raises(ConfigError, match=message):
-            load_suite("answers.toml", "cpu", tasks=tasks)
+    with pytest.raises(ConfigError, match=r"^--task: every task once, got \./mine\.jsonl twice; remove one$"):
+        load_suite("answers.toml", "cpu", tasks=["mine.jsonl", "./mine.jsonl"])
     with pytest.raises(ConfigError, match=r"^--task: a suite of accuracy, got suites/prefill\.toml of kind prefill;"):
         load_suite("prefill", "cpu", tasks=["mine.jsonl"])
+
+
+@pytest.mark.parametrize("place", ["sub/mine.jsonl", "longbench/mine"])
+def test_two_tasks_of_one_name_are_both_named(place, mine, tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    mine(), mine(name="sub/mine")
+    monkeypatch.setitem(task_tables().own, "longbench/mine", {})
+    (tmp_path / "answers.toml").write_text(ACCURACY.replace("tasks =", 'benchmark = "longbench"\ntasks =', 1))
+    both = rf"^--task: .*, got two tasks called mine: mine\.jsonl and {place}; rename one$"
+    with pytest.raises(ConfigError, match=both):
+        load_suite("answers.toml", "cpu", tasks=["mine.jsonl", place])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mine", r'unknown task "mine"; did you mean "mine\.jsonl"\?'),
+        *[
+            (name, rf"a task or a file .* that ends in \.jsonl, got {name}; make it {hint}")
+            for name, hint in FILES.items()
+        ],
+    ],
+)
+def test_another_kind_of_file_is_told_what_would_be_one(name, hint, mine, tmp_path):
+    mine()
+    with pytest.raises(ConfigError, match=rf"^--task: .*{hint}$"):
+        load_suite("answers.toml", "cpu", tasks=[name])
+    (tmp_path / "answers.toml").write_text(ACCURACY.replace('"passkey"', f'"{name}"'))
+    with pytest.raises(ConfigError, match=rf"^answers\.toml: suite\.tasks: .*{hint}$"):
+        load_suite("answers.toml", "cpu")
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_a_file_without_a_record_is_one_line_before_anything_is_measured(text, mine, tmp_path, console):
+    mine(), (tmp_path / "mine.jsonl").write_text(text)
+    with pytest.raises(ConfigError, match=r"^mine\.jsonl: records, one a line, got none; docs/extending\.md says how$"):
+        run(options(out=Path("one")), console)
+    assert not Path("one").exists()
+
+
+def test_a_line_that_is_no_json_is_mended_not_got_again(mine, tmp_path):
+    mine(), (tmp_path / "mine.jsonl").write_text("{\n")
+    with pytest.raises(BadRecord, match=r"^mine\.jsonl:1: JSON, got .*; mend the line$"):
+        made("mine.jsonl")
 
 
 def test_records_are_answered_and_checked_and_others_are_refused(mine, console):

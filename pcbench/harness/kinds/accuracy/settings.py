@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
-from pcbench.errors import ConfigError, unknown_name
+from pcbench.errors import ConfigError
 from pcbench.harness.kinds.methods.settings import Merge, MethodSuite, Workload
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
@@ -97,13 +98,14 @@ def accuracy_suite(source: Source, model: str | None, methods: Sequence[str]) ->
     merged = Merge(source, AccuracySettings, (), file.cell, model, methods)
     if source.tasks:
         merged.settings["tasks"] = list(source.tasks)
-    settings = validate(AccuracySettings, merged.settings, f"{source.where}: suite")
-    tasks = _named(source.where, "tasks", settings.benchmark, settings.tasks)
-    average = settings.average and _named(source.where, "average", settings.benchmark, settings.average)
+    where = f"{source.where}: suite"
+    settings = validate(AccuracySettings, merged.settings, where)
+    tasks = _named("--task" if source.tasks else f"{where}.tasks", settings.benchmark, settings.tasks)
+    average = settings.average and _named(f"{where}.average", settings.benchmark, settings.average)
     settings = settings.model_copy(update={"average": average and list(average)})
     for method in settings.prompt_tokens:
         if method not in METHODS:
-            raise unknown_name(f"{source.where}: suite.prompt_tokens", "method", method, METHODS)
+            raise METHODS.unknown(f"{source.where}: suite.prompt_tokens", "method", method)
     workloads = [
         Workload(name=name, task=task, timed=False, prompts=settings.prompts, new_tokens=settings.new_tokens)
         for name, task in tasks.items()
@@ -117,17 +119,20 @@ def _without_tasks(source: Source) -> Source:
     return replace(source, document=source.document | {"suite": suite})
 
 
-def _named(where: str, key: str, benchmark: str, names: Sequence[str]) -> dict[str, str]:
+def _named(where: str, benchmark: str, names: Sequence[str]) -> dict[str, str]:
     """Short name → task, of tasks that may be named with or without their benchmark."""
     found: dict[str, str] = {}
     for name in names:
         candidates = [name] if task_tables().is_file(name) else [f"{benchmark}/{name}", name]
         task = next((task for task in candidates if task in task_tables()), None)
         if task is None:
-            known = [task.removeprefix(f"{benchmark}/") for task in task_tables()]
-            raise unknown_name(f"{where}: suite.{key}", "task", name, known)
+            raise task_tables().unknown(where, "task", name, f"{benchmark}/")
         short = task_tables().short(task).removeprefix(f"{benchmark}/")
-        if short in found:
-            raise ConfigError(f"{where}: suite.{key}: every task once, got {name} twice; remove one")
+        if (other := found.get(short)) is not None:
+            if Path(other).resolve() == Path(task).resolve():
+                raise ConfigError(f"{where}: every task once, got {name} twice; remove one")
+            raise ConfigError(
+                f"{where}: a name of its own for each, got two tasks called {short}: {other} and {task}; rename one"
+            )
         found[short] = task
     return found

@@ -182,7 +182,7 @@ def _check_workloads(where: str, settings: Settings, workloads: Sequence[Workloa
                 f"of kind {settings.kind}; set suite.repeats"
             )
         if workload.task not in task_tables():
-            raise unknown_name(f"{where}: workload[{i}].task", "task", workload.task, task_tables())
+            raise task_tables().unknown(f"{where}: workload[{i}].task", "task", workload.task)
         if workload.timed and task_tables().of_files(workload.task):
             raise ConfigError(
                 f"{where}: workload[{i}].task: a generated task where times are taken, whose prompts have the length "
@@ -274,9 +274,9 @@ class Merge:
         where = self.source.where
         for method in self.methods:
             if method not in METHODS:
-                raise unknown_name("--method", "method", method, METHODS)
+                raise METHODS.unknown("--method", "method", method)
         cells = [validate(CellTable, c, f"{where}: cell[{i}]") for i, c in enumerate(self.cells)]
         for i, cell in enumerate(cells):
             if cell.method not in METHODS:
-                raise unknown_name(f"{where}: cell[{i}].method", "method", cell.method, METHODS)
+                raise METHODS.unknown(f"{where}: cell[{i}].method", "method", cell.method)
         return [c for c in cells if not self.methods or c.method in self.methods]
