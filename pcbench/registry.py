@@ -37,6 +37,16 @@ T = TypeVar("T")
 OWN_METHODS = {
     "full": "pcbench.methods.full:Full",
     "parallel_comp": "pcbench.methods.parallel_comp:ParallelComp",
+    "snapkv": "pcbench.methods.snapkv:SnapKV",
+    "pyramidkv": "pcbench.methods.pyramidkv:PyramidKV",
+    "adakv": "pcbench.methods.adakv:AdaKV",
+    "h2o": "pcbench.methods.h2o:H2O",
+    "streaming_llm": "pcbench.methods.streaming_llm:StreamingLLM",
+    "tova": "pcbench.methods.simple:TOVA",
+    "knorm": "pcbench.methods.simple:Knorm",
+    "keydiff": "pcbench.methods.simple:KeyDiff",
+    "random": "pcbench.methods.simple:RandomTokens",
+    "recent_only": "pcbench.methods.streaming_llm:RecentOnly",
 }
 
 # kinds of measurement: what `[suite] kind` may be

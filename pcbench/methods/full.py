@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 
 from pcbench.config import Table
-from pcbench.types import Cost, DeviceKind, ModelRunner, ModelSpec, Prefilled, Prompt, Stages, causal_flops
+from pcbench.types import (
+    Cost,
+    DeviceKind,
+    ModelRunner,
+    ModelSpec,
+    Prefilled,
+    Prompt,
+    Stages,
+    beyond_training,
+    causal_flops,
+)
 
 __all__ = ["Full"]
 
@@ -31,9 +41,6 @@ class Full:
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token and the filled cache."""
         spec = self.runner.spec
-        warnings = []
-        if prompt.context_tokens > spec.trained_tokens:
-            warnings.append(f"{prompt.context_tokens} positions, trained on {spec.trained_tokens}")
         ids = torch.cat([prompt.prefix, prompt.context, prompt.query])[None]
         with stages("forward"):
             logits, cache = self.runner.stock_forward(ids, None)
@@ -43,7 +50,7 @@ class Full:
             kept_tokens=lambda: prompt.prefix.numel() + prompt.context.numel(),
             kv_bytes=_cache_bytes(cache),
             kv_bytes_predicted=spec.kv_bytes(ids.shape[1], self.runner.dtype.itemsize),
-            warnings=warnings,
+            warnings=beyond_training(prompt, spec),
         )
 
     def step(self, prefilled: Prefilled, token: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pcbench.models.cache import SlotCache
 from pcbench.models.interface import CACHE, Call, attention, planned
+from pcbench.models.ragged import RaggedStore
 from pcbench.models.verify import verify
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Stages, Tokenizer, no_stages
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Segments, Stages, Tokenizer, no_stages
 
 __all__ = ["HFRunner"]
 
@@ -48,6 +49,9 @@ class HFRunner:
     ) -> SlotCache:
         like: Any = {"dtype": self.dtype, "device": self.device}
         return SlotCache(self.spec, slots, capacity, evictions=evictions, kv_heads=kv_heads, **like)
+
+    def new_ragged_store(self, segments: Sequence[Segments]) -> RaggedStore:
+        return RaggedStore(self.spec, segments, dtype=self.dtype, device=self.device)
 
     def free_bytes(self) -> int | None:
         """Memory of the GPU that the driver or torch's allocator has free; None on a CPU."""

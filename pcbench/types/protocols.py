@@ -23,8 +23,10 @@ __all__ = [
     "Ops",
     "Prefilled",
     "Prompt",
+    "Segments",
     "Stages",
     "Tokenizer",
+    "beyond_training",
     "causal_flops",
     "no_stages",
 ]
@@ -102,6 +104,12 @@ class Prompt:
         return self.prefix.numel() + self.context.numel() + self.query.numel() + self.new_tokens
 
 
+def beyond_training(prompt: Prompt, spec: ModelSpec) -> list[str]:
+    """A warning where a request has more positions than the model was trained on."""
+    tokens, trained = prompt.context_tokens, spec.trained_tokens
+    return [f"{tokens} positions, trained on {trained}"] if tokens > trained else []
+
+
 @dataclass(kw_only=True)
 class Prefilled:
     """What a prefill leaves behind: the next token's logits and whatever decoding goes on from.
@@ -177,6 +185,39 @@ class KVRows:
     lengths: "Tensor"  # [N, Hkv] int32
     evicted: "Tensor | None"  # [N, H, W] int32
     longest: int  # rows a segment can hold
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """What a layer of a ragged store keeps for each batch row and kv-head; [B, Hkv] int64 on the CPU.
+
+    Args:
+        kept: keys of the prompt that stay.
+        room: rows behind them for later tokens.
+        limit: keys at which a segment grows no more, and a new token takes an evicted one's row; None grows.
+        shared: the kv-heads of a row divide their `kept` among themselves.
+    """
+
+    kept: "Tensor"
+    room: "Tensor"
+    limit: "Tensor | None" = None
+    shared: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Of all segments."""
+        return int((self.kept + self.room).sum())
+
+    @property
+    def longest(self) -> int:
+        """Rows of a segment at most."""
+        kept = self.kept.sum(1, keepdim=True) if self.shared else self.kept
+        return int((kept + self.room).max())
+
+    @property
+    def complete(self) -> bool:
+        """No segment needs another row for a single token."""
+        return self.limit is not None and bool((self.kept + self.room >= self.limit).all())
 
 
 class KVStore(Protocol):
@@ -260,6 +301,10 @@ class ModelRunner(Protocol):
 
     def new_store(self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None) -> KVStore:
         """An empty store; with more `kv_heads` than the model's, keys are repeated as they are written."""
+        ...
+
+    def new_ragged_store(self, segments: Sequence[Segments]) -> Any:
+        """An empty `pcbench.models.ragged.RaggedStore` with these segments in each layer."""
         ...
 
     def free_bytes(self) -> int | None:

@@ -5,7 +5,7 @@ skips the model's arithmetic. Every size is that of tensors that were really all
 the lengths of the method; their contents are never written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakSet
@@ -16,9 +16,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pcbench.harness.kinds.methods.prompts import device_prompt
 from pcbench.models.cache import SlotCache
+from pcbench.models.ragged import RaggedStore
 from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Stages, no_stages
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Segments, Stages, no_stages
 
 __all__ = ["Fit", "StoreRunner", "fit", "largest"]
 
@@ -50,7 +51,7 @@ class StoreRunner:
         self.ops: Ops = runner.ops
         self.device, self.dtype, self.runner = runner.device, runner.dtype, runner
         self.start_ids = runner.start_ids
-        self.stores: WeakSet[SlotCache] = WeakSet()
+        self.stores: WeakSet[SlotCache | RaggedStore] = WeakSet()
         self.caches: WeakSet[DynamicCache] = WeakSet()
         # of width 1, so that ranking the chunks costs nothing either
         self.head = torch.zeros(runner.spec.vocab, 1, device=self.device, dtype=self.dtype)
@@ -63,6 +64,12 @@ class StoreRunner:
     def new_store(self, slots: int, capacity: int, **more: Any) -> SlotCache:
         """The runner's."""
         store = self.runner.new_store(slots, capacity, **more)
+        self.stores.add(store)
+        return store
+
+    def new_ragged_store(self, segments: Sequence[Segments]) -> RaggedStore:
+        """The runner's."""
+        store = self.runner.new_ragged_store(segments)
         self.stores.add(store)
         return store
 

@@ -1,0 +1,31 @@
+"""AdaKV: SnapKV's votes, a layer's budget shared by its heads."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pcbench.methods.eviction import Eviction, Policy
+from pcbench.methods.eviction.budgets import BestOfLayer, Uniform
+from pcbench.methods.eviction.scores import Window
+from pcbench.methods.snapkv import WindowConfig
+from pcbench.types import ModelSpec
+
+__all__ = ["AdaKV"]
+
+
+class AdaKV(Eviction):
+    """SnapKV's votes, ranked over all heads of a layer: AdaKV, arXiv:2407.11550."""
+
+    class Config(WindowConfig):
+        """SnapKV's parameters and one of AdaKV.
+
+        Args:
+            safeguard: share of its even budget that each head is sure of. The layer's sum is exact, as in kvpress;
+                KVCache-Factory rounds each head's part instead.
+        """
+
+        safeguard: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+        def policy(self, spec: ModelSpec, tokens: int) -> Policy:
+            votes = Window(self.window, self.reduce)
+            return Policy(votes, Uniform(), self.pool, self.sink, self.window, BestOfLayer(self.safeguard))

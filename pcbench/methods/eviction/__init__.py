@@ -1,0 +1,10 @@
+"""Eviction methods as compositions: who scores tokens, how budgets are spread, what is selected, what decoding does.
+
+A method names its choices in `policy`; `Eviction` runs them. What every choice may look at is a `Prompted`, one layer
+of a prompt after its attention.
+"""
+
+from pcbench.methods.eviction.method import Eviction, EvictionConfig, Odd
+from pcbench.methods.eviction.policy import Budgets, Decoding, Policy, Prompted, Scores
+
+__all__ = ["Budgets", "Decoding", "Eviction", "EvictionConfig", "Odd", "Policy", "Prompted", "Scores"]

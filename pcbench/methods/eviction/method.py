@@ -1,0 +1,153 @@
+"""A method of a policy: prefill, then tokens one by one over what stayed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import AfterValidator, Field, model_validator
+from torch import Tensor
+
+from pcbench.config import Count, Table
+from pcbench.methods.eviction.plan import PromptPlan, StoredPlan
+from pcbench.methods.eviction.policy import Policy
+from pcbench.models.ragged import RaggedStore
+from pcbench.types import (
+    AttentionPlan,
+    Cost,
+    DeviceKind,
+    ModelRunner,
+    ModelSpec,
+    Prefilled,
+    Prompt,
+    Stages,
+    beyond_training,
+    causal_flops,
+    no_stages,
+)
+
+__all__ = ["Eviction", "EvictionConfig", "Odd"]
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError("input should be odd")
+    return number
+
+
+# width of a pool
+Odd = Annotated[Count, AfterValidator(_odd)]
+
+# keys a kv-head keeps where nothing is said
+TOKENS = 512
+
+
+class EvictionConfig(Table):
+    """What every eviction method can be told.
+
+    Args:
+        tokens: keys of the prompt that a kv-head keeps, mean over layers and kv-heads; protected ones are among them.
+        share: the same as a share of the prompt's tokens. One of the two; 512 tokens where neither is given.
+        sink: first tokens that stay.
+        compress: what is evicted from: prompt: template, context and query, so that the query has its say; context:
+            what stands before the query, which is then read over what stayed.
+
+    A subclass may have a key `preset` and say by `presets` what its values stand for; keys that are given win.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    tokens: Count | None = None
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    sink: Annotated[int, Field(ge=0)] = 4
+    compress: Literal["prompt", "context"] = "prompt"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.tokens is not None and self.share is not None:
+            raise ValueError("tokens and share cannot both be given")
+        return self
+
+    def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
+        """The size where none is given, and the values of a preset."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        values = {} if self.tokens or self.share else {"tokens": TOKENS}
+        return self.model_copy(update={**values, **self.presets.get(given.get("preset"), {}), **given})
+
+    def tokens_of(self, length: int) -> int:
+        """The mean that is wanted of a prompt of `length` tokens, which may be longer than the prompt."""
+        return self.tokens or max(1, round((self.share or 1.0) * length))
+
+    def policy(self, spec: ModelSpec, tokens: int) -> Policy:
+        """The method's choices where a kv-head keeps `tokens` in the mean; every request has its own."""
+        raise NotImplementedError
+
+    def cost(self, spec: ModelSpec, tokens: int) -> Cost:
+        """A full causal forward; what stays of it."""
+        return Cost(flops=causal_flops(spec, tokens), kv_tokens=min(self.tokens_of(tokens), tokens))
+
+
+@dataclass
+class State:
+    """What decoding goes on from."""
+
+    store: RaggedStore
+    plan: StoredPlan
+    position: Tensor  # [1] int64, of the next token
+    logits: Tensor = field(init=False)  # [1, V]
+
+
+class Eviction:
+    """Exact attention over the prompt, after which each layer keeps a part of it: base class of eviction methods."""
+
+    Config: ClassVar[Any]
+    backends = ("ops",)
+
+    def __init__(self, config: EvictionConfig, runner: ModelRunner) -> None:
+        self.config, self.runner = config, runner
+
+    def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
+        """Logits of the first answer token, and what stays of the prompt."""
+        spec, runner = self.runner.spec, self.runner
+        whole = self.config.compress == "prompt"
+        head = [prompt.prefix, prompt.context, *([prompt.query] if whole else [])]
+        ids, later = torch.cat(head), prompt.query[: 0 if whole else None]
+        if not ids.numel():
+            ids, later = later, later[:0]
+        length = ids.numel()
+        tokens = self.config.tokens_of(length)
+        policy = self.config.policy(spec, tokens)
+        wanted = [torch.tensor([policy.budgets(i, spec, tokens, length)]) for i in range(spec.layers)]
+        segments = [policy.segments(x, torch.tensor([length]), later.numel(), prompt.new_tokens) for x in wanted]
+        store = runner.new_ragged_store(segments)
+        plan = PromptPlan(policy, spec, segments, stages, seed=prompt.seed)
+        state = State(store, StoredPlan(policy, spec), ids.new_zeros(1))
+        with stages("forward"):
+            self._read(ids, state, plan, stages)
+        lengths = torch.stack(store.lengths)
+        if later.numel():
+            with stages("query"):
+                self._read(later, state, state.plan, stages)
+        return Prefilled(
+            logits=state.logits,
+            state=state,
+            kept_tokens=lambda: float(lengths.double().mean()),
+            kv_bytes=store.nbytes(),
+            kv_bytes_predicted=2 * sum(x.rows for x in segments) * spec.head_dim * runner.dtype.itemsize,
+            warnings=beyond_training(prompt, spec),
+        )
+
+    def step(self, prefilled: Prefilled, token: Tensor) -> Tensor:
+        """Logits after one more token."""
+        state: State = prefilled.state
+        self._read(token, state, state.plan)
+        return state.logits
+
+    def _read(self, ids: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages) -> None:
+        """Reads tokens [T] at the next positions."""
+        count = ids.numel()
+        positions = state.position + torch.arange(count, device=ids.device)
+        lengths = torch.full((1,), count, dtype=torch.int32, device=ids.device)
+        hidden = self.runner.forward(ids[None], positions[None], lengths, state.store, plan, stages)
+        state.position = state.position + count
+        state.logits = self.runner.logits(hidden[:, -1])

@@ -1,0 +1,138 @@
+"""Attention of a prompt, after which tokens are evicted, and of new tokens over what stayed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcbench.methods.eviction.policy import Policy, Prompted
+from pcbench.models.ragged import RaggedStore
+from pcbench.types import ModelSpec, Ops, Segments, Stages
+
+__all__ = ["PromptPlan", "StoredPlan", "kept_indices"]
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """Causal attention over the whole prompt; each layer keeps its budgets and the rest is freed before the next.
+
+    Args:
+        policy: the method's choices.
+        spec: the model.
+        segments: what each layer stores.
+        stages: names the selection.
+        lengths: [B] int32, tokens of each row; None means all.
+        seed: what random choices come from.
+    """
+
+    policy: Policy
+    spec: ModelSpec
+    segments: Sequence[Segments]
+    stages: Stages
+    lengths: Tensor | None = None
+    seed: int = 0
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedStore, ops: Ops) -> Tensor:
+        policy, rows = self.policy, self.policy.scores.rows(k.shape[2])
+        ragged = {}
+        if self.lengths is not None:
+            kv_lengths = self.lengths[:, None].expand(-1, k.shape[1]).contiguous()
+            ragged = {"query_lengths": self.lengths, "key_lengths": kv_lengths}
+        out, lse, mass = ops.calibrated_attention(
+            q, k, v, scale=self.spec.scale, causal=True, mass_rows=rows, **ragged
+        )  # fmt: skip
+        with self.stages("selection"):
+            prompted = Prompted(layer, self.spec, ops, q, k, v, lse, mass, self.lengths, self.seed)
+            index, lengths = kept_indices(policy, prompted, self.segments[layer])
+            store.fill(layer, k, v, index, lengths)
+            if policy.decoding is not None:
+                policy.decoding.begin(prompted, store)
+        return out
+
+
+def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tuple[Tensor, Tensor]:
+    """Which tokens of a layer stay.
+
+    Args:
+        policy: the method's choices.
+        prompted: the layer.
+        segments: what it stores.
+
+    Returns:
+        index [B, Hkv, C] int32, ascending, −1 behind the last; lengths [B, Hkv] int32, `segments.kept` unless shared.
+    """
+    batch, kv_heads, tokens, _ = prompted.k.shape
+    device, budgets = prompted.k.device, segments.kept
+    wanted = budgets.int().to(device)
+    if prompted.lengths is None and int(budgets.min()) >= tokens:
+        everything = torch.arange(tokens, dtype=torch.int32, device=device)
+        return everything.expand(batch, kv_heads, -1), wanted
+    # where a budget holds not even what is protected, fewer are, in all heads; a head without tokens asks for none
+    smallest = int(budgets[budgets > 0].min()) if bool((budgets > 0).any()) else 0
+    recent = min(policy.recent, smallest)
+    sink = min(policy.sink, smallest - recent)
+    scores = policy.scores(prompted)
+    if policy.pool > 1 and recent:
+        scores = scores.masked_fill(_last(prompted, recent), torch.nan)
+    pool, longest = policy.pool, int(budgets.max())
+    if policy.sharing is not None:
+        scores = _ranked(scores, prompted, pool, sink, recent)
+        wanted, pool = policy.sharing(scores, budgets), 1
+        longest = min(tokens, int(budgets.sum(1).max()))
+    # only the index is wanted: the rows are gathered into their segments at once
+    unused = prompted.k.new_zeros((batch, kv_heads, tokens, SMALLEST_ROW))
+    _, _, index, lengths = prompted.ops.select_tokens(
+        scores, unused, unused, capacity=max(1, longest), budgets=wanted, key_lengths=prompted.kv_lengths,
+        pool=pool, sink=sink, recent=recent,
+    )  # fmt: skip
+    return index, lengths
+
+
+# 16 bytes of the narrowest dtype
+SMALLEST_ROW = 8
+
+
+def _last(prompted: Prompted, count: int) -> Tensor:
+    """[B or 1, 1, S] bool: the last `count` tokens of each row, and what stands behind them."""
+    tokens = prompted.k.shape[2]
+    j = torch.arange(tokens, device=prompted.k.device)
+    lengths = j.new_full((1,), tokens) if prompted.lengths is None else prompted.lengths
+    return (j >= lengths[:, None] - count)[:, None]
+
+
+def _ranked(scores: Tensor, prompted: Prompted, pool: int, sink: int, recent: int) -> Tensor:
+    """[B, Hkv, S]: the scores as `select_tokens` ranks them, comparable between heads."""
+    kv_heads, behind = prompted.k.shape[1], _last(prompted, 0)
+    if scores.shape[1] != kv_heads:
+        scores = scores.unflatten(1, (kv_heads, -1)).sum(2)
+    scores = scores.masked_fill(behind | scores.isnan(), -torch.inf)
+    if pool > 1:
+        scores = torch.nn.functional.max_pool1d(scores, pool, stride=1, padding=pool // 2)
+    first = torch.arange(scores.shape[2], device=scores.device) < sink
+    return scores.masked_fill(first | _last(prompted, recent), torch.inf).masked_fill(behind, -torch.inf)
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """Attention of new tokens over what is stored and over each other; their keys are in the store.
+
+    Args:
+        policy: the method's choices.
+        spec: the model.
+    """
+
+    policy: Policy
+    spec: ModelSpec
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedStore, ops: Ops) -> Tensor:
+        rows = store.rows(layer)
+        slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
+        # a key that took an evicted one's row stands anywhere; of one new token every stored key is earlier
+        out, lse = ops.cached_attention(
+            q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, slots,
+            scale=self.spec.scale, causal_last=q.shape[2] > 1,
+        )  # fmt: skip
+        if self.policy.decoding is not None:
+            self.policy.decoding.after(layer, q, lse, store, ops)
+        return out

@@ -1,0 +1,138 @@
+"""What an eviction method is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pcbench.models.ragged import RaggedStore
+from pcbench.types import ModelSpec, Ops, Segments
+
+__all__ = ["Budgets", "Decoding", "Policy", "Prompted", "Scores", "Sharing"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompted:
+    """A layer of a prompt after its attention.
+
+    Letters: B batch rows, H query heads, Hkv kv-heads, S tokens, D head dim. Tokens stand at the front of their row.
+
+    Args:
+        layer: which.
+        spec: the model.
+        ops: the backend.
+        q: [B, H, S, D] after rotary embedding; k, v: [B, Hkv, S, D].
+        lse: [B, H, S] float32, log-sum-exp of every query.
+        mass: [B, H, S] float32, attention that each key received from the last `Scores.rows` queries.
+        lengths: [B] int32, tokens of each row; None means S.
+        seed: what random choices come from.
+    """
+
+    layer: int
+    spec: ModelSpec
+    ops: Ops
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    lse: Tensor
+    mass: Tensor
+    lengths: Tensor | None = None
+    seed: int = 0
+
+    @property
+    def kv_lengths(self) -> Tensor | None:
+        """[B, Hkv] int32, as the ops take them."""
+        return None if self.lengths is None else self.lengths[:, None].expand(-1, self.k.shape[1]).contiguous()
+
+
+class Scores(Protocol):
+    """Who says what a token of the prompt is worth."""
+
+    def rows(self, tokens: int) -> int:
+        """Last queries of a prompt of `tokens` whose attention it wants to know; 0 for none."""
+        ...
+
+    def __call__(self, prompted: Prompted) -> Tensor:
+        """[B, H, S] float32, whose sum over the heads of a group counts, or [B, Hkv, S]; NaN is worth nothing."""
+        ...
+
+
+class Budgets(Protocol):
+    """How many tokens each kv-head of a layer keeps."""
+
+    def __call__(self, layer: int, spec: ModelSpec, tokens: int, length: int) -> Sequence[int]:
+        """Keys of each kv-head, [Hkv]; a prompt with fewer keeps them all.
+
+        Args:
+            layer: which.
+            spec: the model.
+            tokens: the mean that is wanted over the whole model.
+            length: of the prompt.
+        """
+        ...
+
+
+class Decoding(Protocol):
+    """What the tokens after the prompt displace."""
+
+    def begin(self, prompted: Prompted, store: RaggedStore) -> None:
+        """The prompt's layer has been stored."""
+        ...
+
+    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedStore, ops: Ops) -> None:
+        """Names by `store.victims` what the next token overwrites; q [B, H, T, D] and lse [B, H, T] of new tokens."""
+        ...
+
+
+class Sharing(Protocol):
+    """Who moves a layer's budgets between its heads, when their scores are known; every row's sum stays."""
+
+    def __call__(self, scores: Tensor, budgets: Tensor) -> Tensor:
+        """[B, Hkv] int32 on the device of the scores.
+
+        Args:
+            scores: [B, Hkv, S] float32; what stays in any case is +inf, what is none of the row's tokens −inf.
+            budgets: [B, Hkv] int32 on the CPU.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Policy:
+    """An eviction method.
+
+    Args:
+        scores: what tokens are worth.
+        budgets: how many each kv-head keeps.
+        pool: odd width of the max-pool over the scores of neighbours.
+        sink: first tokens that stay.
+        recent: last tokens that stay, and whose scores stay out of the pool.
+        sharing: moves budgets between the heads of a layer; None leaves them.
+        decoding: what displaces what later; None lets the cache grow.
+    """
+
+    scores: Scores
+    budgets: Budgets
+    pool: int = 1
+    sink: int = 0
+    recent: int = 0
+    sharing: Sharing | None = None
+    decoding: Decoding | None = None
+
+    def segments(self, wanted: Tensor, lengths: Tensor, later: int, new_tokens: int) -> Segments:
+        """What a layer stores.
+
+        Args:
+            wanted: [B, Hkv] int64 on the CPU, budgets.
+            lengths: [B] int64 on the CPU, tokens of each prompt.
+            later: tokens of a question behind it, which stay.
+            new_tokens: room for what follows.
+        """
+        kept = torch.minimum(wanted, lengths[:, None])
+        room, limit = torch.full_like(kept, later + new_tokens), None
+        if self.decoding is not None:
+            limit = wanted + later + 1
+            room = torch.minimum(room, limit - kept)
+        return Segments(kept, room, limit, shared=self.sharing is not None)

@@ -1,0 +1,40 @@
+"""SnapKV: what the last queries of the prompt attend to, in clusters."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pcbench.config import Count
+from pcbench.methods.eviction import Eviction, EvictionConfig, Odd, Policy
+from pcbench.methods.eviction.budgets import Uniform
+from pcbench.methods.eviction.scores import Window
+from pcbench.types import ModelSpec
+
+__all__ = ["SnapKV", "WindowConfig"]
+
+
+class WindowConfig(EvictionConfig):
+    """Parameters of methods whose last queries vote.
+
+    Args:
+        window: last queries that vote; their tokens stay, within the budget.
+        pool: odd width of the max-pool over the votes of neighbours.
+        reduce: over the heads of a group.
+        preset: released: the LongBench setting of KVCache-Factory (commit c97f9d7), whose `kv_head` mode this is.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {"window": 8, "pool": 7, "sink": 0}}
+
+    window: Count = 32
+    pool: Odd = 7
+    reduce: Literal["mean", "max"] = "mean"
+    preset: Literal["released"] | None = None
+
+
+class SnapKV(Eviction):
+    """Keys that the prompt's last queries attend to, pooled over neighbours: SnapKV, arXiv:2404.14469."""
+
+    class Config(WindowConfig):
+        """Those of every method with a window of queries."""
+
+        def policy(self, spec: ModelSpec, tokens: int) -> Policy:
+            return Policy(Window(self.window, self.reduce), Uniform(), self.pool, self.sink, self.window)
