@@ -42,11 +42,11 @@ OWN_METHODS = {
     "adakv": "pcbench.methods.adakv:AdaKV",
     "h2o": "pcbench.methods.h2o:H2O",
     "streaming_llm": "pcbench.methods.streaming_llm:StreamingLLM",
-    "tova": "pcbench.methods.simple:TOVA",
-    "knorm": "pcbench.methods.simple:Knorm",
-    "keydiff": "pcbench.methods.simple:KeyDiff",
-    "random": "pcbench.methods.simple:RandomTokens",
-    "recent_only": "pcbench.methods.streaming_llm:RecentOnly",
+    "tova": "pcbench.methods.tova:TOVA",
+    "knorm": "pcbench.methods.knorm:Knorm",
+    "keydiff": "pcbench.methods.keydiff:KeyDiff",
+    "random": "pcbench.methods.random_tokens:RandomTokens",
+    "recent_only": "pcbench.methods.recent_only:RecentOnly",
 }
 
 # kinds of measurement: what `[suite] kind` may be

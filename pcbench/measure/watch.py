@@ -13,7 +13,7 @@ from pcbench import reference
 from pcbench.measure.kernels.cases import CHANGED, compare, run
 from pcbench.measure.parity import Comparison, worst
 from pcbench.measure.sampling import sample_heads
-from pcbench.types import AttentionPlan, KVStore, Ops, Stages, no_stages
+from pcbench.types import AttentionPlan, KVStore, Ops, RaggedKVStore, Stages, no_stages
 
 __all__ = ["Watch", "WatchedRunner"]
 
@@ -144,13 +144,13 @@ class WatchedRunner:
         ids: Tensor,
         positions: Tensor,
         lengths: Tensor,
-        store: KVStore,
+        store: KVStore | RaggedKVStore,
         plan: AttentionPlan,
         stages: Stages = no_stages,
     ) -> Tensor:
         """The runner's forward with the layer known to the watch."""
 
-        def told(layer: int, q: Tensor, k: Tensor, v: Tensor, store: KVStore, ops: Ops) -> Tensor:
+        def told(layer: int, q: Tensor, k: Tensor, v: Tensor, store: Any, ops: Ops) -> Tensor:
             self.watch.layer = layer
             try:
                 return plan(layer, q, k, v, store, ops)

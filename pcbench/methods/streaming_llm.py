@@ -1,4 +1,4 @@
-"""StreamingLLM: attention sinks and a window that rolls; and the window alone."""
+"""StreamingLLM: attention sinks and a window that rolls."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from pcbench.methods.eviction.decoding import Oldest
 from pcbench.methods.eviction.scores import Nothing
 from pcbench.types import ModelSpec
 
-__all__ = ["RecentOnly", "StreamingLLM"]
+__all__ = ["RollingConfig", "StreamingLLM"]
 
 
 class RollingConfig(EvictionConfig):
@@ -31,12 +31,3 @@ class StreamingLLM(Eviction):
 
     class Config(RollingConfig):
         """Those of a rolling window."""
-
-
-class RecentOnly(Eviction):
-    """The last tokens: what StreamingLLM is without its sinks."""
-
-    class Config(RollingConfig):
-        """Those of a rolling window."""
-
-        sink: int = 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from pcbench.types import AttentionPlan, KVStore, Ops
+from pcbench.types import AttentionPlan, KVStore, Ops, RaggedKVStore
 
 __all__ = ["CACHE", "INTERFACE", "Call", "Seen", "attention", "planned", "witnessed"]
 
@@ -27,7 +27,7 @@ class Call:
     """What one forward hands to its attention layers; it lives for that forward only."""
 
     plan: AttentionPlan
-    store: KVStore
+    store: KVStore | RaggedKVStore
     ops: Ops
     device: torch.device
 

@@ -11,7 +11,7 @@ from pcbench.models.cache import SlotCache
 from pcbench.models.interface import CACHE, Call, attention, planned
 from pcbench.models.ragged import RaggedStore
 from pcbench.models.verify import verify
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Segments, Stages, Tokenizer, no_stages
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Segments, Stages, Tokenizer, no_stages
 
 __all__ = ["HFRunner"]
 
@@ -66,7 +66,7 @@ class HFRunner:
         ids: Tensor,
         positions: Tensor,
         lengths: Tensor,
-        store: KVStore,
+        store: KVStore | RaggedKVStore,
         plan: AttentionPlan,
         stages: Stages = no_stages,
     ) -> Tensor:

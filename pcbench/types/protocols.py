@@ -23,6 +23,7 @@ __all__ = [
     "Ops",
     "Prefilled",
     "Prompt",
+    "RaggedKVStore",
     "Segments",
     "Stages",
     "Tokenizer",
@@ -269,6 +270,46 @@ class KVStore(Protocol):
     def nbytes(self) -> int: ...
 
 
+class RaggedKVStore(Protocol):
+    """One request's keys and values where each layer and kv-head holds its own number; see `pcbench.models.ragged`.
+
+    Args:
+        shape: batch rows and kv-heads, (B, Hkv).
+        scale: of the attention scores.
+        starts, lengths: of each layer, [B, Hkv] int32, a segment's first row in the arena and its keys.
+        positions: of each layer, [rows] int32, where each row's token stands in its text.
+        victims: of each layer, [B, Hkv] int32, the row of each full segment that the next token overwrites.
+        seen: [B] int32, tokens of each text that have been read.
+    """
+
+    shape: tuple[int, int]
+    scale: float
+    starts: "list[Tensor]"
+    lengths: "list[Tensor]"
+    positions: "list[Tensor]"
+    victims: "list[Tensor | None]"
+    seen: "Tensor"
+
+    def expect(self, lengths: "Tensor") -> None:
+        """[B] int32 valid rows of the forward that comes next."""
+        ...
+
+    def fill(
+        self,
+        layer: int,
+        k: "Tensor",
+        v: "Tensor",
+        index: "Tensor",
+        lengths: "Tensor",
+        positions: "Tensor | None" = None,
+    ) -> None:
+        """Stores the rows `index` [B, Hkv, C] of a layer's k, v [B, Hkv, S, D], `lengths` [B, Hkv] of each."""
+        ...
+
+    def rows(self, layer: int) -> KVRows: ...
+    def nbytes(self) -> int: ...
+
+
 class Ops(Protocol):
     """The ops of one backend, by the names in `pcbench.reference.__all__`."""
 
@@ -280,7 +321,7 @@ class Ops(Protocol):
 class AttentionPlan(Protocol):
     """A method's word per layer, called with post-RoPE q [M, H, T, D] and k, v [M, Hkv, T, D]; returns [M, H, T, D]."""
 
-    def __call__(self, layer: int, q: "Tensor", k: "Tensor", v: "Tensor", store: KVStore, ops: Ops) -> "Tensor": ...
+    def __call__(self, layer: int, q: "Tensor", k: "Tensor", v: "Tensor", store: Any, ops: Ops) -> "Tensor": ...
 
 
 class ModelRunner(Protocol):
@@ -303,8 +344,8 @@ class ModelRunner(Protocol):
         """An empty store; with more `kv_heads` than the model's, keys are repeated as they are written."""
         ...
 
-    def new_ragged_store(self, segments: Sequence[Segments]) -> Any:
-        """An empty `pcbench.models.ragged.RaggedStore` with these segments in each layer."""
+    def new_ragged_store(self, segments: Sequence[Segments]) -> RaggedKVStore:
+        """An empty store with these segments in each layer."""
         ...
 
     def free_bytes(self) -> int | None:
@@ -316,7 +357,7 @@ class ModelRunner(Protocol):
         ids: "Tensor",
         positions: "Tensor",
         lengths: "Tensor",
-        store: KVStore,
+        store: "KVStore | RaggedKVStore",
         plan: AttentionPlan,
         stages: Stages = no_stages,
     ) -> "Tensor":

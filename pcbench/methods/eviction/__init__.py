@@ -4,7 +4,18 @@ A method names its choices in `policy`; `Eviction` runs them. What every choice 
 of a prompt after its attention.
 """
 
-from pcbench.methods.eviction.method import Eviction, EvictionConfig, Odd
-from pcbench.methods.eviction.policy import Budgets, Decoding, Policy, Prompted, Scores
+from pcbench.methods.eviction.method import Eviction, EvictionConfig, KeysConfig, Odd
+from pcbench.methods.eviction.policy import Budgets, Decoding, Policy, Prompted, Scores, Sharing
 
-__all__ = ["Budgets", "Decoding", "Eviction", "EvictionConfig", "Odd", "Policy", "Prompted", "Scores"]
+__all__ = [
+    "Budgets",
+    "Decoding",
+    "Eviction",
+    "EvictionConfig",
+    "KeysConfig",
+    "Odd",
+    "Policy",
+    "Prompted",
+    "Scores",
+    "Sharing",
+]

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from pcbench.methods.eviction.policy import Prompted
-from pcbench.models.ragged import RaggedStore
-from pcbench.types import Ops
+from pcbench.types import Ops, RaggedKVStore
 
 __all__ = ["Accumulated", "Oldest", "WindowSum"]
 
@@ -18,9 +17,9 @@ class Oldest:
 
     sink: int
 
-    def begin(self, prompted: Prompted, store: RaggedStore) -> None: ...
+    def begin(self, prompted: Prompted, store: RaggedKVStore) -> None: ...
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedStore, ops: Ops) -> None:
+    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
         store.victims[layer] = _victims(store, layer, None, self.sink, 1)
 
 
@@ -38,11 +37,11 @@ class Accumulated:
     recent: int
     sums: dict[int, Tensor] = field(default_factory=dict)
 
-    def begin(self, prompted: Prompted, store: RaggedStore) -> None:
+    def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         mass = prompted.mass.unflatten(1, (store.shape[1], -1)).sum(2)
         self.sums[prompted.layer] = _by_segment(mass, prompted, store)
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedStore, ops: Ops) -> None:
+    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
         new = _received(q, lse, layer, store, ops)
         total = _overwritten(self.sums[layer], store, layer, q.shape[2], new.shape[2]) + new
         self.sums[layer] = total
@@ -67,11 +66,11 @@ class WindowSum:
     everywhere: bool = False
     last: dict[int, list[Tensor]] = field(default_factory=dict)
 
-    def begin(self, prompted: Prompted, store: RaggedStore) -> None:
+    def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         count = min(self.window, prompted.q.shape[2])
         self.last[prompted.layer] = [self._of_row(prompted, store, after) for after in reversed(range(count))]
 
-    def _of_row(self, prompted: Prompted, store: RaggedStore, after: int) -> Tensor:
+    def _of_row(self, prompted: Prompted, store: RaggedKVStore, after: int) -> Tensor:
         """What the query that `after` others follow gave the keys that stay."""
         layer, rows = prompted.layer, store.rows(prompted.layer)
         q, lse = prompted.q, prompted.lse
@@ -86,7 +85,7 @@ class WindowSum:
         now = store.seen.view(-1, 1, 1) - 1 - after
         return mass.masked_fill(_by_place(store.positions[layer], store, layer, rows.longest) > now, 0.0)
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedStore, ops: Ops) -> None:
+    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
         new = _received(q, lse, layer, store, ops)
         before = [_overwritten(x, store, layer, q.shape[2], new.shape[2]) for x in self.last[layer]]
         self.last[layer] = kept = [*before, new][-self.window :]
@@ -96,12 +95,12 @@ class WindowSum:
         store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
 
 
-def _received(q: Tensor, lse: Tensor, layer: int, store: RaggedStore, ops: Ops) -> Tensor:
+def _received(q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops) -> Tensor:
     """[B, Hkv, L] float32: what the keys of a layer received from the new tokens q [B, H, T, D]."""
     return _mass(q, lse, layer, store, ops, causal=True)
 
 
-def _mass(q: Tensor, lse: Tensor, layer: int, store: RaggedStore, ops: Ops, *, causal: bool = False) -> Tensor:
+def _mass(q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops, *, causal: bool = False) -> Tensor:
     rows = store.rows(layer)
     slots = torch.arange(store.shape[0], dtype=torch.int32, device=q.device)[:, None]
     mass: Tensor = ops.window_mass(
@@ -111,20 +110,20 @@ def _mass(q: Tensor, lse: Tensor, layer: int, store: RaggedStore, ops: Ops, *, c
     return mass[:, 0].unflatten(1, (store.shape[1], -1)).sum(2)
 
 
-def _overwritten(scores: Tensor, store: RaggedStore, layer: int, count: int, longest: int) -> Tensor:
+def _overwritten(scores: Tensor, store: RaggedKVStore, layer: int, count: int, longest: int) -> Tensor:
     """[B, Hkv, L]: the scores before a token came, with nothing where its key stands now."""
     scores = torch.nn.functional.pad(scores, (0, longest - scores.shape[2]))
     newest = _by_place(store.positions[layer], store, layer, longest) >= store.seen.view(-1, 1, 1) - count
     return scores.masked_fill(newest, 0.0)
 
 
-def _by_place(rows: Tensor, store: RaggedStore, layer: int, longest: int) -> Tensor:
+def _by_place(rows: Tensor, store: RaggedKVStore, layer: int, longest: int) -> Tensor:
     """[rows] of an arena → [B, Hkv, L], each segment's at its front; what stands behind a segment is another's."""
     place = store.starts[layer][..., None].long() + torch.arange(longest, device=rows.device)
     return rows[place.clamp_max(len(rows) - 1)]
 
 
-def _by_segment(scores: Tensor, prompted: Prompted, store: RaggedStore) -> Tensor:
+def _by_segment(scores: Tensor, prompted: Prompted, store: RaggedKVStore) -> Tensor:
     """[B, Hkv, S] scores of the prompt → [B, Hkv, L] of the keys that stayed."""
     layer, longest = prompted.layer, store.rows(prompted.layer).longest
     place = _by_place(store.positions[layer], store, layer, longest).long()
@@ -132,7 +131,7 @@ def _by_segment(scores: Tensor, prompted: Prompted, store: RaggedStore) -> Tenso
     return scores.gather(2, place.clamp(0, scores.shape[2] - 1)).masked_fill(~held, 0.0)
 
 
-def _victims(store: RaggedStore, layer: int, scores: Tensor | None, sink: int, recent: int) -> Tensor:
+def _victims(store: RaggedKVStore, layer: int, scores: Tensor | None, sink: int, recent: int) -> Tensor:
     """[B, Hkv] int32: the row of each segment with the lowest score, the lower one of equals.
 
     Among tokens of the first `sink` and the newest `recent` only where there are no others, and then the oldest;

@@ -11,7 +11,6 @@ from torch import Tensor
 from pcbench.config import Count, Table
 from pcbench.methods.eviction.plan import PromptPlan, StoredPlan
 from pcbench.methods.eviction.policy import Policy
-from pcbench.models.ragged import RaggedStore
 from pcbench.types import (
     AttentionPlan,
     Cost,
@@ -20,13 +19,14 @@ from pcbench.types import (
     ModelSpec,
     Prefilled,
     Prompt,
+    RaggedKVStore,
     Stages,
     beyond_training,
     causal_flops,
     no_stages,
 )
 
-__all__ = ["Eviction", "EvictionConfig", "Odd"]
+__all__ = ["Eviction", "EvictionConfig", "KeysConfig", "Odd"]
 
 
 def _odd(number: int) -> int:
@@ -87,11 +87,21 @@ class EvictionConfig(Table):
         return Cost(flops=causal_flops(spec, tokens), kv_tokens=min(self.tokens_of(tokens), tokens))
 
 
+class KeysConfig(EvictionConfig):
+    """Parameters of methods that look at keys only.
+
+    Args:
+        recent: last tokens that stay.
+    """
+
+    recent: Annotated[int, Field(ge=0)] = 32
+
+
 @dataclass
 class State:
     """What decoding goes on from."""
 
-    store: RaggedStore
+    store: RaggedKVStore
     plan: StoredPlan
     position: Tensor  # [1] int64, of the next token
     logits: Tensor = field(init=False)  # [1, V]

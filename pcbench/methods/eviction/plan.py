@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from pcbench.methods.eviction.policy import Policy, Prompted
-from pcbench.models.ragged import RaggedStore
-from pcbench.types import ModelSpec, Ops, Segments, Stages
+from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments, Stages
 
 __all__ = ["PromptPlan", "StoredPlan", "kept_indices"]
 
@@ -33,7 +32,7 @@ class PromptPlan:
     lengths: Tensor | None = None
     seed: int = 0
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedStore, ops: Ops) -> Tensor:
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore, ops: Ops) -> Tensor:
         policy, rows = self.policy, self.policy.scores.rows(k.shape[2])
         ragged = {}
         if self.lengths is not None:
@@ -125,7 +124,7 @@ class StoredPlan:
     policy: Policy
     spec: ModelSpec
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedStore, ops: Ops) -> Tensor:
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore, ops: Ops) -> Tensor:
         rows = store.rows(layer)
         slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
         # a key that took an evicted one's row stands anywhere; of one new token every stored key is earlier

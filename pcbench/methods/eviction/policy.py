@@ -7,8 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pcbench.models.ragged import RaggedStore
-from pcbench.types import ModelSpec, Ops, Segments
+from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments
 
 __all__ = ["Budgets", "Decoding", "Policy", "Prompted", "Scores", "Sharing"]
 
@@ -77,11 +76,11 @@ class Budgets(Protocol):
 class Decoding(Protocol):
     """What the tokens after the prompt displace."""
 
-    def begin(self, prompted: Prompted, store: RaggedStore) -> None:
+    def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         """The prompt's layer has been stored."""
         ...
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedStore, ops: Ops) -> None:
+    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
         """Names by `store.victims` what the next token overwrites; q [B, H, T, D] and lse [B, H, T] of new tokens."""
         ...
 

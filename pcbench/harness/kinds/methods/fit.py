@@ -19,7 +19,7 @@ from pcbench.models.cache import SlotCache
 from pcbench.models.ragged import RaggedStore
 from pcbench.models.runner import HFRunner
 from pcbench.tasks import Example
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, Segments, Stages, no_stages
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Segments, Stages, no_stages
 
 __all__ = ["Fit", "StoreRunner", "fit", "largest"]
 
@@ -89,7 +89,7 @@ class StoreRunner:
         ids: Tensor,
         positions: Tensor,
         lengths: Tensor,
-        store: KVStore,
+        store: KVStore | RaggedKVStore,
         plan: AttentionPlan,
         stages: Stages = no_stages,
     ) -> Tensor:
