@@ -4,8 +4,6 @@ from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Record, 
 from pcbench.types.protocols import (
     AttentionPlan,
     Cost,
-    KVRows,
-    KVStore,
     Method,
     MethodConfig,
     ModelRunner,
@@ -13,14 +11,13 @@ from pcbench.types.protocols import (
     Ops,
     Prefilled,
     Prompt,
-    RaggedKVStore,
-    Segments,
     Stages,
     Tokenizer,
     beyond_training,
     causal_flops,
     no_stages,
 )
+from pcbench.types.stores import KVRows, KVStore, RaggedKVStore, Segments
 
 __all__ = [
     "CHAT_DATE",

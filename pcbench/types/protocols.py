@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pcbench.types.measured import CHAT_DATE, DeviceKind
+from pcbench.types.stores import KVStore, RaggedKVStore, Segments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AttentionPlan",
     "Cost",
-    "KVRows",
-    "KVStore",
     "Method",
     "MethodConfig",
     "ModelRunner",
@@ -23,8 +22,6 @@ __all__ = [
     "Ops",
     "Prefilled",
     "Prompt",
-    "RaggedKVStore",
-    "Segments",
     "Stages",
     "Tokenizer",
     "beyond_training",
@@ -174,140 +171,6 @@ class Tokenizer(Protocol):
             ConfigError: the template fails, holds the context other than once, or has no such argument.
         """
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class KVRows:
-    """One layer of a store as the ops read it (see `pcbench.reference.attention`)."""
-
-    k_rows: "Tensor"  # [T, D]
-    v_rows: "Tensor"  # [T, D]
-    starts: "Tensor"  # [N, Hkv] int32
-    lengths: "Tensor"  # [N, Hkv] int32
-    evicted: "Tensor | None"  # [N, H, W] int32
-    longest: int  # rows a segment can hold
-
-
-@dataclass(frozen=True, eq=False)
-class Segments:
-    """What a layer of a ragged store keeps for each batch row and kv-head; [B, Hkv] int64 on the CPU.
-
-    Args:
-        kept: keys of the prompt that stay.
-        room: rows behind them for later tokens.
-        limit: keys at which a segment grows no more, and a new token takes an evicted one's row; None grows.
-        shared: the kv-heads of a row divide their `kept` among themselves.
-    """
-
-    kept: "Tensor"
-    room: "Tensor"
-    limit: "Tensor | None" = None
-    shared: bool = False
-
-    @property
-    def rows(self) -> int:
-        """Of all segments."""
-        return int((self.kept + self.room).sum())
-
-    @property
-    def longest(self) -> int:
-        """Rows of a segment at most."""
-        kept = self.kept.sum(1, keepdim=True) if self.shared else self.kept
-        return int((kept + self.room).max())
-
-    @property
-    def complete(self) -> bool:
-        """No segment needs another row for a single token."""
-        return self.limit is not None and bool((self.kept + self.room >= self.limit).all())
-
-
-class KVStore(Protocol):
-    """One request's keys and values, all layers, in slots."""
-
-    def begin(self, slots: "Tensor", rows: "Tensor | int | None" = None) -> None:
-        """Empties `slots`; forwards from now on write there, each behind what the last one left.
-
-        Args:
-            slots: [M] int32 on the device.
-            rows: [M] int32 or one number: leading rows of the next forward to keep (0: none, `select` will);
-                None keeps every valid row.
-        """
-        ...
-
-    def expect(self, lengths: "Tensor") -> None:
-        """[M] int32 valid rows of the forward that comes next."""
-        ...
-
-    def select(self, layer: int, k: "Tensor", v: "Tensor", lengths: "Tensor") -> None:
-        """Replaces what the slots hold in `layer` by a selection: k, v [M, Hkv, C, D], lengths [M, Hkv] int32."""
-        ...
-
-    def evict(self, layer: int, slots: "Tensor", bits: "Tensor") -> None:
-        """Hides keys: bits [M, H, W] int32 are added to those of `slots` [M]."""
-        ...
-
-    def keep(self, layer: int, slots: "Tensor", kept: "Tensor") -> None:
-        """Keeps of `slots` [P] int32 in `layer` only the rows where kept [P, Hkv, L] is true, moved to the front."""
-        ...
-
-    def skip_first(self, slots: "Tensor", where: "Tensor") -> None:
-        """Drops the first key of those of `slots` [K] int32 for which `where` [K] is true."""
-        ...
-
-    def take(self, layer: int, slots: "Tensor") -> "list[Tensor]":
-        """Copies of what `slots` [P] int32 hold in `layer`, as int32 tensors [P, …]."""
-        ...
-
-    def put(self, layer: int, slots: "Tensor", held: "list[Tensor]") -> None:
-        """Makes `slots` [P] int32 hold in `layer` what `take` gave."""
-        ...
-
-    def held(self, slots: "Tensor") -> float:
-        """Keys in `slots`, mean over layers and kv-heads; waits for the device."""
-        ...
-
-    def rows(self, layer: int) -> KVRows: ...
-    def nbytes(self) -> int: ...
-
-
-class RaggedKVStore(Protocol):
-    """One request's keys and values where each layer and kv-head holds its own number; see `pcbench.models.ragged`.
-
-    Args:
-        shape: batch rows and kv-heads, (B, Hkv).
-        scale: of the attention scores.
-        starts, lengths: of each layer, [B, Hkv] int32, a segment's first row in the arena and its keys.
-        positions: of each layer, [rows] int32, where each row's token stands in its text.
-        victims: of each layer, [B, Hkv] int32, the row of each full segment that the next token overwrites.
-        seen: [B] int32, tokens of each text that have been read.
-    """
-
-    shape: tuple[int, int]
-    scale: float
-    starts: "list[Tensor]"
-    lengths: "list[Tensor]"
-    positions: "list[Tensor]"
-    victims: "list[Tensor | None]"
-    seen: "Tensor"
-
-    def expect(self, lengths: "Tensor") -> None:
-        """[B] int32 valid rows of the forward that comes next."""
-        ...
-
-    def fill(
-        self,
-        layer: int,
-        k: "Tensor",
-        v: "Tensor",
-        index: "Tensor",
-        lengths: "Tensor",
-        positions: "Tensor | None" = None,
-    ) -> None:
-        """Stores the rows `index` [B, Hkv, C] of a layer's k, v [B, Hkv, S, D], `lengths` [B, Hkv] of each."""
-        ...
-
-    def rows(self, layer: int) -> KVRows: ...
-    def nbytes(self) -> int: ...
 
 
 class Ops(Protocol):
