@@ -14,7 +14,7 @@ from tiny import continued, make_prompt, make_runner, no_stages
 from pcbench import ops
 from pcbench.errors import RankLost
 from pcbench.methods.parallel_comp import ParallelComp
-from pcbench.models.cache import SlotCache
+from pcbench.models.stores.slots import SlotCache
 
 
 @contextmanager

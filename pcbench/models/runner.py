@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcbench.models.cache import SlotCache
 from pcbench.models.interface import CACHE, Call, attention, planned
-from pcbench.models.ragged import RaggedStore
+from pcbench.models.stores.ragged import RaggedStore
+from pcbench.models.stores.slots import SlotCache
 from pcbench.models.verify import verify
 from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Segments, Stages, Tokenizer, no_stages
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pcbench.errors import ConfigError, NotFinite, PcbenchError
-from pcbench.models.cache import SlotCache
 from pcbench.models.finite import first_not_finite
 from pcbench.models.float32 import NARROW, in_float32
 from pcbench.models.interface import Seen, attention, witnessed
+from pcbench.models.stores.slots import SlotCache
 from pcbench.models.support import beyond_a_plan, refusal
 from pcbench.ops.no_memory import is_out_of_memory
 from pcbench.reference import cached_attention, calibrated_attention

@@ -4,8 +4,8 @@ from tiny import make_runner
 
 from pcbench.errors import ConfigError, NotFinite
 from pcbench.models import verify as checking
-from pcbench.models.cache import SlotCache
 from pcbench.models.runner import HFRunner
+from pcbench.models.stores.slots import SlotCache
 from pcbench.types import KVRows
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

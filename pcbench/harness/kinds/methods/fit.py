@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pcbench.harness.kinds.methods.prompts import device_prompt
-from pcbench.models.cache import SlotCache
-from pcbench.models.ragged import RaggedStore
 from pcbench.models.runner import HFRunner
+from pcbench.models.stores.ragged import RaggedStore
+from pcbench.models.stores.slots import SlotCache
 from pcbench.tasks import Example
 from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Segments, Stages, no_stages
 

@@ -1,0 +1,1 @@
+"""Caches that transformers takes: slots of equal capacity, and segments of their own length."""
