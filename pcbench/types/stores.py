@@ -104,7 +104,7 @@ class KVStore(Protocol):
 
 
 class RaggedKVStore(Protocol):
-    """One request's keys and values where each layer and kv-head holds its own number; see `pcbench.models.stores.ragged`.
+    """One request's keys and values where each layer and kv-head holds its own number: a `RaggedStore`.
 
     Args:
         shape: batch rows and kv-heads, (B, Hkv).
