@@ -32,15 +32,18 @@ inline void check_calibrated_attention(Arguments& a, const Tensor& q, const Tens
 }
 
 inline void check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
-                           const Tensor& starts, const Tensor& lengths, const Tensor& slots) {
+                           const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
+                           const Tensor& slots) {
   a.floats("k_rows", k_rows, "T D");
   a.same_dtype("k_rows", k_rows, q);
   if (v_rows) {
-    a.floats("v_rows", *v_rows, "T D");
+    a.floats("v_rows", *v_rows, v_starts ? "Tv D" : "T D");
     a.same_dtype("v_rows", *v_rows, q);
   }
+  a.bind("Tv", a.size("T"));
   a.ints("starts", starts, "N Hkv");
   a.ints("lengths", lengths, "N Hkv");
+  a.ints("v_starts", v_starts, "N Hkv");
   a.ints("slots", slots, "B P");
   a.grouped();
   a.head_dim();
@@ -48,9 +51,9 @@ inline void check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, 
 
 inline void check_cached_attention(Arguments& a, const Tensor& q, const Tensor& k_rows, const Tensor& v_rows,
                                    const Tensor& starts, const Tensor& lengths, const Tensor& slots,
-                                   const std::optional<Tensor>& evicted) {
+                                   const std::optional<Tensor>& evicted, const std::optional<Tensor>& v_starts) {
   a.floats("q", q, "B H Q D");
-  check_key_rows(a, q, k_rows, v_rows, starts, lengths, slots);
+  check_key_rows(a, q, k_rows, v_rows, starts, lengths, v_starts, slots);
   a.evicted(evicted, "N Hkv W", "N H W");
 }
 
@@ -58,7 +61,7 @@ inline void check_window_mass(Arguments& a, const Tensor& q_last, const Tensor& 
                               const Tensor& starts, const Tensor& lengths, const Tensor& slots, int64_t longest) {
   a.floats("q_last", q_last, "B H R D");
   a.state("lse", lse, "B H R");
-  check_key_rows(a, q_last, k_rows, std::nullopt, starts, lengths, slots);
+  check_key_rows(a, q_last, k_rows, std::nullopt, starts, lengths, std::nullopt, slots);
   a.number("longest", longest >= 0, ">= 0", longest);
 }
 

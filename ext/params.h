@@ -1,8 +1,8 @@
 // What a launch needs, in plain structs: no torch here. Strides are in elements; the last dimension is contiguous.
 //
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W words of eviction bits,
-// N slots of a store, P slots a row reads or parts of an attention, T rows of a store, L keys of the longest segment,
-// R rows of a window, X rows of logits, Vt columns of a vocabulary tile.
+// N slots of a store, P slots a row reads or parts of an attention, T rows of a store, Tv those of its values, L keys
+// of the longest segment, R rows of a window, X rows of logits, Vt columns of a vocabulary tile.
 #pragma once
 
 #include <cstdint>
@@ -43,12 +43,14 @@ struct CalibratedAttention {
   float* mass;  // [B, H, S], contiguous; null without mass_rows
 };
 
-// The segment of (slot n, kv-head h) is the lengths[n, h] rows from starts[n, h].
+// The segment of (slot n, kv-head h) is the lengths[n, h] rows from starts[n, h]; its values begin at v_starts[n, h],
+// or where its keys do.
 struct KeyRows {
-  int64_t slots_in_store, kv_heads, dim, stored_rows;
+  int64_t slots_in_store, kv_heads, dim, stored_rows, value_rows;
   Float dtype;
-  Floats k_rows, v_rows;  // [T, D] of dtype
+  Floats k_rows, v_rows;  // [T, D] and [Tv, D] of dtype
   Ints starts, lengths;   // [N, Hkv]
+  Ints v_starts;          // [N, Hkv], may be null
   int64_t batch, listed;
   Ints slots;  // [B, P], −1 unused
   bool causal_last;

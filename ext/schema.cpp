@@ -1,8 +1,9 @@
 // The ops of pcbench, defined here and nowhere else. Each equals the function of pcbench.reference of the same name.
 //
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W = ⌈S/32⌉ words of eviction
-// bits, T rows of a store, N its slots, P slots a row reads or parts, R rows of a window, L keys reported per segment,
-// X rows of logits, Vt columns of a vocabulary tile, M scored chunks, K kept chunks, C capacity.
+// bits, T rows of a store, Tv those of its values, N its slots, P slots a row reads or parts, R rows of a window, L
+// keys reported per segment, X rows of logits, Vt columns of a vocabulary tile, M scored chunks, K kept chunks, C
+// capacity.
 #include "registration.h"
 
 PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
@@ -13,11 +14,12 @@ PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
       "Tensor? key_lengths=None, Tensor? evicted=None, int mass_rows=0, Tensor? out_in=None, Tensor? lse_in=None) "
       "-> (Tensor out, Tensor lse, Tensor mass)");
 
-  // q [B, H, Q, D], k_rows and v_rows [T, D], starts and lengths [N, Hkv], slots [B, P], evicted [N, Hkv|H, W]
+  // q [B, H, Q, D], k_rows [T, D], v_rows [T|Tv, D], starts, lengths and v_starts [N, Hkv], slots [B, P],
+  // evicted [N, Hkv|H, W]
   // -> out [B, H, Q, D], lse [B, H, Q]
   m.def(
       "cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths, Tensor slots, *, "
-      "float scale, Tensor? evicted=None, bool causal_last) -> (Tensor out, Tensor lse)");
+      "float scale, Tensor? evicted=None, Tensor? v_starts=None, bool causal_last) -> (Tensor out, Tensor lse)");
 
   // q_last [B, H, R, D], lse [B, H, R], k_rows [T, D], starts and lengths [N, Hkv], slots [B, P] -> [B, P, H, L]
   m.def(

@@ -54,17 +54,19 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
 }
 
 KeyRows key_rows(const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows, const Tensor& starts,
-                 const Tensor& lengths, const Tensor& slots, bool causal_last) {
+                 const Tensor& lengths, const std::optional<Tensor>& v_starts, const Tensor& slots, bool causal_last) {
   return {
       .slots_in_store = a.size("N"),
       .kv_heads = a.size("Hkv"),
       .dim = a.size("D"),
       .stored_rows = a.size("T"),
+      .value_rows = a.size("Tv"),
       .dtype = float_of(k_rows),
       .k_rows = floats(k_rows),
       .v_rows = floats(v_rows),
       .starts = ints(starts),
       .lengths = ints(lengths),
+      .v_starts = ints(v_starts),
       .batch = a.size("B"),
       .listed = a.size("P"),
       .slots = ints(slots),
@@ -74,10 +76,10 @@ KeyRows key_rows(const Arguments& a, const Tensor& k_rows, const std::optional<T
 
 std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
                                             Tensor slots, double scale, std::optional<Tensor> evicted,
-                                            bool causal_last) {
+                                            std::optional<Tensor> v_starts, bool causal_last) {
   Arguments a("cached_attention");
-  check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted);
-  const KeyRows keys = key_rows(a, k_rows, v_rows, starts, lengths, slots, causal_last);
+  check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts);
+  const KeyRows keys = key_rows(a, k_rows, v_rows, starts, lengths, v_starts, slots, causal_last);
   const int64_t heads = a.size("H"), rows = a.size("Q");
   Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
   Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
@@ -103,7 +105,7 @@ Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tens
                    bool causal_last, int64_t longest) {
   Arguments a("window_mass");
   check_window_mass(a, q_last, lse, k_rows, starts, lengths, slots, longest);
-  const KeyRows keys = key_rows(a, k_rows, std::nullopt, starts, lengths, slots, causal_last);
+  const KeyRows keys = key_rows(a, k_rows, std::nullopt, starts, lengths, std::nullopt, slots, causal_last);
   Tensor mass = allocate(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
   WindowMass p{
       .keys = keys,

@@ -7,7 +7,7 @@ namespace pcbench::PCBENCH_ISA {
 
 // Segment of the slot listed at place p. An unused place, and whatever does not lie within the stored rows, is empty.
 struct Segment {
-  int64_t slot, start, length;
+  int64_t slot, start, v_start, length;
   bool causal;
 };
 
@@ -24,12 +24,14 @@ inline int64_t last_used(const KeyRows& keys, int64_t b) {
 inline Segment segment(const KeyRows& keys, int64_t b, int64_t h, int64_t p, int64_t last) {
   int64_t slot = keys.slots.data[b * keys.slots.strides[0] + p];
   if (slot < 0 || slot >= keys.slots_in_store) {
-    return {0, 0, 0, false};
+    return {0, 0, 0, 0, false};
   }
   int64_t start = keys.starts.data[slot * keys.starts.strides[0] + h];
   int64_t length = keys.lengths.data[slot * keys.lengths.strides[0] + h];
-  bool inside = start >= 0 && length >= 0 && start + length <= keys.stored_rows;
-  return {slot, start, inside ? length : 0, keys.causal_last && p == last};
+  int64_t v_start = keys.v_starts.data ? keys.v_starts.data[slot * keys.v_starts.strides[0] + h] : start;
+  bool inside = smaller(start, smaller(v_start, length)) >= 0 && start + length <= keys.stored_rows &&
+                v_start + length <= keys.value_rows;
+  return {slot, start, v_start, inside ? length : 0, keys.causal_last && p == last};
 }
 
 // Keys of a segment that row i of `rows` sees, eviction aside.
@@ -47,7 +49,7 @@ inline KeyBlock pack_block(const KeyRows& rows, const Segment& x, int64_t first,
   }
   KeyBlock block{first, keys, panels, nullptr, 0};
   if (rows.v_rows.data) {
-    const T* v = static_cast<const T*>(rows.v_rows.data) + (x.start + first) * rows.v_rows.strides[0];
+    const T* v = static_cast<const T*>(rows.v_rows.data) + (x.v_start + first) * rows.v_rows.strides[0];
     if constexpr (sizeof(T) == sizeof(float)) {
       block.v = v;
       block.v_row = rows.v_rows.strides[0];

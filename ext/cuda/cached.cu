@@ -27,7 +27,7 @@ bool empty(const CachedAttention& p) {
 const char* refusal_of(const CachedAttention& p) {
   const KeyRows& keys = p.keys;
   const int64_t pack = pack_of(p), pairs = keys.batch * (p.heads / pack);
-  const bool many = p.rows * pack >= most_items || keys.stored_rows >= most_items ||
+  const bool many = p.rows * pack >= most_items || keys.stored_rows >= most_items || keys.value_rows >= most_items ||
                     pairs * ceil_div(p.rows * pack, rows_of_tile) >= most_items;
   return first_of(refusal_of_inputs(keys.dtype, p.scale), refusal_of_near_rows(p.q, 3),
                   refusal_of_near_rows(keys.k_rows, 1), refusal_of_near_rows(keys.v_rows, 1),

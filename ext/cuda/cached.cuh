@@ -26,7 +26,7 @@ void cached_many_rows(PCBENCH_PARAM CachedLaunch x) {
   work.for_each_part([&](const Part& part) {
     const PackedRows packed(x.pack, part.row_block * tile_rows);
     auto k_of = [&](int i) { return static_cast<const T*>(keys.k_rows.data) + work.row(i) * keys.k_rows.strides[0]; };
-    auto v_of = [&](int i) { return static_cast<const T*>(keys.v_rows.data) + work.row(i) * keys.v_rows.strides[0]; };
+    auto v_of = [&](int i) { return static_cast<const T*>(keys.v_rows.data) + work.v_row(i) * keys.v_rows.strides[0]; };
     Tile tile;
     tile.reset();
     tile.load_rows(work.queries(part.pair), x.p.q, packed, static_cast<int>(x.p.rows));

@@ -217,8 +217,8 @@ void cached_few_rows(PCBENCH_PARAM CachedLaunch x) {
       auto start = [&](int i) {
         if (i < count) {
           rows.start(i % Rows::stages, static_cast<const T*>(keys.k_rows.data) + work.row(i) * keys.k_rows.strides[0],
-                     k_stride, static_cast<const T*>(keys.v_rows.data) + work.row(i) * keys.v_rows.strides[0], v_stride,
-                     work.keys(i));
+                     k_stride, static_cast<const T*>(keys.v_rows.data) + work.v_row(i) * keys.v_rows.strides[0],
+                     v_stride, work.keys(i));
         }
         cp_async_commit();
       };

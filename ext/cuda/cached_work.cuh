@@ -4,7 +4,7 @@
 // block of its rows. Tiles of all jobs stand in one row, and every block takes an equal share of it: how long segments
 // are is read on the device, so a grid fits any lengths. A job cut between blocks leaves parts behind, numbered
 // block + job, which grows along the row by one from part to part: no two parts meet, and a job's lie side by side.
-// Shared memory: 4 bytes a pair, 16 bytes a listed slot, and for each of 128 tiles 16 bytes and 8 for each head with
+// Shared memory: 4 bytes a pair, 16 bytes a listed slot, and for each of 128 tiles 20 bytes and 8 for each head with
 // eviction bits of its own; beyond 8 such heads, for each of 64.
 // Equal shares after Stream-K, arXiv:2301.03598.
 #pragma once
@@ -116,7 +116,7 @@ class CachedWork {
       describe(part.pair, part.first + done + thread_index(), tile(thread_index()));
     }
     if (thread_index() == 0) {
-      tile(count)[tile_row] = 0;
+      tile(count)[tile_row] = tile(count)[tile_v_row] = 0;
       tile(count)[tile_length] = 0;
     }
     barrier();
@@ -126,9 +126,10 @@ class CachedWork {
     return part.count - done < x_.described ? part.count - done : x_.described;
   }
 
-  // Of tile i of those described: its first row in the store and its keys; what position sees of them, eviction aside;
+  // Of tile i of those described: its first rows in the store and its keys; what position sees of them, eviction aside;
   // whether any head's bits evict one; the eviction bits at a place, which is words_of(a head of the block) and w.
   PCBENCH_DEVICE int64_t row(int i) const { return tile(i)[tile_row]; }
+  PCBENCH_DEVICE int64_t v_row(int i) const { return tile(i)[tile_v_row]; }
   PCBENCH_DEVICE int32_t keys(int i) const { return tile(i)[tile_length]; }
   PCBENCH_DEVICE int32_t visible(int i, int32_t position) const {
     const int32_t seen = tile(i)[tile_ahead] + position;
@@ -147,7 +148,7 @@ class CachedWork {
  private:
   // columns of listed places, and of described tiles; tile_ahead: what position 0 sees, one more each further position
   enum { first_tile, segment_start, segment_length, segment_slot, segment_columns };
-  enum { tile_row, tile_length, tile_ahead, tile_evicts, tile_words };
+  enum { tile_row, tile_v_row, tile_length, tile_ahead, tile_evicts, tile_words };
 
   struct Segment {
     int32_t slot, start, length;
@@ -175,6 +176,7 @@ class CachedWork {
     const Shared<int32_t> segment = segments_ + place * segment_columns;
     const int32_t offset = (t - segment[first_tile]) * tile_keys, left = segment[segment_length] - offset;
     to[tile_row] = segment[segment_start] + offset;
+    to[tile_v_row] = v_start(segment[segment_slot], segment[segment_start], kv_head(pair)) + offset;
     to[tile_length] = left < tile_keys ? left : tile_keys;
     to[tile_ahead] = keys_.causal_last && place == found_[0] ? left - static_cast<int32_t>(x_.p.rows) + 1 : tile_keys;
     const Ints& evicted = x_.p.evicted;
@@ -198,8 +200,16 @@ class CachedWork {
     }
     const int32_t start = load(keys_.starts.data + slot * keys_.starts.strides[0] + kv_head(pair));
     const int32_t length = load(keys_.lengths.data + slot * keys_.lengths.strides[0] + kv_head(pair));
-    const bool inside = start >= 0 && length >= 0 && int64_t{start} + length <= keys_.stored_rows;
+    const int32_t values = v_start(slot, start, kv_head(pair));
+    const bool inside = start >= 0 && values >= 0 && length >= 0 && int64_t{start} + length <= keys_.stored_rows &&
+                        int64_t{values} + length <= keys_.value_rows;
     return {slot, start, inside ? length : 0};
+  }
+
+  // Not kept with the listed segments: shared memory is full.
+  PCBENCH_DEVICE int32_t v_start(int32_t slot, int32_t start, int32_t kv_head) const {
+    const Ints& starts = keys_.v_starts;
+    return starts.data ? load(starts.data + slot * starts.strides[0] + kv_head) : start;
   }
 
   // Sum of x over this lane and those below.

@@ -82,10 +82,13 @@ class CachedRows {
         hidden[r] = row < rows_ ? static_cast<uint32_t>(load(words + index)) : 0u;
       }
     }
-    const auto offset = [&](int key, const Floats& rows) {
-      return from + key < x.length ? (x.start + from + key) * rows.strides[0] : int64_t{-1};
+    const auto offset = [&](int key, int64_t start, const Floats& rows) {
+      return from + key < x.length ? (start + from + key) * rows.strides[0] : int64_t{-1};
     };
-    tile_.attend(p_.keys.k_rows, p_.keys.v_rows, p_.keys.dtype, offset, p_.scale, limits, hidden);
+    const Floats &k = p_.keys.k_rows, &v = p_.keys.v_rows;
+    float s[R][4];
+    Tile::score(s, k.data, p_.keys.dtype, [&](int key) { return offset(key, x.start, k); }, p_.scale, limits, hidden);
+    tile_.add(s, v.data, p_.keys.dtype, [&](int key) { return offset(key, x.v_start, v); });
   }
 
   PCBENCH_DEVICE void put() {

@@ -104,7 +104,9 @@ void calibrated_attention_kernel(PCBENCH_PARAM CalibratedAttention p) {
       const int64_t at = x.b * rows.strides[0] + x.kv_head * rows.strides[1] + (from + key) * rows.strides[2];
       return from + key < x.keys ? at : int64_t{-1};
     };
-    tile.attend(p.k, p.v, p.dtype, offset, p.scale, limits, hidden);
+    float s[R][4];
+    Tile::score(s, p.k.data, p.dtype, [&](int key) { return offset(key, p.k); }, p.scale, limits, hidden);
+    tile.add(s, p.v.data, p.dtype, [&](int key) { return offset(key, p.v); });
   }
 #pragma unroll
   for (int r = 0; r < R; ++r) {

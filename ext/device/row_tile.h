@@ -146,22 +146,26 @@ class RowTile {
     }
   }
 
-  // Takes a tile in: its keys, then its values. Every thread of the block comes.
+  // Scores of a tile's keys; offset(key) is where one starts. Every thread of the block comes, and then to add().
   template <class Offset>
-  PCBENCH_DEVICE void attend(const Floats& k, const Floats& v, Float dtype, Offset offset, float scale,
-                             const int (&limits)[R], const uint32_t (&hidden)[R]) {
+  static PCBENCH_DEVICE void score(float (&s)[R][4], const void* k, Float dtype, Offset offset, float scale,
+                                   const int (&limits)[R], const uint32_t (&hidden)[R]) {
     // the values of the tile before are read
     barrier();
-    load_keys(k.data, dtype, [&](int key) { return offset(key, k); });
+    load_keys(k, dtype, offset);
     barrier();
-    float s[R][4];
     multiply(s);
     scale_and_hide(s, scale, limits, hidden);
+  }
+
+  // Takes the tile in: its scores and its values; offset(key) is where those of a key start.
+  template <class Offset>
+  PCBENCH_DEVICE void add(const float (&s)[R][4], const void* v, Float dtype, Offset offset) {
     for (int r = 0; r < R; ++r) {
       weigh(s[r], r);
     }
     barrier();
-    load_keys(v.data, dtype, [&](int key) { return offset(key, v); });
+    load_keys(v, dtype, offset);
     barrier();
     add_values();
   }

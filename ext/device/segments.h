@@ -7,7 +7,7 @@ namespace pcbench::device::portable {
 
 // Segment of the slot listed at a place. An unused place, and whatever does not lie within the stored rows, is empty.
 struct Segment {
-  int64_t slot, start;
+  int64_t slot, start, v_start;
   int32_t length;
   bool causal;
 
@@ -28,12 +28,14 @@ PCBENCH_DEVICE int64_t last_used(const KeyRows& keys, int64_t b) {
 PCBENCH_DEVICE Segment segment(const KeyRows& keys, int64_t b, int64_t h, int64_t place, int64_t last) {
   const int64_t slot = entry(keys.slots, b, place);
   if (slot < 0 || slot >= keys.slots_in_store) {
-    return {0, 0, 0, false};
+    return {0, 0, 0, 0, false};
   }
   const int64_t start = entry(keys.starts, slot, h);
   const int32_t length = entry(keys.lengths, slot, h);
-  const bool inside = start >= 0 && length >= 0 && start + length <= keys.stored_rows;
-  return {slot, start, inside ? length : 0, keys.causal_last && place == last};
+  const int64_t v_start = keys.v_starts.data ? entry(keys.v_starts, slot, h) : start;
+  const bool inside = smaller<int64_t>(length, smaller(start, v_start)) >= 0 && start + length <= keys.stored_rows &&
+                      v_start + length <= keys.value_rows;
+  return {slot, start, v_start, inside ? length : 0, keys.causal_last && place == last};
 }
 
 }  // namespace pcbench::device::portable

@@ -60,17 +60,20 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
 }
 
 KeyRows key_rows(const Call& call, const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
-                 const Tensor& starts, const Tensor& lengths, const Tensor& slots, bool causal_last) {
+                 const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
+                 const Tensor& slots, bool causal_last) {
   return {
       .slots_in_store = a.size("N"),
       .kv_heads = a.size("Hkv"),
       .dim = a.size("D"),
       .stored_rows = a.size("T"),
+      .value_rows = a.size("Tv"),
       .dtype = call.float_of(k_rows),
       .k_rows = call.floats(k_rows),
       .v_rows = call.floats(v_rows),
       .starts = call.ints(starts),
       .lengths = call.ints(lengths),
+      .v_starts = call.ints(v_starts),
       .batch = a.size("B"),
       .listed = a.size("P"),
       .slots = call.ints(slots),
@@ -80,11 +83,11 @@ KeyRows key_rows(const Call& call, const Arguments& a, const Tensor& k_rows, con
 
 std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
                                             Tensor slots, double scale, std::optional<Tensor> evicted,
-                                            bool causal_last) {
+                                            std::optional<Tensor> v_starts, bool causal_last) {
   Arguments a("cached_attention", gpu_takes);
-  check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted);
+  check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts);
   const Call call(a);
-  const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, slots, causal_last);
+  const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, v_starts, slots, causal_last);
   const int64_t heads = a.size("H"), rows = a.size("Q");
   Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
   Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
@@ -114,7 +117,7 @@ Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tens
   Arguments a("window_mass", gpu_takes);
   check_window_mass(a, q_last, lse, k_rows, starts, lengths, slots, longest);
   const Call call(a);
-  const KeyRows keys = key_rows(call, a, k_rows, std::nullopt, starts, lengths, slots, causal_last);
+  const KeyRows keys = key_rows(call, a, k_rows, std::nullopt, starts, lengths, std::nullopt, slots, causal_last);
   Tensor mass = allocate(q_last, {keys.batch, keys.listed, a.size("H"), longest}, ScalarType::Float);
   const WindowMass p{
       .keys = keys,

@@ -31,7 +31,7 @@ struct CachedParts {
 
 // A listed segment and its tiles [first, end) among those of all listed ones; the same on all lanes.
 struct Segment {
-  int slot, start, length, first, end;
+  int slot, start, v_start, length, first, end;
   bool causal;
 };
 
@@ -58,7 +58,8 @@ class Segments {
       read(group_ + warp_width, of(end_, warp_width - 1));
     }
     const int place = __builtin_ctzll(ballot(end_ > tile));
-    Segment x{of(slot_, place), of(start_, place), of(length_, place), 0, of(end_, place), group_ + place == last_};
+    Segment x{of(slot_, place), of(start_, place), 0, of(length_, place), 0, of(end_, place), group_ + place == last_};
+    x.v_start = v_start_of(x.slot, x.start);
     x.first = x.end - (x.length + cached_keys - 1) / cached_keys;
     return x;
   }
@@ -66,18 +67,26 @@ class Segments {
  private:
   PCBENCH_DEVICE static int of(int x, int place) { return uniform(shuffle(x, place)); }
 
+  PCBENCH_DEVICE int v_start_of(int slot, int start) const {
+    return keys_.v_starts.data ? entry(keys_.v_starts, slot, h_) : start;
+  }
+
   // `before`: tiles of the groups before.
   PCBENCH_DEVICE void read(int group, int before) {
     group_ = group;
     before_ = before;
     slot_ = group + lane() < keys_.listed ? entry(keys_.slots, b_, group + lane()) : -1;
-    start_ = length_ = 0;
+    int v_start = start_ = length_ = 0;
     if (slot_ >= 0 && slot_ < keys_.slots_in_store) {
       start_ = entry(keys_.starts, slot_, h_);
       length_ = entry(keys_.lengths, slot_, h_);
+      v_start = v_start_of(slot_, start_);
     }
     // whatever does not lie within the stored rows is empty
-    length_ = start_ < 0 || length_ < 0 || int64_t{start_} + length_ > keys_.stored_rows ? 0 : length_;
+    const bool inside = smaller(length_, smaller(start_, v_start)) >= 0 &&
+                        int64_t{start_} + length_ <= keys_.stored_rows &&
+                        int64_t{v_start} + length_ <= keys_.value_rows;
+    length_ = inside ? length_ : 0;
     end_ = (length_ + cached_keys - 1) / cached_keys;
     for (int by = 1; by < warp_width; by *= 2) {
       const int below = shuffle_up(end_, by);
@@ -103,14 +112,15 @@ struct CachedTile {
   uint32_t v[4][4][pairs];
 
   // Rows of a tile; those that are not wanted or not there read as zeros.
-  PCBENCH_DEVICE static Buffer rows_from(const Floats& rows, const Segment& x, int tile, bool wanted = true) {
+  PCBENCH_DEVICE static Buffer rows_from(const Floats& rows, int start, const Segment& x, int tile,
+                                         bool wanted = true) {
     const int key = (tile - x.first) * cached_keys, count = wanted ? smaller(x.length - key, cached_keys) : 0;
-    return buffer(static_cast<const T*>(rows.data) + (int64_t{x.start} + key) * rows.strides[0],
+    return buffer(static_cast<const T*>(rows.data) + (int64_t{start} + key) * rows.strides[0],
                   count > 0 ? ((count - 1) * static_cast<int>(rows.strides[0]) + D) * 2 : 0);
   }
 
   PCBENCH_DEVICE void load_k(const Floats& rows, const Segment& x, int tile, bool wanted = true) {
-    const Buffer from = rows_from(rows, x, tile, wanted);
+    const Buffer from = rows_from(rows, x.start, x, tile, wanted);
     const int place = lane() % 32 * static_cast<int>(rows.strides[0]) * 2 + lane() / 32 * 16;
     PCBENCH_UNROLL
     for (int t = 0; t < D / 16; ++t) {
@@ -119,7 +129,7 @@ struct CachedTile {
   }
 
   PCBENCH_DEVICE void load_v(const Floats& rows, const Segment& x, int tile) {
-    const Buffer from = rows_from(rows, x, tile);
+    const Buffer from = rows_from(rows, x.v_start, x, tile);
     const int stride = static_cast<int>(rows.strides[0]) * 2;
     PCBENCH_UNROLL
     for (int u = 0; u < pairs; ++u) {

@@ -19,7 +19,7 @@ bool empty(const CachedAttention& p) {
 // Of a call that is not empty.
 const char* refusal_of(const CachedAttention& p) {
   const KeyRows& keys = p.keys;
-  const bool many = packed_rows(p) >= 1 << 30 || keys.stored_rows >= 1 << 30;
+  const bool many = packed_rows(p) >= 1 << 30 || larger(keys.stored_rows, keys.value_rows) >= 1 << 30;
   return first_of(refusal_of_inputs(keys.dtype, p.scale), refusal_of_rows(p.q, 3),
                   refusal_of_keys(keys.k_rows, 1, keys.dim), refusal_of_keys(keys.v_rows, 1, keys.dim),
                   many ? "2^30 rows or keys or more" : nullptr);
@@ -39,7 +39,8 @@ int64_t row_blocks(const CachedAttention& p, int64_t waves) {
 int64_t parts_of(const CachedAttention& p) {
   constexpr int64_t waves = 4, shortest = 128, most = 128;
   const int64_t wanted = ceil_div(waves * multiprocessors(), larger<int64_t>(1, row_blocks(p, 1)));
-  return clamped<int64_t>(ceil_div(p.keys.stored_rows / p.keys.kv_heads, shortest), 1, smaller(wanted, most));
+  const int64_t rows = larger(p.keys.stored_rows, p.keys.value_rows);
+  return clamped<int64_t>(ceil_div(rows / p.keys.kv_heads, shortest), 1, smaller(wanted, most));
 }
 
 template <class T, int D>

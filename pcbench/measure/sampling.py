@@ -26,7 +26,7 @@ AXES = {
     },
     "cached_attention": {
         **dict.fromkeys(("q", "out", "lse"), "BH"),
-        **dict.fromkeys(("starts", "lengths"), "-K"),
+        **dict.fromkeys(("starts", "lengths", "v_starts"), "-K"),
         "slots": "B",
         "evicted": "-X",
     },

@@ -53,13 +53,23 @@ def cached_attention(
     *,
     scale: float,
     evicted: Tensor | None = None,
+    v_starts: Tensor | None = None,
     causal_last: bool,
 ) -> tuple[Tensor, Tensor]:
     """Compiled `pcbench.reference.cached_attention`."""
-    check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted)
+    check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts)
     require("cached_attention", q, k_rows, v_rows, head_dim=q.shape[3])
     out, lse = torch.ops.pcbench.cached_attention(
-        q, k_rows, v_rows, starts, lengths, slots, scale=scale, evicted=evicted, causal_last=causal_last
+        q,
+        k_rows,
+        v_rows,
+        starts,
+        lengths,
+        slots,
+        scale=scale,
+        evicted=evicted,
+        v_starts=v_starts,
+        causal_last=causal_last,
     )
     return out, lse
 

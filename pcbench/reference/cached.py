@@ -4,7 +4,8 @@ Letters: as in `pcbench.reference.attention`; P slots a row reads, N slots in th
 longest segment.
 
 KV rows. A layer's cache is `k_rows, v_rows` [T, D]; the segment of (slot n, kv-head h) is the
-`lengths[n, h]` rows from `starts[n, h]`.
+`lengths[n, h]` rows from `starts[n, h]`. With `v_starts` its values are as many rows of `v_rows` from
+`v_starts[n, h]`: several segments can have the same keys, each with values of its own.
 """
 
 import torch
@@ -27,6 +28,7 @@ def cached_attention(
     *,
     scale: float,
     evicted: Tensor | None = None,
+    v_starts: Tensor | None = None,
     causal_last: bool,
 ) -> tuple[Tensor, Tensor]:
     """Attention of new tokens over the slots of a cache: the query stage (Q > 1) and decoding (Q = 1).
@@ -39,12 +41,14 @@ def cached_attention(
     Args:
         q: [B, H, Q, D] float.
         k_rows: [T, D], dtype of q.
-        v_rows: [T, D], dtype of q.
+        v_rows: [T, D], dtype of q; [Tv, D] with v_starts.
         starts: [N, Hkv] int32, first row of each segment.
-        lengths: [N, Hkv] int32, rows of each segment; 0 is allowed. Of a segment beyond T compiled ops read nothing.
+        lengths: [N, Hkv] int32, rows of each segment; 0 is allowed. Of a segment whose keys go beyond T or whose
+            values go beyond Tv compiled ops read nothing.
         slots: [B, P] int32, slots each batch row reads; −1 is unused.
         scale: multiplies the scores.
         evicted: [N, Hkv, W] or [N, H, W] int32 bits over the rows of a segment.
+        v_starts: [N, Hkv] int32, first row of each segment in v_rows; None means starts.
         causal_last: the last listed slot is causal.
 
     Returns:
@@ -55,15 +59,17 @@ def cached_attention(
 
     Cost: reads every listed row once per kv-head: 2·D·itemsize bytes a row.
     Source: split-key decoding after FlashDecoding (crfm.stanford.edu/2023/10/12/flashdecoding.html);
-        exact because softmax does not depend on the order of keys. Slots and bits are ours.
+        exact because softmax does not depend on the order of keys. Slots and bits are ours; keys that
+        heads share while each keeps its values are CHAI's, arXiv:2403.08058.
     """
-    check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted)
-    segments = Segments(starts, lengths, slots, q.shape[1])
+    check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts)
+    segments = Segments(lengths, slots, q.shape[1])
     visible = segments.visible(q.shape[2], evicted, causal_last)  # [B, H, Q, P*L]
-    scores = scores_of(q, segments.gather(k_rows), scale).masked_fill_(~visible, -torch.inf)
+    scores = scores_of(q, segments.gather(k_rows, starts), scale).masked_fill_(~visible, -torch.inf)
     lse = scores.logsumexp(-1)
     p = scores.sub_(or_zero(lse)[..., None]).exp_()
-    return weighted_values(p, segments.gather(v_rows)).to(q.dtype), lse
+    values = segments.gather(v_rows, starts if v_starts is None else v_starts)
+    return weighted_values(p, values).to(q.dtype), lse
 
 
 def window_mass(
@@ -107,9 +113,9 @@ def window_mass(
         ParallelComp, arXiv:2502.14317v2. `longest` is an argument because reading it would wait for the device.
     """
     check_window_mass(q_last, lse, k_rows, starts, lengths, slots, longest)
-    segments = Segments(starts, lengths, slots, q_last.shape[1], longest)
+    segments = Segments(lengths, slots, q_last.shape[1], longest)
     visible = segments.visible(q_last.shape[2], None, causal_last) & (lse > -torch.inf)[..., None]
-    scores = scores_of(q_last, segments.gather(k_rows), scale)
+    scores = scores_of(q_last, segments.gather(k_rows, starts), scale)
     p = (scores - lse[..., None]).exp().masked_fill(~visible, 0.0)
     mass: Tensor = p.sum(2).unflatten(-1, (slots.shape[1], longest))
     return mass.transpose(1, 2).contiguous()
@@ -119,33 +125,33 @@ class Segments:
     """The listed segments of a store as one padded axis of P·L keys.
 
     Args:
-        starts, lengths: [N, Hkv] int32.
+        lengths: [N, Hkv] int32.
         slots: [B, P] int32.
         heads: H.
         longest: L; None reads the longest listed segment, which waits for the device.
     """
 
-    def __init__(self, starts: Tensor, lengths: Tensor, slots: Tensor, heads: int, longest: int | None = None) -> None:
+    def __init__(self, lengths: Tensor, slots: Tensor, heads: int, longest: int | None = None) -> None:
         used = slots >= 0
         listed = slots.clamp_min(0).long()
         self.heads, self.slots, self.used = heads, listed, used
-        self.group = heads // max(1, starts.shape[1])
+        self.group = heads // max(1, lengths.shape[1])
         # [B, Hkv, P]
         self.lengths = torch.where(used[..., None], lengths[listed], 0).transpose(1, 2)
         if longest is None:
             longest = int(self.lengths.max()) if self.lengths.numel() else 0
         self.longest = longest
-        row = torch.arange(longest, device=slots.device)
-        self.valid = row < self.lengths[..., None]  # [B, Hkv, P, L]
-        self.index = torch.where(self.valid, starts[listed].transpose(1, 2)[..., None] + row, 0)
+        self.row = torch.arange(longest, device=slots.device)
+        self.valid = self.row < self.lengths[..., None]  # [B, Hkv, P, L]
         place = torch.arange(slots.shape[1], device=slots.device)
         self.is_last = place == torch.where(used, place, -1).amax(1, keepdim=True) if slots.shape[1] else used  # [B, P]
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """[T, D] → [B, Hkv, P·L, D]; zeros beyond a segment's length, where rows may hold anything."""
+    def gather(self, rows: Tensor, starts: Tensor) -> Tensor:
+        """[T, D], [N, Hkv] → [B, Hkv, P·L, D]; zeros beyond a segment's length, where rows may hold anything."""
         if not rows.shape[0]:
             rows = rows.new_zeros((1, rows.shape[1]))
-        return rows[self.index].masked_fill_(~self.valid[..., None], 0.0).flatten(2, 3)
+        index = torch.where(self.valid, starts[self.slots].transpose(1, 2)[..., None] + self.row, 0)
+        return rows[index].masked_fill_(~self.valid[..., None], 0.0).flatten(2, 3)
 
     def visible(self, rows: int, evicted: Tensor | None, causal_last: bool) -> Tensor:
         """[B, H, Q, P·L] bool."""
@@ -171,13 +177,15 @@ def check_cached_attention(
     lengths: Tensor,
     slots: Tensor,
     evicted: Tensor | None,
+    v_starts: Tensor | None,
 ) -> None:
     a = Arguments("cached_attention")
     a.floats("q", q, "B H Q D")
     a.floats("k_rows", k_rows, "T D", like=q)
-    a.floats("v_rows", v_rows, "T D", like=q)
+    a.floats("v_rows", v_rows, "T D" if v_starts is None else "Tv D", like=q)
     a.ints("starts", starts, "N Hkv")
     a.ints("lengths", lengths, "N Hkv")
+    a.ints("v_starts", v_starts, "N Hkv")
     a.grouped()
     a.ints("slots", slots, "B P")
     a.one_of("evicted", evicted, ("N Hkv W", "N H W"), (torch.int32,))

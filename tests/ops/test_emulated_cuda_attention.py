@@ -58,6 +58,7 @@ CACHED = {
     "evicted": [None, 0.4, 1.0],
     "evicted_by": ["kv-head", "query head"],
     "slots": [[[0, 1], [1, -1]], [[1, 0], [-1, -1]]],
+    "shared_keys": [False, True],
     "sliced": [False, True],
     "order": list(ORDERS),
 }
@@ -130,6 +131,7 @@ def check_cached(row):
         evicted=row["evicted"],
         evicted_heads=heads if row["evicted_by"] == "query head" else 2,
         sliced=row["sliced"],
+        shared_keys=row["shared_keys"],
     )
     kernel = "cached_few_rows" if row["rows"] * row["group"] <= 16 else "cached_many_rows"
     check(Case("cached_attention", ids(row), make), row, kernel)

@@ -59,6 +59,7 @@ CACHED = {
     "evicted": [None, 0.4, 1.0],
     "evicted_by": ["kv-head", "query head"],
     "slots": [[[0, 1], [1, -1]], [[1, 0], [-1, -1]]],
+    "shared_keys": [False, True],
     "order": list(ORDERS),
 }
 
@@ -125,6 +126,7 @@ def check_cached(row):
         causal_last=row["causal_last"],
         evicted=row["evicted"],
         evicted_heads=2 * (row["group"] if row["evicted_by"] == "query head" else 1),
+        shared_keys=row["shared_keys"],
     )
     check(Case("cached_attention", ids(row), make), row, CACHED_KERNEL)
 

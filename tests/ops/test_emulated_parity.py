@@ -135,6 +135,7 @@ CACHE = {
     "rows": [1, 8, 32],
     "evicted": [None, 0.3, 1.0],
     "causal_last": [True, False],
+    "shared_keys": [False, True],
     "library": list(LIBRARIES),
     "order": list(ORDERS),
 }
@@ -148,7 +149,9 @@ def cache_case(row, op, make, **more):
 
 
 def check_cached(row):
-    case = cache_case(row, "cached_attention", attention_cases.cached, evicted=row["evicted"])
+    case = cache_case(
+        row, "cached_attention", attention_cases.cached, evicted=row["evicted"], shared_keys=row["shared_keys"]
+    )
     check(case, row["library"], row["dtype"], row["order"])
 
 
@@ -166,7 +169,9 @@ def test_emulated_cached_attention_equals_the_reference_everywhere(store, dtype,
         check_cached(row)
 
 
-WINDOWS = {name: values for name, values in CACHE.items() if name != "evicted"} | {"rows": [1, 8, 32, 64]}
+WINDOWS = {name: values for name, values in CACHE.items() if name not in ("evicted", "shared_keys")} | {
+    "rows": [1, 8, 32, 64]
+}
 
 
 def check_window(row):

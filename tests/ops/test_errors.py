@@ -84,6 +84,8 @@ WRONG = [
     ("cached_attention", cached(slots=ints(0)), "slots must be"),
     ("cached_attention", cached(lengths=ints([8, 8], [1, 1])), "lengths must be"),
     ("cached_attention", cached(v_rows=draw(15, 64)), "v_rows must be"),
+    ("cached_attention", cached(v_rows=draw(15, 32), v_starts=ints([0, 7])), "v_rows must be"),
+    ("cached_attention", cached(v_starts=ints([0, 7, 8])), "v_starts must be"),
     ("window_mass", window(longest=-1), "longest must be"),
     ("window_mass", window(lse=draw(1, 4, 3)), "lse must be"),
     ("merge_states", merge(lses=draw(2, 1, 1, 4)), "lses must be"),
@@ -321,6 +323,18 @@ def test_memory_that_is_not_there_is_asked_for_by_name():
 def test_segments_outside_the_store_are_empty():
     arguments = cached(starts=ints([0, 12]), lengths=ints([8, 8]))
     out, lse = ops.cached_attention(**arguments)
+    assert lse[0, :2].isfinite().all()
+    assert lse[0, 2:].isneginf().all()
+    assert not out[0, 2:].any()
+
+
+@pytest.mark.parametrize("v_starts", [[0, 3], [0, -1]], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("backend", ["cpu", *LIBRARIES])
+def test_segments_whose_values_are_outside_the_store_are_empty(backend, dtype, v_starts):
+    found = ops.backend("cpu") if backend == "cpu" else emulated_ops(backend)
+    arguments = with_dtype(cached(v_rows=draw(10, 64), v_starts=ints(v_starts)), dtype)
+    out, lse = found.cached_attention(**arguments)
     assert lse[0, :2].isfinite().all()
     assert lse[0, 2:].isneginf().all()
     assert not out[0, 2:].any()

@@ -107,6 +107,21 @@ def test_window_mass_of_a_row_sums_to_one(seed, lengths, rows, causal_last):
     assert bool((last <= mass + 1e-12).all())
 
 
+@given(st.integers(0, 999), LENGTHS, st.integers(1, 4))
+def test_shared_keys_equal_keys_of_their_own(seed, lengths, rows):
+    k, v, starts, sizes = store(seed, lengths)
+    where = (sizes, listed(1, list(range(len(lengths)))))
+    # every slot has the keys of the last, and what lies behind them
+    keys, shared, own = torch.cat([k, k.new_zeros(12, 8)]), starts[-1:].expand_as(starts), torch.zeros_like(k)
+    for to, start, size in zip(*(x.flatten().tolist() for x in (starts, shared, sizes)), strict=True):
+        own[to : to + size] = keys[start : start + size]
+    q = queries(seed, rows)
+    found = cached_attention(q, keys, v, shared, *where, scale=SCALE, causal_last=True, v_starts=starts)
+    wanted = cached_attention(q, own, v, starts, *where, scale=SCALE, causal_last=True)
+    equal(found[0], wanted[0])
+    equal(found[1], wanted[1])
+
+
 def test_evicted_bits_lie_over_a_segment():
     k, v, starts, sizes = store(0, [[40, 35], [9, 9]])
     bits = torch.zeros(2, KV_HEADS, 64, dtype=torch.bool)

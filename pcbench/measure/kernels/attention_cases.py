@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -136,13 +137,8 @@ CALIBRATED: dict[str, Make] = {
 }
 
 
-def _store(
-    draw: Draws,
-    lengths: list[list[int]],
-    *,
-    dim: int = 64,
-) -> dict[str, Any]:
-    """Segments in a shuffled order, with rows between them that may hold anything."""
+def _layout(draw: Draws, lengths: list[list[int]]) -> tuple[list[list[int]], int]:
+    """Where segments start that lie in a shuffled order with rows between them, and the rows there are."""
     places = [(n, h) for n in range(len(lengths)) for h in range(len(lengths[0]))]
     order = torch.randperm(len(places), generator=draw.generator, device=draw.generator.device).tolist()
     starts = [[0] * len(lengths[0]) for _ in lengths]
@@ -150,12 +146,37 @@ def _store(
     for n, h in (places[i] for i in order):
         starts[n][h] = row
         row += lengths[n][h] + 3
-    k_rows, v_rows = (draw.normal(row, dim) for _ in range(2))
-    used = torch.zeros(row, dtype=torch.bool, device=draw.device)
-    for n, h in places:
-        used[starts[n][h] : starts[n][h] + lengths[n][h]] = True
-    k_rows[~used], v_rows[~used] = torch.nan, torch.inf
-    return {"k_rows": k_rows, "v_rows": v_rows, "starts": draw.ints(starts), "lengths": draw.ints(lengths)}
+    return starts, row
+
+
+def _spoil(rows: Tensor, starts: list[list[int]], lengths: list[list[int]], value: float) -> Tensor:
+    """What lies between segments may be anything."""
+    unused = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    for start, length in zip(chain(*starts), chain(*lengths), strict=True):
+        unused[start : start + length] = False
+    rows[unused] = value
+    return rows
+
+
+def _store(draw: Draws, lengths: list[list[int]], *, dim: int = 64, shared_keys: bool = False) -> dict[str, Any]:
+    """A store of shuffled segments; with `shared_keys` those of a slot have the same keys."""
+    starts, count = _layout(draw, lengths)
+    k_rows, v_rows = (draw.normal(count, dim) for _ in range(2))
+    store = {
+        "k_rows": _spoil(k_rows, starts, lengths, torch.nan),
+        "v_rows": _spoil(v_rows, starts, lengths, torch.inf),
+        "starts": draw.ints(starts),
+        "lengths": draw.ints(lengths),
+    }
+    if shared_keys:
+        longest = [[max(of_slot)] for of_slot in lengths]
+        starts, count = _layout(draw, longest)
+        store |= {
+            "k_rows": _spoil(draw.normal(count, dim), starts, longest, torch.nan),
+            "starts": draw.ints([of_slot * len(lengths[0]) for of_slot in starts]),
+            "v_starts": store["starts"],
+        }
+    return store
 
 
 def cached(
@@ -170,9 +191,10 @@ def cached(
     evicted: float | None = None,
     evicted_heads: int | None = None,
     sliced: bool = False,
+    shared_keys: bool = False,
 ) -> dict[str, Any]:
     """New rows over shuffled segments of a store."""
-    store = _store(draw, lengths, dim=dim)
+    store = _store(draw, lengths, dim=dim, shared_keys=shared_keys)
     inputs = store | {
         "q": draw.heads(len(slots), heads, rows, dim, sliced=sliced),
         "slots": draw.ints(slots),
@@ -212,6 +234,10 @@ CACHED: dict[str, Make] = {
     ),
     "all keys evicted": partial(cached, lengths=[[1, 20], [32, 7]], slots=[[1, 0]], evicted=1.0),
     "sliced": partial(cached, lengths=_UNEVEN, slots=[[0, 2, 3], [3, 2, 0]], sliced=True),
+    "keys that heads share": partial(cached, lengths=_UNEVEN, slots=[[0, 2, 3], [3, 2, 0]], shared_keys=True),
+    "decode, keys that heads share": partial(
+        cached, rows=1, heads=6, lengths=[[700, 20], [1, 300]], slots=[[0, 1]], dim=128, shared_keys=True
+    ),
     "an attention sink, first": partial(_cached_sink, at=0),
     "an attention sink, last": partial(_cached_sink, at=-1),
 }
