@@ -57,11 +57,13 @@ def test_the_lines_of_python_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_runner(bos_token_id=256).model.save_pretrained(tmp_path)
     letters_tokenizer().save_pretrained(tmp_path)
-    lines, measured = (text for tag, text in BLOCK.findall(README) if tag == "python")
+    lines, attached, measured = (text for tag, text in BLOCK.findall(README) if tag == "python")
     names = {"folder": tmp_path, "text": "a b c " * 60, "question": "what?"}
     exec(lines, names)
     assert len(names["found"].ids) == 64
     assert capsys.readouterr().out.endswith(f"{[names['text']]}\n")
+    exec(attached, names)
+    assert capsys.readouterr().out.startswith("['")
     exec(measured, names)
     assert set(names["run"].records().status) == {"ok"}
     assert capsys.readouterr().out.endswith(f"{tmp_path}/first_run/report.html\n")

@@ -17,9 +17,9 @@ from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.methods.decoding import decode
 from pcbench.harness.kinds.methods.finite import require_finite
 from pcbench.measure.timing import timed
+from pcbench.models.attach.given import check_model, device_kind, given_spec
 from pcbench.models.catalog import end_ids
 from pcbench.models.runner import HFRunner
-from pcbench.models.support import check_one_dtype, check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer, HFTokenizer
 from pcbench.registry import METHODS, load
 from pcbench.types import DeviceKind, Prefilled, no_stages
@@ -148,10 +148,7 @@ def answer(
 
 def _check_loaded(model: Any, tokenizer: Any) -> None:
     """Refuses what is not of the two kinds, by what is read of them."""
-    if not isinstance(model, torch.nn.Module) or not all(hasattr(model, name) for name in ("config", "generate")):
-        raise ConfigError(
-            f"answer: model: a Hugging Face *ForCausalLM, got {type(model).__name__}; load it by AutoModelForCausalLM"
-        )
+    check_model(model, "answer")
     if isinstance(tokenizer, ByteTokenizer):
         return
     names = ("name_or_path", "eos_token_id", "bos_token_id", "is_fast", "decode")
@@ -172,14 +169,10 @@ def _check_chunks(chunks: Spans | None, kind: Any, config: dict[str, Any], metho
 
 
 def _runner(model: Any, tokenizer: Any, kind: Any, backend: str) -> tuple[HFRunner, DeviceKind]:
-    name = str(getattr(model.config, "_name_or_path", "") or getattr(model, "name_or_path", "") or type(model).__name__)
-    check_supported(name, model.config)
-    check_one_dtype(name, model)
-    read = read_spec(name, model)
+    read, device = given_spec(model), device_kind(model)
     tokens = tokenizer if isinstance(tokenizer, ByteTokenizer) else HFTokenizer(tokenizer)
     named = getattr(model.generation_config, "eos_token_id", None)
     spec = replace(read, eos_ids=end_ids(read.eos_ids, named, tokens.end_id))
-    device: DeviceKind = "cpu" if model.device.type == "cpu" else "rocm" if torch.version.hip else "cuda"
     compiled = ops.compiled_backend(device) if backend == "auto" else backend
     runner = HFRunner(model, spec, tokens, ops.backend("reference" if kind.backends == ("torch",) else compiled))
     runner.verify()

@@ -30,12 +30,14 @@ class Segments:
         room: rows behind them for later tokens.
         limit: keys at which a segment grows no more, and a new token takes an evicted one's row; None grows.
         shared: the kv-heads of a row divide their `kept` among themselves.
+        wanted: budgets, of which a short prompt fills less; None where `kept` is what was wanted.
     """
 
     kept: "Tensor"
     room: "Tensor"
     limit: "Tensor | None" = None
     shared: bool = False
+    wanted: "Tensor | None" = None
 
     @property
     def rows(self) -> int:

@@ -63,12 +63,13 @@ def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tupl
     """
     batch, kv_heads, tokens, _ = prompted.k.shape
     device, budgets = prompted.k.device, segments.kept
+    asked = budgets if segments.wanted is None else segments.wanted
     wanted = budgets.int().to(device)
-    if prompted.lengths is None and int(budgets.min()) >= tokens:
-        everything = torch.arange(tokens, dtype=torch.int32, device=device)
-        return everything.expand(batch, kv_heads, -1), wanted
+    if int(asked.min()) >= tokens:
+        everything = torch.arange(tokens, dtype=torch.int32, device=device).expand(batch, kv_heads, -1)
+        return everything.masked_fill(everything >= wanted[..., None], -1), wanted
     # where a budget holds not even what is protected, fewer are, in all heads; a head without tokens asks for none
-    smallest = int(budgets[budgets > 0].min()) if bool((budgets > 0).any()) else 0
+    smallest = int(asked[asked > 0].min()) if bool((asked > 0).any()) else 0
     recent = min(policy.recent, smallest)
     sink = min(policy.sink, smallest - recent)
     scores = policy.scores(prompted)

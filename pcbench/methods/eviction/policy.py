@@ -134,4 +134,4 @@ class Policy:
         if self.decoding is not None:
             limit = wanted + later + 1
             room = torch.minimum(room, limit - kept)
-        return Segments(kept, room, limit, shared=self.sharing is not None)
+        return Segments(kept, room, limit, shared=self.sharing is not None, wanted=wanted)

@@ -100,9 +100,11 @@ class Random:
         return 0
 
     def __call__(self, prompted: Prompted) -> Tensor:
-        shape = prompted.k.shape[:3]
+        batch, kv_heads, tokens, _ = prompted.k.shape
         generator = torch.Generator().manual_seed((prompted.seed + prompted.layer) % 2**63)
-        return torch.rand(shape, generator=generator).to(prompted.k.device)
+        # a prompt's do not hang on the longer ones of its batch
+        scores = torch.rand((tokens, kv_heads), generator=generator).T.to(prompted.k.device)
+        return scores.expand(batch, -1, -1).contiguous()
 
 
 class Nothing:

@@ -1,0 +1,329 @@
+"""A model with a method inside: what holds every token is the model itself, what holds less is the method."""
+
+import copy
+
+import pytest
+import torch
+from tiny import make_runner
+
+from pcbench import attach
+from pcbench.errors import ConfigError
+from pcbench.models.interface import CACHE
+
+METHODS = [
+    "snapkv", "pyramidkv", "adakv", "h2o", "streaming_llm", "tova", "knorm", "keydiff", "random_tokens", "recent_only",
+]  # fmt: skip
+HEADS = {1: (2, 2), 3: (3, 1), 8: (8, 1)}
+LENGTHS = (23, 41, 30)
+
+
+def make_model(family="llama", group=None, **changes):
+    heads = dict(zip(("num_attention_heads", "num_key_value_heads"), HEADS[group], strict=True)) if group else {}
+    return make_runner(family, **heads, **changes).model
+
+
+def make_batch(lengths=LENGTHS, seed=0):
+    """Left-padded ids and their mask."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1, 300, (len(lengths), max(lengths)), generator=generator)
+    mask = torch.arange(max(lengths)) >= max(lengths) - torch.tensor(lengths)[:, None]
+    return {"input_ids": ids * mask, "attention_mask": mask.long()}
+
+
+def row(batch, i):
+    """A prompt of the batch by itself."""
+    mask = batch["attention_mask"][i].bool()
+    return {name: x[i : i + 1, mask] for name, x in batch.items()}
+
+
+def generated(model, batch, tokens=8, **more):
+    options = {"do_sample": False, "pad_token_id": 0, "return_dict_in_generate": True, "output_logits": True}
+    return model.generate(**batch, max_new_tokens=tokens, **options | more)
+
+
+def assert_same(ours, truth):
+    assert ours.sequences.tolist() == truth.sequences.tolist()
+    torch.testing.assert_close(torch.stack(ours.logits), torch.stack(truth.logits), rtol=1e-4, atol=1e-4)
+
+
+def continued(model, first, batch, **more):
+    """A second turn: what was generated and a few tokens more, over the cache of the first."""
+    ids = torch.cat([first.sequences, make_batch((5,) * len(first.sequences), seed=9)["input_ids"]], 1)
+    mask = batch["attention_mask"]
+    mask = torch.cat([mask, mask.new_ones(len(ids), ids.shape[1] - mask.shape[1])], 1)
+    return generated(model, {"input_ids": ids, "attention_mask": mask, CACHE: first[CACHE]}, **more)
+
+
+def kept(cache):
+    """Positions that are stored: [row][layer][head]."""
+    return [
+        [
+            [sorted(cache.positions[i][start : start + length].tolist()) for start, length in zip(*heads, strict=True)]
+            for i, heads in enumerate(
+                zip(*(torch.stack(x)[:, b].tolist() for x in (cache.starts, cache.lengths)), strict=True)
+            )
+        ]
+        for b in range(cache.shape[0])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "group"),
+    [(method, "llama", None) for method in METHODS]
+    + [(method, family, None) for method in ("snapkv", "h2o") for family in ("qwen2", "gemma", "cohere")]
+    + [(method, "llama", group) for method in ("adakv", "tova") for group in HEADS],
+)
+def test_a_budget_that_holds_everything_generates_as_the_model_itself(method, family, group):
+    model, batch = make_model(family, group), make_batch()
+    truth = generated(model, batch)
+    turn = continued(model, truth, batch)
+    with attach(model, method, tokens=200) as handle:
+        ours = generated(model, batch)
+        assert_same(ours, truth)
+        assert_same(continued(model, ours, batch), turn)
+        assert len(handle.report().tokens) == 3
+        alone = generated(model, row(batch, 0))
+    assert alone.sequences[0, 23:].tolist() == truth.sequences[0, 41:].tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_of_a_padded_batch_keep_what_they_keep_alone(method):
+    model, batch = make_model(), make_batch((9, 60, 41, 22))
+    with attach(model, method, tokens=20):
+        together = generated(model, batch, tokens=12)
+        for i in range(4):
+            alone = generated(model, row(batch, i), tokens=12)
+            assert together.sequences[i, 60:].tolist() == alone.sequences[0, -12:].tolist()
+            assert kept(together[CACHE])[i] == kept(alone[CACHE])[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_request_holds_is_what_was_asked_for(method):
+    model, batch = make_model(), make_batch((70, 50))
+    with attach(model, method, tokens=24) as handle:
+        cache = model(**batch)[CACHE]
+        sizes = handle.report()
+    total = [sum(map(sum, layers)) for layers in sizes.tokens]
+    assert total == pytest.approx([24 * 2 * 2] * 2, abs=4 if method == "pyramidkv" else 0)
+    if method not in ("adakv", "pyramidkv"):
+        assert sizes.tokens == [[[24, 24]] * 2] * 2
+    assert sizes.bytes == cache.nbytes() == sum(x.numel() * 4 for x in (*cache.k, *cache.v))
+    assert sizes.full_bytes == 2 * 2 * 2 * 64 * 4 * 70 * 2
+
+
+@pytest.mark.parametrize(("method", "prompt"), [("h2o", 60), ("streaming_llm", 60), ("streaming_llm", 8), ("tova", 60)])
+def test_two_hundred_steps_in_fixed_mode_take_no_byte_more(method, prompt):
+    model, ids = make_model(), make_batch((prompt,))["input_ids"]
+    with attach(model, method, tokens=16) as handle:
+        output = model(input_ids=ids)
+        cache, arenas = output[CACHE], [x.data_ptr() for x in (*output[CACHE].k, *output[CACHE].v)]
+        held = handle.report().bytes
+        for _ in range(200):
+            output = model(input_ids=output.logits[:, -1:].argmax(-1), **{CACHE: cache})
+        assert [x.data_ptr() for x in (*cache.k, *cache.v)] == arenas
+        assert handle.report().bytes == held
+        assert handle.report().tokens == [[[17, 17]] * 2]
+
+
+def test_detach_leaves_no_trace():
+    model, batch = make_model(), make_batch()
+    before, names, config = model(**batch).logits, dict(vars(model)), model.config.to_dict()
+    with attach(model, "snapkv", tokens=8) as handle:
+        assert not torch.equal(generated(model, batch).logits[-1], generated(model, batch, use_cache=False).logits[-1])
+    handle.detach()
+    assert vars(model).keys() == names.keys()
+    assert model.config.to_dict() == config
+    assert model.config._attn_implementation == "sdpa"
+    assert torch.equal(model(**batch).logits, before)
+    with pytest.raises(ConfigError, match="report: a request"):
+        handle.report()
+
+
+def test_a_forward_that_the_model_had_of_its_own_is_there_again():
+    model = make_model()
+    model.forward = own = model.forward
+    attach(model).detach()
+    assert vars(model)["forward"] is own
+    handle = attach(model)
+    model.forward = own
+    with pytest.raises(ConfigError, match="got one that was put around it since"):
+        handle.detach()
+
+
+def test_two_models_have_two_methods():
+    one, other, batch = make_model(), make_model("qwen2"), make_batch((50,))
+    alone = {}
+    for model, method in ((one, "snapkv"), (other, "h2o")):
+        with attach(model, method, tokens=16):
+            alone[method] = generated(model, batch).sequences.tolist()
+    with attach(one, "snapkv", tokens=16), attach(other, "h2o", tokens=16) as second:
+        assert generated(one, batch).sequences.tolist() == alone["snapkv"]
+        assert generated(other, batch).sequences.tolist() == alone["h2o"]
+        assert second.report().tokens == [[[17, 17]] * 2]
+        with pytest.raises(ConfigError, match="one of this model since h2o was attached, got RequestCache"):
+            generated(other, batch | {CACHE: one(**batch)[CACHE]})
+
+
+@pytest.mark.parametrize("method", ["snapkv", "h2o", "tova"])
+def test_several_questions_go_to_one_context(method):
+    model, context = make_model(), make_batch((60,))["input_ids"]
+    with attach(model, method, tokens=16):
+        cache = model(input_ids=context)[CACHE]
+        before = kept(cache)
+        for seed in (1, 2):
+            question = {"input_ids": torch.cat([context, make_batch((6,), seed)["input_ids"]], 1)}
+            answers = [generated(model, question | {CACHE: x}) for x in (cache.copy(), copy.deepcopy(cache))]
+            fresh = generated(model, question | {CACHE: model(input_ids=context)[CACHE]})
+            assert_same(answers[0], fresh)
+            assert_same(answers[1], fresh)
+        assert kept(cache) == before
+        assert cache.tokens == 60
+
+
+def test_without_a_cache_the_plain_attention_runs():
+    model, batch = make_model(), make_batch()
+    truth = generated(model, batch, use_cache=False)
+    plain = model(**batch, use_cache=False)
+    with attach(model, "snapkv", tokens=4):
+        assert generated(model, batch, use_cache=False).sequences.tolist() == truth.sequences.tolist()
+        assert torch.equal(model(**batch, use_cache=False).logits, plain.logits)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_prompts_shorter_than_what_is_protected(method):
+    model, batches = make_model(), [make_batch((length,)) for length in (1, 2, 5)]
+    truths = [generated(model, batch, tokens=4) for batch in batches]
+    with attach(model, method, tokens=64):
+        for batch, truth in zip(batches, truths, strict=True):
+            assert_same(generated(model, batch, tokens=4), truth)
+
+
+def test_of_no_tokens_transformers_says_what_it_says():
+    model, said = make_model(), []
+    for call in (
+        lambda: model(input_ids=torch.zeros(1, 0, dtype=torch.long)),
+        lambda: model.generate(max_new_tokens=2),
+    ):
+        for attached in (False, True):
+            handle = attach(model) if attached else None
+            with pytest.raises(Exception) as error:  # noqa: PT011
+                call()
+            said.append((type(error.value), str(error.value)))
+            if handle:
+                handle.detach()
+    assert said[0] == said[1]
+    assert said[2] == said[3]
+
+
+def test_nothing_is_differentiated():
+    model = make_model().requires_grad_(True)
+    with attach(model):
+        assert not model(**make_batch()).logits.requires_grad
+    assert model(**make_batch()).logits.requires_grad
+
+
+def test_several_samples_of_one_prompt_are_rows():
+    model, batch = make_model(), make_batch((30,))
+    with attach(model, "snapkv", tokens=8) as handle:
+        torch.manual_seed(0)
+        generated(model, batch, do_sample=True, num_return_sequences=3)
+        assert len(handle.report().tokens) == 3
+
+
+def masked(batch, change):
+    mask = batch["attention_mask"].clone()
+    change(mask)
+    return batch | {"attention_mask": mask}
+
+
+REFUSED = {
+    "attention_mask: padding at the left alone, got another; set": lambda model, batch: model(
+        **batch | {"attention_mask": batch["attention_mask"].flip(1)}
+    ),
+    r"attention_mask: \[3, 41\], a number for each token .* got \[3, 9\]; hand": lambda model, batch: model(
+        **batch | {"attention_mask": batch["attention_mask"][:, :9]}
+    ),
+    "got dict; hand on the tokenizer's, and leave cache_implementation out": lambda model, batch: model(
+        **batch | {"attention_mask": {"full_attention": None}}
+    ),
+    "position_ids: 0, 1, 2 … for the tokens of a row, got others; leave": lambda model, batch: model(
+        **batch, position_ids=torch.arange(41)[None] + 1
+    ),
+    "attention without weights, got output_attentions; leave it out": lambda model, batch: model(
+        **batch, output_attentions=True
+    ),
+    "got a cache that is asked for more than it kept; set num_beams=1": lambda model, batch: generated(
+        model, batch, num_beams=2, output_logits=False
+    ),
+    "no cache, an empty DynamicCache or one of this model .* got StaticCache": lambda model, batch: generated(
+        model, row(batch, 0), cache_implementation="static", disable_compile=True
+    ),
+    "the padded prompt and what follows, got none; hand it on": lambda model, batch: model(
+        input_ids=torch.ones(3, 1, dtype=torch.long), **{CACHE: model(**batch)[CACHE]}
+    ),
+    "the 3 rows that its cache holds, got 1; start without": lambda model, batch: model(
+        input_ids=torch.ones(1, 1, dtype=torch.long), **{CACHE: model(**batch)[CACHE]}
+    ),
+    "the padding of the prompt, got another; hand its mask on": lambda model, batch: model(
+        input_ids=torch.ones(3, 1, dtype=torch.long),
+        attention_mask=torch.ones(3, 42),
+        **{CACHE: model(**batch)[CACHE]},
+    ),
+    "a model in eval mode, got one in train mode": lambda model, batch: model.train()(**batch),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_what_a_forward_cannot_do_is_refused_in_one_line(said):
+    model = make_model()
+    with attach(model, "snapkv", tokens=8), pytest.raises(ConfigError, match=f"^attach: .*{said}") as error:
+        REFUSED[said](model, make_batch())
+    assert "\n" not in str(error.value)
+
+
+def test_a_cache_is_read_while_the_method_is_attached():
+    model, batch = make_model(), make_batch((30,))
+    with attach(model):
+        cache = model(**batch)[CACHE]
+    with pytest.raises(ConfigError, match=r"attach: a cache of snapkv .* got another forward; start without a cache"):
+        model(input_ids=torch.ones(1, 1, dtype=torch.long), **{CACHE: cache})
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments"),
+    [
+        (r"attach: method: one of snapkv, .*recent_only, got parallel_comp; name one", {"method": "parallel_comp"}),
+        (r"attach: method: one of snapkv, .*recent_only, got full; name one", {"method": "full"}),
+        (r'unknown method "snapvk"', {"method": "snapvk"}),
+        ("attach: snapkv", {"windows": 3}),
+        ("attach: compress: nothing", {"compress": "context"}),
+    ],
+)
+def test_what_cannot_be_attached_is_refused(said, arguments):
+    model = make_model()
+    with pytest.raises(ConfigError, match=said):
+        attach(model, **arguments)
+    assert "forward" not in vars(model)
+
+
+def test_models_that_cannot_take_a_method_are_refused():
+    with pytest.raises(ConfigError, match=r"attach: model: a Hugging Face \*ForCausalLM, got Linear"):
+        attach(torch.nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match="attach: a model in eval mode"):
+        attach(make_model().train())
+    windowed = make_model("qwen2")
+    windowed.config.layer_types = ["sliding_attention"] * 2
+    with pytest.raises(ConfigError, match="layers without full attention"):
+        attach(windowed)
+    model = make_model()
+    with attach(model, "h2o"), pytest.raises(ConfigError, match="got one with h2o attached; detach it"):
+        attach(model)
+
+
+def test_a_share_is_of_prompts_of_one_length():
+    model = make_model()
+    with attach(model, "snapkv", share=0.5) as handle:
+        model(**make_batch((40, 40)))
+        assert handle.report().tokens == [[[20, 20]] * 2] * 2
+        with pytest.raises(ConfigError, match="attach: share: prompts of one length, got 23 to 41 tokens; give tokens"):
+            model(**make_batch())
