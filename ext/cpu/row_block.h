@@ -10,6 +10,9 @@ constexpr float infinity = __builtin_inff();
 // scores are taken to base 2 by this very float, everywhere
 constexpr float log2_e = 1.44269504f;
 
+// a decoded token's rows at most: the heads of a group
+constexpr int few_rows = 32;
+
 // Keys [first, first + keys) of the axis that RowBlock's limits count on.
 struct KeyBlock {
   int64_t first;        // a multiple of panel_keys
@@ -90,10 +93,15 @@ struct RowBlock {
 
   // scores[i, j] of the rows [top, top + count) and the block's first `panels` panels; −inf where hidden.
   void score(const KeyBlock& block, int top, int count, int panels) {
+    // what few rows cost is reading the keys, and a small tile keeps short sums
+    const int step = rows <= few_rows ? tile_step : count;
     for (int p = 0; p < panels; ++p) {
       for (int c = 0; c < panel_keys; c += tile_columns) {
-        multiply_rows<D, block_keys>(count, q + top * D, block.panels + p * D * panel_keys + c, panel_keys, D,
-                                     scores + p * panel_keys + c, nullptr);
+        const float* keys = block.panels + p * D * panel_keys + c;
+        for (int i = 0; i < count; i += step) {
+          multiply_rows<D, block_keys>(smaller(step, count - i), q + (top + i) * D, keys, panel_keys, D,
+                                       scores + i * block_keys + p * panel_keys + c, nullptr);
+        }
       }
       for (int i = 0; i < smaller(count, rows - top); ++i) {
         uint32_t bits = hidden(top + i, block.first + p * panel_keys);

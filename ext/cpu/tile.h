@@ -79,10 +79,11 @@ inline void multiply_rows(int rows, const float* a, const float* b, int64_t b_st
                           const float* keep) {
   if (rows == tile_rows) {
     multiply_tile<tile_rows, AStride, CStride>(a, b, b_stride, depth, c, keep);
-  } else if (rows == 2 * tile_step) {
-    multiply_tile<2 * tile_step, AStride, CStride>(a, b, b_stride, depth, c, keep);
-  } else {
-    multiply_tile<tile_step, AStride, CStride>(a, b, b_stride, depth, c, keep);
+    return;
+  }
+  for (int top = 0; top < rows; top += tile_step) {
+    multiply_tile<tile_step, AStride, CStride>(a + top * AStride, b, b_stride, depth, c + top * CStride,
+                                               keep ? keep + top : nullptr);
   }
 }
 
