@@ -92,7 +92,7 @@ class Places(_Names[str], MutableMapping[str, str]):
         place = f"{'.'.join(re.sub(NO_WORD, '_', part) for part in parts)}:{file[2] or 'NAME'}"
         rename = "" if PLACE.fullmatch(f"{'.'.join(parts)}:x") else "rename it and "
         remedy = f"{rename}write {place}" + ("" if below else f" with {path.parent} on PYTHONPATH")
-        return ConfigError(f"{where}: the name of a {what} or module:NAME, got {name}; {remedy}")
+        return ConfigError(f"{where}: the name of a {what} or module:NAME, got {name[:80]}; {remedy[:200]}")
 
     def load(self, what: str, name: str, where: str) -> Any:
         """The object of a name.
@@ -174,10 +174,8 @@ class Tables(_Names[dict[str, Any]], Mapping[str, dict[str, Any]]):
         if not (self.files and path.suffix):
             beside = [file] if self.files and os.path.isfile(file := f"{name}{self.files}") else []
             return unknown_name(where, what, name, [*(one.removeprefix(without) for one in self), *beside])
-        return ConfigError(
-            f"{where}: the name of a {what} or a file of records, one a line, that ends in {self.files}, got {name}; "
-            f"make it {path.with_suffix(self.files)}"
-        )
+        expected = f"the name of a {what} or a file of records, one a line, that ends in {self.files}"
+        return ConfigError(f"{where}: {expected}, got {name[:80]}; make it {str(path.with_suffix(self.files))[-80:]}")
 
     def of_files(self, name: str) -> bool:
         """Whether what a table builds comes from records of a file, whose lengths are their own."""

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from harness_suite import ACCURACY, SUITE
@@ -20,18 +21,18 @@ SCORED = ACCURACY.replace("random:tiny", "smollm2-135m").replace("new_tokens = 4
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
+def _command(place, text, out, number, *extra, program=("-m", "pcbench")):
+    path = place / "small.toml"
+    path.write_text(text)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "--no-python"]
+    alone = [sys.executable, *program, "run", "--suite", path, "--device", "cpu", "--out", out, *extra]
+    return [sys.executable, *torchrun, *alone] if number > 1 else alone
+
+
 @pytest.fixture
 def command(tmp_path):
     """A run of a suite on so many ranks."""
-
-    def words(text, out, number, *extra, program=("-m", "pcbench")):
-        path = tmp_path / "small.toml"
-        path.write_text(text)
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "--no-python"]
-        alone = [sys.executable, *program, "run", "--suite", path, "--device", "cpu", "--out", out, *extra]
-        return [sys.executable, *torchrun, *alone] if number > 1 else alone
-
-    return words
+    return partial(_command, tmp_path)
 
 
 def finish(words, environment=ENVIRONMENT, folder=None):
@@ -44,15 +45,24 @@ def final(folder):
     ).read_text()
 
 
-def test_two_ranks_leave_what_one_leaves(command, tmp_path):
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """One rank of one thread, one of two, and two ranks that nobody told their threads: the same three prompts."""
+    place = tmp_path_factory.mktemp("scored")
     tasks = ("--set", "suite.tasks=[passkey]", "--set", "suite.prompts=3", "--set", "suite.context_tokens=[200]")
-    for number in (1, 2):
-        done = finish(command(SCORED, tmp_path / str(number), number, *tasks))
+    without = {name: value for name, value in ENVIRONMENT.items() if name != "OMP_NUM_THREADS"}
+    two = ENVIRONMENT | {"OMP_NUM_THREADS": "2"}
+    for name, number, environment in (("one", 1, ENVIRONMENT), ("threads", 1, two), ("ranks", 2, without)):
+        done = finish(_command(place, SCORED, place / name, number, *tasks), environment)
         assert done.returncode == 0, done.stderr
-    assert final(tmp_path / "1") == final(tmp_path / "2")
-    assert all(r.n_samples == 3 for r in read_records(tmp_path / "2"))
-    assert max(r.score for r in read_records(tmp_path / "2")) > 0
-    left = {path.name for path in (tmp_path / "2").iterdir()}
+    return place
+
+
+def test_two_ranks_leave_what_one_leaves(scored):
+    assert final(scored / "one") == final(scored / "ranks")
+    assert all(r.n_samples == 3 for r in read_records(scored / "ranks"))
+    assert max(r.score for r in read_records(scored / "ranks")) > 0
+    left = {path.name for path in (scored / "ranks").iterdir()}
     assert left == {"manifest.json", "records.jsonl", "records.csv", "samples.jsonl", "report.html"}
 
 
@@ -73,14 +83,9 @@ def test_two_ranks_keep_and_skip_the_records_that_one_does(command, tmp_path):
     assert {r.skipped_records for r in read_records(tmp_path / "2")} == {1}
 
 
-def test_ranks_with_other_threads_take_the_same_prompts_to_the_same_scores(command, tmp_path):
+def test_ranks_with_other_threads_take_the_same_prompts_to_the_same_scores(scored):
     """Sums of other threads differ in their last bits; all but those bits is promised."""
-    short = ("--set", "suite.tasks=[passkey]", "--set", "suite.prompts=2", "--set", "suite.context_tokens=[200]")
-    without = {name: value for name, value in ENVIRONMENT.items() if name != "OMP_NUM_THREADS"}
-    for number, environment in ((1, ENVIRONMENT | {"OMP_NUM_THREADS": "2"}), (2, without)):
-        done = finish(command(SCORED, tmp_path / str(number), number, *short), environment)
-        assert done.returncode == 0, done.stderr
-    alone, shared = (RunFolder(tmp_path / name) for name in ("1", "2"))
+    alone, shared = (RunFolder(scored / name) for name in ("threads", "ranks"))
     # torchrun gives every rank one where nothing else is said
     assert [folder.manifest["environment"]["threads"] for folder in (alone, shared)] == [2, 1]
     assert [{r.runtime for r in folder.records.read()} for folder in (alone, shared)] == [{"2 threads"}, {"1 threads"}]
