@@ -188,7 +188,7 @@ def write_for(option: str, path: Path, text: str) -> None:
         raise ConfigError(f"{option}: a file that can be written, got {path}: {got}; choose another") from None
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file that is either the old one or the new one, whatever interrupts. A link stays one.
 
     Raises:
@@ -204,7 +204,7 @@ def write_whole(path: Path, text: str) -> None:
         with room(path), os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb", 0) as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
-            _write_all(file, text)
+            _write_all(file, content)
         _mode_of(target, path)
         part.replace(target)
     except BaseException:
@@ -260,9 +260,9 @@ def _mode_of(target: Path, path: Path) -> int | None:
     return stat.S_IMODE(found.st_mode)
 
 
-def _write_all(file: BinaryIO, text: str) -> None:
+def _write_all(file: BinaryIO, content: str | bytes) -> None:
     # the file has no buffer: nothing is left to be written when it is closed
-    rest = memoryview(text.encode())
+    rest = memoryview(content.encode() if isinstance(content, str) else content)
     while rest:
         rest = rest[file.write(rest) :]
     os.fsync(file.fileno())

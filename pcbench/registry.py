@@ -45,6 +45,7 @@ OWN_METHODS = {
     "tova": "pcbench.methods.tova:TOVA",
     "knorm": "pcbench.methods.knorm:Knorm",
     "keydiff": "pcbench.methods.keydiff:KeyDiff",
+    "uncomp": "pcbench.methods.uncomp:UNComp",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",
 }

@@ -1,5 +1,7 @@
 """Which models can be run by chunks: a model is refused by name rather than computed wrongly."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -44,7 +46,20 @@ def read_spec(name: str, model: Any) -> ModelSpec:
         trained=not name.startswith("random:"),
         score_scale=_score_scale(model),
         logit_scale=_logit_scale(config),
+        config_sha256=_digest(config, heads),
     )
+
+
+# of a config, what its heads' queries and keys hang on; defaults that versions of transformers add are not among it
+NUMBERS = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+
+
+def _digest(config: Any, heads: int) -> str:
+    numbers = {name: getattr(config, name, None) for name in NUMBERS}
+    numbers["kv_heads"] = getattr(config, "num_key_value_heads", None) or heads
+    numbers["head_dim"] = getattr(config, "head_dim", None) or config.hidden_size // heads
+    numbers["rope"] = getattr(config, "rope_parameters", None)
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _score_scale(model: Any) -> float | None:

@@ -48,6 +48,7 @@ class ModelSpec:
     weights: str | None = None  # what they are, where they are not as they were trained
     score_scale: float | None = None  # of the attention scores; None means 1/√D
     logit_scale: float = 1.0  # of what the head gives
+    config_sha256: str = ""  # of the numbers that make it this architecture, whatever its weights
 
     @property
     def scale(self) -> float:

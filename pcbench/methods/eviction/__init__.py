@@ -5,10 +5,11 @@ of a prompt after its attention.
 """
 
 from pcbench.methods.eviction.method import Eviction, EvictionConfig, KeysConfig, Odd
-from pcbench.methods.eviction.policy import Budgets, Decoding, Policy, Prompted, Scores, Sharing
+from pcbench.methods.eviction.policy import Budgets, Copies, Decoding, Policy, Prompted, Scores, Sharing
 
 __all__ = [
     "Budgets",
+    "Copies",
     "Decoding",
     "Eviction",
     "EvictionConfig",

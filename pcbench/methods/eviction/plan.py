@@ -47,6 +47,8 @@ class PromptPlan:
             store.fill(layer, k, v, index, lengths)
             if policy.decoding is not None:
                 policy.decoding.begin(prompted, store)
+            if policy.copies is not None:
+                policy.copies.begin(prompted)
         return out
 
 
@@ -135,4 +137,5 @@ class StoredPlan:
         )  # fmt: skip
         if self.policy.decoding is not None:
             self.policy.decoding.after(layer, q, lse, store, ops)
-        return out
+        copies = self.policy.copies
+        return out if copies is None else copies(layer, out)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments
 
-__all__ = ["Budgets", "Decoding", "Policy", "Prompted", "Scores", "Sharing"]
+__all__ = ["Budgets", "Copies", "Decoding", "Policy", "Prompted", "Scores", "Sharing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,18 @@ class Sharing(Protocol):
         ...
 
 
+class Copies(Protocol):
+    """Whose attention the query heads take whose kv-head keeps nothing of the prompt."""
+
+    def begin(self, prompted: Prompted) -> None:
+        """The prompt's layer has been read by all heads."""
+        ...
+
+    def __call__(self, layer: int, out: Tensor) -> Tensor:
+        """Outputs of new tokens [B, H, T, D] with copies in place of those of such heads."""
+        ...
+
+
 @dataclass(frozen=True)
 class Policy:
     """An eviction method.
@@ -110,6 +122,7 @@ class Policy:
         recent: last tokens that stay, and whose scores stay out of the pool.
         sharing: moves budgets between the heads of a layer; None leaves them.
         decoding: what displaces what later; None lets the cache grow.
+        copies: whose outputs heads without tokens take; None leaves them their own.
     """
 
     scores: Scores
@@ -119,6 +132,7 @@ class Policy:
     recent: int = 0
     sharing: Sharing | None = None
     decoding: Decoding | None = None
+    copies: Copies | None = None
 
     def segments(self, wanted: Tensor, lengths: Tensor, later: int, new_tokens: int) -> Segments:
         """What a layer stores.

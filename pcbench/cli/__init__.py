@@ -12,6 +12,8 @@ import typer
 from rich.table import Table
 
 from pcbench import registry
+from pcbench.cli.calibrate import calibrate
+from pcbench.cli.terminals import err, out
 from pcbench.errors import (
     DiskFull,
     FolderLost,
@@ -24,7 +26,7 @@ from pcbench.errors import (
 )
 from pcbench.suites import suite_summaries
 from pcbench.system import interrupts, surroundings
-from pcbench.system.terminal import Terminal, shortened
+from pcbench.system.terminal import shortened
 
 __all__ = ["main"]
 
@@ -41,9 +43,6 @@ UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ =
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, add_completion=False, help="Official files of benchmarks.")
 app.add_typer(data_app, name="data")
-# a table in a file or a pipe is not squeezed into 80 columns
-out = Terminal(width=None if sys.stdout.isatty() else 200)
-err = Terminal(stderr=True)
 
 
 @app.callback()
@@ -311,6 +310,9 @@ def score(
         out.print(table(cards))
         for line in dict.fromkeys(line for card in cards for line in notes(card, cards)):
             out.print(line)
+
+
+app.command()(calibrate)
 
 
 def main(arguments: list[str] | None = None) -> None:
