@@ -46,6 +46,7 @@ OWN_METHODS = {
     "knorm": "pcbench.methods.knorm:Knorm",
     "keydiff": "pcbench.methods.keydiff:KeyDiff",
     "uncomp": "pcbench.methods.uncomp:UNComp",
+    "uncomp_stage": "pcbench.methods.uncomp_stage:UNCompStage",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",
 }

@@ -13,7 +13,7 @@ from pcbench import reference
 from pcbench.measure.kernels.cases import CHANGED, compare, run
 from pcbench.measure.parity import Comparison, worst
 from pcbench.measure.sampling import sample_heads
-from pcbench.types import AttentionPlan, KVStore, Ops, RaggedKVStore, Stages, no_stages
+from pcbench.types import AttentionPlan, KVStore, Ops, RaggedKVStore, Rows, Stages, no_stages
 
 __all__ = ["Watch", "WatchedRunner"]
 
@@ -147,6 +147,7 @@ class WatchedRunner:
         store: KVStore | RaggedKVStore,
         plan: AttentionPlan,
         stages: Stages = no_stages,
+        rows: Rows | None = None,
     ) -> Tensor:
         """The runner's forward with the layer known to the watch."""
 
@@ -157,5 +158,5 @@ class WatchedRunner:
             finally:
                 self.watch.layer = None
 
-        hidden: Tensor = self.runner.forward(ids, positions, lengths, store, told, stages)
+        hidden: Tensor = self.runner.forward(ids, positions, lengths, store, told, stages, rows)
         return hidden

@@ -1,6 +1,7 @@
 """Runs an unmodified Hugging Face decoder with a method's attention and cache."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,22 @@ import torch
 from torch import Tensor
 
 from pcbench.models.interface import CACHE, Call, attention, planned
+from pcbench.models.layers.pruning import pruned
 from pcbench.models.stores.ragged import RaggedStore
 from pcbench.models.stores.slots import SlotCache
 from pcbench.models.verify import verify
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Segments, Stages, Tokenizer, no_stages
+from pcbench.types import (
+    AttentionPlan,
+    KVStore,
+    ModelSpec,
+    Ops,
+    RaggedKVStore,
+    Rows,
+    Segments,
+    Stages,
+    Tokenizer,
+    no_stages,
+)
 
 __all__ = ["HFRunner"]
 
@@ -69,12 +82,21 @@ class HFRunner:
         store: KVStore | RaggedKVStore,
         plan: AttentionPlan,
         stages: Stages = no_stages,
+        rows: Rows | None = None,
     ) -> Tensor:
-        """[M, T] ids and positions, [M] int32 valid tokens → last hidden rows [M, T, E], final norm applied."""
+        """[M, T] ids and positions, [M] int32 valid tokens → last hidden rows [M, T, E], final norm applied.
+
+        Args:
+            rows: which of its tokens each layer reads; None reads all.
+
+        Raises:
+            ConfigError: `rows` is there and no token can be left out between the model's layers.
+        """
         store.expect(lengths)
         with stages("embed"):
             embedded = self.model.get_input_embeddings()(ids)
-        with planned(self.model, Call(plan, store, self.ops, self.device)):
+        call = Call(plan, store, self.ops, self.device)
+        with planned(self.model, call), nullcontext() if rows is None else pruned(self.model, self.spec, rows):
             output = self.model.base_model(
                 inputs_embeds=embedded, position_ids=positions, use_cache=True, **{CACHE: store}
             )

@@ -22,6 +22,7 @@ __all__ = [
     "Ops",
     "Prefilled",
     "Prompt",
+    "Rows",
     "Stages",
     "Tokenizer",
     "beyond_training",
@@ -188,6 +189,19 @@ class AttentionPlan(Protocol):
     def __call__(self, layer: int, q: "Tensor", k: "Tensor", v: "Tensor", store: Any, ops: Ops) -> "Tensor": ...
 
 
+class Rows(Protocol):
+    """Which tokens of a forward the next layer reads."""
+
+    def __call__(self, layer: int) -> "tuple[Tensor | None, Tensor] | None":
+        """Asked before layer `layer`, when the one before it has run.
+
+        Returns:
+            rows [M, T'] int64 of what the layer before gave, ascending, None for all of them, and [M, T'] of the
+            forward's own tokens, as those are in all layers together; None while all of these are read.
+        """
+        ...
+
+
 class ModelRunner(Protocol):
     """A decoder seen by methods: forwards whose attention and cache the method decides."""
 
@@ -224,8 +238,12 @@ class ModelRunner(Protocol):
         store: "KVStore | RaggedKVStore",
         plan: AttentionPlan,
         stages: Stages = no_stages,
+        rows: Rows | None = None,
     ) -> "Tensor":
-        """[M, T] ids and positions, [M] valid tokens → last hidden rows [M, T, E], final norm applied."""
+        """[M, T] ids and positions, [M] valid tokens → last hidden rows [M, T, E], final norm applied.
+
+        With `rows` those of the tokens that the last layer read.
+        """
         ...
 
     def logits(self, hidden: "Tensor") -> "Tensor":

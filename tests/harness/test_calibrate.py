@@ -20,7 +20,7 @@ TEXT = "".join(chr(32 + (i * i * 7 + i // 13) % 90) for i in range(2000))
 def run(*arguments):
     with pytest.raises(SystemExit) as ended:
         main(["calibrate", *arguments])
-    return ended.value.code
+    return ended.value.code or 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -6,6 +6,7 @@ of a prompt after its attention.
 
 from pcbench.methods.eviction.method import Eviction, EvictionConfig, KeysConfig, Odd
 from pcbench.methods.eviction.policy import Budgets, Copies, Decoding, Policy, Prompted, Scores, Sharing
+from pcbench.methods.eviction.pruning import Pruning
 
 __all__ = [
     "Budgets",
@@ -17,6 +18,7 @@ __all__ = [
     "Odd",
     "Policy",
     "Prompted",
+    "Pruning",
     "Scores",
     "Sharing",
 ]

@@ -20,6 +20,7 @@ from pcbench.types import (
     Prefilled,
     Prompt,
     RaggedKVStore,
+    Rows,
     Stages,
     beyond_training,
     causal_flops,
@@ -127,21 +128,25 @@ class Eviction:
         length = ids.numel()
         tokens = self.config.tokens_of(length)
         policy = self.config.policy(spec, tokens)
-        wanted = [torch.tensor([policy.budgets(i, spec, tokens, length)]) for i in range(spec.layers)]
-        segments = [policy.segments(x, torch.tensor([length]), later.numel(), prompt.new_tokens) for x in wanted]
+        lengths = [length] * spec.layers if policy.pruning is None else policy.pruning.plan(length)
+        wanted = [torch.tensor([policy.budgets(i, spec, tokens, n)]) for i, n in enumerate(lengths)]
+        segments = [
+            policy.segments(x, torch.tensor([n]), later.numel(), prompt.new_tokens)
+            for x, n in zip(wanted, lengths, strict=True)
+        ]
         store = runner.new_ragged_store(segments)
         plan = PromptPlan(policy, spec, segments, stages, seed=prompt.seed)
         state = State(store, StoredPlan(policy, spec), ids.new_zeros(1))
         with stages("forward"):
-            self._read(ids, state, plan, stages)
-        lengths = torch.stack(store.lengths)
+            self._read(ids, state, plan, stages, policy.pruning)
+        held = torch.stack(store.lengths)
         if later.numel():
             with stages("query"):
                 self._read(later, state, state.plan, stages)
         return Prefilled(
             logits=state.logits,
             state=state,
-            kept_tokens=lambda: float(lengths.double().mean()),
+            kept_tokens=lambda: float(held.double().mean()),
             kv_bytes=store.nbytes(),
             kv_bytes_predicted=2 * sum(x.rows for x in segments) * spec.head_dim * runner.dtype.itemsize,
             warnings=beyond_training(prompt, spec),
@@ -153,11 +158,13 @@ class Eviction:
         self._read(token, state, state.plan)
         return state.logits
 
-    def _read(self, ids: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages) -> None:
+    def _read(
+        self, ids: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages, rows: Rows | None = None
+    ) -> None:
         """Reads tokens [T] at the next positions."""
         count = ids.numel()
         positions = state.position + torch.arange(count, device=ids.device)
         lengths = torch.full((1,), count, dtype=torch.int32, device=ids.device)
-        hidden = self.runner.forward(ids[None], positions[None], lengths, state.store, plan, stages)
+        hidden = self.runner.forward(ids[None], positions[None], lengths, state.store, plan, stages, rows)
         state.position = state.position + count
         state.logits = self.runner.logits(hidden[:, -1])

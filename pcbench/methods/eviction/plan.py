@@ -44,7 +44,11 @@ class PromptPlan:
         with self.stages("selection"):
             prompted = Prompted(layer, self.spec, ops, q, k, v, lse, mass, self.lengths, self.seed)
             index, lengths = kept_indices(policy, prompted, self.segments[layer])
-            store.fill(layer, k, v, index, lengths)
+            pruning = policy.pruning
+            positions = None if pruning is None or pruning.positions is None else pruning.positions.int()
+            store.fill(layer, k, v, index, lengths, positions)
+            if pruning is not None:
+                pruning.saw(mass)
             if policy.decoding is not None:
                 policy.decoding.begin(prompted, store)
             if policy.copies is not None:

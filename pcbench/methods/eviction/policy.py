@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pcbench.methods.eviction.pruning import Pruning
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments
 
 __all__ = ["Budgets", "Copies", "Decoding", "Policy", "Prompted", "Scores", "Sharing"]
@@ -122,6 +123,7 @@ class Policy:
         recent: last tokens that stay, and whose scores stay out of the pool.
         sharing: moves budgets between the heads of a layer; None leaves them.
         decoding: what displaces what later; None lets the cache grow.
+        pruning: leaves tokens of the prompt out between layers; None reads all in each.
         copies: whose outputs heads without tokens take; None leaves them their own.
     """
 
@@ -132,6 +134,7 @@ class Policy:
     recent: int = 0
     sharing: Sharing | None = None
     decoding: Decoding | None = None
+    pruning: Pruning | None = None
     copies: Copies | None = None
 
     def segments(self, wanted: Tensor, lengths: Tensor, later: int, new_tokens: int) -> Segments:

@@ -66,7 +66,8 @@ class Grouped:
 def spread(weights: Sequence[int], total: int, most: int) -> list[int]:
     """Whole numbers of a sum of `total`, as proportional to `weights` as at most `most` each allows.
 
-    What rounding leaves goes one by one to the heaviest, the earlier of equals; a weight of 0 has nothing.
+    What rounding leaves goes one by one to the largest remainders, the heavier and then the earlier of equals; a weight
+    of 0 has nothing.
     """
     found = [most if weight else 0 for weight in weights]
     free = [i for i, weight in enumerate(weights) if weight]
@@ -80,7 +81,7 @@ def spread(weights: Sequence[int], total: int, most: int) -> list[int]:
     for i in free:
         found[i] = weights[i] * total // heavy
     rest = total - sum(found[i] for i in free)
-    for i in sorted(free, key=lambda i: -weights[i])[:rest]:
+    for i in sorted(free, key=lambda i: (-(weights[i] * total % heavy), -weights[i]))[:rest]:
         found[i] += 1
     return found
 

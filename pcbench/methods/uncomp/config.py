@@ -1,6 +1,6 @@
 """UNComp's parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -101,15 +101,16 @@ class Config(EvictionConfig):
                 f"remove_heads: fewer than the {spec.kv_heads} kv-heads of {spec.name}, got {config.remove_heads}; "
                 "leave it one at least"
             )
-        if config.head_groups is not None:
-            config.check_budgets(spec)
-            return config
-        table = config.entropies(spec) if config.needs_table() else None
-        found = config.grouped(config.statistic(spec, table))
-        sha256 = None if table is None else table.about.numbers_sha256
-        config = config.model_copy(update={"head_groups": found, "table_sha256": sha256})
+        config = config.completed(spec, config.entropies(spec) if config.needs_table() else None)
         config.check_budgets(spec)
         return config
+
+    def completed(self, spec: ModelSpec, table: EntropyTable | None) -> Self:
+        """With what is not given and comes from the model's table."""
+        values: dict[str, Any] = {} if table is None else {"table_sha256": table.about.numbers_sha256}
+        if self.head_groups is None:
+            values["head_groups"] = self.grouped(self.statistic(spec, table))
+        return self.model_copy(update=values)
 
     def check_budgets(self, spec: ModelSpec) -> None:
         """Raises ConfigError where head groups are not the model's, or the released code has no such sizes."""
@@ -118,7 +119,8 @@ class Config(EvictionConfig):
 
     def needs_table(self) -> bool:
         """Whether the heads' entropies decide anything."""
-        return self.order in ("entropy", "reverse") or (self.order == "uniform" and self.remove_heads > 0)
+        decides = self.order in ("entropy", "reverse") or (self.order == "uniform" and self.remove_heads > 0)
+        return decides and self.head_groups is None
 
     def entropies(self, spec: ModelSpec) -> EntropyTable:
         """The model's table; errors as of `find_table`."""
@@ -128,7 +130,7 @@ class Config(EvictionConfig):
         """[L, Hkv], by which heads are ordered."""
         if self.order == "random":
             return random_statistic(spec, self.seed)
-        if table is None:
+        if table is None or (self.order == "uniform" and not self.remove_heads):
             return zeros(spec.layers, spec.kv_heads)
         found = of_kv_heads(table.of_heads(self.k, self.renormalise), spec.kv_heads)
         return -found if self.order == "reverse" else found
@@ -162,7 +164,12 @@ class Config(EvictionConfig):
         )  # fmt: skip
 
     def cost(self, spec: ModelSpec, tokens: int) -> Cost:
-        """A full causal forward; what stays of it in the mean."""
-        budgets, wanted = self.budgets(spec), self.tokens_of(tokens)
-        kept = [min(n, tokens) for i in range(spec.layers) for n in budgets(i, spec, wanted, tokens)]
-        return Cost(flops=causal_flops(spec, tokens), kv_tokens=round(sum(kept) / len(kept)))
+        """A causal forward in which each layer reads its tokens; what stays of it in the mean."""
+        budgets, wanted, lengths = self.budgets(spec), self.tokens_of(tokens), self.layer_tokens(spec, tokens)
+        kept = [min(n, length) for i, length in enumerate(lengths) for n in budgets(i, spec, wanted, length)]
+        flops = sum(causal_flops(spec, length) for length in lengths) / spec.layers
+        return Cost(flops=flops, kv_tokens=round(sum(kept) / len(kept)))
+
+    def layer_tokens(self, spec: ModelSpec, length: int) -> Sequence[int]:
+        """Tokens of a prompt that each layer reads."""
+        return [length] * spec.layers

@@ -19,7 +19,7 @@ from pcbench.models.runner import HFRunner
 from pcbench.models.stores.ragged import RaggedStore
 from pcbench.models.stores.slots import SlotCache
 from pcbench.tasks import Example
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Segments, Stages, no_stages
+from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Rows, Segments, Stages, no_stages
 
 __all__ = ["Fit", "StoreRunner", "fit", "largest"]
 
@@ -92,6 +92,7 @@ class StoreRunner:
         store: KVStore | RaggedKVStore,
         plan: AttentionPlan,
         stages: Stages = no_stages,
+        rows: Rows | None = None,
     ) -> Tensor:
         """Hidden rows [M, T, 1] of zeros; the store has been allocated before."""
         return self.head.new_zeros(*ids.shape, 1)
