@@ -48,7 +48,7 @@ class PromptPlan:
             positions = None if pruning is None or pruning.positions is None else pruning.positions.int()
             store.fill(layer, k, v, index, lengths, positions)
             if pruning is not None:
-                pruning.saw(mass)
+                pruning.saw(layer, mass)
             if policy.decoding is not None:
                 policy.decoding.begin(prompted, store)
             if policy.copies is not None:

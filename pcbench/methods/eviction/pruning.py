@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pcbench.errors import ConfigError
+
 __all__ = ["Pruning"]
 
 
@@ -39,8 +41,17 @@ class Pruning:
             self.lengths.append(min(before, max(target, self.window + self.sink)) if self.lengths else length)
         return self.lengths
 
-    def saw(self, mass: Tensor) -> None:
-        """[B, H, S'] float32: what each token of a layer received."""
+    def saw(self, layer: int, mass: Tensor) -> None:
+        """[B, H, S'] float32: what each token of a layer received.
+
+        Raises:
+            ConfigError: the layer read other tokens than `plan` said, as where nobody asks between layers.
+        """
+        if self.lengths[layer : layer + 1] != [mass.shape[2]]:
+            raise ConfigError(
+                f"layer stages: a forward that asks which tokens go on, got {mass.shape[2]} tokens in layer {layer}; "
+                "take the method without stages where a model runs by itself"
+            )
         self.mass = mass.sum(1)
 
     def __call__(self, layer: int) -> tuple[Tensor | None, Tensor] | None:

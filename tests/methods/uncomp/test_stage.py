@@ -155,6 +155,15 @@ def test_prompts_shorter_than_what_stays():
         torch.testing.assert_close(ours, truth, rtol=1e-4, atol=1e-4)
 
 
+def test_a_forward_that_asks_nobody_between_layers_is_refused():
+    runner = four_layers(backend="cpu")
+    forward = type(runner).forward
+    deaf = type("Deaf", (type(runner),), {"forward": lambda self, *given: forward(self, *given[:6])})
+    runner = deaf(runner.model, runner.spec, runner.tokenizer, runner.ops)
+    with pytest.raises(ConfigError, match=r"^layer stages: a forward that asks which tokens go on, got 100 tokens in"):
+        make(runner, tokens=40).prefill(make_prompt(context=90), no_stages)
+
+
 def test_stages_come_from_the_models_table(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     spec = four_layers().spec
