@@ -29,6 +29,8 @@ class UNCompStage(Eviction):
     looks at the last query alone; here, as in its code, at the window's, and unlike there the window stays.
     """
 
+    prunes = True
+
     class Config(WithoutStages):
         """UNComp's parameters and those of stages.
 

@@ -113,6 +113,8 @@ class Eviction:
 
     Config: ClassVar[Any]
     backends = ("ops",)
+    # tokens of a prompt leave between its layers, which takes a runner's forward
+    prunes: ClassVar[bool] = False
 
     def __init__(self, config: EvictionConfig, runner: ModelRunner) -> None:
         self.config, self.runner = config, runner

@@ -221,9 +221,9 @@ def _check_eval(model: Any) -> None:
 
 
 def _evicts(kind: Any) -> bool:
-    """Whether a method is all that its policy says."""
+    """Whether a method is all that its policy says of a model's own forward."""
     is_one = isinstance(kind, type) and issubclass(kind, Eviction)
-    return is_one and (kind.prefill, kind.step) == (Eviction.prefill, Eviction.step)
+    return is_one and not kind.prunes and (kind.prefill, kind.step) == (Eviction.prefill, Eviction.step)
 
 
 def _that_evict() -> list[str]:
