@@ -17,7 +17,7 @@ def calibrate(
     table: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The table, .safetensors with a .json beside it.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, max=10_000, help="Pieces of the text.")] = 6,
+    samples: Annotated[int, typer.Option(min=1, max=10_000, help="Pieces of the text.")] = 4,
     tokens: Annotated[int, typer.Option(min=1, max=1 << 20, help="Of a sample at most.")] = 4096,
     matrix: Annotated[str, typer.Option(help="queries, keys or hidden.")] = "queries",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or rocm.")] = "auto",

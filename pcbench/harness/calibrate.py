@@ -26,7 +26,7 @@ from pcbench.types import Ops, Segments
 __all__ = ["SAMPLES", "TOKENS", "Asked", "calibrate", "measured"]
 
 # as the released tables: heads keep their label in 95 to 97 of 100 samples, so that few are enough
-SAMPLES, TOKENS = 6, 4096
+SAMPLES, TOKENS = 4, 4096
 # a covariance of fewer rows than columns says nothing of the head
 LEAST_TOKENS = 256
 TEXT_BYTES = 1 << 28

@@ -1,11 +1,13 @@
 """`pcbench calibrate`: the table of a tiny model, against entropies of the queries that its own code makes."""
 
+import inspect
 import json
 
 import pytest
 import torch
 
 from pcbench.cli import main
+from pcbench.cli.calibrate import calibrate as command
 from pcbench.errors import ConfigError
 from pcbench.harness.calibrate import Asked, measured
 from pcbench.methods.uncomp import Config
@@ -91,3 +93,10 @@ def test_models_of_the_same_numbers_have_the_same_digest():
     first, again, other = make_runner().spec, make_runner().spec, make_runner(num_key_value_heads=4).spec
     assert first.config_sha256 == again.config_sha256 != other.config_sha256
     assert len(first.config_sha256) == 64
+
+
+def test_the_command_has_the_defaults_of_the_function():
+    defaults = {name: x.default for name, x in inspect.signature(command).parameters.items()}
+    asked = Asked("tiny")
+    assert (defaults["samples"], defaults["tokens"]) == (asked.samples, asked.tokens)
+    assert (defaults["matrix"], defaults["device"], defaults["text"]) == (asked.matrix, asked.device, asked.text)
