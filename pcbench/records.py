@@ -22,7 +22,9 @@ from pcbench.types import Record, Sample
 __all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "checked_manifest", "prompt_key", "read_records", "read_run"]
 
 # too long for a table cell
-JSONL_ONLY = ("samples_ms", "warmup_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary")
+JSONL_ONLY = (
+    "samples_ms", "warmup_ms", "decode_samples_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary",
+)  # fmt: skip
 
 # how a text begins that spreadsheets take for a formula; reports/templates/report.js has the same
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

@@ -73,6 +73,8 @@ def describe(record: Record) -> str:
         parts.append(f"{record.speedup_vs_baseline:.2f}x {record.baseline}")
     if record.speedup_vs_full is not None:
         parts.append(f"{record.speedup_vs_full:.2f}x {record.baseline}")
+    if record.decode_speedup_vs_full is not None:
+        parts.append(f"a token in {record.decode_ms_per_token:.1f} ms ({record.decode_speedup_vs_full:.2f}x full)")
     if record.speedup_vs_reference is not None:
         parts.append(f"{record.speedup_vs_reference:.2f}x reference")
     if record.chunks_that_fit is not None:

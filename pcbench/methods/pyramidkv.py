@@ -25,5 +25,5 @@ class PyramidKV(Eviction):
         reverse: bool = False
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-            budgets = Pyramid(self.beta, self.window, self.reverse)
+            budgets = Pyramid(self.beta, self.window, self.reverse, whole_steps=self.preset == "released")
             return Policy(Window(self.window, self.reduce), budgets, self.pool, self.sink, self.window)

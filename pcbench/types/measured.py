@@ -156,7 +156,10 @@ class Record:
     stages_ms: dict[str, float] | None = None
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None
-    decode_ms_per_token: float | None = None
+    decode_ms_per_token: float | None = None  # median of all steps of the timed passes
+    decode_samples_ms: list[float] | None = None  # of each of these passes the median step
+    decode_ms_ci_low: float | None = None  # of the median of these
+    decode_ms_ci_high: float | None = None
     # memory, of one prompt, each pass in a process of its own while no other holds the model
     peak_bytes: int | None = None  # of the prefill; `phase_bytes` has decoding, too
     peak_samples_bytes: list[int] | None = None  # of every pass; `peak_bytes` is their median
@@ -194,6 +197,10 @@ class Record:
     speedup_vs_full: float | None = None
     speedup_vs_full_ci_low: float | None = None
     speedup_vs_full_ci_high: float | None = None
+    # of a token of the answer
+    decode_speedup_vs_full: float | None = None
+    decode_speedup_vs_full_ci_low: float | None = None
+    decode_speedup_vs_full_ci_high: float | None = None
     speedup_vs_reference: float | None = None
     speedup_vs_reference_ci_low: float | None = None
     speedup_vs_reference_ci_high: float | None = None

@@ -6,6 +6,7 @@ from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.fit import Fit, StoreRunner, fit, largest
 from pcbench.methods.full import Full, _cache_bytes
 from pcbench.methods.parallel_comp import ParallelComp
+from pcbench.methods.snapkv import SnapKV
 from pcbench.tasks import Example
 
 
@@ -121,6 +122,26 @@ def test_what_ranks_share_is_asked_of_one():
 def test_a_budget_for_nothing_holds_nothing():
     assert fitted(Full, 10) == Fit(10, None, 0)
     assert fitted(ParallelComp, 10, chunk_tokens=64) == Fit(10, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "longest"),
+    [(dict(tokens=64), None), (dict(tokens=2), None), (dict(share=1.0), 488), (dict(tokens=5000), 488)],
+)
+def test_what_evicts_to_a_number_of_tokens_fits_at_any_length(config, longest):
+    found = fitted(SnapKV, 1_000_000, **config)
+    assert found == Fit(1_000_000, None, longest, any_length=longest is None)
+    if longest:
+        assert held_bytes(SnapKV, longest, **config) <= 1_000_000 < held_bytes(SnapKV, longest + 1, **config)
+
+
+@pytest.mark.parametrize("size", [lambda n: min(10 * n, 500), lambda n: 20, lambda n: min(n, 3)])
+def test_largest_has_no_end_where_size_has_one(size):
+    assert largest(size, 1000) is None
+
+
+def test_largest_goes_on_where_the_first_sizes_are_alike():
+    assert largest(lambda n: 7 + n // 100, 17) == 1099
 
 
 @pytest.mark.parametrize("size", [lambda n: 10 * n, lambda n: 7 + 3 * n, lambda n: n * n, lambda n: 32 * (n // 4 + n)])

@@ -75,6 +75,10 @@ class EvictionConfig(Table):
         values = {} if self.tokens or self.share else {"tokens": TOKENS}
         return self.model_copy(update={**values, **self.presets.get(given.get("preset"), {}), **given})
 
+    def sized(self, tokens: int) -> Self:
+        """The same with so many keys a kv-head, where no size is given."""
+        return self if self.tokens or self.share else self.model_copy(update={"tokens": tokens})
+
     def tokens_of(self, length: int) -> int:
         """The mean that is wanted of a prompt of `length` tokens, which may be longer than the prompt."""
         return self.tokens or max(1, round((self.share or 1.0) * length))

@@ -165,6 +165,18 @@ class Config(KeyedTable):
         """Whether a micro-batch may be cut to what memory is free: it was "auto" on a GPU."""
         return self._fit_memory
 
+    def sized(self, tokens: int) -> Self:
+        """The same with slots of so many keys together, where no token eviction is given.
+
+        Of one chunk at a time each slot, of which one more than `keep` are there, holds its share of the keys; nothing
+        given, chunks are as long as the keys are many and one is kept.
+        """
+        if self.evict is not None:
+            return self
+        chosen: dict[str, Any] = {"chunk_tokens": tokens, "keep": 1, "micro_batch": 1} | self.explicit()
+        evict = Eviction(capacity=max(1, tokens // (chosen["keep"] + 1)))
+        return self.model_copy(update=chosen | {"evict": evict})
+
     def rules(self, scope: str, layer: int) -> list[Rule]:
         """Calibration rules of a scope that hold in a layer; the config must be resolved."""
         first_last = ((r, *r.layers) for r in self.calibration if isinstance(r, Rule))

@@ -59,14 +59,18 @@ class AccuracySession(ModelSession):
             samples.replace([s for s in samples.read() if prompt_key(s) not in others])
 
     def _outcomes(self, cells: list[Prepared], say: Say) -> list[Outcome]:
-        folder = RunFolder(self.path, ranks.rank())
         if self.known is None:
             self.known = {prompt_key(s): s for s in RunFolder(self.path).samples.read()}
-        if cells[0].missing:
-            return [Outcome(status="data_missing", reason=cells[0].missing)] * len(cells)
+        here = [prepared for prepared in cells if not prepared.missing]
+        answered = iter(self._answered(here, say, self.known) if here else [])
+        return [Outcome(status="data_missing", reason=p.missing) if p.missing else next(answered) for p in cells]
+
+    def _answered(self, cells: list[Prepared], say: Say, known: Known) -> list[Outcome]:
+        """Cells that miss nothing."""
+        folder = RunFolder(self.path, ranks.rank())
         say("loading the model")
         try:
             runner = self.runner(cells[0])
         except Exception as error:
             return [Outcome(status=lost_by(error), reason=first_line(error))] * len(cells)
-        return AccuracyGroup(cells, runner, say, self.known, lambda sample: folder.samples.append([sample])).outcomes()
+        return AccuracyGroup(cells, runner, say, known, lambda sample: folder.samples.append([sample])).outcomes()

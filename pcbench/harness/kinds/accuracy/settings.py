@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError
-from pcbench.harness.kinds.methods.settings import Merge, MethodSuite, Workload
+from pcbench.harness.kinds.methods.settings import Merge, MethodChoice, MethodSuite, Workload
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Source
 from pcbench.types import CHAT_DATE
@@ -20,7 +20,7 @@ __all__ = ["AccuracySettings", "accuracy_suite"]
 Names = Annotated[list[str], Field(min_length=1)]
 
 
-class AccuracySettings(Table):
+class AccuracySettings(MethodChoice):
     """`[suite]` with the device's table merged over it.
 
     Args:
@@ -42,6 +42,7 @@ class AccuracySettings(Table):
             published scores of this model were made with, or "released" for what ParallelComp's runner gives the
             model; where neither is known, and for other methods, as far as context_tokens.
         timeout_s: of a group; needs --isolate.
+        methods, kv_tokens: as `MethodChoice` says.
     """
 
     kind: str

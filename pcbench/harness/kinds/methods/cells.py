@@ -1,10 +1,11 @@
 """Plans of a suite → cells whose method, config and backend are settled."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pcbench.config import validate
-from pcbench.errors import unknown_name
+from pcbench.errors import DataMissing, unknown_name
 from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import check_once
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
@@ -68,7 +69,7 @@ class Prepared:
         task: its task as it was when the run was planned.
         new_tokens: of an answer at most; None takes the task's own limit.
         where: the cell's table in the suite's file.
-        missing: what is not here that its prompts or their scorer need; None where all is.
+        missing: what is not here that it, its prompts or their scorer need; None where all is.
     """
 
     cell: Cell
@@ -118,7 +119,7 @@ class MethodCells:
         Raises:
             ConfigError: a method's config or backend is wrong, by key path.
         """
-        prepared = [self._prepare(plan) for plan in self.suite.plans()]
+        prepared = [item for plan in self.suite.plans() for item in self._prepared(plan)]
         check_once(self.suite.where, [item.cell for item in prepared])
         return prepared
 
@@ -152,13 +153,23 @@ class MethodCells:
         asked = workload.prompts or 0 if self.spec.trained or not workload.timed else 0
         return max(most, asked) if workload.timed else asked or settings.repeats, None
 
-    def _prepare(self, plan: Plan) -> Prepared:
+    def _prepared(self, plan: Plan) -> Iterator[Prepared]:
+        """The cell of a plan, at every size that the suite asks for."""
+        name = plan.table.method
+        method = load(METHODS, "method", name, f"{plan.where}.method")
+        config = validate(method.Config, plan.table.config, f"{plan.where}.config")
+        for sized in called(name, "sized", lambda: _sizes(config, self.suite.settings.kv_tokens)):
+            yield self._prepare(plan, method, sized)
+
+    def _prepare(self, plan: Plan, method: Any, config: Any) -> Prepared:
         settings, workload, table = self.suite.settings, plan.workload, plan.table
-        method = load(METHODS, "method", table.method, f"{plan.where}.method")
-        config = validate(method.Config, table.config, f"{plan.where}.config")
-        config, dumped = called(
-            table.method, "resolve", lambda: _resolved(config, self.spec, self.device, workload.task)
-        )
+        absent = None
+        try:
+            config, dumped = called(
+                table.method, "resolve", lambda: _resolved(config, self.spec, self.device, workload.task)
+            )
+        except DataMissing as error:
+            absent, dumped = str(error), config.model_dump(mode="json")
         task = load_task(workload.task, plan.where)
         prompts, missing = self.prompts(plan)
         prompts = min(prompts, self.limit) if self.limit else prompts
@@ -181,7 +192,15 @@ class MethodCells:
             **self.choices(plan),
         )
         effort = self.effort(plan, prompts)
-        return Prepared(cell, method, config, task, workload.new_tokens, plan.where, missing, effort)
+        return Prepared(cell, method, config, task, workload.new_tokens, plan.where, missing or absent, effort)
+
+
+def _sizes(config: Any, kv_tokens: Sequence[int] | None) -> list[Any]:
+    """The config with each number of keys a kv-head, each once; as it is where nobody asks or it has no size."""
+    if not kv_tokens or not hasattr(config, "sized"):
+        return [config]
+    found = [config.sized(tokens) for tokens in kv_tokens]
+    return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
 def _resolved(config: Any, spec: ModelSpec, device: DeviceKind, task: str) -> tuple[Any, dict[str, Any]]:

@@ -23,6 +23,9 @@ from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore,
 
 __all__ = ["Fit", "StoreRunner", "fit", "largest"]
 
+# tokens after which a store that has not grown does not grow
+LONG = 1 << 16
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -31,12 +34,15 @@ class Fit:
     Args:
         chunks: the most chunks that are held at the same time, none of them dropped, however few the cell keeps; None
             without chunks.
-        context_tokens: of the longest context that is held so: template + context + query + new tokens.
+        context_tokens: of the longest context that is held so: template + context + query + new tokens; None where
+            any is.
+        any_length: what is stored stops growing below the budget.
     """
 
     budget_bytes: int | None = None
     chunks: int | None = None
     context_tokens: int | None = None
+    any_length: bool = False
 
 
 class StoreRunner:
@@ -142,21 +148,29 @@ def fit(prepared: Any, runner: HFRunner, example: Example, chunk_tokens: int | N
         return stores.held_bytes()
 
     units = largest(held_bytes, budget_bytes)
+    if units is None:
+        return Fit(budget_bytes, any_length=True)
     return Fit(budget_bytes, units if keeps else None, around + units * unit if units else 0)
 
 
-def largest(size: Callable[[int], int], most: int) -> int:
-    """The largest n with size(n) ≤ most, 0 where not even 1 is; `size` grows with n.
+def largest(size: Callable[[int], int], most: int) -> int | None:
+    """The largest n with size(n) ≤ most, 0 where not even 1 is, None where all do; `size` never falls.
 
     The line through the first two sizes says where to look; what is returned and the next larger n were both asked.
+    All do where neither one more nor twice as many take more.
     """
     first = size(1)
     if first > most:
         return 0
-    slope = size(2) - first
-    n = 1 + max(0, (most - first) // slope)
+    step = 1 if size(2) > first else LONG
+    slope = (size(1 + step) - first) / step
+    if not slope:
+        return None
+    n = 1 + int((most - first) / slope)
     while size(n) > most:
         n -= 1
     while size(n + 1) <= most:
+        if size(n) == size(n + 1) == size(2 * n):
+            return None
         n += 1
     return n

@@ -47,6 +47,7 @@ __all__ = ["Group"]
 # tokens decoded in the parity pass, so that decoding is checked too: fewer, and the largest error of so few rows beside
 # twice the reference's own is a matter of luck; where an answer has no room for them, two
 PARITY_STEPS, FEWEST_STEPS = 16, 2
+ANY_LENGTH = "budget_bytes holds the keys and values of a prompt of any length"
 UNCHECKED = "no op was held against the reference: no speed-up is given"
 
 
@@ -196,7 +197,7 @@ class Group:
         if timed:
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
-            lane.step_ms += answered.step_ms
+            lane.step_ms.append(answered.step_ms)
         unchecked = [UNCHECKED] if cell.backend == "torch" and not cell.is_full else []
         prediction = self.runner.tokenizer.decode(answered.tokens)
         kept, spans = prefilled.kept_chunks, prefilled.spans
@@ -260,6 +261,7 @@ class Group:
         self.say(f"{lane.prepared.cell.name}: what fits in {budget} bytes")
         try:
             lane.fit = fit(lane.prepared, self.runner, example, lane.chunk_tokens, budget)
+            lane.warn(ANY_LENGTH if lane.fit.any_length else None)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

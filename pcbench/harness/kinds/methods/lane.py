@@ -28,7 +28,8 @@ class Lane:
     warmup_ms: list[float] = field(default_factory=list)
     samples_ms: list[float] = field(default_factory=list)
     wall_ms: list[float] = field(default_factory=list)
-    step_ms: list[float] = field(default_factory=list)
+    # of each timed pass, the steps of its answer
+    step_ms: list[list[float]] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     chunk_tokens: int | None = None

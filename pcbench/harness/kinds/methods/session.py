@@ -46,18 +46,24 @@ class ModelSession:
 
     def measure(self, cells: list[Prepared], repro: str, say: Say) -> Measured:
         """Measures one group of methods."""
-        say("loading the model")
-        try:
-            lanes = Group(cells, self.runner(cells[0]), say).measure()
-        except Exception as error:
-            status = lost_by(error)
-            lanes = [Lane.ended(prepared, status, first_line(error)) for prepared in cells]
+        here = [prepared for prepared in cells if not prepared.missing]
+        measured = iter(self._lanes(here, say) if here else [])
+        lanes = [Lane.ended(p, "data_missing", p.missing) if p.missing else next(measured) for p in cells]
         self._take_peaks(lanes, say)
         return Measured(
             summarise(lanes, self.spec, self.shared, repro),
             [sample for lane in lanes for sample in lane.samples],
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
+
+    def _lanes(self, cells: list[Prepared], say: Say) -> list[Lane]:
+        """Cells that miss nothing."""
+        say("loading the model")
+        try:
+            return Group(cells, self.runner(cells[0]), say).measure()
+        except Exception as error:
+            status = lost_by(error)
+            return [Lane.ended(prepared, status, first_line(error)) for prepared in cells]
 
     def _take_peaks(self, lanes: list[Lane], say: Say) -> None:
         """Peak memory of every cell that has one, while this process holds no model: it would be in it."""

@@ -11,10 +11,24 @@ from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, task_tables
 from pcbench.suites.files import Change, Source, Suite, known, set_settings
 
-__all__ = ["CellTable", "Merge", "MethodSuite", "Plan", "Workload", "method_suite"]
+__all__ = ["CellTable", "Merge", "MethodChoice", "MethodSuite", "Plan", "Workload", "method_suite"]
 
 
-class Settings(Table):
+class MethodChoice(Table):
+    """Keys of `[suite]` that put methods side by side.
+
+    Args:
+        methods: a cell of each of these, with its defaults, in place of the file's cells; "all" are those of pcbench
+            and of installed packages.
+        kv_tokens: keys that a kv-head stores of a prompt: of every method whose size can be chosen a cell with each,
+            but where the cell says its size.
+    """
+
+    methods: Literal["all"] | Annotated[list[str], Field(min_length=1)] | None = None
+    kv_tokens: Annotated[list[Count], Field(min_length=1)] | None = None
+
+
+class Settings(MethodChoice):
     """`[suite]` with the device's table merged over it.
 
     Args:
@@ -26,6 +40,7 @@ class Settings(Table):
         timeout_s: of a group; needs --isolate.
         peak_passes: for peak memory, each in a process of its own.
         budget_bytes: of keys and values; asks how many chunks and tokens fit.
+        methods, kv_tokens: as `MethodChoice` says.
     """
 
     kind: str
@@ -213,17 +228,28 @@ class Merge:
         self.source, self.table, self.methods = source, table, methods
         self.settings = source.settings()
         self.workloads, self.cells = ([dict(table) for table in tables] for tables in (workloads, cells))
+        # which cells there are, settings say
+        rest = [change for change in source.changes(("workload", "cell")) if not self._sets(change)]
+        self.cells = self._chosen() or self.cells
         there = [cell.get("method") for cell in cells]
         self.cells += [{"method": method} for method in dict.fromkeys(methods) if method not in there]
-        for change in source.changes(("workload", "cell")):
-            self.set(change)
+        for change in rest:
+            self._set(change)
         if model is not None:
             self.settings["model"] = model
 
-    def set(self, change: Change) -> None:
-        """Makes one change."""
-        if set_settings(self.source, self.settings, change, self.table.model_fields):
-            return
+    def _sets(self, change: Change) -> bool:
+        """Makes a change of settings; False where it is one of something else."""
+        return set_settings(self.source, self.settings, change, self.table.model_fields)
+
+    def _chosen(self) -> list[dict[str, Any]]:
+        """A cell of each of the methods that the settings name; what is no list of names is refused later."""
+        named = self.settings.get("methods")
+        names = list(METHODS) if named == "all" else named if isinstance(named, list) else []
+        return [{"method": name} for name in names]
+
+    def _set(self, change: Change) -> None:
+        """Makes a change of workloads or cells."""
         head, *rest = change.path.split(".")
         if head == "workload" and len(rest) == 2:
             known(self.source, change, rest[0], [str(w.get("name", "")) for w in self.workloads])

@@ -10,7 +10,7 @@ from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.times import add_samples
 from pcbench.measure.machine.telemetry import summary
 from pcbench.measure.parity import Comparison, worst
-from pcbench.statistics import percentile, ratio_interval, score_interval
+from pcbench.statistics import median_interval, percentile, ratio_interval, score_interval
 from pcbench.tasks import Task
 from pcbench.tasks.base import task_id
 from pcbench.types import Cell, ModelSpec, Record, Sample
@@ -88,8 +88,12 @@ def _add_times(record: Record, lane: Lane) -> None:
         record.chunks_per_s = lane.chunks / seconds
     if lane.wall_ms:
         record.wall_ms_p50 = percentile(lane.wall_ms, 50)
-    if lane.step_ms:
-        record.decode_ms_per_token = percentile(lane.step_ms, 50)
+    steps = [ms for answer in lane.step_ms for ms in answer]
+    if steps:
+        record.decode_ms_per_token = percentile(steps, 50)
+        record.decode_samples_ms = [percentile(answer, 50) for answer in lane.step_ms if answer]
+        found = median_interval(record.decode_samples_ms)
+        record.decode_ms_ci_low, record.decode_ms_ci_high = found or (None, None)
 
 
 def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec) -> None:
@@ -104,6 +108,7 @@ def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec
         record.baseline = f"{base.method}/torch/sdpa-{_sdpa_backend(spec, base)}"
         ratio = ratio_interval(fastest.samples_ms, lane.samples_ms)
         record.speedup_vs_full, record.speedup_vs_full_ci_low, record.speedup_vs_full_ci_high = ratio
+        _add_decode_speedup(record, lane, fastest)
     same = [
         x
         for x in lanes
@@ -114,6 +119,16 @@ def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec
     if same and cell.backend != "reference":
         ratio = ratio_interval(same[0].samples_ms, lane.samples_ms)
         record.speedup_vs_reference, record.speedup_vs_reference_ci_low, record.speedup_vs_reference_ci_high = ratio
+
+
+def _add_decode_speedup(record: Record, lane: Lane, stock: Lane) -> None:
+    """Of the passes in which both answered with more than a token."""
+    both = [(theirs, ours) for theirs, ours in zip(stock.step_ms, lane.step_ms, strict=True) if theirs and ours]
+    if not both:
+        return
+    theirs, ours = ([percentile(answer, 50) for answer in side] for side in zip(*both, strict=True))
+    found = ratio_interval(theirs, ours)
+    record.decode_speedup_vs_full, record.decode_speedup_vs_full_ci_low, record.decode_speedup_vs_full_ci_high = found
 
 
 def _comparable(other: Lane, lane: Lane) -> bool:
