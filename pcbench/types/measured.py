@@ -156,9 +156,9 @@ class Record:
     stages_ms: dict[str, float] | None = None
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None
-    decode_ms_per_token: float | None = None  # median of all steps of the timed passes
-    decode_samples_ms: list[float] | None = None  # of each of these passes the median step
-    decode_ms_ci_low: float | None = None  # of the median of these
+    decode_ms_per_token: float | None = None  # median of `decode_samples_ms`
+    decode_samples_ms: list[float] | None = None  # of each timed pass the median step of its answer
+    decode_ms_ci_low: float | None = None  # of the median
     decode_ms_ci_high: float | None = None
     # memory, of one prompt, each pass in a process of its own while no other holds the model
     peak_bytes: int | None = None  # of the prefill; `phase_bytes` has decoding, too

@@ -17,7 +17,19 @@ from pcbench.report.reading.runs import read_runs
 from pcbench.types import Record
 
 EVERYTHING = [
-    *("verdict", "trust", "tradeoff", "time", "speedup", "rates", "stages", "memory", "accuracy", "prompts"),
+    *(
+        "verdict",
+        "trust",
+        "tradeoff",
+        "time",
+        "speedup",
+        "decoding",
+        "rates",
+        "stages",
+        "memory",
+        "accuracy",
+        "prompts",
+    ),
     *("correctness", "distribution", "cells", "provenance"),
 ]
 

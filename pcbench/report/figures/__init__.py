@@ -1,6 +1,7 @@
 """The figures, one kind a module."""
 
 from pcbench.report.figures.bars import Bar, grouped, stacked
+from pcbench.report.figures.choices import Spot, choices
 from pcbench.report.figures.forest import Estimated, forest
 from pcbench.report.figures.heat import heat
 from pcbench.report.figures.lengths import Curve, Point, Scale, against_length
@@ -15,7 +16,9 @@ __all__ = [
     "Point",
     "Run",
     "Scale",
+    "Spot",
     "against_length",
+    "choices",
     "forest",
     "grouped",
     "heat",

@@ -2,8 +2,8 @@
 
 __all__ = ["OTHERS", "SECTIONS", "sections_of"]
 
-ANSWERED = ("tradeoff", "memory", "accuracy")
-TIMED = ("times", "speedup", "rates", "stages", *ANSWERED)
+ANSWERED = ("budgets", "tradeoff", "memory", "accuracy")
+TIMED = ("times", "speedup", "decoding", "rates", "stages", *ANSWERED)
 
 # a kind's name → its sections, by the names of the functions that make them
 SECTIONS: dict[str, tuple[str, ...]] = {

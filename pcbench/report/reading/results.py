@@ -114,6 +114,24 @@ class Entry:
         return passes[0] / r.ms_p50 if self.timed and passes and r.ms_p50 else None
 
     @property
+    def prefill(self) -> Estimate | None:
+        """Milliseconds, with the interval of the median."""
+        r = self.record
+        return self._estimate(None if r.op else r.ms_p50, r.ms_ci_low, r.ms_ci_high)
+
+    @property
+    def decode(self) -> Estimate | None:
+        """Milliseconds a token of the answer."""
+        r = self.record
+        return self._estimate(r.decode_ms_per_token, r.decode_ms_ci_low, r.decode_ms_ci_high)
+
+    @property
+    def decode_vs_full(self) -> Estimate | None:
+        r = self.record
+        ends = (r.decode_speedup_vs_full_ci_low, r.decode_speedup_vs_full_ci_high)
+        return self._speedup(r.decode_speedup_vs_full, *ends)
+
+    @property
     def vs_full(self) -> Estimate | None:
         r = self.record
         return self._speedup(r.speedup_vs_full, r.speedup_vs_full_ci_low, r.speedup_vs_full_ci_high)

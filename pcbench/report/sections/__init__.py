@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pcbench.report.page.parts import Section
 from pcbench.report.reading.results import Results
 from pcbench.report.sections.answers.accuracy import accuracy
+from pcbench.report.sections.answers.budgets import budgets
 from pcbench.report.sections.answers.prompts import prompts
 from pcbench.report.sections.answers.tradeoff import tradeoff
 from pcbench.report.sections.cells import cells
@@ -14,6 +15,7 @@ from pcbench.report.sections.memory import memory
 from pcbench.report.sections.others import others
 from pcbench.report.sections.provenance import provenance
 from pcbench.report.sections.runs import runs
+from pcbench.report.sections.speed.decoding import decoding
 from pcbench.report.sections.speed.distribution import distribution
 from pcbench.report.sections.speed.rates import rates
 from pcbench.report.sections.speed.speedup import speedup
@@ -24,9 +26,11 @@ __all__ = ["SECTIONS", "sections"]
 
 # in the order of the page
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
+    budgets,
     tradeoff,
     times,
     speedup,
+    decoding,
     rates,
     stages,
     memory,

@@ -10,7 +10,7 @@ from pcbench.report.reading.results import Entry, Results, Series
 from pcbench.report.verdict.changes import kv_gain, mean_change, memory_gain, score_change
 from pcbench.report.wording import Estimate
 
-__all__ = ["MEASURES", "Choice", "Measure", "Tradeoff", "averaged", "direct", "front"]
+__all__ = ["MEASURES", "Choice", "Measure", "Tradeoff", "averaged", "direct", "front", "without_twins"]
 
 Place = tuple[str, int]
 T = TypeVar("T")
@@ -27,6 +27,7 @@ class Measure:
 
 MEASURES = (
     Measure("speed-up over full attention (×)", "Speed-up", lambda results, entry: entry.vs_full),
+    Measure("decoding speed-up over full attention (×)", "Decoding", lambda results, entry: entry.decode_vs_full),
     Measure("peak memory, times smaller (×)", "Peak memory", memory_gain),
     Measure("KV cache, times smaller (×)", "KV cache", kv_gain),
 )
@@ -62,7 +63,7 @@ class Tradeoff:
 def direct(results: Results, measure: Measure) -> list[Tradeoff]:
     """Accuracy and gain of the same cells, one trade-off a run, panel and length."""
     places: dict[tuple[str, str, int], list[Choice]] = {}
-    for entry in _methods(results):
+    for entry in without_twins(results.shown_in("tradeoff")):
         change, gain = score_change(results, entry), measure.of(results, entry)
         if change is not None and gain is not None:
             place = (entry.run, entry.panel, entry.record.context_tokens or 0)
@@ -109,9 +110,8 @@ def front(choices: Sequence[Choice]) -> list[Choice]:
     return sorted((c for c in choices if not beaten(c)), key=lambda c: c.change.mean)
 
 
-def _methods(results: Results) -> list[Entry]:
-    """Without the pure PyTorch twins of what also runs compiled: they keep the same chunks and are no choice."""
-    entries = results.shown_in("tradeoff")
+def without_twins(entries: Sequence[Entry]) -> list[Entry]:
+    """Without those in pure PyTorch of what also runs compiled: they keep the same tokens and are no choice."""
     compiled = {e.record.method for e in entries if e.record.backend not in ("torch", "reference")}
     return [e for e in entries if e.record.backend != "reference" or e.record.method not in compiled]
 
@@ -120,7 +120,7 @@ def _by_method(
     results: Results, key: Callable[[Entry], str], value: Callable[[Entry], T | None]
 ) -> dict[str, dict[Place, T]]:
     found: dict[str, dict[Place, T]] = {}
-    for entry in _methods(results):
+    for entry in without_twins(results.shown_in("tradeoff")):
         estimate = None if entry.average else value(entry)
         if estimate is not None:
             place = (entry.record.workload, entry.record.context_tokens or 0)

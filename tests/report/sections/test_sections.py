@@ -224,7 +224,9 @@ def test_rates_show_chunks_against_the_micro_batch(report):
         parameters="micro_batch=4",
         **{"method_/_backend": "parallel_comp/cpu"},
     )
-    assert (row["chunks/s"], row["decode (ms/token)"]) == ("0.2800", "35.50")
+    assert row["chunks/s"] == "0.2800"
+    rows = page.tables["Decoding, one row a cell"]
+    assert {row["decode (ms/token)"] for row in rows} == {"35.50"}
 
 
 def test_memory_shows_phases_and_what_fits(report):

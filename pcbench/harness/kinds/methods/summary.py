@@ -88,11 +88,10 @@ def _add_times(record: Record, lane: Lane) -> None:
         record.chunks_per_s = lane.chunks / seconds
     if lane.wall_ms:
         record.wall_ms_p50 = percentile(lane.wall_ms, 50)
-    steps = [ms for answer in lane.step_ms for ms in answer]
-    if steps:
-        record.decode_ms_per_token = percentile(steps, 50)
-        record.decode_samples_ms = [percentile(answer, 50) for answer in lane.step_ms if answer]
-        found = median_interval(record.decode_samples_ms)
+    answers = [percentile(answer, 50) for answer in lane.step_ms if answer]
+    if answers:
+        record.decode_samples_ms, record.decode_ms_per_token = answers, percentile(answers, 50)
+        found = median_interval(answers)
         record.decode_ms_ci_low, record.decode_ms_ci_high = found or (None, None)
 
 

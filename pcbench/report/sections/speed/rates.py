@@ -1,4 +1,4 @@
-"""Throughput: tokens and chunks a second, decoding, and what a parameter does to them."""
+"""Throughput: tokens and chunks a second, and what a parameter does to them."""
 
 from collections.abc import Sequence
 
@@ -47,20 +47,19 @@ def rates(results: Results) -> Section | None:
         Column("chunks/s", lambda e: number(e.record.chunks_per_s)),
         Column("chunks", lambda e: number(e.record.chunks)),
         Column("tokens a chunk", lambda e: number(e.record.chunk_tokens)),
-        Column("decode (ms/token)", lambda e: number(e.record.decode_ms_per_token)),
         Column("repeats", lambda e: number(e.record.repeats)),
     ]
     return Section(
         "rates",
         "Throughput",
-        "Prompt tokens and chunks over the median prefill time, and the median time of an answer token.",
+        "Prompt tokens and chunks over the median prefill time.",
         [*blocks, Block(tables=[table("Throughput, one row a cell", columns, shown)])],
     )
 
 
 def _has_rates(entry: Entry) -> bool:
     r = entry.record
-    return any(x is not None for x in (r.prefill_tokens_per_s, r.chunks_per_s, r.decode_ms_per_token))
+    return r.prefill_tokens_per_s is not None or r.chunks_per_s is not None
 
 
 def _point(entry: Entry, series: Series, x: int, rate: float | None) -> Point:

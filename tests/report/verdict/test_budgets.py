@@ -1,0 +1,77 @@
+"""Which method at which budget."""
+
+import pytest
+from report.made_methods import METHODS, method_records
+from report.made_runs import suite_records, write_run
+
+from pcbench.report.reading.results import Results
+from pcbench.report.reading.runs import read_runs
+from pcbench.report.verdict.budgets import front, places, steps, words
+
+
+@pytest.fixture
+def results(tmp_path):
+    return lambda records: Results(read_runs([write_run(tmp_path / "run", records)]))
+
+
+def test_places_have_two_methods_beside_full_attention(results):
+    (place,) = places(results(method_records()))
+    assert place.title == "passkey, 4,096 tokens"
+    assert place.full.record.is_full
+    assert len(place.choices) == 6
+    assert place.share(place.choices[0]) == pytest.approx(6 / 90)
+
+
+def test_one_method_is_no_choice(results):
+    assert places(results(suite_records())) == []
+
+
+def test_what_is_not_ok_is_no_choice(results):
+    records = method_records()
+    for one in records[3:]:
+        one.status = "error"
+    assert places(results(records)) == []
+
+
+def test_steps_join_what_holds_about_as_much(results):
+    records = method_records()
+    records[1].kv_bytes = int(records[1].kv_bytes * 1.1)
+    (place,) = places(results(records))
+    assert [[e.record.method for e in some] for some in steps(place)] == [
+        ["h2o", "random_tokens", "snapkv"],
+        ["snapkv", "h2o", "random_tokens"],
+    ]
+
+
+def test_words_name_the_best_only_where_its_interval_meets_no_other(results):
+    (place,) = places(results(method_records()))
+    small, large = words(place)
+    assert small == (
+        "passkey, 4,096 tokens, 6.00 MiB of keys and values (6.7 % of full attention's): best score: cannot tell "
+        "between snapkv/cpu tokens=256, h2o/cpu tokens=256 (best 90.00 [59.6, 98.2]), which are ahead of "
+        "random_tokens/cpu tokens=256; fastest decoding: cannot tell between random_tokens/cpu tokens=256, "
+        "snapkv/cpu tokens=256 (best 19.80 ms [19.70, 19.90]), which are ahead of h2o/cpu tokens=256; fastest "
+        "prefill: cannot tell between snapkv/cpu tokens=256, h2o/cpu tokens=256, random_tokens/cpu tokens=256 (best "
+        "38,000 ms [37,900, 38,100])."
+    )
+    assert large.startswith("passkey, 4,096 tokens, 12.0 MiB")
+
+
+def test_words_name_one_that_is_apart(results):
+    (place,) = places(results(method_records({**METHODS, "h2o": ((1, 26.0), (0, 29.0))})))
+    assert "best score: snapkv/cpu tokens=256 90.00 [59.6, 98.2];" in words(place)[0]
+
+
+def test_without_an_interval_nothing_is_told_apart(results):
+    records = method_records({**METHODS, "h2o": ((1, 26.0), (0, 29.0))})
+    for one in records:
+        one.score_ci_low = one.score_ci_high = None
+    (place,) = places(results(records))
+    assert "best score: cannot tell between snapkv/cpu" in words(place)[0]
+
+
+def test_front_takes_the_least_of_x_and_the_most_or_least_of_y():
+    points = [(1.0, 5.0), (2.0, 9.0), (2.0, 4.0), (3.0, 9.0), (0.5, 1.0)]
+    assert front(points, most=True) == [True, True, False, False, True]
+    assert front(points, most=False) == [False, False, False, False, True]
+    assert front([(1.0, 1.0), (1.0, 1.0)], most=True) == [True, True]
