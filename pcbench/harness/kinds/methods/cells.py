@@ -70,6 +70,7 @@ class Prepared:
         new_tokens: of an answer at most; None takes the task's own limit.
         where: the cell's table in the suite's file.
         missing: what is not here that it, its prompts or their scorer need; None where all is.
+        resolved: whether the config is; not where it lacks something.
     """
 
     cell: Cell
@@ -79,14 +80,18 @@ class Prepared:
     new_tokens: int | None
     where: str
     missing: str | None = None
+    resolved: bool = True
     effort: Effort = field(default_factory=Effort)
 
     def cost(self, spec: ModelSpec, tokens: int) -> Cost:
-        """Of a prompt of `tokens`, as the method's config says.
+        """Of a prompt of `tokens`, as the method's config says; nothing where it could not be resolved.
 
         Raises:
             ConfigError: the config is another package's and cannot say it.
         """
+
+        if not self.resolved:
+            return Cost(flops=0.0, kv_tokens=0)
 
         def asked() -> Cost:
             found = self.config.cost(spec, tokens)
@@ -192,7 +197,9 @@ class MethodCells:
             **self.choices(plan),
         )
         effort = self.effort(plan, prompts)
-        return Prepared(cell, method, config, task, workload.new_tokens, plan.where, missing or absent, effort)
+        return Prepared(
+            cell, method, config, task, workload.new_tokens, plan.where, missing or absent, absent is None, effort
+        )  # fmt: skip
 
 
 def _sizes(config: Any, kv_tokens: Sequence[int] | None) -> list[Any]:
