@@ -18,10 +18,10 @@ __all__ = ["Spot", "choices"]
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 440, 340, 56, 46
 # of a name at the side
-SIDE, LINE, FONT = 118, 14, 11
+SIDE, LINE, FONT = 122, 14, 10.5
 # factor between the first and the last method at one x
 DODGE = 1.3
-NAME_CHARACTERS = 17
+NAME_CHARACTERS = 19
 
 
 @dataclass(frozen=True)

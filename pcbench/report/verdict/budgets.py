@@ -1,5 +1,6 @@
 """Which method at which budget: cells as choices of a score, a time and bytes of keys and values."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from pcbench.report.reading.results import Entry, Results
 from pcbench.report.verdict.tradeoffs import without_twins
 from pcbench.report.wording import Estimate, interval, number, spread
 
-__all__ = ["MIB", "QUESTIONS", "Place", "Question", "front", "places", "steps", "words"]
+__all__ = ["MIB", "QUESTIONS", "Option", "Place", "Question", "front", "places", "steps", "words"]
 
 MIB = 1 / (1 << 20)
 # choices are of one budget up to this ratio of bytes: room for an answer counts in some and not in others
@@ -47,89 +48,130 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True)
+class Option:
+    """A cell as a choice.
+
+    Args:
+        entry: the cell, or the average of several.
+        kv_bytes: of keys and values; of an average the mean.
+    """
+
+    entry: Entry
+    kv_bytes: float
+
+    @property
+    def label(self) -> str:
+        return self.entry.series.label
+
+
+@dataclass(frozen=True)
 class Place:
     """Choices that may be held against each other.
 
     Args:
         title: workload and length.
-        full: full attention's cell.
-        choices: the others, with bytes of keys and values; fewest first.
+        full: full attention.
+        options: the others, fewest bytes first.
     """
 
     title: str
-    full: Entry
-    choices: list[Entry]
+    full: Option
+    options: list[Option]
 
-    def share(self, entry: Entry) -> float:
+    def share(self, option: Option) -> float:
         """Bytes of keys and values over full attention's."""
-        return (entry.record.kv_bytes or 0) / (self.full.record.kv_bytes or 1)
+        return option.kv_bytes / self.full.kv_bytes
 
 
 def places(results: Results) -> list[Place]:
-    """Of every run, workload and length where at least two methods stand beside full attention; most methods first."""
+    """Of every run, workload and length where at least two methods stand beside full attention.
+
+    Averages first, then where most methods are, then the longest.
+    """
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in without_twins(results.shown_in("budgets")):
-        if entry.usable and entry.record.kv_bytes and not entry.record.is_full:
+        if entry.usable:
             groups.setdefault((entry.run, entry.record.group), []).append(entry)
+    held = _held([e for entries in groups.values() for e in entries])
     found = []
     for entries in groups.values():
-        full = results.stock_of(entries[0])
-        methods = {e.record.method for e in entries}
-        if full is not None and full.record.kv_bytes and len(methods) >= METHODS:
-            ordered = sorted(entries, key=lambda e: (e.record.kv_bytes or 0, e.series.index))
-            tokens = full.record.context_tokens
-            title = full.panel if tokens is None else f"{full.panel}, {tokens:,} tokens"
+        known = [Option(e, held[_key(e, e.average)]) for e in entries if held.get(_key(e, e.average))]
+        full = next((option for option in known if option.entry.record.is_full), None)
+        options = [option for option in known if not option.entry.record.is_full]
+        if full is not None and len({option.entry.record.method for option in options}) >= METHODS:
+            ordered = sorted(options, key=lambda o: (o.kv_bytes, o.entry.series.index))
+            tokens = full.entry.record.context_tokens
+            title = full.entry.panel if tokens is None else f"{full.entry.panel}, {tokens:,} tokens"
             found.append(Place(title, full, ordered))
-    return sorted(
-        found, key=lambda p: (-len({e.record.method for e in p.choices}), -(p.full.record.context_tokens or 0))
-    )
+    return sorted(found, key=_rank)
 
 
-def steps(place: Place) -> list[list[Entry]]:
+def _rank(place: Place) -> tuple[bool, int, int]:
+    full = place.full.entry
+    methods = {option.entry.record.method for option in place.options}
+    return not full.average, -len(methods), -(full.record.context_tokens or 0)
+
+
+def _held(entries: Sequence[Entry]) -> dict[str, float]:
+    """Bytes of keys and values of every cell and, of averages, the mean over the cells of the same method."""
+    sizes: dict[str, list[int]] = {}
+    for entry in entries:
+        for average in (False, True):
+            if entry.record.kv_bytes and not entry.average:
+                sizes.setdefault(_key(entry, average), []).append(entry.record.kv_bytes)
+    return {key: sum(some) / len(some) for key, some in sizes.items()}
+
+
+def _key(entry: Entry, average: bool) -> str:
+    """Names a cell, or what is the same in all cells of an average."""
+    r = entry.record
+    of_all = [entry.run, r.suite, r.model, r.method, r.method_config, r.backend, r.dtype, r.seed, r.context_tokens]
+    return json.dumps(of_all if average else [*of_all, r.workload], sort_keys=True)
+
+
+def steps(place: Place) -> list[list[Option]]:
     """The choices by budget, smallest first."""
-    budgets: list[list[Entry]] = []
-    for entry in place.choices:
-        least = budgets[-1][0].record.kv_bytes or 0 if budgets else 0
-        if (entry.record.kv_bytes or 0) > least * SAME_BUDGET:
+    budgets: list[list[Option]] = []
+    for option in place.options:
+        if not budgets or option.kv_bytes > budgets[-1][0].kv_bytes * SAME_BUDGET:
             budgets.append([])
-        budgets[-1].append(entry)
+        budgets[-1].append(option)
     return budgets
 
 
 def words(place: Place) -> list[str]:
     """A sentence a budget: who is best at what, or that nobody can tell."""
-    return [f"{_size(place, entries)}: {'; '.join(said)}." for entries in steps(place) if (said := _answers(entries))]
+    return [f"{_size(place, options)}: {'; '.join(said)}." for options in steps(place) if (said := _answers(options))]
 
 
-def _size(place: Place, entries: Sequence[Entry]) -> str:
-    sizes = [number(e.record.kv_bytes, MIB, digits=3) for e in (entries[0], entries[-1])]
-    shares = [number(place.share(e), 100, digits=2) for e in (entries[0], entries[-1])]
+def _size(place: Place, options: Sequence[Option]) -> str:
+    ends = (options[0], options[-1])
+    sizes = [number(o.kv_bytes, MIB, digits=3) for o in ends]
+    shares = [number(place.share(o), 100, digits=2) for o in ends]
     span, share = (" to ".join(dict.fromkeys(ends)) for ends in (sizes, shares))
     return f"{place.title}, {span} MiB of keys and values ({share} % of full attention's)"
 
 
-def _answers(entries: Sequence[Entry]) -> list[str]:
+def _answers(options: Sequence[Option]) -> list[str]:
     said = []
     for question in QUESTIONS:
-        known = [(e, value) for e in entries if (value := question.value(e)) is not None]
+        known = [(o.label, value) for o in options if (value := question.value(o.entry)) is not None]
         if len(known) > 1:
             said.append(f"{question.name}: {_answer(question, known)}")
     return said
 
 
-def _answer(question: Question, known: Sequence[tuple[Entry, Estimate]]) -> str:
+def _answer(question: Question, known: Sequence[tuple[str, Estimate]]) -> str:
     """The best, unless the interval of another reaches into its own."""
     sign = -1 if question.most else 1
     ordered = sorted(known, key=lambda one: sign * one[1].value)
     (first, value), rest = ordered[0], ordered[1:]
-    alike = [e for e, other in rest if not _apart(value, other)]
+    alike = [label for label, other in rest if not _apart(value, other)]
     if not alike:
-        return f"{first.series.label} {question.say(value)}"
-    names = [e.series.label for e in (first, *alike)]
-    more = f" and {len(names) - SAID} more" if len(names) > SAID else ""
-    behind = [e.series.label for e, _ in rest if e not in alike]
+        return f"{first} {question.say(value)}"
+    behind = [label for label, _ in rest if label not in alike]
     worse = f", which are ahead of {_listed(behind)}" if behind else ""
-    return f"cannot tell between {', '.join(names[:SAID])}{more} (best {question.say(value)}){worse}"
+    return f"cannot tell between {_listed([first, *alike])} (best {question.say(value)}){worse}"
 
 
 def _listed(names: Sequence[str]) -> str:

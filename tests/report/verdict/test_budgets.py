@@ -17,9 +17,23 @@ def results(tmp_path):
 def test_places_have_two_methods_beside_full_attention(results):
     (place,) = places(results(method_records()))
     assert place.title == "passkey, 4,096 tokens"
-    assert place.full.record.is_full
-    assert len(place.choices) == 6
-    assert place.share(place.choices[0]) == pytest.approx(6 / 90)
+    assert place.full.entry.record.is_full
+    assert len(place.options) == 6
+    assert place.share(place.options[0]) == pytest.approx(6 / 90)
+
+
+def test_an_average_holds_the_mean_of_its_cells(results):
+    short, long, mean = method_records(), method_records(), method_records()
+    for i, one in enumerate(long):
+        one.workload, one.kv_bytes, one.group, one.cell = "long", one.kv_bytes * 3, "long", f"long{i}"
+    for i, one in enumerate(mean):
+        one.workload, one.kv_bytes, one.group, one.cell = "average", None, "average", f"average{i}"
+        one.task, one.samples_ms = "average of passkey, long", None
+    first, *others = places(results([*short, *long, *mean]))
+    assert first.title == "average, 4,096 tokens"
+    assert {option.kv_bytes / (1 << 20) for option in first.options} == {12, 24}
+    assert first.full.kv_bytes == 180 << 20
+    assert [place.title for place in others] == ["passkey, 4,096 tokens", "long, 4,096 tokens"]
 
 
 def test_one_method_is_no_choice(results):
@@ -37,7 +51,7 @@ def test_steps_join_what_holds_about_as_much(results):
     records = method_records()
     records[1].kv_bytes = int(records[1].kv_bytes * 1.1)
     (place,) = places(results(records))
-    assert [[e.record.method for e in some] for some in steps(place)] == [
+    assert [[o.entry.record.method for o in some] for some in steps(place)] == [
         ["h2o", "random_tokens", "snapkv"],
         ["snapkv", "h2o", "random_tokens"],
     ]

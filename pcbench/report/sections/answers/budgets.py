@@ -7,8 +7,8 @@ from typing import Literal
 from pcbench.report.figures import Spot, choices
 from pcbench.report.page.parts import Block, Picture, Section, legend_of
 from pcbench.report.page.tables import Align, Table, filled
-from pcbench.report.reading.results import Entry, Results, Series
-from pcbench.report.verdict.budgets import MIB, Place, front, places, words
+from pcbench.report.reading.results import Results, Series
+from pcbench.report.verdict.budgets import MIB, Option, Place, front, places, words
 from pcbench.report.verdict.changes import score_change
 from pcbench.report.wording import Estimate, interval, number, percent, points_span, signed, spread
 
@@ -16,7 +16,7 @@ __all__ = ["budgets"]
 
 # places that are drawn and said in words
 DRAWN = 3
-Value = Callable[[Entry], Estimate | None]
+Value = Callable[[Option], Estimate | None]
 
 
 @dataclass(frozen=True)
@@ -42,37 +42,39 @@ class View:
     def most(self) -> bool:
         return self.scale == "share"
 
-    def known(self, entries: Sequence[Entry]) -> list[tuple[Entry, Estimate, Estimate]]:
-        """Entries that have both."""
-        both = ((e, self.x(e), self.y(e)) for e in entries)
-        return [(e, x, y) for e, x, y in both if x is not None and y is not None]
+    def known(self, place: Place) -> list[tuple[Option, Estimate, Estimate, bool]]:
+        """What has both, full attention last, and whether it is on the front."""
+        every = ((o, self.x(o), self.y(o)) for o in (*place.options, place.full))
+        both = [(o, x, y) for o, x, y in every if x is not None and y is not None]
+        best = front([(x.value, y.value) for _, x, y in both], most=self.most)
+        return [(*one, on) for one, on in zip(both, best, strict=True)]
 
 
 def _times(value: Estimate | None, factor: float) -> Estimate | None:
     return value and Estimate(*(None if v is None else v * factor for v in value))  # type: ignore[arg-type]
 
 
-def _kv(entry: Entry) -> Estimate | None:
-    return Estimate(entry.record.kv_bytes * MIB, None, None) if entry.record.kv_bytes else None
+def _kv(option: Option) -> Estimate:
+    return Estimate(option.kv_bytes * MIB, None, None)
 
 
-def _score(entry: Entry) -> Estimate | None:
-    return _times(entry.score, 100)
+def _score(option: Option) -> Estimate | None:
+    return _times(option.entry.score, 100)
+
+
+def _decode(option: Option) -> Estimate | None:
+    return option.entry.decode
+
+
+def _prefill(option: Option) -> Estimate | None:
+    return _times(option.entry.prefill, 1e-3)
 
 
 KV, SCORE = "keys and values, MiB", "score (×100)"
 VIEWS = (
     View("score", "Score against bytes", _kv, KV, _score, SCORE, "share"),
-    View("decode", "Decoding against bytes", _kv, KV, lambda e: e.decode, "decode, ms a token", "time"),
-    View(
-        "prefill",
-        "Score against prefill",
-        lambda e: _times(e.prefill, 1e-3),
-        "prefill, seconds",
-        _score,
-        SCORE,
-        "share",
-    ),
+    View("decode", "Decoding against bytes", _kv, KV, _decode, "decode, ms a token", "time"),
+    View("prefill", "Score against prefill", _prefill, "prefill, seconds", _score, SCORE, "share"),
 )
 
 
@@ -103,26 +105,21 @@ def budgets(results: Results) -> Section | None:
     )
 
 
-def _line(lines: dict[str, Series], entry: Entry) -> Series:
+def _line(lines: dict[str, Series], option: Option) -> Series:
     """One colour a method, whatever its parameters are."""
-    return lines.setdefault(entry.record.method, Series(len(lines), entry.record.method))
+    method = option.entry.record.method
+    return lines.setdefault(method, Series(len(lines), method))
 
 
 def _picture(name: str, place: Place, view: View, lines: dict[str, Series]) -> Picture | None:
-    known = view.known([*place.choices, place.full])
-    if len({e.record.method for e, _, _ in known if not e.record.is_full}) < 2:
+    known = view.known(place)
+    if len({o.entry.record.method for o, *_ in known if o is not place.full}) < 2:
         return None
-    best = front([(x.value, y.value) for _, x, y in known], most=view.most)
-    spots = [
-        Spot(None if e.record.is_full else _line(lines, e), x, y, on) for (e, x, y), on in zip(known, best, strict=True)
-    ]
+    spots = [Spot(None if o is place.full else _line(lines, o), x, y, on) for o, x, y, on in known]
     svg = choices(name, f"{view.short}: {place.title}", spots, view.scale, view.xlabel, view.ylabel)
-    ahead = [(e, x, y) for (e, x, y), on in zip(known, best, strict=True) if on]
+    ahead = sorted(((x.value, y.value, o.label) for o, x, y, on in known if on), key=lambda one: one[:2])
     unit = "" if view.most else " ms"
-    said = [
-        f"{e.series.label} {number(y.value)}{unit} at {number(x.value)}"
-        for e, x, y in sorted(ahead, key=lambda o: o[1].value)
-    ]
+    said = [f"{label} {number(y)}{unit} at {number(x)}" for x, y, label in ahead]
     return Picture(f"{view.short}: {place.title}", svg, f"On the front ({view.xlabel}): {'; '.join(said)}.")
 
 
@@ -139,21 +136,17 @@ def _table(results: Results, found: Sequence[Place]) -> Table:
 
 
 def _rows(results: Results, place: Place) -> list[list[str]]:
-    every = [*place.choices, place.full]
-    fronts = []
-    for view in VIEWS:
-        known = view.known(every)
-        best = front([(x.value, y.value) for _, x, y in known], most=view.most)
-        fronts.append({id(e): "yes" if on else "no" for (e, _, _), on in zip(known, best, strict=True)})
+    fronts = [{o.label: "yes" if on else "no" for o, _, _, on in view.known(place)} for view in VIEWS]
     return [
-        [place.title, e.series.label, *_numbers(results, place, e), *(ones.get(id(e), "") for ones in fronts)]
-        for e in every
+        [place.title, o.label, *_numbers(results, place, o), *(ones.get(o.label, "") for ones in fronts)]
+        for o in (*place.options, place.full)
     ]
 
 
-def _numbers(results: Results, place: Place, entry: Entry) -> list[str]:
+def _numbers(results: Results, place: Place, option: Option) -> list[str]:
+    entry = option.entry
     score, change = entry.score, score_change(results, entry)
-    found = [number(entry.record.kv_bytes, MIB), percent(place.share(entry))]
+    found = [number(option.kv_bytes, MIB), percent(place.share(option))]
     found += ["", ""] if score is None else [percent(score.value), spread(score.low, score.high)]
     if change is None:
         found += ["", "", ""]
