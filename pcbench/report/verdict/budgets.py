@@ -154,11 +154,18 @@ def _size(place: Place, options: Sequence[Option]) -> str:
 
 def _answers(options: Sequence[Option]) -> list[str]:
     said = []
+    methods = [o.entry.record.method for o in options]
     for question in QUESTIONS:
-        known = [(o.label, value) for o in options if (value := question.value(o.entry)) is not None]
+        known = [(_name(o, methods), value) for o in options if (value := question.value(o.entry)) is not None]
         if len(known) > 1:
             said.append(f"{question.name}: {_answer(question, known)}")
     return said
+
+
+def _name(option: Option, methods: Sequence[str]) -> str:
+    """The method's, unless several of the budget have it."""
+    method = option.entry.record.method
+    return option.label if methods.count(method) > 1 else method
 
 
 def _answer(question: Question, known: Sequence[tuple[str, Estimate]]) -> str:

@@ -62,18 +62,23 @@ def test_words_name_the_best_only_where_its_interval_meets_no_other(results):
     small, large = words(place)
     assert small == (
         "passkey, 4,096 tokens, 6.00 MiB of keys and values (6.7 % of full attention's): best score: cannot tell "
-        "between snapkv/cpu tokens=256, h2o/cpu tokens=256 (best 90.00 [59.6, 98.2]), which are ahead of "
-        "random_tokens/cpu tokens=256; fastest decoding: cannot tell between random_tokens/cpu tokens=256, "
-        "snapkv/cpu tokens=256 (best 19.80 ms [19.70, 19.90]), which are ahead of h2o/cpu tokens=256; fastest "
-        "prefill: cannot tell between snapkv/cpu tokens=256, h2o/cpu tokens=256, random_tokens/cpu tokens=256 (best "
-        "38,000 ms [37,900, 38,100])."
+        "between snapkv, h2o (best 90.00 [59.6, 98.2]), which are ahead of random_tokens; fastest decoding: cannot "
+        "tell between random_tokens, snapkv (best 19.80 ms [19.70, 19.90]), which are ahead of h2o; fastest prefill: "
+        "cannot tell between snapkv, h2o, random_tokens (best 38,000 ms [37,900, 38,100])."
     )
     assert large.startswith("passkey, 4,096 tokens, 12.0 MiB")
 
 
+def test_words_tell_cells_of_one_method_apart(results):
+    records = method_records()
+    records[2].kv_bytes = records[1].kv_bytes
+    (place,) = places(results(records))
+    assert "between snapkv/cpu tokens=512, snapkv/cpu tokens=256, h2o (best 100.0" in words(place)[0]
+
+
 def test_words_name_one_that_is_apart(results):
     (place,) = places(results(method_records({**METHODS, "h2o": ((1, 26.0), (0, 29.0))})))
-    assert "best score: snapkv/cpu tokens=256 90.00 [59.6, 98.2];" in words(place)[0]
+    assert "best score: snapkv 90.00 [59.6, 98.2];" in words(place)[0]
 
 
 def test_without_an_interval_nothing_is_told_apart(results):
@@ -81,7 +86,7 @@ def test_without_an_interval_nothing_is_told_apart(results):
     for one in records:
         one.score_ci_low = one.score_ci_high = None
     (place,) = places(results(records))
-    assert "best score: cannot tell between snapkv/cpu" in words(place)[0]
+    assert "best score: cannot tell between snapkv, h2o, random_tokens (best 90.00)" in words(place)[0]
 
 
 def test_front_takes_the_least_of_x_and_the_most_or_least_of_y():

@@ -14,8 +14,8 @@ from pcbench.report.wording import Estimate, interval, number, percent, points_s
 
 __all__ = ["budgets"]
 
-# places that are drawn and said in words
-DRAWN = 3
+# places that are drawn and said in words, choices on a front that are said
+DRAWN, SAID = 3, 6
 Value = Callable[[Option], Estimate | None]
 
 
@@ -119,8 +119,9 @@ def _picture(name: str, place: Place, view: View, lines: dict[str, Series]) -> P
     svg = choices(name, f"{view.short}: {place.title}", spots, view.scale, view.xlabel, view.ylabel)
     ahead = sorted(((x.value, y.value, o.label) for o, x, y, on in known if on), key=lambda one: one[:2])
     unit = "" if view.most else " ms"
-    said = [f"{label} {number(y)}{unit} at {number(x)}" for x, y, label in ahead]
-    return Picture(f"{view.short}: {place.title}", svg, f"On the front ({view.xlabel}): {'; '.join(said)}.")
+    said = [f"{label} {number(y)}{unit} at {number(x)}" for x, y, label in ahead[:SAID]]
+    more = f"; {len(ahead) - SAID} more in the table" if len(ahead) > SAID else ""
+    return Picture(f"{view.short}: {place.title}", svg, f"On the front ({view.xlabel}): {'; '.join(said)}{more}.")
 
 
 def _table(results: Results, found: Sequence[Place]) -> Table:
