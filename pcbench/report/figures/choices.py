@@ -1,7 +1,7 @@
 """Choices by what they take and what they give: a marker a choice, a line a method, its name at the side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from markupsafe import Markup
@@ -41,7 +41,14 @@ class Spot:
 
 
 def choices(
-    name: str, title: str, spots: Sequence[Spot], scale: Literal["share", "time"], xlabel: str, ylabel: str
+    name: str,
+    title: str,
+    spots: Sequence[Spot],
+    scale: Literal["share", "time"],
+    xlabel: str,
+    ylabel: str,
+    *,
+    alike: bool = False,
 ) -> Markup:
     """Left is better; a ring is full attention, a filled marker is on the front.
 
@@ -51,14 +58,15 @@ def choices(
         spots: at least one; those of a method are joined by a line.
         scale: of y: a score from 0 to 100, where up is better, or a time, where down is.
         xlabel: with the unit; ylabel: with the unit.
+        alike: methods are meant to take the same; they are drawn side by side.
     """
     with drawing(name, WIDTH, HEIGHT) as figure:
         inside = (LEFT / WIDTH, BOTTOM / HEIGHT, (WIDTH - LEFT - SIDE) / WIDTH, (HEIGHT - BOTTOM - 12) / HEIGHT)
         axes = figure.add_axes(inside)
         _divide(axes, spots, scale)
-        lines = _lines(spots)
-        for rank, (series, some) in enumerate(lines.items()):
-            _line(axes, series, some, DODGE ** ((rank + 0.5) / len(lines) - 0.5))
+        lines = _lines(spots, DODGE if alike else 1.0)
+        for series, some in lines.items():
+            _line(axes, series, some)
         _full(axes, [spot for spot in spots if spot.series is None])
         _names(axes, lines)
         axes.set_xlabel(xlabel)
@@ -69,52 +77,46 @@ def choices(
         return to_svg(figure, name, title)
 
 
-def _lines(spots: Sequence[Spot]) -> dict[Series, list[Spot]]:
-    """Spots by method, in the order of the report, least x first."""
+def _lines(spots: Sequence[Spot], dodge: float) -> dict[Series, list[Spot]]:
+    """Spots by method, in the order of the report, least x first, methods moved apart by `dodge` from first to last."""
     series = sorted({spot.series for spot in spots if spot.series is not None}, key=lambda s: s.index)
-    return {one: sorted((s for s in spots if s.series == one), key=lambda s: s.x.value) for one in series}
+    lines = {}
+    for rank, one in enumerate(series):
+        shift = dodge ** ((rank + 0.5) / len(series) - 0.5)
+        own = sorted((s for s in spots if s.series == one), key=lambda s: s.x.value)
+        lines[one] = [replace(s, x=Estimate(*(v and v * shift for v in s.x))) for s in own]
+    return lines
 
 
-def _line(axes: Axes, series: Series, spots: Sequence[Spot], shift: float) -> None:
+def _line(axes: Axes, series: Series, spots: Sequence[Spot]) -> None:
     style: Any = {"color": colour(series), "clip_on": False}
-    axes.plot([s.x.value * shift for s in spots], [s.y.value for s in spots], linewidth=1.2, zorder=2, **style)
+    axes.plot([s.x.value for s in spots], [s.y.value for s in spots], linewidth=1.2, zorder=2, **style)
     for spot in spots:
-        _bars(axes, spot, shift, style)
+        _bars(axes, spot, style)
         face = colour(series) if spot.front else PAPER
-        axes.plot(
-            [spot.x.value * shift],
-            [spot.y.value],
-            marker(series),
-            markersize=7,
-            markerfacecolor=face,
-            zorder=4,
-            **style,
-        )
+        mark: Any = {"markersize": 7, "markerfacecolor": face, "zorder": 4}
+        axes.plot([spot.x.value], [spot.y.value], marker(series), **mark, **style)
 
 
 def _full(axes: Axes, spots: Sequence[Spot]) -> None:
     style: Any = {"color": INK, "clip_on": False}
     for spot in spots:
-        _bars(axes, spot, 1.0, style)
+        _bars(axes, spot, style)
         axes.plot([spot.x.value], [spot.y.value], "o", markersize=9, markerfacecolor=PAPER, zorder=4, **style)
 
 
-def _bars(axes: Axes, spot: Spot, shift: float, style: dict[str, Any]) -> None:
+def _bars(axes: Axes, spot: Spot, style: dict[str, Any]) -> None:
     """Intervals, where there are any."""
     x, y = spot.x, spot.y
     if y.low is not None and y.high is not None:
-        axes.plot([x.value * shift] * 2, [y.low, y.high], linewidth=1.2, alpha=0.6, zorder=3, **style)
+        axes.plot([x.value] * 2, [y.low, y.high], linewidth=1.2, alpha=0.6, zorder=3, **style)
     if x.low is not None and x.high is not None:
-        axes.plot([x.low * shift, x.high * shift], [y.value] * 2, linewidth=1.2, alpha=0.6, zorder=3, **style)
+        axes.plot([x.low, x.high], [y.value] * 2, linewidth=1.2, alpha=0.6, zorder=3, **style)
 
 
 def _names(axes: Axes, lines: dict[Series, list[Spot]]) -> None:
     """Beside the frame in the order of the methods' last points, each with a thin line to its own."""
-    rank = {series: i for i, series in enumerate(lines)}
-    last = {
-        s: (some[-1].x.value * DODGE ** ((rank[s] + 0.5) / len(lines) - 0.5), some[-1].y.value)
-        for s, some in lines.items()
-    }
+    last = {series: (some[-1].x.value, some[-1].y.value) for series, some in lines.items()}
     inside = axes.transData + axes.transAxes.inverted()
     heights = {series: float(inside.transform(place)[1]) for series, place in last.items()}
     ordered = sorted(heights, key=lambda s: (heights[s], -s.index))

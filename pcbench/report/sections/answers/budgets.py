@@ -116,7 +116,9 @@ def _picture(name: str, place: Place, view: View, lines: dict[str, Series]) -> P
     if len({o.entry.record.method for o, *_ in known if o is not place.full}) < 2:
         return None
     spots = [Spot(None if o is place.full else _line(lines, o), x, y, on) for o, x, y, on in known]
-    svg = choices(name, f"{view.short}: {place.title}", spots, view.scale, view.xlabel, view.ylabel)
+    svg = choices(
+        name, f"{view.short}: {place.title}", spots, view.scale, view.xlabel, view.ylabel, alike=view.x is _kv
+    )
     ahead = sorted(((x.value, y.value, o.label) for o, x, y, on in known if on), key=lambda one: one[:2])
     unit = "" if view.most else " ms"
     said = [f"{label} {number(y)}{unit} at {number(x)}" for x, y, label in ahead[:SAID]]
