@@ -21,7 +21,7 @@ class RollingConfig(EvictionConfig):
     decode: Literal["evict", "grow"] = "evict"
 
     def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-        sink = min(self.sink, tokens)
+        sink = min(self.sink, tokens - 1)
         decoding = Oldest(sink) if self.decode == "evict" else None
         return Policy(Nothing(), Uniform(), 1, sink, tokens - sink, decoding=decoding)
 

@@ -1,0 +1,156 @@
+"""What decoding evicts, against a plain cache of lists; edges of budgets."""
+
+import pytest
+import torch
+
+from pcbench.errors import PcbenchError
+from pcbench.methods.full import Full
+from pcbench.registry import METHODS, load
+from pcbench.types import no_stages
+from tests.tiny import make_prompt, make_runner
+
+
+def make(name, runner, **values):
+    method = load(METHODS, "method", name, "")
+    return method(method.Config(**values).resolve(runner.spec, "cpu"), runner)
+
+
+def positions(prefilled, layer=0):
+    """Positions of the stored tokens of each kv-head, sorted."""
+    store = prefilled.state.store
+    ends = [(int(s), int(n)) for s, n in zip(store.starts[layer][0], store.lengths[layer][0], strict=True)]
+    return [sorted(store.positions[layer][start : start + length].tolist()) for start, length in ends]
+
+
+def decoded(method, prompt, steps):
+    prefilled = method.prefill(prompt, no_stages)
+    for token in range(steps):
+        method.step(prefilled, torch.tensor([token % 300]))
+    return prefilled
+
+
+def test_a_rolling_window_holds_sinks_and_the_newest():
+    runner = make_runner()
+    prefilled = decoded(make("streaming_llm", runner, tokens=20), make_prompt(new_tokens=40), 30)
+    # the token just read is beside the 20
+    assert positions(prefilled) == [[0, 1, 2, 3, *range(63, 80)]] * 2
+    prefilled = decoded(make("recent_only", runner, tokens=20), make_prompt(new_tokens=40), 30)
+    assert positions(prefilled) == [list(range(59, 80))] * 2
+
+
+@pytest.mark.parametrize("name", ["h2o", "tova", "streaming_llm", "recent_only"])
+def test_200_steps_take_no_more_memory(name):
+    runner = make_runner(trained_tokens=512)
+    method = make(name, runner, tokens=24)
+    prefilled = method.prefill(make_prompt(new_tokens=210), no_stages)
+    store = prefilled.state.store
+    method.step(prefilled, torch.tensor([1]))
+    arenas = [x.data_ptr() for x in (*store.k, *store.v, *store.positions)]
+    for token in range(200):
+        method.step(prefilled, torch.tensor([token]))
+    assert [x.data_ptr() for x in (*store.k, *store.v, *store.positions)] == arenas
+    assert store.nbytes() == prefilled.kv_bytes == prefilled.kv_bytes_predicted
+    assert torch.stack(store.lengths).unique().tolist() == [25]
+    assert all(len(set(kept)) == 25 and 250 in kept for kept in positions(prefilled))
+
+
+def test_heavy_hitters_are_those_of_plain_sums():
+    """Layer 0, whose queries and keys do not depend on what was evicted, followed by hand."""
+    runner = make_runner()
+    prompt, steps, tokens, recent, sink = make_prompt(new_tokens=20), 12, 16, 8, 4
+    seen = {}
+    method = make("h2o", runner, tokens=tokens)
+    prefilled = method.prefill(prompt, no_stages)
+    full = make("h2o", runner, tokens=400, decode="grow").prefill(prompt, no_stages)
+    read = torch.cat([prompt.prefix, prompt.context, prompt.query])
+    scores = attention_rows(runner, torch.cat([read, torch.arange(steps)]))
+    length = len(read)
+    for head in range(2):
+        sums = scores(length, head, range(length)).sum(0)
+        first = set(range(sink)) | set(range(length - recent, length))
+        rest = sorted((j for j in range(length) if j not in first), key=lambda j: (-float(sums[j]), j))
+        kept = sorted(first | set(rest[: tokens - len(first)]))
+        seen[head] = (kept, {j: float(sums[j]) for j in kept})
+    assert positions(prefilled) == [seen[h][0] for h in range(2)]
+    assert full.kv_bytes == full.kv_bytes_predicted
+    for step in range(steps):
+        method.step(prefilled, torch.tensor([step]))
+        now = length + step
+        for head in range(2):
+            kept, sums = seen[head]
+            kept = [*kept, now] if len(kept) <= tokens else kept
+            row = scores(now + 1, head, kept)[-1]
+            for j, p in zip(kept, row.tolist(), strict=True):
+                sums[j] = sums.get(j, 0.0) + p
+            assert positions(prefilled)[head] == sorted(kept), (step, head)
+            free = [j for j in kept if j >= sink and j < now + 1 - recent]
+            gone = min(free, key=lambda j: (sums[j], j))
+            seen[head] = ([*[j for j in kept if j != gone], now + 1], {j: s for j, s in sums.items() if j != gone})
+
+
+def attention_rows(runner, ids):
+    """rows(end, kv_head, keys): softmax over `keys` of the queries below `end`, summed over the group, layer 0."""
+    found = {}
+
+    def plan(layer, q, k, v, store, ops):
+        found.setdefault(layer, (q[0], k[0]))
+        return ops.calibrated_attention(q, k, v, scale=runner.spec.scale, causal=True)[0]
+
+    store = runner.new_store(1, len(ids))
+    store.begin(torch.zeros(1, dtype=torch.int32))
+    count = torch.tensor([len(ids)], dtype=torch.int32)
+    runner.forward(ids[None], torch.arange(len(ids))[None], count, store, plan)
+    q, k = found[0]
+
+    def rows(end, head, keys):
+        keys = list(keys)
+        group = q.shape[0] // k.shape[0]
+        at = torch.arange(end)
+        scores = q[head * group : (head + 1) * group, :end] @ k[head, keys].T * runner.spec.scale
+        return scores.masked_fill(torch.tensor(keys) > at[:, None], -torch.inf).softmax(-1).nan_to_num(0.0).sum(0)
+
+    return rows
+
+
+@pytest.mark.parametrize("name", ["snapkv", "pyramidkv", "adakv", "h2o", "knorm", "keydiff", "streaming_llm", "tova"])
+@pytest.mark.parametrize("tokens", [1, 5, 33])
+def test_budgets_below_the_window_and_prompts_below_it(name, tokens):
+    runner = make_runner()
+    for prompt in (make_prompt(prefix=0, context=0, query=1), make_prompt(prefix=1, context=10, query=3)):
+        length = prompt.context_tokens - prompt.new_tokens
+        prefilled = make(name, runner, tokens=tokens).prefill(prompt, no_stages)
+        assert prefilled.logits.isfinite().all()
+        wanted = min(tokens, length) if name != "pyramidkv" or tokens >= length else None
+        if wanted is not None:
+            assert prefilled.kept_tokens() == wanted
+        # what is newest stays
+        assert all(kept[-1] == length - 1 for kept in positions(prefilled) if kept)
+
+
+def test_a_question_over_what_stayed_of_the_context():
+    runner = make_runner()
+    prompt = make_prompt(prefix=0, context=90, query=9)
+    method = make("snapkv", runner, tokens=40, compress="context")
+    prefilled = method.prefill(prompt, no_stages)
+    assert [kept[-9:] for kept in positions(prefilled)] == [list(range(90, 99))] * 2
+    assert all(len(kept) == 49 for kept in positions(prefilled))
+    # the same in two parts: questions read one token at a time
+    again = make("snapkv", runner, tokens=40, compress="context")
+    first = again.prefill(type(prompt)(prompt.prefix, prompt.context, prompt.query[:1], new_tokens=20), no_stages)
+    for token in prompt.query[1:]:
+        logits = again.step(first, token[None])
+    torch.testing.assert_close(logits, prefilled.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_full_and_a_share_of_one_agree():
+    runner = make_runner()
+    prompt = make_prompt(context=70)
+    ours = make("snapkv", runner, share=1.0).prefill(prompt, no_stages).logits
+    torch.testing.assert_close(
+        ours, Full(Full.Config(), runner).prefill(prompt, no_stages).logits, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_tokens_and_share_exclude_each_other():
+    with pytest.raises((PcbenchError, ValueError), match="tokens and share cannot both be given"):
+        load(METHODS, "method", "snapkv", "").Config(tokens=8, share=0.5)
