@@ -6,7 +6,6 @@ from pydantic import Field
 
 from pcbench.methods.eviction import Eviction, Policy
 from pcbench.methods.eviction.budgets import BestOfLayer, Uniform
-from pcbench.methods.eviction.scores import Window
 from pcbench.methods.snapkv import WindowConfig
 from pcbench.types import ModelSpec
 
@@ -27,5 +26,4 @@ class AdaKV(Eviction):
         safeguard: Annotated[float, Field(ge=0, le=1)] = 0.2
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-            votes = Window(self.window, self.reduce)
-            return Policy(votes, Uniform(), self.pool, self.sink, self.window, BestOfLayer(self.safeguard))
+            return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window, BestOfLayer(self.safeguard))

@@ -3,7 +3,6 @@
 from pcbench.config import Count
 from pcbench.methods.eviction import Eviction, Policy
 from pcbench.methods.eviction.budgets import Pyramid
-from pcbench.methods.eviction.scores import Window
 from pcbench.methods.snapkv import WindowConfig
 from pcbench.types import ModelSpec
 
@@ -26,4 +25,4 @@ class PyramidKV(Eviction):
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
             budgets = Pyramid(self.beta, self.window, self.reverse, whole_steps=self.preset == "released")
-            return Policy(Window(self.window, self.reduce), budgets, self.pool, self.sink, self.window)
+            return Policy(self.votes(), budgets, self.max_pool, self.sink, self.window)

@@ -17,7 +17,8 @@ class WindowConfig(EvictionConfig):
 
     Args:
         window: last queries that vote; their tokens stay, within the budget.
-        pool: odd width of the max-pool over the votes of neighbours.
+        pool: odd width of the pool over the votes of neighbours.
+        pooling: max, as released, or avg, as kvpress has it.
         reduce: over the heads of a group.
         preset: released: the LongBench setting of KVCache-Factory (commit c97f9d7), whose `kv_head` mode this is.
     """
@@ -26,8 +27,18 @@ class WindowConfig(EvictionConfig):
 
     window: Count = 32
     pool: Odd = 7
+    pooling: Literal["max", "avg"] = "max"
     reduce: Literal["mean", "max"] = "mean"
     preset: Literal["released"] | None = None
+
+    @property
+    def max_pool(self) -> int:
+        """Width of the max-pool."""
+        return self.pool if self.pooling == "max" else 1
+
+    def votes(self) -> Window:
+        """The window's scores."""
+        return Window(self.window, self.reduce, self.pool if self.pooling == "avg" else 1)
 
 
 class SnapKV(Eviction):
@@ -37,4 +48,4 @@ class SnapKV(Eviction):
         """Those of every method with a window of queries."""
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-            return Policy(Window(self.window, self.reduce), Uniform(), self.pool, self.sink, self.window)
+            return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window)

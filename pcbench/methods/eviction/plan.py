@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcbench.methods.eviction.policy import Policy, Prompted
+from pcbench.methods.eviction.policy import Policy, Prompted, last_tokens
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments, Stages
 
 __all__ = ["PromptPlan", "StoredPlan", "kept_indices"]
@@ -80,7 +80,7 @@ def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tupl
     sink = min(policy.sink, smallest - recent)
     scores = policy.scores(prompted)
     if policy.pool > 1 and recent:
-        scores = scores.masked_fill(_last(prompted, recent), torch.nan)
+        scores = scores.masked_fill(last_tokens(prompted, recent), torch.nan)
     pool, longest = policy.pool, int(budgets.max())
     if policy.sharing is not None:
         scores = _ranked(scores, prompted, pool, sink, recent)
@@ -99,24 +99,16 @@ def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tupl
 SMALLEST_ROW = 8
 
 
-def _last(prompted: Prompted, count: int) -> Tensor:
-    """[B or 1, 1, S] bool: the last `count` tokens of each row, and what stands behind them."""
-    tokens = prompted.k.shape[2]
-    j = torch.arange(tokens, device=prompted.k.device)
-    lengths = j.new_full((1,), tokens) if prompted.lengths is None else prompted.lengths
-    return (j >= lengths[:, None] - count)[:, None]
-
-
 def _ranked(scores: Tensor, prompted: Prompted, pool: int, sink: int, recent: int) -> Tensor:
     """[B, Hkv, S]: the scores as `select_tokens` ranks them, comparable between heads."""
-    kv_heads, behind = prompted.k.shape[1], _last(prompted, 0)
+    kv_heads, behind = prompted.k.shape[1], last_tokens(prompted, 0)
     if scores.shape[1] != kv_heads:
         scores = scores.unflatten(1, (kv_heads, -1)).sum(2)
     scores = scores.masked_fill(behind | scores.isnan(), -torch.inf)
     if pool > 1:
         scores = torch.nn.functional.max_pool1d(scores, pool, stride=1, padding=pool // 2)
     first = torch.arange(scores.shape[2], device=scores.device) < sink
-    return scores.masked_fill(first | _last(prompted, recent), torch.inf).masked_fill(behind, -torch.inf)
+    return scores.masked_fill(first | last_tokens(prompted, recent), torch.inf).masked_fill(behind, -torch.inf)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from pcbench.methods.eviction.pruning import Pruning
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments
 
-__all__ = ["Budgets", "Copies", "Decoding", "Policy", "Prompted", "Scores", "Sharing"]
+__all__ = ["Budgets", "Copies", "Decoding", "Policy", "Prompted", "Scores", "Sharing", "last_tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,14 @@ class Prompted:
     def kv_lengths(self) -> Tensor | None:
         """[B, Hkv] int32, as the ops take them."""
         return None if self.lengths is None else self.lengths[:, None].expand(-1, self.k.shape[1]).contiguous()
+
+
+def last_tokens(prompted: Prompted, count: int) -> Tensor:
+    """[B or 1, 1, S] bool: the last `count` tokens of each row, and what stands behind them."""
+    tokens = prompted.k.shape[2]
+    j = torch.arange(tokens, device=prompted.k.device)
+    lengths = j.new_full((1,), tokens) if prompted.lengths is None else prompted.lengths
+    return (j >= lengths[:, None] - count)[:, None]
 
 
 class Scores(Protocol):

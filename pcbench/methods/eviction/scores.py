@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcbench.methods.eviction.policy import Prompted
+from pcbench.methods.eviction.policy import Prompted, last_tokens
 
 __all__ = ["ColumnMass", "KeyDifference", "KeyNorm", "LastQuery", "Nothing", "Random", "Window", "group_scores"]
 
@@ -23,16 +23,23 @@ class Window:
     Args:
         window: queries.
         reduce: over the heads of a group.
+        average: odd width of an average over the votes of neighbours, in which the window's own count nothing; 1 for
+            none.
     """
 
     window: int
     reduce: str = "mean"
+    average: int = 1
 
     def rows(self, tokens: int) -> int:
         return self.window
 
     def __call__(self, prompted: Prompted) -> Tensor:
-        return group_scores(prompted.mass, prompted.spec.kv_heads, self.reduce)
+        votes = group_scores(prompted.mass, prompted.spec.kv_heads, self.reduce)
+        if self.average == 1:
+            return votes
+        votes = votes.masked_fill(last_tokens(prompted, self.window), 0.0)
+        return torch.nn.functional.avg_pool1d(votes, self.average, stride=1, padding=self.average // 2)
 
 
 @dataclass(frozen=True)
