@@ -47,6 +47,7 @@ OWN_METHODS = {
     "keydiff": "pcbench.methods.keydiff:KeyDiff",
     "uncomp": "pcbench.methods.uncomp:UNComp",
     "uncomp_stage": "pcbench.methods.uncomp_stage:UNCompStage",
+    "expected_attention": "pcbench.methods.expected_attention:ExpectedAttention",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",
 }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pcbench.models.interface import CACHE, Call, attention, planned
 from pcbench.models.layers.pruning import pruned
+from pcbench.models.rotary import ModelRotary, measure_rotary
 from pcbench.models.stores.ragged import RaggedStore
 from pcbench.models.stores.slots import SlotCache
 from pcbench.models.verify import verify
@@ -56,6 +58,15 @@ class HFRunner:
     @property
     def dtype(self) -> torch.dtype:
         return self.lm_head().dtype
+
+    @cached_property
+    def rotary(self) -> ModelRotary:
+        """How keys and queries turn with their position.
+
+        Raises:
+            ConfigError: by no frequencies that the model names.
+        """
+        return measure_rotary(self)
 
     def new_store(
         self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None

@@ -22,6 +22,7 @@ __all__ = [
     "Ops",
     "Prefilled",
     "Prompt",
+    "Rotary",
     "Rows",
     "Stages",
     "Tokenizer",
@@ -202,6 +203,14 @@ class Rows(Protocol):
         ...
 
 
+class Rotary(Protocol):
+    """How the keys and queries of a model turn with their position."""
+
+    def rotated(self, layer: int, rows: "Tensor", by: "Tensor") -> "Tensor":
+        """Rows [..., D] of a layer as they would be `by` [...] positions later; minus their own un-rotates them."""
+        ...
+
+
 class ModelRunner(Protocol):
     """A decoder seen by methods: forwards whose attention and cache the method decides."""
 
@@ -213,6 +222,11 @@ class ModelRunner(Protocol):
     def dtype(self) -> "Any": ...
     @property
     def ops(self) -> Ops: ...
+    @property
+    def rotary(self) -> Rotary:
+        """Found when it is first asked for; a model that turns its keys otherwise is refused then."""
+        ...
+
     @property
     def start_ids(self) -> Sequence[int]:
         """What the tokenizer puts in front of every text."""

@@ -31,6 +31,7 @@ class Segments:
         limit: keys at which a segment grows no more, and a new token takes an evicted one's row; None grows.
         shared: the kv-heads of a row divide their `kept` among themselves.
         wanted: budgets, of which a short prompt fills less; None where `kept` is what was wanted.
+        aside: first keys of each segment that are stored once more, as they were read.
     """
 
     kept: "Tensor"
@@ -38,11 +39,17 @@ class Segments:
     limit: "Tensor | None" = None
     shared: bool = False
     wanted: "Tensor | None" = None
+    aside: int = 0
 
     @property
     def rows(self) -> int:
         """Of all segments."""
         return int((self.kept + self.room).sum())
+
+    @property
+    def vectors(self) -> int:
+        """Keys and values that there is room for."""
+        return 2 * self.rows + self.aside * self.kept.numel()
 
     @property
     def longest(self) -> int:
@@ -113,6 +120,7 @@ class RaggedKVStore(Protocol):
         scale: of the attention scores.
         starts, lengths: of each layer, [B, Hkv] int32, a segment's first row in the arena and its keys.
         positions: of each layer, [rows] int32, where each row's token stands in its text.
+        aside: of each layer, [B, Hkv, `Segments.aside`, D], first keys as they were read, for whoever moves them.
         victims: of each layer, [B, Hkv] int32, the row of each full segment that the next token overwrites.
         seen: [B] int32, tokens of each text that have been read.
     """
@@ -122,6 +130,7 @@ class RaggedKVStore(Protocol):
     starts: "list[Tensor]"
     lengths: "list[Tensor]"
     positions: "list[Tensor]"
+    aside: "list[Tensor]"
     victims: "list[Tensor | None]"
     seen: "Tensor"
 

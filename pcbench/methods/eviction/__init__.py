@@ -5,7 +5,7 @@ of a prompt after its attention.
 """
 
 from pcbench.methods.eviction.method import Eviction, EvictionConfig, KeysConfig, Odd
-from pcbench.methods.eviction.policy import Budgets, Copies, Decoding, Policy, Prompted, Scores, Sharing
+from pcbench.methods.eviction.policy import Budgets, Copies, Decoding, Placing, Policy, Prompted, Scores, Sharing
 from pcbench.methods.eviction.pruning import Pruning
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "EvictionConfig",
     "KeysConfig",
     "Odd",
+    "Placing",
     "Policy",
     "Prompted",
     "Pruning",

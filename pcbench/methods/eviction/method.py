@@ -141,8 +141,9 @@ class Eviction:
             for x, n in zip(wanted, lengths, strict=True)
         ]
         store = runner.new_ragged_store(segments)
-        plan = PromptPlan(policy, spec, segments, stages, seed=prompt.seed)
-        state = State(store, StoredPlan(policy, spec), ids.new_zeros(1))
+        rotary = runner.rotary if policy.rotary else None
+        plan = PromptPlan(policy, spec, segments, stages, seed=prompt.seed, rotary=rotary)
+        state = State(store, StoredPlan(policy, spec, rotary), ids.new_zeros(1))
         with stages("forward"):
             self._read(ids, state, plan, stages, policy.pruning)
         held = torch.stack(store.lengths)
@@ -154,7 +155,7 @@ class Eviction:
             state=state,
             kept_tokens=lambda: float(held.double().mean()),
             kv_bytes=store.nbytes(),
-            kv_bytes_predicted=2 * sum(x.rows for x in segments) * spec.head_dim * runner.dtype.itemsize,
+            kv_bytes_predicted=sum(x.vectors for x in segments) * spec.head_dim * runner.dtype.itemsize,
             warnings=beyond_training(prompt, spec),
         )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcbench.methods.eviction.policy import Policy, Prompted, last_tokens
-from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments, Stages
+from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments, Stages
 
 __all__ = ["PromptPlan", "StoredPlan", "kept_indices"]
 
@@ -23,6 +23,7 @@ class PromptPlan:
         stages: names the selection.
         lengths: [B] int32, tokens of each row; None means all.
         seed: what random choices come from.
+        rotary: of the model, where the policy asks for it.
     """
 
     policy: Policy
@@ -31,6 +32,7 @@ class PromptPlan:
     stages: Stages
     lengths: Tensor | None = None
     seed: int = 0
+    rotary: Rotary | None = None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore, ops: Ops) -> Tensor:
         policy, rows = self.policy, self.policy.scores.rows(k.shape[2])
@@ -42,7 +44,7 @@ class PromptPlan:
             q, k, v, scale=self.spec.scale, causal=True, mass_rows=rows, **ragged
         )  # fmt: skip
         with self.stages("selection"):
-            prompted = Prompted(layer, self.spec, ops, q, k, v, lse, mass, self.lengths, self.seed)
+            prompted = Prompted(layer, self.spec, ops, q, k, v, lse, mass, self.lengths, self.seed, self.rotary)
             index, lengths = kept_indices(policy, prompted, self.segments[layer])
             pruning = policy.pruning
             positions = None if pruning is None or pruning.positions is None else pruning.positions.int()
@@ -53,6 +55,7 @@ class PromptPlan:
                 policy.decoding.begin(prompted, store)
             if policy.copies is not None:
                 policy.copies.begin(prompted)
+            _place(policy, layer, store, self.rotary)
         return out
 
 
@@ -118,12 +121,15 @@ class StoredPlan:
     Args:
         policy: the method's choices.
         spec: the model.
+        rotary: of the model, where the policy asks for it.
     """
 
     policy: Policy
     spec: ModelSpec
+    rotary: Rotary | None = None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore, ops: Ops) -> Tensor:
+        _place(self.policy, layer, store, self.rotary)
         rows = store.rows(layer)
         slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
         # a key that took an evicted one's row stands anywhere; of one new token every stored key is earlier
@@ -135,3 +141,9 @@ class StoredPlan:
             self.policy.decoding.after(layer, q, lse, store, ops)
         copies = self.policy.copies
         return out if copies is None else copies(layer, out)
+
+
+def _place(policy: Policy, layer: int, store: RaggedKVStore, rotary: Rotary | None) -> None:
+    if policy.placing is not None:
+        assert rotary is not None
+        policy.placing(layer, store, rotary)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pcbench.methods.eviction.pruning import Pruning
-from pcbench.types import ModelSpec, Ops, RaggedKVStore, Segments
+from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments
 
-__all__ = ["Budgets", "Copies", "Decoding", "Policy", "Prompted", "Scores", "Sharing", "last_tokens"]
+__all__ = ["Budgets", "Copies", "Decoding", "Placing", "Policy", "Prompted", "Scores", "Sharing", "last_tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,7 @@ class Prompted:
         mass: [B, H, S] float32, attention that each key received from the last `Scores.rows` queries.
         lengths: [B] int32, tokens of each row; None means S.
         seed: what random choices come from.
+        rotary: how q and k turn with their position; None unless the policy asked for it.
     """
 
     layer: int
@@ -40,6 +41,7 @@ class Prompted:
     mass: Tensor
     lengths: Tensor | None = None
     seed: int = 0
+    rotary: Rotary | None = None
 
     @property
     def kv_lengths(self) -> Tensor | None:
@@ -94,6 +96,14 @@ class Decoding(Protocol):
         ...
 
 
+class Placing(Protocol):
+    """At which positions stored keys stand."""
+
+    def __call__(self, layer: int, store: RaggedKVStore, rotary: Rotary) -> None:
+        """Moves stored keys: after the prompt was stored, and after every new token before its attention."""
+        ...
+
+
 class Sharing(Protocol):
     """Who moves a layer's budgets between its heads, when their scores are known; every row's sum stays."""
 
@@ -133,6 +143,8 @@ class Policy:
         decoding: what displaces what later; None lets the cache grow.
         pruning: leaves tokens of the prompt out between layers; None reads all in each.
         copies: whose outputs heads without tokens take; None leaves them their own.
+        placing: moves keys to other positions; None leaves them.
+        rotary: scores or placing rotate keys or queries.
     """
 
     scores: Scores
@@ -144,6 +156,8 @@ class Policy:
     decoding: Decoding | None = None
     pruning: Pruning | None = None
     copies: Copies | None = None
+    placing: Placing | None = None
+    rotary: bool = False
 
     def segments(self, wanted: Tensor, lengths: Tensor, later: int, new_tokens: int) -> Segments:
         """What a layer stores.
@@ -159,4 +173,5 @@ class Policy:
         if self.decoding is not None:
             limit = wanted + later + 1
             room = torch.minimum(room, limit - kept)
-        return Segments(kept, room, limit, shared=self.sharing is not None, wanted=wanted)
+        aside = self.sink if self.placing is not None else 0
+        return Segments(kept, room, limit, shared=self.sharing is not None, wanted=wanted, aside=aside)

@@ -16,7 +16,7 @@ from pcbench.methods.eviction import Eviction, EvictionConfig
 from pcbench.methods.eviction.plan import PromptPlan, StoredPlan
 from pcbench.models.attach.cache import RequestCache
 from pcbench.models.attach.given import check_model, device_kind, given_spec
-from pcbench.models.attach.rows import LeftPadded, Rows, read_rows
+from pcbench.models.attach.rows import BatchRows, LeftPadded, read_rows
 from pcbench.models.interface import CACHE, Call, planned
 from pcbench.models.runner import HFRunner
 from pcbench.models.tokens import ByteTokenizer
@@ -187,7 +187,7 @@ class Attached:
             f"got {type(cache).__name__}; leave it out"
         )
 
-    def _begin(self, rows: Rows) -> tuple[RequestCache, AttentionPlan]:
+    def _begin(self, rows: BatchRows) -> tuple[RequestCache, AttentionPlan]:
         """What a prompt is read by, and what stays of it goes to."""
         spec, counts = self.runner.spec, rows.counts
         if self.config.share and min(counts) < max(counts):
@@ -201,8 +201,9 @@ class Attached:
             # where tokens displace others, room for all that can ever be held
             room = ROOM if policy.decoding is None else int(wanted.max()) + 1
             segments.append(policy.segments(wanted, lengths, 0, room))
-        cache = RequestCache(self, StoredPlan(policy, spec), segments, padded=rows.padded)
-        plan = PromptPlan(policy, spec, segments, no_stages)
+        rotary = self.runner.rotary if policy.rotary else None
+        cache = RequestCache(self, StoredPlan(policy, spec, rotary), segments, padded=rows.padded)
+        plan = PromptPlan(policy, spec, segments, no_stages, rotary=rotary)
         if not rows.padded:
             return cache, plan
         here = rows.lengths.to(self.runner.device)

@@ -11,11 +11,11 @@ from pcbench.errors import ConfigError
 from pcbench.models.attach.cache import RequestCache
 from pcbench.types import AttentionPlan, Ops
 
-__all__ = ["LeftPadded", "Rows", "read_rows"]
+__all__ = ["BatchRows", "LeftPadded", "read_rows"]
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class BatchRows:
     """New tokens of one forward.
 
     Args:
@@ -33,7 +33,7 @@ class Rows:
         return min(self.counts) < self.positions.shape[1]
 
 
-def read_rows(tokens: Tensor, mask: Any, positions: Any, cache: RequestCache | None) -> Rows:
+def read_rows(tokens: Tensor, mask: Any, positions: Any, cache: RequestCache | None) -> BatchRows:
     """Reads the left padding.
 
     Args:
@@ -77,7 +77,7 @@ def read_rows(tokens: Tensor, mask: Any, positions: Any, cache: RequestCache | N
         raise ConfigError("attach: position_ids: 0, 1, 2 … for the tokens of a row, got others; leave them out")
     if cache is not None:
         counts = [count] * batch
-    return Rows(counts, torch.tensor(counts, dtype=torch.int32, device=tokens.device), ours)
+    return BatchRows(counts, torch.tensor(counts, dtype=torch.int32, device=tokens.device), ours)
 
 
 def _same(positions: Tensor, ours: Tensor, real: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
         self.v = [torch.empty_like(k) for k in self.k]
         # of each row's token in its text
         self.positions = [torch.empty(len(k), dtype=torch.int32, device=device) for k in self.k]
+        self.aside = [torch.empty(*self.shape, x.aside, spec.head_dim, dtype=dtype, device=device) for x in segments]
         self.room = [x.room.int().to(device) for x in segments]
         self.limits = [None if x.limit is None else x.limit.int().to(device) for x in segments]
         # known without asking the device: rows of the longest segment, free ones of the fullest
@@ -142,7 +143,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
 
     def nbytes(self) -> int:
         """Bytes of keys and values; starts, lengths and positions are not in it."""
-        return sum(x.numel() * x.element_size() for x in (*self.k, *self.v))
+        return sum(x.numel() * x.element_size() for x in (*self.k, *self.v, *self.aside))
 
     # what transformers asks of a cache: tokens read, not tokens stored; the plan needs no mask
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -9,7 +9,8 @@ from pcbench.types import no_stages
 from tests.tiny import make_prompt, make_runner
 
 METHODS_OF_POLICIES = [
-    "snapkv", "pyramidkv", "adakv", "h2o", "streaming_llm", "tova", "knorm", "keydiff", "random_tokens", "recent_only",
+    "snapkv", "pyramidkv", "adakv", "h2o", "streaming_llm", "tova", "knorm", "keydiff", "expected_attention",
+    "random_tokens", "recent_only",
 ]  # fmt: skip
 HEADS = {1: (2, 2), 3: (3, 1), 8: (8, 1)}
 

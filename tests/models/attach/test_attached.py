@@ -11,7 +11,8 @@ from pcbench.errors import ConfigError
 from pcbench.models.interface import CACHE
 
 METHODS = [
-    "snapkv", "pyramidkv", "adakv", "h2o", "streaming_llm", "tova", "knorm", "keydiff", "random_tokens", "recent_only",
+    "snapkv", "pyramidkv", "adakv", "h2o", "streaming_llm", "tova", "knorm", "keydiff", "expected_attention",
+    "random_tokens", "recent_only",
 ]  # fmt: skip
 HEADS = {1: (2, 2), 3: (3, 1), 8: (8, 1)}
 LENGTHS = (23, 41, 30)
@@ -107,7 +108,7 @@ def test_what_a_request_holds_is_what_was_asked_for(method):
     assert total == pytest.approx([24 * 2 * 2] * 2, abs=4 if method == "pyramidkv" else 0)
     if method not in ("adakv", "pyramidkv"):
         assert sizes.tokens == [[[24, 24]] * 2] * 2
-    assert sizes.bytes == cache.nbytes() == sum(x.numel() * 4 for x in (*cache.k, *cache.v))
+    assert sizes.bytes == cache.nbytes() == sum(x.numel() * 4 for x in (*cache.k, *cache.v, *cache.aside))
     assert sizes.full_bytes == 2 * 2 * 2 * 64 * 4 * 70 * 2
 
 
