@@ -15,11 +15,12 @@ from pcbench import ops
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.measure.machine.devices import Build, resolve_device, torch_device
 from pcbench.methods.uncomp.entropy import effective_rank, spectrum, truncated_entropy
-from pcbench.methods.uncomp.table import KS, About, EntropyTable, Matrix, default_path, last_part
+from pcbench.methods.uncomp.table import KS, About, EntropyTable, Matrix, check_place, default_path, last_part
 from pcbench.models import load_runner
 from pcbench.models.layers import read_by_layers
 from pcbench.models.runner import HFRunner
 from pcbench.plain_files import read_text
+from pcbench.system.surroundings import expanded
 from pcbench.tasks.synthetic import documentation
 from pcbench.types import Ops, Segments
 
@@ -62,19 +63,25 @@ def calibrate(asked: Asked, say: Callable[[str], None]) -> Path:
         The file of its numbers.
 
     Raises:
-        ConfigError: an unknown matrix, a text that is too short, or a model that is not supported.
+        ConfigError: an unknown matrix, a text that is too short, a model that is not supported, or a place where
+            nothing can be written.
         DataMissing: the model or the text is not there.
         BackendUnavailable: the device is not there.
     """
     if asked.matrix not in get_args(Matrix):
         raise unknown_name("--matrix", "matrix", asked.matrix, get_args(Matrix))
-    text = _text(asked.text)
+    text, out = _text(asked.text), asked.out
+    if out is not None:
+        out = expanded(out, "--out")
+        check_place(out)
     kind = resolve_device(asked.device, Build.here())
     dtype = torch.float32 if kind == "cpu" else torch.bfloat16
     backend = ops.backend(ops.compiled_backend(kind))
     runner = load_runner(asked.model, torch_device(kind), dtype, backend)
-    table = measured(runner, text, asked, say)
-    return table.write(asked.out or default_path(runner.spec, table.about.matrix))
+    if out is None:
+        out = default_path(runner.spec, asked.matrix)
+        check_place(out)
+    return measured(runner, text, asked, say).write(out)
 
 
 def measured(runner: HFRunner, text: str, asked: Asked, say: Callable[[str], None]) -> EntropyTable:

@@ -89,6 +89,23 @@ def test_the_command_takes_a_text_and_a_file(tmp_path, capsys):
     assert "none.txt" in capsys.readouterr().err
 
 
+def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_read(tmp_path, capsys):
+    (tmp_path / "table.json").mkdir()
+    (tmp_path / "file").write_text("")
+    for out, said in (
+        (tmp_path / "table", "--out: a plain file or a new name, got"),
+        (tmp_path / "file" / "table", "--out: a file in a folder, got"),
+        ("/", "table: a file, got /; name one"),
+        ("a\0b", "pcbench: Invalid value for '--out'"),
+    ):
+        assert run("--model", "random:tiny", "--out", str(out)) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith(said)
+        assert "sample" not in shown
+    with pytest.raises(ConfigError, match=r"^table: a file, got /; name one"):
+        Config(table="/").resolve(make_runner().spec, "cpu")
+
+
 def test_models_of_the_same_numbers_have_the_same_digest():
     first, again, other = make_runner().spec, make_runner().spec, make_runner(num_key_value_heads=4).spec
     assert first.config_sha256 == again.config_sha256 != other.config_sha256

@@ -22,7 +22,17 @@ from pcbench.plain_files import read_bytes, read_text, write_whole
 from pcbench.system.surroundings import cache_folder, expanded
 from pcbench.types import ModelSpec
 
-__all__ = ["KS", "About", "EntropyTable", "Matrix", "default_path", "find_table", "last_part", "read_table"]
+__all__ = [
+    "KS",
+    "About",
+    "EntropyTable",
+    "Matrix",
+    "check_place",
+    "default_path",
+    "find_table",
+    "last_part",
+    "read_table",
+]
 
 Matrix = Literal["queries", "keys", "hidden"]
 # eigenvalues that count, beside all of them
@@ -120,7 +130,7 @@ def last_part(name: str) -> str:
     return os.path.basename(os.path.normpath(name))
 
 
-def default_path(spec: ModelSpec, matrix: Matrix) -> Path:
+def default_path(spec: ModelSpec, matrix: str) -> Path:
     """Where a model's table lies when nobody says otherwise: `calibration` in the folder of pcbench's cache."""
     name = re.sub(r"[^\w.+-]", "_", last_part(spec.name))[:80]
     return cache_folder("calibration") / f"{name}-{matrix}-{spec.config_sha256[:16]}.safetensors"
@@ -174,8 +184,28 @@ def read_table(path: Path) -> EntropyTable:
     return EntropyTable(about, held["entropy"], held["renormalised"], held["curve"])
 
 
+def check_place(path: Path) -> None:
+    """Refuses, before anything is measured, a place where a table cannot be written; makes its folder.
+
+    Raises:
+        ConfigError: the folder cannot be had or written, or something that is no plain file stands there.
+    """
+    numbers = _of_numbers(path)
+    try:
+        numbers.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: a file in a folder, got {path}: {error.strerror}; choose another") from None
+    if not os.access(numbers.parent, os.W_OK):
+        raise ConfigError(f"--out: a folder that can be written, got {numbers.parent}; choose another")
+    for file in (numbers, numbers.with_suffix(".json")):
+        if os.path.lexists(file) and not file.is_file():
+            raise ConfigError(f"--out: a plain file or a new name, got {file}; choose another")
+
+
 def _of_numbers(path: Path) -> Path:
     """The file of numbers by either file's name, or by what both begin with."""
+    if not path.name:
+        raise ConfigError(f"table: a file, got {path}; name one")
     stem = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
     return stem.with_name(f"{stem.name}.safetensors")
 
