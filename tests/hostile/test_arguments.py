@@ -108,8 +108,11 @@ PLACES = st.sampled_from(COMMANDS)
 
 @sized(150, 4000)
 def test_hostile_arguments(examples):
-    # only a plan has a place for a word that may be right
-    search(lines(), examples, lambda words: check("arguments", words, (0, 2) if "--dry-run" in words else (2,)))
+    # only a plan has a place for a word that may be right; -- says that no options follow
+    def case(words):
+        check("arguments", words, (0, 2) if {"--dry-run", "--"} & {*words} else (2,))
+
+    search(lines(), examples, case)
 
 
 @sized(150, 3000)
