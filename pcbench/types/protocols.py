@@ -283,7 +283,11 @@ class MethodConfig(Protocol):
     def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> "MethodConfig":
         """The same with every "auto", fraction and preset as numbers; what the record shows.
 
-        `task` is the id of the task that will run: a preset may have other values for some.
+        `task` is the id of the task that will run: a preset may have other values for some. A config that takes part
+        in `suite.kv_tokens` has `sized(tokens)` too: the same with so many keys a kv-head where no size is given.
+
+        Raises:
+            DataMissing: a file is not here; the cell ends with that status and the others go on.
         """
         ...
 
