@@ -152,8 +152,11 @@ class Arguments {
     return found->second;
   }
 
-  // Binds a letter that is not bound yet; returns the size it is bound to.
+  // Binds a letter that is not bound yet; returns the size it is bound to. A 1 is bound to itself.
   int64_t bind(std::string_view letter, int64_t size) {
+    if (letter == "1") {
+      return 1;
+    }
     auto found = find(letter);
     if (found != sizes_.end()) {
       return found->second;

@@ -33,7 +33,8 @@ inline void check_calibrated_attention(Arguments& a, const Tensor& q, const Tens
 
 inline void check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
                            const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
-                           const Tensor& slots) {
+                           const std::optional<Tensor>& slots) {
+  const char* segments = slots ? "N Hkv" : "B Hkv";
   a.floats("k_rows", k_rows, "T D");
   a.same_dtype("k_rows", k_rows, q);
   if (v_rows) {
@@ -41,9 +42,9 @@ inline void check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, 
     a.same_dtype("v_rows", *v_rows, q);
   }
   a.bind("Tv", a.size("T"));
-  a.ints("starts", starts, "N Hkv");
-  a.ints("lengths", lengths, "N Hkv");
-  a.ints("v_starts", v_starts, "N Hkv");
+  a.ints("starts", starts, segments);
+  a.ints("lengths", lengths, segments);
+  a.ints("v_starts", v_starts, segments);
   a.ints("slots", slots, "B P");
   a.grouped();
   a.head_dim();
@@ -55,6 +56,16 @@ inline void check_cached_attention(Arguments& a, const Tensor& q, const Tensor& 
   a.floats("q", q, "B H Q D");
   check_key_rows(a, q, k_rows, v_rows, starts, lengths, v_starts, slots);
   a.evicted(evicted, "N Hkv W", "N H W");
+}
+
+inline void check_decode_attention(Arguments& a, const Tensor& q, const Tensor& k_rows, const Tensor& v_rows,
+                                   const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
+                                   int64_t longest) {
+  a.floats("q", q, "B H 1 D");
+  check_key_rows(a, q, k_rows, v_rows, starts, lengths, v_starts, std::nullopt);
+  a.bind("N", a.size("B"));
+  a.bind("P", 1);
+  a.number("longest", longest >= 0, ">= 0", longest);
 }
 
 inline void check_window_mass(Arguments& a, const Tensor& q_last, const Tensor& lse, const Tensor& k_rows,

@@ -52,7 +52,7 @@ struct KeyRows {
   Ints starts, lengths;   // [N, Hkv]
   Ints v_starts;          // [N, Hkv], may be null
   int64_t batch, listed;
-  Ints slots;  // [B, P], −1 unused
+  Ints slots;  // [B, P], −1 unused; null: batch row b reads slot b alone
   bool causal_last;
 };
 
@@ -61,10 +61,14 @@ struct CachedAttention {
   int64_t heads, rows;
   Floats q;  // [B, H, Q, D] of keys.dtype
   float scale;
-  Ints evicted;  // [N, Hkv|H, W], may be null
-  int64_t evicted_heads, words;
-  void* out;   // [B, H, Q, D] of keys.dtype, contiguous
-  float* lse;  // [B, H, Q], contiguous
+  void* out;          // [B, H, Q, D] of keys.dtype, contiguous
+  float* lse;         // [B, H, Q], contiguous
+  Ints evicted = {};  // [N, Hkv|H, W], may be null
+  int64_t evicted_heads = 0, words = 0;
+  // of decode_attention: one row, one listed slot; null otherwise
+  float* mass = nullptr;               // [B, Hkv, L], contiguous
+  float* scores = nullptr;             // [B, H, score_row], kept on the way, in nats
+  int64_t longest = 0, score_row = 0;  // L, and L filled up to full vectors: those may be written and read as a whole
 };
 
 struct WindowMass {

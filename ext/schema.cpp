@@ -21,6 +21,12 @@ PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
       "cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths, Tensor slots, *, "
       "float scale, Tensor? evicted=None, Tensor? v_starts=None, bool causal_last) -> (Tensor out, Tensor lse)");
 
+  // q [B, H, 1, D], k_rows [T, D], v_rows [T|Tv, D], starts, lengths and v_starts [B, Hkv]
+  // -> out [B, H, 1, D], lse [B, H], mass [B, Hkv, L]
+  m.def(
+      "decode_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths, *, float scale, "
+      "Tensor? v_starts=None, int longest) -> (Tensor out, Tensor lse, Tensor mass)");
+
   // q_last [B, H, R, D], lse [B, H, R], k_rows [T, D], starts and lengths [N, Hkv], slots [B, P] -> [B, P, H, L]
   m.def(
       "window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, *, "

@@ -1,6 +1,8 @@
 // The attention ops on the CPU: checks, outputs, and the launch.
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
+
 #include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "op_checks.h"
@@ -54,7 +56,8 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
 }
 
 KeyRows key_rows(const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows, const Tensor& starts,
-                 const Tensor& lengths, const std::optional<Tensor>& v_starts, const Tensor& slots, bool causal_last) {
+                 const Tensor& lengths, const std::optional<Tensor>& v_starts, const std::optional<Tensor>& slots,
+                 bool causal_last) {
   return {
       .slots_in_store = a.size("N"),
       .kv_heads = a.size("Hkv"),
@@ -74,31 +77,68 @@ KeyRows key_rows(const Arguments& a, const Tensor& k_rows, const std::optional<T
   };
 }
 
+CachedAttention attention_over(const KeyRows& keys, const Tensor& q, double scale, Tensor& out, Tensor& lse) {
+  return {
+      .keys = keys,
+      .heads = q.size(1),
+      .rows = q.size(2),
+      .q = floats(q),
+      .scale = static_cast<float>(scale),
+      .out = out.mutable_data_ptr(),
+      .lse = data(lse),
+  };
+}
+
+void run_cached_attention(const Tensor& q, const CachedAttention& p) {
+  const Kernels& run = kernels();
+  Tensor memory = scratch(q, run.cached_attention_scratch(p));
+  run.cached_attention(p, data(memory));
+}
+
 std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
                                             Tensor slots, double scale, std::optional<Tensor> evicted,
                                             std::optional<Tensor> v_starts, bool causal_last) {
   Arguments a("cached_attention");
   check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts);
   const KeyRows keys = key_rows(a, k_rows, v_rows, starts, lengths, v_starts, slots, causal_last);
-  const int64_t heads = a.size("H"), rows = a.size("Q");
-  Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
-  Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
-  CachedAttention p{
-      .keys = keys,
-      .heads = heads,
-      .rows = rows,
-      .q = floats(q),
-      .scale = static_cast<float>(scale),
-      .evicted = ints(evicted),
-      .evicted_heads = evicted ? evicted->size(1) : 0,
-      .words = evicted ? evicted->size(2) : 0,
-      .out = out.mutable_data_ptr(),
-      .lse = data(lse),
-  };
-  const Kernels& run = kernels();
-  Tensor memory = scratch(q, run.cached_attention_scratch(p));
-  run.cached_attention(p, data(memory));
+  Tensor out = allocate(q, {keys.batch, a.size("H"), a.size("Q"), keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, a.size("H"), a.size("Q")}, ScalarType::Float);
+  CachedAttention p = attention_over(keys, q, scale, out, lse);
+  p.evicted = ints(evicted);
+  p.evicted_heads = evicted ? evicted->size(1) : 0;
+  p.words = evicted ? evicted->size(2) : 0;
+  run_cached_attention(q, p);
   return {out, lse};
+}
+
+int64_t largest(const Ints& x, int64_t rows, int64_t columns) {
+  int64_t most = 0;
+  for (int64_t i = 0; i < rows * columns; ++i) {
+    most = std::max<int64_t>(most, x.data[i / columns * x.strides[0] + i % columns]);
+  }
+  return most;
+}
+
+std::tuple<Tensor, Tensor, Tensor> decode_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts,
+                                                    Tensor lengths, double scale, std::optional<Tensor> v_starts,
+                                                    int64_t longest) {
+  Arguments a("decode_attention");
+  check_decode_attention(a, q, k_rows, v_rows, starts, lengths, v_starts, longest);
+  const KeyRows keys = key_rows(a, k_rows, v_rows, starts, lengths, v_starts, std::nullopt, false);
+  const int64_t most = largest(keys.lengths, keys.batch, keys.kv_heads);
+  a.number("longest", longest >= most, "at least every length", longest);
+  const int64_t heads = a.size("H");
+  Tensor out = allocate(q, {keys.batch, heads, 1, keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, heads}, ScalarType::Float);
+  Tensor mass = allocate(q, {keys.batch, keys.kv_heads, longest}, ScalarType::Float);
+  CachedAttention p = attention_over(keys, q, scale, out, lse);
+  p.longest = longest;
+  p.score_row = (longest + 31) / 32 * 32;
+  Tensor scores = scratch(q, keys.batch * heads * p.score_row);
+  p.mass = data(mass);
+  p.scores = data(scores);
+  run_cached_attention(q, p);
+  return {out, lse, mass};
 }
 
 Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, double scale,
@@ -148,6 +188,7 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
 STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
   PCBENCH_OP(m, calibrated_attention);
   PCBENCH_OP(m, cached_attention);
+  PCBENCH_OP(m, decode_attention);
   PCBENCH_OP(m, window_mass);
   PCBENCH_OP(m, merge_states);
 }

@@ -1,13 +1,16 @@
-// cached_attention: new tokens over the segments of a slotted cache, split over keys.
+// cached_attention and decode_attention: new tokens over the segments of a slotted cache, split over keys.
 //
 // A task owns block_rows rows of one (b, hkv), rows being (position, head of the group), and one split of its keys: a
 // span of the listed segments laid end to end, each rounded up to 32 keys. It leaves (shift, sum, unnormalised output)
 // behind; whichever task of those rows ends last merges their splits in ascending order. The span depends on shapes and
 // lengths only, so results do not depend on the number of threads.
+// decode_attention keeps the scores on the way; tasks of mass_keys keys of a pair make mass of them once lse is known,
+// a key's heads in ascending order.
 // Scratch: 4·(D + 2) bytes a row and split, a Bench a worker. Scores, weights and sums are float32.
-// Equals pcbench.reference.cached_attention. Split keys after FlashDecoding.
+// Equal the functions of pcbench.reference of their names. Split keys after FlashDecoding.
 #pragma once
 
+#include "cpu/column_mass.h"
 #include "cpu/segments.h"
 #include "cpu/tasks.h"
 
@@ -72,9 +75,19 @@ class Cached {
       }
     };
     for_each_task(plan_.pairs * plan_.row_blocks * plan_.splits, task);
+    if (p_.mass) {
+      const int64_t parts = (p_.longest + mass_keys - 1) / mass_keys;
+      auto weighing = [&](int64_t index, int) {
+        FlushDenormals guard;
+        weigh(index / parts, index % parts * mass_keys);
+      };
+      for_each_task(plan_.pairs * parts, weighing);
+    }
   }
 
  private:
+  static constexpr int64_t mass_keys = 1024;
+
   static constexpr int row_floats = D + 2;
 
   static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D>) / sizeof(float)); }
@@ -123,7 +136,14 @@ class Cached {
       }
       for (int64_t j = larger<int64_t>(0, from - origin); j < end; j += block_keys) {
         int keys = static_cast<int>(smaller<int64_t>(block_keys, end - j));
-        bench.rows.attend(pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.wide));
+        const KeyBlock block = pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.wide);
+        bench.rows.attend(block, [&](int first, int rows, int seen) {
+          for (int r = 0; p_.mass && r < rows; ++r) {
+            // one position: rows are the heads of the group
+            __builtin_memcpy(scores(b, h * group_ + top + first + r) + j, bench.rows.scores + r * block_keys,
+                             static_cast<uint64_t>(seen) * sizeof(float));
+          }
+        });
       }
       origin += SplitPlan::padded(x.length);
     }
@@ -152,6 +172,23 @@ class Cached {
       int64_t place = (b * p_.heads + head) * p_.rows + (top + r) / group_;
       p_.lse[place] = rows.lse(r);
       rows.store_row(r, p_.out, place, p_.keys.dtype);
+    }
+  }
+
+  float* scores(int64_t b, int64_t head) const { return p_.scores + (b * p_.heads + head) * p_.score_row; }
+
+  // Masses of the keys of a pair's segment from `from` on.
+  void weigh(int64_t pair, int64_t from) const {
+    const int64_t b = pair / p_.keys.kv_heads, h = pair % p_.keys.kv_heads;
+    const int keys = static_cast<int>(smaller(mass_keys, p_.longest - from));
+    float* mass = p_.mass + pair * p_.longest + from;
+    ColumnMass{mass, 0, 1, keys}.clear();
+    const int64_t seen = smaller<int64_t>(keys, segment(p_.keys, b, h, 0, -1).length - from);
+    for (int64_t head = h * group_; seen > 0 && head < (h + 1) * group_; ++head) {
+      const float lse = p_.lse[b * p_.heads + head];
+      if (lse != -infinity) {
+        ColumnMass::add_row(scores(b, head) + from, lse * log2_e, static_cast<int>(seen), mass);
+      }
     }
   }
 

@@ -161,6 +161,13 @@ struct RowBlock {
   }
 
   void attend(const KeyBlock& block) {
+    attend(block, [](int, int, int) {});
+  }
+
+  // Calls keep_scores(top, count, keys) while `scores` holds those of `count` rows from `top` on with the block's first
+  // `keys`.
+  template <class Keep>
+  void attend(const KeyBlock& block, Keep keep_scores) {
     for (int top = 0; top < rows; top += tile_rows) {
       int count = smaller(tile_rows, padded_rows() - top);
       int keys = seen(block, top, count);
@@ -169,6 +176,7 @@ struct RowBlock {
       }
       int panels = (keys + panel_keys - 1) / panel_keys;
       score(block, top, count, panels);
+      keep_scores(top, smaller(count, rows - top), keys);
       alignas(64) float keep[2 * Vec::width] = {};
       weigh(top, smaller(count, rows - top), panels * panel_keys, keep);
       for (int c = 0; c < D; c += tile_columns) {

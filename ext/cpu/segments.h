@@ -11,10 +11,14 @@ struct Segment {
   bool causal;
 };
 
+inline int64_t slot_at(const KeyRows& keys, int64_t b, int64_t p) {
+  return keys.slots.data ? keys.slots.data[b * keys.slots.strides[0] + p] : b;
+}
+
 inline int64_t last_used(const KeyRows& keys, int64_t b) {
   int64_t last = -1;
   for (int64_t p = 0; p < keys.listed; ++p) {
-    if (keys.slots.data[b * keys.slots.strides[0] + p] >= 0) {
+    if (slot_at(keys, b, p) >= 0) {
       last = p;
     }
   }
@@ -22,7 +26,7 @@ inline int64_t last_used(const KeyRows& keys, int64_t b) {
 }
 
 inline Segment segment(const KeyRows& keys, int64_t b, int64_t h, int64_t p, int64_t last) {
-  int64_t slot = keys.slots.data[b * keys.slots.strides[0] + p];
+  int64_t slot = slot_at(keys, b, p);
   if (slot < 0 || slot >= keys.slots_in_store) {
     return {0, 0, 0, 0, false};
   }

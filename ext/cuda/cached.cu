@@ -1,4 +1,4 @@
-// cached_attention_fast of CUDA: what the kernels take, and their scratch memory.
+// cached_attention_fast of CUDA, decode_attention's too: what the kernels take, and their scratch memory.
 #include "attention_limits.h"
 #include "device/launch.h"
 #include "gpu/attention.h"
@@ -16,7 +16,15 @@ bool own_bits(const CachedAttention& p) {
 
 int64_t pack_of(const CachedAttention& p) {
   const int64_t group = p.heads / p.keys.kv_heads;
-  return own_bits(p) && group > most_bit_heads ? 1 : group;
+  if (!p.mass) {
+    return own_bits(p) && group > most_bit_heads ? 1 : group;
+  }
+  // only the kernel of few rows keeps scores
+  int64_t pack = group < few_rows ? group : few_rows;
+  while (group % pack) {
+    --pack;
+  }
+  return pack;
 }
 
 bool empty(const CachedAttention& p) {

@@ -74,7 +74,8 @@ void launch_cached(const CachedLaunch& x, Stream stream) {
   const int64_t rows = x.pairs * x.p.rows * x.pack;
   if (x.block_rows == few_rows) {
     const int bytes = FewRows<T, D>::shared_bytes + FewRows<T, D>::warps * few_rows * static_cast<int>(sizeof(float));
-    launch(cached_few_rows<T, D>, x.blocks, tile_threads, bytes + work, stream, x);
+    const auto kernel = x.p.mass ? decode_few_rows<T, D> : cached_few_rows<T, D>;
+    launch(kernel, x.blocks, tile_threads, bytes + work, stream, x);
     launch(cached_merge<T, D, 4>, rows, tile_threads, 4 * (D + 1) * static_cast<int>(sizeof(float)), stream, x);
   } else {
     const int bytes = AttentionTile<T, D, true>::shared_bytes + words_of_rows_bytes;

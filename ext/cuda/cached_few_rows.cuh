@@ -1,10 +1,10 @@
-// cached_attention of at most 16 rows of a pair on tensor cores: decoding, which is bound by memory.
+// cached_attention of at most 16 rows of a pair, and decode_attention, on tensor cores: they are bound by memory.
 //
 // Blocks share the tiles of all jobs (CachedWork). Each of a block's four warps takes 16 keys of every tile through
 // copies of its own, `stages` deep, and waits for no other warp before the end of a job, where the four add up. Rows
 // are (position, head of the group): a group's heads read their keys once, whosever the eviction bits are. Shared
-// memory: 64 KB of copies, and CachedWork. Shapes: CachedAttention in params.h. float32 scores and sums. Equals
-// pcbench.reference.cached_attention. Split keys after FlashDecoding.
+// memory: 64 KB of copies, and CachedWork. Shapes: CachedAttention in params.h. float32 scores and sums. Equal the
+// functions of pcbench.reference of their names. Split keys after FlashDecoding.
 #pragma once
 
 #include "cached_merge.cuh"
@@ -69,7 +69,9 @@ struct FewRows {
     }
   }
 
-  PCBENCH_DEVICE void take(int stage, const int32_t (&visible)[2], const uint32_t (&words)[2], float scale) {
+  // keep(r, key, low, high) is told the products of a row with two keys.
+  template <class Keep>
+  PCBENCH_DEVICE void take(int stage, const int32_t (&visible)[2], const uint32_t (&words)[2], float scale, Keep keep) {
     const Shared<T> k = copies + stage * stage_elements, v = k + warp_keys * row;
     float s[2][4] = {};
 #pragma unroll
@@ -77,6 +79,10 @@ struct FewRows {
       const Fragment b = ldmatrix_x4(k + Tile::at_column(Tile::key_matrices(lane()), d));
       mma_m16n8k16<T>(s[0], q[d / 16], b.r[0], b.r[1]);
       mma_m16n8k16<T>(s[1], q[d / 16], b.r[2], b.r[3]);
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      keep(j % 2, j / 2 * 8 + lane() % 4 * 2, s[j / 2][j % 2 * 2], s[j / 2][j % 2 * 2 + 1]);
     }
     float peak[2], base[2];
     bool grown = false;
@@ -198,9 +204,9 @@ struct FewRows {
   }
 };
 
-template <class T, int D>
-PCBENCH_KERNEL(tile_threads, 2)
-void cached_few_rows(PCBENCH_PARAM CachedLaunch x) {
+// `Keeps`: the scores of every key stay in memory.
+template <class T, int D, bool Keeps>
+PCBENCH_DEVICE void attend_few_rows(const CachedLaunch& x) {
   using Rows = FewRows<T, D>;
   const KeyRows& keys = x.p.keys;
   const int32_t k_stride = static_cast<int32_t>(keys.k_rows.strides[0]);
@@ -239,13 +245,35 @@ void cached_few_rows(PCBENCH_PARAM CachedLaunch x) {
         }
         cp_async_wait<Rows::stages - 1>();
         warp_barrier();
-        rows.take(i % Rows::stages, visible, words, x.scale);
+        rows.take(i % Rows::stages, visible, words, x.scale, [&](int r, int key, float low, float high) {
+          if constexpr (Keeps) {
+            // a pair has one position, so that rows are heads, and one segment
+            const int head = lane() / 4 + r * 8;
+            const int64_t at = int64_t{part.first + done + i} * tile_keys + from + key;
+            if (head < x.pack && at < x.p.longest) {
+              float* to = work.scores(part.pair) + head * x.p.score_row + at;
+              store(reinterpret_cast<Pair*>(to), Pair{low * x.p.scale, high * x.p.scale});
+            }
+          }
+        });
         warp_barrier();
       }
       cp_async_wait<0>();
     }
     rows.leave(x, part.number, static_cast<int>(x.p.rows) * x.pack);
   });
+}
+
+template <class T, int D>
+PCBENCH_KERNEL(tile_threads, 2)
+void cached_few_rows(PCBENCH_PARAM CachedLaunch x) {
+  attend_few_rows<T, D, false>(x);
+}
+
+template <class T, int D>
+PCBENCH_KERNEL(tile_threads, 2)
+void decode_few_rows(PCBENCH_PARAM CachedLaunch x) {
+  attend_few_rows<T, D, true>(x);
 }
 
 }  // namespace pcbench::device

@@ -139,6 +139,11 @@ class CachedWork {
   PCBENCH_DEVICE int32_t words_of(int32_t member) const { return x_.bit_heads > 1 ? member * 2 : 0; }
   PCBENCH_DEVICE uint32_t word(int i, int32_t at) const { return static_cast<uint32_t>(tile(i)[tile_words + at]); }
 
+  // Where the scores of a pair's first head are kept.
+  PCBENCH_DEVICE float* scores(int32_t pair) const {
+    return x_.p.scores + (int64_t{pair / x_.head_blocks} * x_.p.heads + first_head(pair)) * x_.p.score_row;
+  }
+
   // The first row of a pair's queries; rows are packed.
   PCBENCH_DEVICE const T* queries(int32_t pair) const {
     return static_cast<const T*>(x_.p.q.data) + pair / x_.head_blocks * x_.p.q.strides[0] +
@@ -194,7 +199,8 @@ class CachedWork {
 
   // What an unused place lists, and what does not lie within the stored rows, is empty.
   PCBENCH_DEVICE Segment segment(int32_t pair, int32_t place) const {
-    const int32_t slot = load(keys_.slots.data + pair / x_.head_blocks * keys_.slots.strides[0] + place);
+    const int32_t b = pair / x_.head_blocks;
+    const int32_t slot = keys_.slots.data ? load(keys_.slots.data + b * keys_.slots.strides[0] + place) : b;
     if (slot < 0 || slot >= keys_.slots_in_store) {
       return {slot, 0, 0};
     }

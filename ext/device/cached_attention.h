@@ -1,11 +1,11 @@
-// cached_attention for float32 and for what the tensor-core kernels refuse.
+// cached_attention and decode_attention for float32 and for what the tensor-core kernels refuse.
 //
 // Rows of a block are (position, head of the group) of one (b, hkv), which share the keys. The tiles of the listed
 // segments laid end to end are dealt to a number of splits that depends on shapes only; lengths are read on the device.
 // A second kernel merges the splits in ascending order: a warp a row.
 // Grid: row blocks × splits × B·Hkv, then rows over warps. Shared: RowTile<D, R>. Scratch: D + 2 floats a row and
-// split. Everything is summed in float32. Shapes: CachedAttention of params.h. Equals
-// pcbench.reference.cached_attention. Split keys after FlashDecoding.
+// split. Everything is summed in float32. Shapes: CachedAttention of params.h. Equal the functions of
+// pcbench.reference of their names. Split keys after FlashDecoding.
 #pragma once
 
 #include "device/launch.h"
@@ -88,7 +88,23 @@ class CachedRows {
     const Floats &k = p_.keys.k_rows, &v = p_.keys.v_rows;
     float s[R][4];
     Tile::score(s, k.data, p_.keys.dtype, [&](int key) { return offset(key, x.start, k); }, p_.scale, limits, hidden);
+    if (p_.mass) {
+      keep(s, from);
+    }
     tile_.add(s, v.data, p_.keys.dtype, [&](int key) { return offset(key, x.v_start, v); });
+  }
+
+  // Keeps the scores of keys from `from` on; there is one position, so rows are the heads of the group.
+  PCBENCH_DEVICE void keep(const float (&s)[R][4], int32_t from) const {
+    for (int r = 0; r < R; ++r) {
+      const int32_t row = first_ + Tile::row_of(r);
+      float* to = p_.scores + (b_ * p_.heads + h_ * group_ + row) * p_.score_row + from;
+      for (int c = 0; c < 4; ++c) {
+        if (row < rows_ && from + Tile::key_of(c) < p_.longest) {
+          store(to + Tile::key_of(c), s[r][c]);
+        }
+      }
+    }
   }
 
   PCBENCH_DEVICE void put() {

@@ -26,6 +26,9 @@ void calibrated_attention_mass(const CalibratedAttention& p, Stream stream);
 // out and lse, for what the tensor-core kernels refuse.
 void calibrated_attention_portable(const CalibratedAttention& p, Stream stream);
 
+// mass of decode_attention, from the scores and the lse that an attention kernel wrote.
+void decode_mass(const CachedAttention& p, Stream stream);
+
 int64_t cached_attention_portable_scratch(const CachedAttention& p);
 void cached_attention_portable(const CachedAttention& p, void* scratch, Stream stream);
 

@@ -3,6 +3,7 @@
 
 #include "device/cached_attention.h"
 #include "device/calibrated_attention.h"
+#include "device/decode_mass.h"
 #include "device/kernels.h"
 #include "device/key_mass.h"
 #include "device/launch.h"
@@ -77,6 +78,11 @@ void window_mass(const WindowMass& p, Stream stream) {
     const int64_t blocks = ceil_div(p.longest, tile_keys) * p.keys.kv_heads * p.keys.batch * p.keys.listed;
     launch(window_mass_kernel<d(), r()>, blocks, tile_threads, RowTile<d(), r()>::shared_bytes, stream, p);
   });
+}
+
+void decode_mass(const CachedAttention& p, Stream stream) {
+  const int64_t blocks = ceil_div(p.longest, decode_mass_threads) * p.keys.kv_heads * p.keys.batch;
+  launch(decode_mass_kernel, blocks, decode_mass_threads, 0, stream, p);
 }
 
 int64_t cached_attention_portable_scratch(const CachedAttention& p) {

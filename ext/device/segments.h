@@ -17,16 +17,20 @@ struct Segment {
   }
 };
 
+PCBENCH_DEVICE int64_t slot_at(const KeyRows& keys, int64_t b, int64_t place) {
+  return keys.slots.data ? entry(keys.slots, b, place) : b;
+}
+
 PCBENCH_DEVICE int64_t last_used(const KeyRows& keys, int64_t b) {
   int64_t last = -1;
   for (int64_t place = 0; place < keys.listed; ++place) {
-    last = entry(keys.slots, b, place) >= 0 ? place : last;
+    last = slot_at(keys, b, place) >= 0 ? place : last;
   }
   return last;
 }
 
 PCBENCH_DEVICE Segment segment(const KeyRows& keys, int64_t b, int64_t h, int64_t place, int64_t last) {
-  const int64_t slot = entry(keys.slots, b, place);
+  const int64_t slot = slot_at(keys, b, place);
   if (slot < 0 || slot >= keys.slots_in_store) {
     return {0, 0, 0, 0, false};
   }

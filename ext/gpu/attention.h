@@ -10,7 +10,8 @@ namespace pcbench::device {
 int64_t calibrated_attention_scratch(const CalibratedAttention& p);
 int64_t cached_attention_scratch(const CachedAttention& p);
 
-// Writes out and lse, not mass. Null, or why this dtype or shape has no tensor-core kernel: nothing was started then.
+// Writes out and lse, not mass, for which cached_attention keeps scores. Null, or why this dtype or shape has no
+// tensor-core kernel: nothing was started then.
 const char* calibrated_attention_fast(const CalibratedAttention& p, void* scratch, Stream stream);
 const char* cached_attention_fast(const CachedAttention& p, void* scratch, Stream stream);
 

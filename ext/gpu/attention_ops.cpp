@@ -61,7 +61,7 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
 
 KeyRows key_rows(const Call& call, const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
                  const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
-                 const Tensor& slots, bool causal_last) {
+                 const std::optional<Tensor>& slots, bool causal_last) {
   return {
       .slots_in_store = a.size("N"),
       .kv_heads = a.size("Hkv"),
@@ -81,6 +81,28 @@ KeyRows key_rows(const Call& call, const Arguments& a, const Tensor& k_rows, con
   };
 }
 
+CachedAttention attention_over(const Call& call, const KeyRows& keys, const Tensor& q, double scale, const Tensor& out,
+                               const Tensor& lse) {
+  return {
+      .keys = keys,
+      .heads = q.size(1),
+      .rows = q.size(2),
+      .q = call.floats(q),
+      .scale = static_cast<float>(scale),
+      .out = call.written<void>(out),
+      .lse = call.written<float>(lse),
+  };
+}
+
+void run_cached_attention(const char* op, const Call& call, const Tensor& q, const CachedAttention& p) {
+  Tensor memory = call.scratch(q, device::cached_attention_scratch(p));
+  const char* refusal = device::cached_attention_fast(p, call.written<void>(memory), call.stream());
+  if (!started(op, p.keys.dtype, refusal)) {
+    memory = call.scratch(q, device::cached_attention_portable_scratch(p));
+    device::cached_attention_portable(p, call.written<void>(memory), call.stream());
+  }
+}
+
 std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
                                             Tensor slots, double scale, std::optional<Tensor> evicted,
                                             std::optional<Tensor> v_starts, bool causal_last) {
@@ -88,28 +110,36 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
   check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts);
   const Call call(a);
   const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, v_starts, slots, causal_last);
-  const int64_t heads = a.size("H"), rows = a.size("Q");
-  Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
-  Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
-  const CachedAttention p{
-      .keys = keys,
-      .heads = heads,
-      .rows = rows,
-      .q = call.floats(q),
-      .scale = static_cast<float>(scale),
-      .evicted = call.ints(evicted),
-      .evicted_heads = evicted ? evicted->size(1) : 0,
-      .words = evicted ? evicted->size(2) : 0,
-      .out = call.written<void>(out),
-      .lse = call.written<float>(lse),
-  };
-  Tensor memory = call.scratch(q, device::cached_attention_scratch(p));
-  const char* refusal = device::cached_attention_fast(p, call.written<void>(memory), call.stream());
-  if (!started("cached_attention", keys.dtype, refusal)) {
-    memory = call.scratch(q, device::cached_attention_portable_scratch(p));
-    device::cached_attention_portable(p, call.written<void>(memory), call.stream());
-  }
+  Tensor out = allocate(q, {keys.batch, a.size("H"), a.size("Q"), keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, a.size("H"), a.size("Q")}, ScalarType::Float);
+  CachedAttention p = attention_over(call, keys, q, scale, out, lse);
+  p.evicted = call.ints(evicted);
+  p.evicted_heads = evicted ? evicted->size(1) : 0;
+  p.words = evicted ? evicted->size(2) : 0;
+  run_cached_attention("cached_attention", call, q, p);
   return {out, lse};
+}
+
+std::tuple<Tensor, Tensor, Tensor> decode_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts,
+                                                    Tensor lengths, double scale, std::optional<Tensor> v_starts,
+                                                    int64_t longest) {
+  Arguments a("decode_attention", gpu_takes);
+  check_decode_attention(a, q, k_rows, v_rows, starts, lengths, v_starts, longest);
+  const Call call(a);
+  const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, v_starts, std::nullopt, false);
+  const int64_t heads = a.size("H");
+  Tensor out = allocate(q, {keys.batch, heads, 1, keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, heads}, ScalarType::Float);
+  Tensor mass = allocate(q, {keys.batch, keys.kv_heads, longest}, ScalarType::Float);
+  CachedAttention p = attention_over(call, keys, q, scale, out, lse);
+  p.longest = longest;
+  p.score_row = (longest + 31) / 32 * 32;
+  Tensor scores = call.scratch(q, keys.batch * heads * p.score_row * static_cast<int64_t>(sizeof(float)));
+  p.mass = call.written<float>(mass);
+  p.scores = call.written<float>(scores);
+  run_cached_attention("decode_attention", call, q, p);
+  device::decode_mass(p, call.stream());
+  return {out, lse, mass};
 }
 
 Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, double scale,
@@ -162,6 +192,7 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
 PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, PCBENCH_KEY, m) {
   PCBENCH_OP(m, calibrated_attention);
   PCBENCH_OP(m, cached_attention);
+  PCBENCH_OP(m, decode_attention);
   PCBENCH_OP(m, window_mass);
   PCBENCH_OP(m, merge_states);
 }

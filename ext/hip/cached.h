@@ -1,12 +1,12 @@
-// cached_attention on the matrix cores of gfx90a and gfx942.
+// cached_attention and decode_attention on the matrix cores of gfx90a and gfx942.
 //
 // A wave owns 32 rows of one (b, hkv), rows being (position, head of the group), and one part of their keys; the up to
 // four waves of a block have the same keys, which they find in the cache of their compute unit. The listed segments are
 // laid end to end in tiles of 32 keys, and a part is an even share of the tiles, found on the device. Grid: row blocks
 // × B·Hkv × parts. A wave leaves a normalised output and its log-sum-exp; cached_merge adds
 // the parts of a row in a fixed order, by way of 3 KiB of shared memory. Scratch: 4·(D + 1) bytes a row and part.
-// Shapes: CachedAttention of params.h. Scores, weights and sums are float32; weights are packed to 16 bits. Equals
-// pcbench.reference.cached_attention. Split keys after FlashDecoding.
+// Shapes: CachedAttention of params.h. Scores, weights and sums are float32; weights are packed to 16 bits. Equal the
+// functions of pcbench.reference of their names. Split keys after FlashDecoding.
 #pragma once
 
 #include "attention_rows.h"
@@ -75,7 +75,7 @@ class Segments {
   PCBENCH_DEVICE void read(int group, int before) {
     group_ = group;
     before_ = before;
-    slot_ = group + lane() < keys_.listed ? entry(keys_.slots, b_, group + lane()) : -1;
+    slot_ = group + lane() >= keys_.listed ? -1 : keys_.slots.data ? entry(keys_.slots, b_, group + lane()) : b_;
     int v_start = start_ = length_ = 0;
     if (slot_ >= 0 && slot_ < keys_.slots_in_store) {
       start_ = entry(keys_.starts, slot_, h_);
@@ -146,7 +146,8 @@ struct CachedTile {
   }
 };
 
-template <class T, int D>
+// `Keeps`: the scores of every key stay in memory.
+template <class T, int D, bool Keeps>
 class CachedWave {
  public:
   PCBENCH_DEVICE explicit CachedWave(const CachedParts& x)
@@ -208,6 +209,9 @@ class CachedWave {
       Tile scores[1];
       score(tile, scores[0]);
       made_first(scores[0]);
+      if constexpr (Keeps) {
+        keep(scores[0], j);
+      }
       tile.load_k(p_.keys.k_rows, next, j + 1, j + 1 < to);
       const uint32_t visible = keys_below(limit(now) - (j - now.first) * cached_keys) & ~evicted;
       if (any(visible != ~0u)) {
@@ -233,6 +237,21 @@ class CachedWave {
     }
   }
 
+  // There is one segment and one position: rows are heads. The registers of the tile's K are free by now.
+  PCBENCH_DEVICE void keep(const Tile& scores, int tile) const {
+    if (present_ && tile * cached_keys < p_.longest) {
+      const int64_t row = p_.score_row, group = int64_t{batch_} * p_.keys.kv_heads + kv_head_;
+      float* first = p_.scores + group * group_ * row + tile * cached_keys;
+      const uint32_t at =
+          static_cast<uint32_t>(head_ - kv_head_ * group_) * static_cast<uint32_t>(row) + lane() / 32 * 4;
+      PCBENCH_UNROLL
+      for (int r = 0; r < 16; r += 4) {
+        store16(first + at + 2 * r, {bits_of(scores[r] * p_.scale), bits_of(scores[r + 1] * p_.scale),
+                                     bits_of(scores[r + 2] * p_.scale), bits_of(scores[r + 3] * p_.scale)});
+      }
+    }
+  }
+
   // Keys of a segment that this lane's row sees, eviction aside.
   PCBENCH_DEVICE int limit(const Segment& x) const {
     return x.causal ? smaller(x.length, position_ + 1 + x.length - static_cast<int>(p_.rows)) : x.length;
@@ -240,7 +259,7 @@ class CachedWave {
 
   PCBENCH_DEVICE uint32_t evicted_word(const Segment& x, int tile) const {
     const int word = tile - x.first;
-    if (!p_.evicted.data || word >= p_.words) {
+    if (Keeps || !p_.evicted.data || word >= p_.words) {
       return 0;
     }
     const int64_t head = p_.evicted_heads == p_.heads ? head_ : kv_head_;
@@ -289,7 +308,13 @@ class CachedWave {
 template <class T, int D>
 PCBENCH_KERNEL((cached_most_waves * warp_width), 2)
 void cached_attention_mfma(PCBENCH_PARAM CachedParts x) {
-  CachedWave<T, D>(x).run();
+  CachedWave<T, D, false>(x).run();
+}
+
+template <class T, int D>
+PCBENCH_KERNEL((cached_most_waves * warp_width), 2)
+void decode_attention_mfma(PCBENCH_PARAM CachedParts x) {
+  CachedWave<T, D, true>(x).run();
 }
 
 // One attention from its parts: a block owns a row, and each of its waves every fourth part.

@@ -1,4 +1,4 @@
-// Launch of cached_attention on the matrix cores, and the shapes it takes.
+// Launch of cached_attention and decode_attention on the matrix cores, and the shapes it takes.
 #include "hip/cached.h"
 
 #include "device/launch.h"
@@ -20,9 +20,11 @@ bool empty(const CachedAttention& p) {
 const char* refusal_of(const CachedAttention& p) {
   const KeyRows& keys = p.keys;
   const bool many = packed_rows(p) >= 1 << 30 || larger(keys.stored_rows, keys.value_rows) >= 1 << 30;
+  const bool many_scores = packed_rows(p) * p.score_row >= 1 << 30;
   return first_of(refusal_of_inputs(keys.dtype, p.scale), refusal_of_rows(p.q, 3),
                   refusal_of_keys(keys.k_rows, 1, keys.dim), refusal_of_keys(keys.v_rows, 1, keys.dim),
-                  many ? "2^30 rows or keys or more" : nullptr);
+                  many ? "2^30 rows or keys or more" : nullptr,
+                  many_scores ? "2^30 scores of a group or more" : nullptr);
 }
 
 int64_t waves_of(const CachedAttention& p) {
@@ -46,8 +48,8 @@ int64_t parts_of(const CachedAttention& p) {
 template <class T, int D>
 void start(const CachedParts& x, Stream stream) {
   const int64_t waves = waves_of(x.p);
-  launch(&cached_attention_mfma<T, D>, row_blocks(x.p, waves) * x.parts, static_cast<int>(waves) * warp_width, 0,
-         stream, x);
+  const auto kernel = x.p.mass ? &decode_attention_mfma<T, D> : &cached_attention_mfma<T, D>;
+  launch(kernel, row_blocks(x.p, waves) * x.parts, static_cast<int>(waves) * warp_width, 0, stream, x);
 }
 
 template <class T>

@@ -5,7 +5,13 @@ The functions have the names, signatures, errors and results of `pcbench.referen
 
 import sys
 
-from pcbench.ops.attention import cached_attention, calibrated_attention, merge_states, window_mass
+from pcbench.ops.attention import (
+    cached_attention,
+    calibrated_attention,
+    decode_attention,
+    merge_states,
+    window_mass,
+)
 from pcbench.ops.backends import BackendOps, compiled_backend, make_backend
 from pcbench.ops.chunks import chunk_select, chunk_topk, query_nll_update
 from pcbench.ops.libraries import why_not
@@ -18,6 +24,7 @@ __all__ = [
     "chunk_select",
     "chunk_topk",
     "compiled_backend",
+    "decode_attention",
     "merge_states",
     "query_nll_update",
     "select_tokens",

@@ -6,8 +6,9 @@ from torch import Tensor
 from pcbench.ops.backends import require
 from pcbench.reference.attention import check_calibrated_attention, check_merge_states
 from pcbench.reference.cached import check_cached_attention, check_window_mass
+from pcbench.reference.decode import check_decode_attention
 
-__all__ = ["cached_attention", "calibrated_attention", "merge_states", "window_mass"]
+__all__ = ["cached_attention", "calibrated_attention", "decode_attention", "merge_states", "window_mass"]
 
 
 def calibrated_attention(
@@ -72,6 +73,26 @@ def cached_attention(
         causal_last=causal_last,
     )
     return out, lse
+
+
+def decode_attention(
+    q: Tensor,
+    k_rows: Tensor,
+    v_rows: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    *,
+    scale: float,
+    v_starts: Tensor | None = None,
+    longest: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compiled `pcbench.reference.decode_attention`."""
+    check_decode_attention(q, k_rows, v_rows, starts, lengths, v_starts, longest)
+    require("decode_attention", q, k_rows, v_rows, head_dim=q.shape[3])
+    out, lse, mass = torch.ops.pcbench.decode_attention(
+        q, k_rows, v_rows, starts, lengths, scale=scale, v_starts=v_starts, longest=longest
+    )
+    return out, lse, mass
 
 
 def window_mass(

@@ -61,6 +61,13 @@ def _cached_attention(q: Tensor, *_: Tensor, **__: Any) -> tuple[Tensor, Tensor]
     return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
+def _decode_attention(
+    q: Tensor, k_rows: Tensor, v_rows: Tensor, starts: Tensor, lengths: Tensor, *, longest: int, **_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    state = q.new_empty(q.shape[:2], dtype=torch.float32)
+    return q.new_empty(q.shape), state, q.new_empty((*starts.shape, longest), dtype=torch.float32)
+
+
 def _window_mass(
     q_last: Tensor,
     lse: Tensor,
@@ -99,6 +106,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     "cached_attention": _cached_attention,
     "calibrated_attention": _calibrated_attention,
     "chunk_topk": _chunk_topk,
+    "decode_attention": _decode_attention,
     "merge_states": _merge_states,
     "query_nll_update": _query_nll_update,
     "select_tokens": _select_tokens,

@@ -6,6 +6,7 @@ Letters, layouts and conventions are those of `pcbench.reference.attention` and 
 from pcbench.reference.attention import calibrated_attention, merge_states
 from pcbench.reference.cached import cached_attention, window_mass
 from pcbench.reference.chunks import chunk_select, chunk_topk, query_nll_update
+from pcbench.reference.decode import decode_attention
 from pcbench.reference.selection import select_tokens
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "calibrated_attention",
     "chunk_select",
     "chunk_topk",
+    "decode_attention",
     "merge_states",
     "query_nll_update",
     "select_tokens",

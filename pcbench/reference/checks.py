@@ -31,7 +31,7 @@ class Arguments:
         return ShapeError(f"{self.op}: {expected}, got {actual}; see help(pcbench.reference.{self.op})")
 
     def tensor(self, name: str, value: Tensor, shape: str, dtypes: tuple[torch.dtype, ...]) -> None:
-        """`value` has the letters of `shape` ("B Hkv S D"), one of `dtypes`, a contiguous last dimension and the
+        """`value` has the letters of `shape` ("B Hkv S D", or 1), one of `dtypes`, a contiguous last dimension and the
         device of the other tensors.
         """
         lead, device = self.first = self.first or (name, value.device)
@@ -41,9 +41,10 @@ class Arguments:
         if value.dim() != len(letters):
             raise self.fail(f"{name} must be [{', '.join(letters)}]", list(value.shape))
         for letter, size in zip(letters, value.shape, strict=True):
-            bound = self.sizes.setdefault(letter, size)
+            bound = 1 if letter == "1" else self.sizes.setdefault(letter, size)
             if size != bound:
-                raise self.fail(f"{name} must be [{', '.join(letters)}] with {letter} = {bound}", list(value.shape))
+                known = "" if letter == "1" else f" with {letter} = {bound}"
+                raise self.fail(f"{name} must be [{', '.join(letters)}]{known}", list(value.shape))
         if value.dtype not in dtypes:
             raise self.fail(f"{name} must be {' or '.join(_name(d) for d in dtypes)}", _name(value.dtype))
         if value.dim() and value.shape[-1] > 1 and value.stride(-1) != 1:

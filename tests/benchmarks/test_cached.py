@@ -26,6 +26,12 @@ def test_cached_attention(race, rows, slots):
     race(*calls)
 
 
+def test_decode_attention(race):
+    k_rows, v_rows, starts, lengths, _ = store(1, 8192)
+    rows = (torch.randn(1, 9, 1, 64), k_rows, v_rows, starts, lengths)
+    race(*(lambda floor=floor: floor.decode_attention(*rows, scale=0.125, longest=8192) for floor in (ops, reference)))
+
+
 def test_window_mass(race):
     k_rows, v_rows, *where = store(4, 2068)
     q = torch.randn(1, 9, 8, 64)

@@ -15,8 +15,21 @@ ATOMIC = r"ATOM|RED\.|(global|flat|buffer)_atomic|ds_(add|sub|inc|dec|min|max|an
 LOCAL = ("LDL", "STL", "scratch_")
 # what runs 16-bit attention, each for every dtype and head dim
 ATTENTION = {
-    "cuda": ("calibrated_tiles", "cached_few_rows", "cached_many_rows", "calibrated_mass_kernel", "window_mass_kernel"),
-    "hip": ("calibrated_attention_mfma", "cached_attention_mfma", "calibrated_mass_kernel", "window_mass_kernel"),
+    "cuda": (
+        "calibrated_tiles",
+        "cached_few_rows",
+        "cached_many_rows",
+        "decode_few_rows",
+        "calibrated_mass_kernel",
+        "window_mass_kernel",
+    ),
+    "hip": (
+        "calibrated_attention_mfma",
+        "cached_attention_mfma",
+        "decode_attention_mfma",
+        "calibrated_mass_kernel",
+        "window_mass_kernel",
+    ),
 }
 ARCHITECTURES = {"cuda": ["sm_80", "sm_90"], "hip": ["gfx90a", "gfx942"]}
 

@@ -42,6 +42,7 @@ LEADS = {
     "cached_attention": "q",
     "calibrated_attention": "q",
     "chunk_topk": "scores",
+    "decode_attention": "q",
     "merge_states": "outs",
     "query_nll_update": "logits",
     "select_tokens": "k",

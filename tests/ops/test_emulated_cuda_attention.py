@@ -158,6 +158,26 @@ def test_small_weights_of_many_keys_count(case, dtype):
     check(case, {"order": "forward", "dtype": dtype}, kernel)
 
 
+DECODED = {
+    "store": list(STORES),
+    "dim": [64, 96, 128],
+    "dtype": list(HALVES),
+    # beyond 16 heads of a group the largest divisor of the group that is not
+    "group": [1, 3, 4, 8, 17, 20],
+    "longest": [700, 750],
+    "sliced": [False, True],
+    "shared_keys": [False, True],
+    "order": list(ORDERS),
+}
+
+
+@pytest.mark.parametrize("row", pairwise(**DECODED), ids=ids)
+def test_decode_attention_equals_the_reference(row):
+    shape = {name: row[name] for name in ("dim", "longest", "sliced", "shared_keys")}
+    make = partial(attention_cases.decode, heads=2 * row["group"], lengths=STORES[row["store"]], **shape)
+    check(Case("decode_attention", ids(row), make), row, "decode_few_rows")
+
+
 def test_evicted_tiles_beyond_those_in_shared_memory_are_found():
     make = partial(attention_cases.calibrated, heads=1, kv_heads=1, rows=1, keys=513 * KEYS, mass_rows=0, evicted=0.5)
     check(
@@ -221,6 +241,9 @@ def test_decoding_reads_each_key_once_for_a_group(dim):
     store = [torch.tensor(x, dtype=torch.int32) for x in ([[0]], [[tiles * KEYS]], [[0]])]
     counts = counts_of("cached_attention", q, k[0, 0], v[0, 0], *store, causal_last=False)
     assert counts["cp_async16"] == tiles * 2 * KEYS * dim // 8
+    one = counts_of("decode_attention", q, k[0, 0], v[0, 0], *store[:2], longest=tiles * KEYS)
+    copies = ("cp_async16", "mma_m16n8k16", "ldmatrix_x4", "ldmatrix_x4_trans", "bank conflicts")
+    assert [one[name] for name in copies] == [counts[name] for name in copies]
     # 16 rows of all keys, twice
     assert counts["mma_m16n8k16"] == tiles * 2 * KEYS // 8 * dim // 16
     assert counts["ldmatrix_x4"] == counts["ldmatrix_x4_trans"] == tiles * KEYS // 16 * dim // 16

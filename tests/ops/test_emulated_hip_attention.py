@@ -136,6 +136,25 @@ def test_cached_attention_equals_the_reference(row):
     check_cached(row)
 
 
+DECODED = {
+    "store": list(STORES),
+    "dim": [64, 96, 128],
+    "dtype": list(HALVES),
+    "group": [1, 3, 4, 8, 40],
+    "longest": [600, 650],
+    "shared_keys": [False, True],
+    "order": list(ORDERS),
+    "arch": ARCHES,
+}
+
+
+@pytest.mark.parametrize("row", pairwise(**DECODED), ids=ids)
+def test_decode_attention_equals_the_reference(row):
+    shape = {name: row[name] for name in ("dim", "longest", "shared_keys")}
+    make = partial(attention_cases.decode, heads=2 * row["group"], lengths=STORES[row["store"]], **shape)
+    check(Case("decode_attention", ids(row), make), row, "blocks of pcbench::device::decode_attention_mfma")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", CACHED["group"])
 @pytest.mark.parametrize("dim", CACHED["dim"])
@@ -223,8 +242,12 @@ def test_a_group_shares_each_tile_of_the_cache(dim):
     starts, lengths, slots = (torch.tensor(x, dtype=torch.int32) for x in ([[7], [150]], [[97], [100]], [[0, 1]]))
     ops.reset()
     ops.cached_attention(q, rows, rows, starts, lengths, slots, scale=0.1, causal_last=True)
+    counts = ops.counts()
+    ops.reset()
+    ops.decode_attention(q[:, :, :1], rows, rows, starts[:1], lengths[:1], scale=0.1, longest=97)
+    assert ops.counts()["mfma_32x32x8"] == 4 * (dim // 8 + 8 * -(-dim // 64))
     # four tiles of 32 keys a segment; 8 heads times 4 rows are one wave's columns, 96 dims are padded to 128
-    assert ops.counts()["mfma_32x32x8"] == (4 + 4) * (dim // 8 + 8 * -(-dim // 64))
+    assert counts["mfma_32x32x8"] == (4 + 4) * (dim // 8 + 8 * -(-dim // 64))
 
 
 def test_every_block_has_its_place_on_the_dies():

@@ -41,6 +41,8 @@ def test_unaligned_views_are_counted_by_op(library):
     found = counted(library, calibrated(), k=unaligned(1, 1, 40, 64))
     assert found == {f"{op}{reason}": 1 for op in ("calibrated_attention", "the mass of calibrated_attention")}
     assert counted(library, cached(), q=unaligned(1, 2, 2, 64)) == {f"cached_attention{reason}": 1}
+    decode = Case("decode_attention", "portable", partial(attention_cases.decode, heads=2, lengths=[[40]]))
+    assert counted(library, decode, q=unaligned(1, 2, 1, 64)) == {f"decode_attention{reason}": 1}
     window = Case("window_mass", "portable", attention_cases.WINDOW["query"])
     assert counted(library, window, q_last=unaligned(1, 4, 4, 64)) == {f"window_mass{reason}": 1}
 

@@ -31,6 +31,11 @@ def cached(**changes):
     return one | {"q": draw(1, 4, 1, 64), "k_rows": rows, "v_rows": rows, "scale": 0.1, "causal_last": True} | changes
 
 
+def decode(**changes):
+    kept = {k: v for k, v in cached().items() if k not in ("slots", "causal_last")}
+    return kept | {"longest": 8} | changes
+
+
 def window(**changes):
     return {k: v for k, v in cached().items() if k not in ("q", "v_rows")} | {
         "q_last": draw(1, 4, 2, 64),
@@ -64,6 +69,7 @@ CALLS = [
     ("calibrated_attention", "q", attention),
     ("cached_attention", "q", cached),
     ("window_mass", "q_last", window),
+    ("decode_attention", "q", decode),
     ("merge_states", "outs", merge),
     ("query_nll_update", "logits", nll),
     ("chunk_topk", "scores", topk),
@@ -86,6 +92,11 @@ WRONG = [
     ("cached_attention", cached(v_rows=draw(15, 64)), "v_rows must be"),
     ("cached_attention", cached(v_rows=draw(15, 32), v_starts=ints([0, 7])), "v_rows must be"),
     ("cached_attention", cached(v_starts=ints([0, 7, 8])), "v_starts must be"),
+    ("decode_attention", decode(q=draw(1, 4, 2, 64)), "q must be"),
+    ("decode_attention", decode(starts=ints([0, 8], [0, 8])), "starts must be"),
+    ("decode_attention", decode(v_starts=ints([0], [8])), "v_starts must be"),
+    ("decode_attention", decode(v_rows=draw(15, 64)), "v_rows must be"),
+    ("decode_attention", decode(longest=-1), "longest must be"),
     ("window_mass", window(longest=-1), "longest must be"),
     ("window_mass", window(lse=draw(1, 4, 3)), "lse must be"),
     ("merge_states", merge(lses=draw(2, 1, 1, 4)), "lses must be"),
@@ -117,6 +128,7 @@ def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments,
     [
         ("calibrated_attention", attention(mass_rows=2**63), "mass_rows"),
         ("window_mass", window(longest=2**63), "longest"),
+        ("decode_attention", decode(longest=2**63), "longest"),
         ("query_nll_update", nll(first_column=2**63), "first_column"),
         *(("select_tokens", select(**{name: 2**63 + 1}), name) for name in ("pool", "sink", "recent")),
     ],
@@ -162,6 +174,7 @@ MODEL_TENSORS = ("q", "k", "v", "q_last", "k_rows", "v_rows", "logits")
         ("calibrated_attention", attention()),
         ("cached_attention", cached()),
         ("window_mass", window()),
+        ("decode_attention", decode()),
         ("query_nll_update", nll()),
         ("select_tokens", select()),
     ],
@@ -214,7 +227,7 @@ def test_float64_state_is_refused_by_name():
         ops.query_nll_update(**arguments)
 
 
-@pytest.mark.parametrize(("op", "lead", "make"), CALLS[:3], ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(("op", "lead", "make"), CALLS[:4], ids=lambda x: str(x)[:20])
 def test_head_dim_without_a_kernel_is_refused_by_name(op, lead, make):
     arguments = {
         name: x[..., :1].repeat_interleave(80, -1) if name in MODEL_TENSORS else x for name, x in make().items()
@@ -270,6 +283,7 @@ def test_capacity_beyond_the_kernels_is_refused():
         ("calibrated_attention", attention(key_lengths=ints([9, 9])), "key_lengths", "q"),
         ("cached_attention", cached(), "slots", "q"),
         ("window_mass", window(), "lse", "q_last"),
+        ("decode_attention", decode(), "lengths", "q"),
         ("merge_states", merge(), "lses", "outs"),
         ("query_nll_update", nll(), "row_sum", "logits"),
         ("chunk_topk", topk(), "best_slots", "scores"),
@@ -336,5 +350,33 @@ def test_segments_whose_values_are_outside_the_store_are_empty(backend, dtype, v
     arguments = with_dtype(cached(v_rows=draw(10, 64), v_starts=ints(v_starts)), dtype)
     out, lse = found.cached_attention(**arguments)
     assert lse[0, :2].isfinite().all()
+    assert lse[0, 2:].isneginf().all()
+    assert not out[0, 2:].any()
+
+
+def test_a_longest_below_a_length_is_refused_where_lengths_can_be_read():
+    words = "decode_attention: longest must be at least every length, got 7"
+    with pytest.raises(ShapeError, match=words):
+        reference.decode_attention(**decode(longest=7))
+    for functions in (ops, torch.ops.pcbench):
+        with pytest.raises(RuntimeError, match=words):
+            functions.decode_attention(**decode(longest=7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_keys_beyond_the_longest_are_attended_to_and_not_reported_where_lengths_cannot_be_read(library, dtype):
+    arguments = with_dtype(decode(), dtype)
+    wanted = emulated_ops(library).decode_attention(**arguments)
+    found = emulated_ops(library).decode_attention(**arguments | {"longest": 7})
+    assert all(map(torch.equal, found, (*wanted[:2], wanted[2][..., :7])))
+
+
+@pytest.mark.parametrize("backend", ["cpu", *LIBRARIES])
+def test_decoding_over_a_segment_outside_the_store_gives_no_mass(backend):
+    found = ops.backend("cpu") if backend == "cpu" else emulated_ops(backend)
+    out, lse, mass = found.decode_attention(**decode(starts=ints([0, 12])))
+    assert lse[0, :2].isfinite().all()
+    assert torch.allclose(mass[0].sum(-1), torch.tensor([2.0, 0.0]))
     assert lse[0, 2:].isneginf().all()
     assert not out[0, 2:].any()

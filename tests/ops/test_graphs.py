@@ -7,7 +7,7 @@ from pcbench import ops
 from pcbench.measure.kernels.cases import CASES, compare, run
 from pcbench.ops.fakes import FAKES
 
-NAMES = ("unequal lengths", "query", "9 parts", "a later tile", "many", "everything at once")
+NAMES = ("unequal lengths", "query", "9 parts", "a later tile", "many", "everything at once", "budgets of heads")
 CHOSEN = [case for case in CASES if case.name in NAMES and case.op in FAKES]
 
 

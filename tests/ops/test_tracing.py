@@ -13,6 +13,7 @@ SOME = {
     "calibrated_attention": ("33 keys", "no mass", "unequal lengths", "incoming state", "sliced", "0 keys"),
     "chunk_select": ("unequal rows",),
     "chunk_topk": ("more than kept", "nothing new"),
+    "decode_attention": ("budgets of heads", "keys that heads share"),
     "merge_states": ("2 parts", "sliced"),
     "query_nll_update": ("a later tile", "0 columns"),
     "select_tokens": ("everything at once", "33 keys"),

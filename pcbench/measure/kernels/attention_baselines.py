@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pcbench.errors import BackendUnavailable
 
-__all__ = ["CACHED", "CALIBRATED", "MERGE", "WINDOW"]
+__all__ = ["CACHED", "CALIBRATED", "DECODE", "MERGE", "WINDOW"]
 
 Call = Callable[[], Any]
 # q [B, H, Q, D], k and v [B, Hkv, S, D], scale, and whether rows see only keys up to their own, counted from the end
@@ -109,6 +109,22 @@ def _dense(inputs: dict[str, Any], rows: Tensor) -> Tensor:
     return rows[at].transpose(1, 2).flatten(2, 3)
 
 
+def _decode_matmul(inputs: dict[str, Any]) -> Call:
+    """Scores over contiguous keys, softmax, weighted values, and the weights summed over the heads of each group."""
+    q, scale = inputs["q"], inputs["scale"]
+    slots = torch.arange(q.shape[0], device=q.device)[:, None]
+    k, v = (_dense(inputs | {"slots": slots}, inputs[name]) for name in ("k_rows", "v_rows"))
+    grouped = q.view(q.shape[0], k.shape[1], -1, q.shape[3])
+
+    def call() -> tuple[Tensor, Tensor, Tensor]:
+        scores = (grouped @ k.transpose(-1, -2)).float() * scale
+        lse = scores.logsumexp(-1)
+        weights = (scores - lse[..., None]).exp()
+        return (weights.to(v.dtype) @ v).view(q.shape), lse.flatten(1), weights.sum(2)
+
+    return call
+
+
 def _window_matmul(inputs: dict[str, Any]) -> Call:
     """Scores of the window over contiguous keys, exp under the given lse, sum over the rows."""
     q, lse, scale = inputs["q_last"], inputs["lse"], inputs["scale"]
@@ -133,5 +149,6 @@ def _merge_softmax(inputs: dict[str, Any]) -> Call:
 
 CALIBRATED = {name: partial(_over_chunks, attend=attend) for name, attend in _ATTEND.items()}
 CACHED = {name: partial(_over_cache, attend=attend) for name, attend in _ATTEND.items()}
+DECODE = {"torch-matmul": _decode_matmul}
 WINDOW = {"torch-matmul": _window_matmul}
 MERGE = {"torch-softmax": _merge_softmax}

@@ -11,7 +11,7 @@ from torch import Tensor
 from pcbench import reference
 from pcbench.measure.kernels.draws import Draws
 
-__all__ = ["CACHED", "CALIBRATED", "MERGE", "WINDOW", "cached", "calibrated", "merge", "window"]
+__all__ = ["CACHED", "CALIBRATED", "DECODE", "MERGE", "WINDOW", "cached", "calibrated", "decode", "merge", "window"]
 
 Make = Callable[[Draws], dict[str, Any]]
 
@@ -240,6 +240,41 @@ CACHED: dict[str, Make] = {
     ),
     "an attention sink, first": partial(_cached_sink, at=0),
     "an attention sink, last": partial(_cached_sink, at=-1),
+}
+
+
+def decode(
+    draw: Draws,
+    *,
+    heads: int = 4,
+    lengths: list[list[int]],
+    longest: int | None = None,
+    dim: int = 64,
+    sliced: bool = False,
+    shared_keys: bool = False,
+) -> dict[str, Any]:
+    """One new token a batch row over its own shuffled segments."""
+    inputs = cached(
+        draw, heads=heads, rows=1, lengths=lengths, slots=[[]] * len(lengths), dim=dim, sliced=sliced,
+        shared_keys=shared_keys,
+    )  # fmt: skip
+    del inputs["slots"], inputs["causal_last"]
+    return inputs | {"longest": max(map(max, lengths)) if longest is None else longest}
+
+
+DECODE: dict[str, Make] = {
+    **{f"{n} keys": partial(decode, lengths=[[n]]) for n in (0, 1, 31, 33, 63, 65, 1000)},
+    **{
+        f"D {dim}, G {group}": partial(decode, heads=2 * group, lengths=[[33, 64], [100, 31]], dim=dim)
+        for dim, group in ((64, 8), (96, 3), (128, 1), (128, 4))
+    },
+    **{f"G {group}": partial(decode, heads=group, lengths=[[70]]) for group in (16, 17, 20, 40)},
+    "budgets of heads": partial(decode, heads=6, lengths=_UNEVEN),
+    "many splits": partial(decode, heads=3, lengths=[[2500], [1300], [7]], dim=96),
+    "more keys than any segment has": partial(decode, lengths=_UNEVEN, longest=1100),
+    "nothing to report": partial(decode, lengths=[[0, 0]]),
+    "sliced": partial(decode, lengths=_UNEVEN, sliced=True),
+    "keys that heads share": partial(decode, heads=8, lengths=[[200, 33], [1, 90]], dim=128, shared_keys=True),
 }
 
 

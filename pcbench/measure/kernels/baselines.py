@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pcbench.errors import unknown_name
-from pcbench.measure.kernels.attention_baselines import CACHED, CALIBRATED, MERGE, WINDOW
+from pcbench.measure.kernels.attention_baselines import CACHED, CALIBRATED, DECODE, MERGE, WINDOW
 from pcbench.measure.kernels.chunk_baselines import CHUNK_SELECT, CHUNK_TOPK, NLL, SELECT
 
 __all__ = ["BASELINES", "VARIANTS", "check_baseline", "is_floor", "make_baseline"]
@@ -20,6 +20,7 @@ BASELINES: dict[str, dict[str, Make]] = {
     "calibrated_attention": CALIBRATED,
     "chunk_select": CHUNK_SELECT,
     "chunk_topk": CHUNK_TOPK,
+    "decode_attention": DECODE,
     "merge_states": MERGE,
     "query_nll_update": NLL,
     "select_tokens": SELECT,

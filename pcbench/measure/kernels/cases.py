@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcbench import reference
-from pcbench.measure.kernels.attention_cases import CACHED, CALIBRATED, MERGE, WINDOW
+from pcbench.measure.kernels.attention_cases import CACHED, CALIBRATED, DECODE, MERGE, WINDOW
 from pcbench.measure.kernels.chunk_cases import CHUNK_SELECT, CHUNK_TOPK, NLL, SELECT
 from pcbench.measure.kernels.draws import Draws
 from pcbench.measure.kernels.instantiations import KERNELS
@@ -45,6 +45,7 @@ _SHAPES: dict[str, Mapping[str, Callable[[Draws], dict[str, Any]]]] = {
     "calibrated_attention": CALIBRATED,
     "chunk_select": CHUNK_SELECT,
     "chunk_topk": CHUNK_TOPK,
+    "decode_attention": DECODE,
     "merge_states": MERGE,
     "query_nll_update": NLL,
     "select_tokens": SELECT,
@@ -96,6 +97,7 @@ _RESULTS = {
     "calibrated_attention": ("out", "lse", "mass"),
     "chunk_select": ("scores", "freed"),
     "chunk_topk": ("freed",),
+    "decode_attention": ("out", "lse", "mass"),
     "merge_states": ("out", "lse"),
     "select_tokens": ("k2", "v2", "index", "lengths"),
     "window_mass": ("mass",),
@@ -118,6 +120,12 @@ def _attention(inputs: dict[str, Any], got: Results, truth: Results, own: Result
     if "mass" in got:
         found["mass"] = compare_mass(got["mass"], truth["mass"], min(inputs["mass_rows"], inputs["q"].shape[2]))
     return found
+
+
+def _decode(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:
+    found = _attention(inputs, {name: got[name] for name in ("out", "lse")}, truth, own)
+    group = inputs["q"].shape[1] // inputs["starts"].shape[1]
+    return found | {"mass": compare_mass(got["mass"], truth["mass"], group)}
 
 
 def _window(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:
@@ -153,6 +161,7 @@ _COMPARE: dict[str, Callable[[dict[str, Any], Results, Results, Results], dict[s
     "calibrated_attention": _attention,
     "chunk_select": _chunk_select,
     "chunk_topk": _exact,
+    "decode_attention": _decode,
     "merge_states": _attention,
     "query_nll_update": _nll,
     "select_tokens": _exact,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pcbench.measure.kernels.attention_cases import cached, calibrated, window
+from pcbench.measure.kernels.attention_cases import cached, calibrated, decode, window
 from pcbench.measure.kernels.draws import Draws
 
 __all__ = ["KERNELS"]
@@ -25,6 +25,9 @@ KERNELS: dict[str, dict[str, Callable[[Draws], dict[str, Any]]]] = {
         f"kernels of D {dim}, {rows} rows": partial(cached, rows=rows, dim=dim, **STORE)
         for dim in DIMS
         for rows in (1, 40)
+    },
+    "decode_attention": {
+        f"kernels of D {dim}": partial(decode, heads=1, lengths=[[70], [33]], dim=dim) for dim in DIMS
     },
     "window_mass": {
         f"kernels of D {dim}, {rows} rows": partial(window, rows=rows, window=rows, dim=dim, **STORE)

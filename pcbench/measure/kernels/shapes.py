@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pcbench.config import Count, Table
-from pcbench.measure.kernels.attention_cases import cached, calibrated, merge, window
+from pcbench.measure.kernels.attention_cases import cached, calibrated, decode, merge, window
 from pcbench.measure.kernels.chunk_cases import chunk_select, nll, select, topk_random
 from pcbench.measure.kernels.draws import Draws
 
@@ -126,6 +126,28 @@ class WindowMass(CachedAttention):
         return window(draw, longest=self.keys, window=self.rows, **self.store())
 
 
+class DecodeAttention(Shape):
+    """Keys and values once, whatever H; the masses are written once."""
+
+    batch: Count = 1
+    heads: Count
+    kv_heads: Count
+    keys: Count
+    dim: Count
+
+    def words(self) -> list[str]:
+        return [f"B{self.batch}", f"H{self.heads}", f"Hkv{self.kv_heads}", f"S{self.keys}", f"D{self.dim}"]
+
+    def work(self, itemsize: int) -> Work:
+        cells, rows = self.batch * self.kv_heads * self.keys, self.batch * self.heads
+        moved = 2 * (cells + rows) * self.dim * itemsize + (cells + rows) * FLOAT32
+        return Work(4.0 * rows * self.keys * self.dim, moved, "bytes")
+
+    def inputs(self, draw: Draws) -> dict[str, Any]:
+        lengths = [[self.keys] * self.kv_heads for _ in range(self.batch)]
+        return decode(draw, heads=self.heads, lengths=lengths, dim=self.dim)
+
+
 class SelectTokens(Shape):
     """The masses once, the kept keys and values in and out, the index out."""
 
@@ -232,6 +254,7 @@ SHAPES: dict[str, type[Shape]] = {
     "calibrated_attention": CalibratedAttention,
     "chunk_select": ChunkSelect,
     "chunk_topk": ChunkTopk,
+    "decode_attention": DecodeAttention,
     "merge_states": MergeStates,
     "query_nll_update": QueryNllUpdate,
     "select_tokens": SelectTokens,

@@ -14,6 +14,7 @@ ATTENTION = ("sdpa-flash", "sdpa-math", "sdpa-repeated")
 SHAPE = {
     "cached_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
     "calibrated_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 40, "dim": 64},
+    "decode_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 20, "dim": 64},
     "window_mass": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
 }
 
@@ -43,6 +44,13 @@ def test_calibrated_attention_baselines_agree(name, shape):
 def test_window_mass_baseline_agrees():
     inputs = inputs_of("window_mass", **SHAPE["window_mass"], rows=5)
     close(make_baseline("window_mass", "torch-matmul", inputs)(), run(reference, "window_mass", inputs)["mass"])
+
+
+def test_decode_attention_baseline_agrees():
+    inputs = inputs_of("decode_attention", **SHAPE["decode_attention"])
+    found = make_baseline("decode_attention", "torch-matmul", inputs)()
+    for got, wanted in zip(found, run(reference, "decode_attention", inputs).values(), strict=True):
+        close(got, wanted)
 
 
 def test_select_tokens_baseline_agrees():
