@@ -1,6 +1,7 @@
 """What tokens after the prompt displace: classes that are `Decoding`."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from pcbench.methods.eviction.policy import Prompted
 from pcbench.types import Ops, RaggedKVStore
 
-__all__ = ["Accumulated", "Oldest", "WindowSum"]
+__all__ = ["Accumulated", "Oldest", "WindowSum", "received"]
 
 
 @dataclass
@@ -16,10 +17,11 @@ class Oldest:
     """The oldest token behind the first `sink`: a window that rolls, as StreamingLLM (arXiv:2309.17453) has it."""
 
     sink: int
+    weighs: ClassVar[bool] = False
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None: ...
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
+    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
         store.victims[layer] = _victims(store, layer, None, self.sink, 1)
 
 
@@ -36,14 +38,15 @@ class Accumulated:
     sink: int
     recent: int
     sums: dict[int, Tensor] = field(default_factory=dict)
+    weighs: ClassVar[bool] = True
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         mass = prompted.mass.unflatten(1, (store.shape[1], -1)).sum(2)
         self.sums[prompted.layer] = _by_segment(mass, prompted, store)
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
-        new = _received(q, lse, layer, store, ops)
-        total = _overwritten(self.sums[layer], store, layer, q.shape[2], new.shape[2]) + new
+    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
+        assert mass is not None
+        total = _overwritten(self.sums[layer], store, layer, count, mass.shape[2]) + mass
         self.sums[layer] = total
         store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
 
@@ -65,6 +68,7 @@ class WindowSum:
     recent: int
     everywhere: bool = False
     last: dict[int, list[Tensor]] = field(default_factory=dict)
+    weighs: ClassVar[bool] = True
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         count = min(self.window, prompted.q.shape[2])
@@ -80,32 +84,33 @@ class WindowSum:
             row = (prompted.lengths - 1 - after).clamp_min(0).long()[:, None, None]
             state = lse.gather(2, row.expand(-1, lse.shape[1], 1))
             one = q.gather(2, row[..., None].expand(-1, q.shape[1], 1, q.shape[3]))
-        mass = _mass(one.contiguous(), state.contiguous(), layer, store, prompted.ops)
+        mass = received(one.contiguous(), state.contiguous(), layer, store, prompted.ops)
         # later keys stand behind it
         now = store.seen.view(-1, 1, 1) - 1 - after
         return mass.masked_fill(_by_place(store.positions[layer], store, layer, rows.longest) > now, 0.0)
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
-        new = _received(q, lse, layer, store, ops)
-        before = [_overwritten(x, store, layer, q.shape[2], new.shape[2]) for x in self.last[layer]]
-        self.last[layer] = kept = [*before, new][-self.window :]
+    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
+        assert mass is not None
+        before = [_overwritten(x, store, layer, count, mass.shape[2]) for x in self.last[layer]]
+        self.last[layer] = kept = [*before, mass][-self.window :]
         total = torch.stack(kept).sum(0)
         if self.everywhere:
             total = total.mean(1, keepdim=True).expand_as(total)
         store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
 
 
-def _received(q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops) -> Tensor:
-    """[B, Hkv, L] float32: what the keys of a layer received from the new tokens q [B, H, T, D]."""
-    return _mass(q, lse, layer, store, ops, causal=True)
+def received(
+    q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops, *, causal_last: bool = False
+) -> Tensor:
+    """[B, Hkv, L] float32: what the keys of a layer received from rows q [B, H, R, D] with lse [B, H, R].
 
-
-def _mass(q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops, *, causal: bool = False) -> Tensor:
+    With `causal_last` the rows are the newest tokens, whose keys end their segments.
+    """
     rows = store.rows(layer)
     slots = torch.arange(store.shape[0], dtype=torch.int32, device=q.device)[:, None]
     mass: Tensor = ops.window_mass(
         q, lse, rows.k_rows, rows.starts, rows.lengths, slots,
-        scale=store.scale, causal_last=causal, longest=rows.longest,
+        scale=store.scale, causal_last=causal_last, longest=rows.longest,
     )  # fmt: skip
     return mass[:, 0].unflatten(1, (store.shape[1], -1)).sum(2)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcbench.methods.eviction.decoding import received
 from pcbench.methods.eviction.policy import Policy, Prompted, last_tokens
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments, Stages
 
@@ -130,15 +131,22 @@ class StoredPlan:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore, ops: Ops) -> Tensor:
         _place(self.policy, layer, store, self.rotary)
-        rows = store.rows(layer)
-        slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
+        rows, decoding, count = store.rows(layer), self.policy.decoding, q.shape[2]
+        weighs, mass = decoding is not None and decoding.weighs, None
         # a key that took an evicted one's row stands anywhere; of one new token every stored key is earlier
-        out, lse = ops.cached_attention(
-            q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, slots,
-            scale=self.spec.scale, causal_last=q.shape[2] > 1,
-        )  # fmt: skip
-        if self.policy.decoding is not None:
-            self.policy.decoding.after(layer, q, lse, store, ops)
+        if weighs and count == 1:
+            out, _, mass = ops.decode_attention(
+                q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, scale=self.spec.scale, longest=rows.longest
+            )
+        else:
+            slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
+            out, lse = ops.cached_attention(
+                q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, slots,
+                scale=self.spec.scale, causal_last=count > 1,
+            )  # fmt: skip
+            mass = received(q, lse, layer, store, ops, causal_last=True) if weighs else None
+        if decoding is not None:
+            decoding.after(layer, mass, count, store)
         copies = self.policy.copies
         return out if copies is None else copies(layer, out)
 

@@ -85,14 +85,24 @@ class Budgets(Protocol):
 
 
 class Decoding(Protocol):
-    """What the tokens after the prompt displace."""
+    """What the tokens after the prompt displace; `weighs` asks what each key receives of their attention."""
+
+    @property
+    def weighs(self) -> bool: ...
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         """The prompt's layer has been stored."""
         ...
 
-    def after(self, layer: int, q: Tensor, lse: Tensor, store: RaggedKVStore, ops: Ops) -> None:
-        """Names by `store.victims` what the next token overwrites; q [B, H, T, D] and lse [B, H, T] of new tokens."""
+    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
+        """Names by `store.victims` what the next token overwrites.
+
+        Args:
+            layer: which.
+            mass: [B, Hkv, L] float32, attention that each stored key received from the new tokens; None unless asked.
+            count: new tokens.
+            store: theirs.
+        """
         ...
 
 
