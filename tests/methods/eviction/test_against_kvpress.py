@@ -15,6 +15,7 @@ from pcbench.methods.eviction.budgets import BestOfLayer, Uniform
 from pcbench.methods.eviction.plan import PromptPlan
 from pcbench.methods.eviction.policy import Policy
 from pcbench.methods.eviction.scores import KeyDifference, KeyNorm, LastQuery, Nothing, Window
+from pcbench.methods.expected_attention import Expected
 from pcbench.models.catalog import load_runner
 from pcbench.types import no_stages
 
@@ -45,6 +46,10 @@ CASES = {
     "knorm": (kvpress.KnormPress(RATIO), Policy(KeyNorm(), Uniform())),
     "keydiff": (kvpress.KeyDiffPress(RATIO), Policy(KeyDifference(), Uniform())),
     "tova": (kvpress.TOVAPress(RATIO), Policy(LastQuery(), Uniform(), recent=1)),
+    "expected_attention": (
+        kvpress.ExpectedAttentionPress(RATIO),
+        Policy(Expected(future=512, skip=4), Uniform(), sink=4, rotary=True),
+    ),
     "adakv": (
         kvpress.AdaKVPress(kvpress.SnapKVPress(RATIO), alpha_safeguard=0.2),
         Policy(window(64), Uniform(), recent=64, sharing=BestOfLayer(0.2)),
@@ -97,7 +102,7 @@ def ours(policy, runner, ids, budgets):
     wanted = [torch.full((1, spec.kv_heads), budget) for budget in budgets]
     segments = [policy.segments(x, torch.tensor([length]), 0, 1) for x in wanted]
     store = runner.new_ragged_store(segments)
-    plan = PromptPlan(policy, spec, segments, no_stages)
+    plan = PromptPlan(policy, spec, segments, no_stages, rotary=runner.rotary if policy.rotary else None)
     runner.forward(ids[None], torch.arange(length)[None], torch.tensor([length], dtype=torch.int32), store, plan)
     kept = []
     for layer in range(spec.layers):
