@@ -48,6 +48,7 @@ OWN_METHODS = {
     "uncomp": "pcbench.methods.uncomp:UNComp",
     "uncomp_stage": "pcbench.methods.uncomp_stage:UNCompStage",
     "expected_attention": "pcbench.methods.expected_attention:ExpectedAttention",
+    "chai": "pcbench.methods.chai:CHAI",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",
 }

@@ -19,6 +19,7 @@ class KVRows:
     lengths: "Tensor"  # [N, Hkv] int32
     evicted: "Tensor | None"  # [N, H, W] int32
     longest: int  # rows a segment can hold
+    v_starts: "Tensor | None" = None  # [N, Hkv] int32, where values have starts of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class Segments:
         shared: the kv-heads of a row divide their `kept` among themselves.
         wanted: budgets, of which a short prompt fills less; None where `kept` is what was wanted.
         aside: first keys of each segment that are stored once more, as they were read.
+        key_heads: kv-heads of a row whose keys are stored, for the others to read too: all kv-heads of a row keep the
+            same; None stores the keys of each.
     """
 
     kept: "Tensor"
@@ -40,16 +43,22 @@ class Segments:
     shared: bool = False
     wanted: "Tensor | None" = None
     aside: int = 0
+    key_heads: int | None = None
 
     @property
     def rows(self) -> int:
-        """Of all segments."""
+        """Of all segments, for values."""
         return int((self.kept + self.room).sum())
+
+    @property
+    def key_rows(self) -> int:
+        """Of all segments, for keys."""
+        return int((self.kept + self.room)[:, : self.key_heads].sum())
 
     @property
     def vectors(self) -> int:
         """Keys and values that there is room for."""
-        return 2 * self.rows + self.aside * self.kept.numel()
+        return self.key_rows + self.rows + self.aside * self.kept.numel()
 
     @property
     def longest(self) -> int:
@@ -136,6 +145,14 @@ class RaggedKVStore(Protocol):
 
     def expect(self, lengths: "Tensor") -> None:
         """[B] int32 valid rows of the forward that comes next."""
+        ...
+
+    def share(self, layer: int, heads: "Tensor") -> None:
+        """Says before `fill` whose keys each kv-head of a layer reads: heads [B, Hkv] int64."""
+        ...
+
+    def heads(self, layer: int) -> "Tensor | None":
+        """[B, Hkv] int64: what `share` was told; None where each kv-head has keys of its own."""
         ...
 
     def fill(

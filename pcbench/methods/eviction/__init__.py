@@ -1,11 +1,22 @@
-"""Eviction methods as compositions: who scores tokens, how budgets are spread, what is selected, what decoding does.
+"""Eviction methods as compositions: who scores tokens, how budgets are spread, what is selected, what decoding does,
+which heads share keys.
 
 A method names its choices in `policy`; `Eviction` runs them. What every choice may look at is a `Prompted`, one layer
 of a prompt after its attention.
 """
 
-from pcbench.methods.eviction.method import Eviction, EvictionConfig, KeysConfig, Odd
-from pcbench.methods.eviction.policy import Budgets, Copies, Decoding, Placing, Policy, Prompted, Scores, Sharing
+from pcbench.methods.eviction.method import Eviction, EvictionConfig, KeysConfig, Odd, PolicyConfig
+from pcbench.methods.eviction.policy import (
+    Budgets,
+    Copies,
+    Decoding,
+    Heads,
+    Placing,
+    Policy,
+    Prompted,
+    Scores,
+    Sharing,
+)
 from pcbench.methods.eviction.pruning import Pruning
 
 __all__ = [
@@ -14,10 +25,12 @@ __all__ = [
     "Decoding",
     "Eviction",
     "EvictionConfig",
+    "Heads",
     "KeysConfig",
     "Odd",
     "Placing",
     "Policy",
+    "PolicyConfig",
     "Prompted",
     "Pruning",
     "Scores",

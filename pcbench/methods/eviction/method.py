@@ -27,7 +27,7 @@ from pcbench.types import (
     no_stages,
 )
 
-__all__ = ["Eviction", "EvictionConfig", "KeysConfig", "Odd"]
+__all__ = ["Eviction", "EvictionConfig", "KeysConfig", "Odd", "PolicyConfig"]
 
 
 def _odd(number: int) -> int:
@@ -43,14 +43,11 @@ Odd = Annotated[Count, AfterValidator(_odd)]
 TOKENS = 512
 
 
-class EvictionConfig(Table):
-    """What every eviction method can be told.
+class PolicyConfig(Table):
+    """What every method of a policy can be told.
 
     Args:
-        tokens: keys of the prompt that a kv-head keeps, mean over layers and kv-heads; protected ones are among them.
-        share: the same as a share of the prompt's tokens. One of the two; 512 tokens where neither is given.
-        sink: first tokens that stay.
-        compress: what is evicted from: prompt: template, context and query, so that the query has its say; context:
+        compress: what the policy is for: prompt: template, context and query, so that the query has its say; context:
             what stands before the query, which is then read over what stayed.
 
     A subclass may have a key `preset` and say by `presets` what its values stand for; keys that are given win.
@@ -58,10 +55,38 @@ class EvictionConfig(Table):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    compress: Literal["prompt", "context"] = "prompt"
+
+    def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
+        """The values of a preset."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.model_copy(update={**self.presets.get(given.get("preset"), {}), **given})
+
+    def tokens_of(self, length: int) -> int:
+        """Keys of a prompt of `length` tokens that a kv-head keeps in the mean; there may be fewer in the prompt."""
+        return length
+
+    def policy(self, spec: ModelSpec, tokens: int) -> Policy:
+        """The method's choices where a kv-head keeps `tokens` in the mean; every request has its own."""
+        raise NotImplementedError
+
+    def cost(self, spec: ModelSpec, tokens: int) -> Cost:
+        """A full causal forward; what stays of it."""
+        return Cost(flops=causal_flops(spec, tokens), kv_tokens=min(self.tokens_of(tokens), tokens))
+
+
+class EvictionConfig(PolicyConfig):
+    """What every eviction method can be told.
+
+    Args:
+        tokens: keys of the prompt that a kv-head keeps, mean over layers and kv-heads; protected ones are among them.
+        share: the same as a share of the prompt's tokens. One of the two; 512 tokens where neither is given.
+        sink: first tokens that stay.
+    """
+
     tokens: Count | None = None
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     sink: Annotated[int, Field(ge=0)] = 4
-    compress: Literal["prompt", "context"] = "prompt"
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -71,9 +96,8 @@ class EvictionConfig(Table):
 
     def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
         """The size where none is given, and the values of a preset."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        values = {} if self.tokens or self.share else {"tokens": TOKENS}
-        return self.model_copy(update={**values, **self.presets.get(given.get("preset"), {}), **given})
+        config = super().resolve(spec, device, task)
+        return config if config.tokens or config.share else config.model_copy(update={"tokens": TOKENS})
 
     def sized(self, tokens: int) -> Self:
         """The same with so many keys a kv-head, where no size is given."""
@@ -82,14 +106,6 @@ class EvictionConfig(Table):
     def tokens_of(self, length: int) -> int:
         """The mean that is wanted of a prompt of `length` tokens, which may be longer than the prompt."""
         return self.tokens or max(1, round((self.share or 1.0) * length))
-
-    def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-        """The method's choices where a kv-head keeps `tokens` in the mean; every request has its own."""
-        raise NotImplementedError
-
-    def cost(self, spec: ModelSpec, tokens: int) -> Cost:
-        """A full causal forward; what stays of it."""
-        return Cost(flops=causal_flops(spec, tokens), kv_tokens=min(self.tokens_of(tokens), tokens))
 
 
 class KeysConfig(EvictionConfig):
@@ -120,7 +136,7 @@ class Eviction:
     # tokens of a prompt leave between its layers, which takes a runner's forward
     prunes: ClassVar[bool] = False
 
-    def __init__(self, config: EvictionConfig, runner: ModelRunner) -> None:
+    def __init__(self, config: PolicyConfig, runner: ModelRunner) -> None:
         self.config, self.runner = config, runner
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
@@ -137,8 +153,8 @@ class Eviction:
         lengths = [length] * spec.layers if policy.pruning is None else policy.pruning.plan(length)
         wanted = [torch.tensor([policy.budgets(i, spec, tokens, n)]) for i, n in enumerate(lengths)]
         segments = [
-            policy.segments(x, torch.tensor([n]), later.numel(), prompt.new_tokens)
-            for x, n in zip(wanted, lengths, strict=True)
+            policy.segments(i, x, torch.tensor([n]), later.numel(), prompt.new_tokens)
+            for i, (x, n) in enumerate(zip(wanted, lengths, strict=True))
         ]
         store = runner.new_ragged_store(segments)
         rotary = runner.rotary if policy.rotary else None

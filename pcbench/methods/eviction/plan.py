@@ -37,6 +37,11 @@ class PromptPlan:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore, ops: Ops) -> Tensor:
         policy, rows = self.policy, self.policy.scores.rows(k.shape[2])
+        if policy.heads is not None:
+            with self.stages("selection"):
+                heads = policy.heads(layer, self.spec, q, k, self.lengths)
+                store.share(layer, heads)
+                q, k = (_of_heads(x, heads) for x in (q, k))
         ragged = {}
         if self.lengths is not None:
             kv_lengths = self.lengths[:, None].expand(-1, k.shape[1]).contiguous()
@@ -131,7 +136,9 @@ class StoredPlan:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore, ops: Ops) -> Tensor:
         _place(self.policy, layer, store, self.rotary)
-        rows, decoding, count = store.rows(layer), self.policy.decoding, q.shape[2]
+        rows, decoding, count, heads = store.rows(layer), self.policy.decoding, q.shape[2], store.heads(layer)
+        if heads is not None:
+            q = _of_heads(q, heads)
         weighs, mass = decoding is not None and decoding.weighs, None
         # a key that took an evicted one's row stands anywhere; of one new token every stored key is earlier
         if weighs and count == 1:
@@ -142,7 +149,7 @@ class StoredPlan:
             slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
             out, lse = ops.cached_attention(
                 q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, slots,
-                scale=self.spec.scale, causal_last=count > 1,
+                scale=self.spec.scale, v_starts=rows.v_starts, causal_last=count > 1,
             )  # fmt: skip
             mass = received(q, lse, layer, store, ops, causal_last=True) if weighs else None
         if decoding is not None:
@@ -155,3 +162,9 @@ def _place(policy: Policy, layer: int, store: RaggedKVStore, rotary: Rotary | No
     if policy.placing is not None:
         assert rotary is not None
         policy.placing(layer, store, rotary)
+
+
+def _of_heads(x: Tensor, heads: Tensor) -> Tensor:
+    """[B, n·Hkv, T, D]: of each kv-head the n rows of the one named in [B, Hkv]."""
+    row = torch.arange(len(x), device=x.device)[:, None]
+    return x.unflatten(1, (heads.shape[1], -1))[row, heads].flatten(1, 2)

@@ -7,10 +7,22 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pcbench.errors import ConfigError
 from pcbench.methods.eviction.pruning import Pruning
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments
 
-__all__ = ["Budgets", "Copies", "Decoding", "Placing", "Policy", "Prompted", "Scores", "Sharing", "last_tokens"]
+__all__ = [
+    "Budgets",
+    "Copies",
+    "Decoding",
+    "Heads",
+    "Placing",
+    "Policy",
+    "Prompted",
+    "Scores",
+    "Sharing",
+    "last_tokens",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +139,28 @@ class Sharing(Protocol):
         ...
 
 
+class Heads(Protocol):
+    """Which kv-heads of a layer take the queries and keys of another, and so its attention weights."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Of each layer, kv-heads whose keys are stored."""
+        ...
+
+    def __call__(self, layer: int, spec: ModelSpec, q: Tensor, k: Tensor, lengths: Tensor | None) -> Tensor:
+        """[B, Hkv] int64: whose each kv-head takes, `counts[layer]` different ones in each row.
+
+        The i-th query head of a group takes those of the i-th of the other group. One that others take takes its own.
+
+        Args:
+            layer: which.
+            spec: the model.
+            q, k: [B, H, S, D] and [B, Hkv, S, D] of the prompt, tokens at the front of their row.
+            lengths: [B] int32, tokens of each row; None means S.
+        """
+        ...
+
+
 class Copies(Protocol):
     """Whose attention the query heads take whose kv-head keeps nothing of the prompt."""
 
@@ -155,6 +189,7 @@ class Policy:
         copies: whose outputs heads without tokens take; None leaves them their own.
         placing: moves keys to other positions; None leaves them.
         rotary: scores or placing rotate keys or queries.
+        heads: whose queries and keys kv-heads take, which then evict nothing; None leaves them their own.
     """
 
     scores: Scores
@@ -168,20 +203,30 @@ class Policy:
     copies: Copies | None = None
     placing: Placing | None = None
     rotary: bool = False
+    heads: Heads | None = None
 
-    def segments(self, wanted: Tensor, lengths: Tensor, later: int, new_tokens: int) -> Segments:
+    def segments(self, layer: int, wanted: Tensor, lengths: Tensor, later: int, new_tokens: int) -> Segments:
         """What a layer stores.
 
         Args:
+            layer: which.
             wanted: [B, Hkv] int64 on the CPU, budgets.
             lengths: [B] int64 on the CPU, tokens of each prompt.
             later: tokens of a question behind it, which stay.
             new_tokens: room for what follows.
+
+        Raises:
+            ConfigError: heads share keys of which some would be evicted.
         """
         kept = torch.minimum(wanted, lengths[:, None])
+        evicts = self.decoding is not None or bool((wanted < lengths[:, None]).any())
+        if self.heads is not None and evicts:
+            raise ConfigError("policy: heads that share keys and every token, got budgets or decoding; leave one out")
         room, limit = torch.full_like(kept, later + new_tokens), None
         if self.decoding is not None:
             limit = wanted + later + 1
             room = torch.minimum(room, limit - kept)
         aside = self.sink if self.placing is not None else 0
-        return Segments(kept, room, limit, shared=self.sharing is not None, wanted=wanted, aside=aside)
+        key_heads = None if self.heads is None else self.heads.counts[layer]
+        shared = self.sharing is not None
+        return Segments(kept, room, limit, shared=shared, wanted=wanted, aside=aside, key_heads=key_heads)

@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicCache
 from pcbench import ops
 from pcbench.config import validate
 from pcbench.errors import ConfigError
-from pcbench.methods.eviction import Eviction, EvictionConfig
+from pcbench.methods.eviction import Eviction, EvictionConfig, PolicyConfig
 from pcbench.methods.eviction.plan import PromptPlan, StoredPlan
 from pcbench.models.attach.cache import RequestCache
 from pcbench.models.attach.given import check_model, device_kind, given_spec
@@ -92,7 +92,7 @@ class Attached:
         runner: the model.
     """
 
-    def __init__(self, method: str, config: EvictionConfig, runner: HFRunner) -> None:
+    def __init__(self, method: str, config: PolicyConfig, runner: HFRunner) -> None:
         self.method, self.config, self.runner = method, config, runner
         self.model: Any = runner.model
         # an instance may have a forward of its own, as where it lies on several devices
@@ -190,7 +190,8 @@ class Attached:
     def _begin(self, rows: BatchRows) -> tuple[RequestCache, AttentionPlan]:
         """What a prompt is read by, and what stays of it goes to."""
         spec, counts = self.runner.spec, rows.counts
-        if self.config.share and min(counts) < max(counts):
+        share = isinstance(self.config, EvictionConfig) and self.config.share
+        if share and min(counts) < max(counts):
             raise ConfigError(
                 f"attach: share: prompts of one length, got {min(counts)} to {max(counts)} tokens; give tokens instead"
             )
@@ -200,7 +201,7 @@ class Attached:
             wanted = torch.tensor([policy.budgets(layer, spec, tokens, count) for count in counts])
             # where tokens displace others, room for all that can ever be held
             room = ROOM if policy.decoding is None else int(wanted.max()) + 1
-            segments.append(policy.segments(wanted, lengths, 0, room))
+            segments.append(policy.segments(layer, wanted, lengths, 0, room))
         rotary = self.runner.rotary if policy.rotary else None
         cache = RequestCache(self, StoredPlan(policy, spec, rotary), segments, padded=rows.padded)
         plan = PromptPlan(policy, spec, segments, no_stages, rotary=rotary)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from pcbench.models.stores.shared import SharedKeys, divided
 from pcbench.types import KVRows, ModelSpec, Segments
 
 __all__ = ["RaggedStore"]
@@ -22,6 +23,9 @@ class RaggedStore(Cache):  # type: ignore[misc]
     `fill` which of them stay. Later forwards append behind every segment; a single token whose segment has reached
     its limit overwrites the row named in `victims`. An arena without room left is replaced by a larger one.
 
+    Where kv-heads share keys (`Segments.key_heads`), keys have an arena of their own with fewer segments, which `share`
+    names before `fill`; starts, sizes, lengths and positions are those of the values.
+
     Args:
         spec: the model.
         segments: of each layer.
@@ -34,10 +38,14 @@ class RaggedStore(Cache):  # type: ignore[misc]
     ) -> None:
         super().__init__(layers=[])
         self.scale, self.shape = spec.scale, segments[0].kept.shape
-        self.k = [torch.empty(x.rows, spec.head_dim, dtype=dtype, device=device) for x in segments]
-        self.v = [torch.empty_like(k) for k in self.k]
+        self.k, self.v = (
+            [torch.empty(rows, spec.head_dim, dtype=dtype, device=device) for rows in arenas]
+            for arenas in ([x.key_rows for x in segments], [x.rows for x in segments])
+        )
+        self.key_heads = [x.key_heads for x in segments]
+        self.shared: list[SharedKeys | None] = [None for _ in segments]
         # of each row's token in its text
-        self.positions = [torch.empty(len(k), dtype=torch.int32, device=device) for k in self.k]
+        self.positions = [torch.empty(len(v), dtype=torch.int32, device=device) for v in self.v]
         self.aside = [torch.empty(*self.shape, x.aside, spec.head_dim, dtype=dtype, device=device) for x in segments]
         self.room = [x.room.int().to(device) for x in segments]
         self.limits = [None if x.limit is None else x.limit.int().to(device) for x in segments]
@@ -71,6 +79,22 @@ class RaggedStore(Cache):  # type: ignore[misc]
             self._append(layer_idx, *(x.to(self.k[0].device) for x in (key_states, value_states)))
         return key_states, value_states
 
+    def share(self, layer: int, heads: Tensor) -> None:
+        """Says before `fill` whose keys each kv-head of a layer reads.
+
+        Args:
+            layer: whose.
+            heads: [B, Hkv] int64, `Segments.key_heads` different ones in each row; one that is read reads its own.
+        """
+        count = self.key_heads[layer]
+        assert count is not None, "segments without key_heads"
+        self.shared[layer] = SharedKeys(heads, count)
+
+    def heads(self, layer: int) -> Tensor | None:
+        """What `share` was told; None where each kv-head has keys of its own."""
+        shared = self.shared[layer]
+        return None if shared is None else shared.heads
+
     def fill(
         self, layer: int, k: Tensor, v: Tensor, index: Tensor, lengths: Tensor, positions: Tensor | None = None
     ) -> None:
@@ -84,22 +108,24 @@ class RaggedStore(Cache):  # type: ignore[misc]
             positions: [B, S] int32, where each row stands in its text; None means 0…S−1.
         """
         self.lengths[layer] = lengths
-        segment, offset = self._divide(layer, lengths + self.room[layer], len(self.k[layer]))
+        segment, offset = self._divide(layer, lengths + self.room[layer], len(self.v[layer]))
         rows, dim = k.shape[2:]
         # a row without a key yet holds a copy of some key
         place = index.flatten(0, 1)[segment, offset.clamp_max(index.shape[2] - 1)].clamp_min(0).long()
         source = segment * rows + place
-        self.k[layer].copy_(k.reshape(-1, dim)[source])
         self.v[layer].copy_(v.reshape(-1, dim)[source])
         self.positions[layer].copy_(place if positions is None else positions[segment // k.shape[1], place])
+        shared = self.shared[layer]
+        if shared is not None:
+            segment, offset = shared.divide(self.sizes[layer], len(self.k[layer]))
+            source = source[shared.of_stored(self.starts[layer]).flatten()[segment] + offset]
+        self.k[layer].copy_(k.reshape(-1, dim)[source])
 
     def _divide(self, layer: int, sizes: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Gives each segment its `sizes` [B, Hkv] of `rows`; of every row its segment and its place there, int64."""
-        size = sizes.flatten().long()
-        starts = size.cumsum(0) - size
-        segment = torch.arange(len(size), device=size.device).repeat_interleave(size, output_size=rows)
-        self.starts[layer], self.sizes[layer] = starts.int().view(self.shape), sizes
-        return segment, torch.arange(rows, device=size.device) - starts[segment]
+        self.starts[layer], segment, offset = divided(sizes, rows)
+        self.sizes[layer] = sizes
+        return segment, offset
 
     def _append(self, layer: int, k: Tensor, v: Tensor) -> None:
         count, lengths, limit = k.shape[2], self.lengths[layer], self.limits[layer]
@@ -113,32 +139,41 @@ class RaggedStore(Cache):  # type: ignore[misc]
             first, grown = torch.where(full, victims, lengths), (~full).int()
         step = torch.arange(count, dtype=torch.int32, device=k.device)
         place = ((self.starts[layer] + first)[..., None] + step).flatten().long()
-        self.k[layer][place] = k.reshape(-1, k.shape[3])
         self.v[layer][place] = v.reshape(-1, v.shape[3])
         now = (self.before[:, None] + step)[:, None].expand(-1, self.shape[1], -1)
         self.positions[layer][place] = now.flatten()
+        shared = self.shared[layer]
+        if shared is not None:
+            k = shared.of_stored(k)
+            place = ((shared.starts + shared.of_stored(first))[..., None] + step).flatten().long()
+        self.k[layer][place] = k.reshape(-1, k.shape[3])
         self.lengths[layer] = lengths + grown
 
     def _enlarge(self, layer: int, more: int) -> None:
-        """Gives every segment of a layer `more` rows of room, in a new arena."""
-        starts, held = self.starts[layer].flatten().long(), self.lengths[layer].flatten().long()
-        rows = len(self.k[layer]) + len(starts) * more
-        segment, offset = self._divide(layer, self.sizes[layer] + more, rows)
-        source = starts[segment] + torch.minimum(offset, (held - 1).clamp_min(0)[segment])
-        for arena in (self.k, self.v, self.positions):
+        """Gives every segment of a layer `more` rows of room, in new arenas."""
+        starts, lengths, shared = self.starts[layer], self.lengths[layer], self.shared[layer]
+        rows = len(self.v[layer]) + starts.numel() * more
+        source = _before(starts, lengths, *self._divide(layer, self.sizes[layer] + more, rows))
+        for arena in (self.v, self.positions):
             arena[layer] = arena[layer][source.clamp_max(len(arena[layer]) - 1)]
+        if shared is not None:
+            starts, rows = shared.starts, len(self.k[layer]) + shared.starts.numel() * more
+            source = _before(starts, shared.of_stored(lengths), *shared.divide(self.sizes[layer], rows))
+        self.k[layer] = self.k[layer][source.clamp_max(len(self.k[layer]) - 1)]
         self.free[layer] += more
         self.longest[layer] += more
 
     def rows(self, layer: int) -> KVRows:
         """The layer as the ops read it: batch row b reads slot b."""
+        shared = self.shared[layer]
         return KVRows(
             k_rows=self.k[layer],
             v_rows=self.v[layer],
-            starts=self.starts[layer],
+            starts=self.starts[layer] if shared is None else shared.read,
             lengths=self.lengths[layer],
             evicted=None,
             longest=self.longest[layer],
+            v_starts=None if shared is None else self.starts[layer],
         )
 
     def nbytes(self) -> int:
@@ -154,3 +189,9 @@ class RaggedStore(Cache):  # type: ignore[misc]
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         return self.tokens + query_length, 0
+
+
+def _before(starts: Tensor, lengths: Tensor, segment: Tensor, offset: Tensor) -> Tensor:
+    """Where the rows of an arena that was divided anew stood before; one without a key yet repeats the last one."""
+    held = (lengths.flatten().long() - 1).clamp_min(0)
+    return starts.flatten().long()[segment] + torch.minimum(offset, held[segment])
