@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator
 
-from pcbench.config import Count
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction import Eviction, Policy, PolicyConfig
 from pcbench.methods.eviction.budgets import Uniform
@@ -23,6 +22,17 @@ RELEASED = {
     8: [32, 32, 30, 30, 32, 32, 32, 32, 24, 30, 24, 30, 28, 28, 32, 32, *[26] * 15, 30],
 }  # fmt: skip
 LAYERS, HEADS = 32, 32
+
+
+def _share_or_counts(value: Any) -> Any:
+    """What it is given; an error of a union would speak of one of the two alone."""
+    if isinstance(value, list):
+        is_one = bool(value) and all(type(count) is int and count > 0 for count in value)
+    else:
+        is_one = type(value) in (int, float) and 0 < value <= 1
+    if not is_one:
+        raise ValueError("input should be a share above 0 and up to 1, or a list of numbers above 0")
+    return value
 
 
 class CHAI(Eviction):
@@ -43,7 +53,7 @@ class CHAI(Eviction):
                 each other without a mask, and all keys are stored.
         """
 
-        clusters: Annotated[float, Field(gt=0, le=1)] | Annotated[list[Count], Field(min_length=1)] = 0.7754
+        clusters: Annotated[float | list[int], BeforeValidator(_share_or_counts)] = 0.7754
         preset: Literal["released"] | None = None
 
         def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:

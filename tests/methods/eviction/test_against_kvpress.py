@@ -100,7 +100,7 @@ def ours(policy, runner, ids, budgets):
     """Per layer which keys stay, [Hkv, S] bool."""
     spec, length = runner.spec, len(ids)
     wanted = [torch.full((1, spec.kv_heads), budget) for budget in budgets]
-    segments = [policy.segments(x, torch.tensor([length]), 0, 1) for x in wanted]
+    segments = [policy.segments(i, x, torch.tensor([length]), 0, 1) for i, x in enumerate(wanted)]
     store = runner.new_ragged_store(segments)
     plan = PromptPlan(policy, spec, segments, no_stages, rotary=runner.rotary if policy.rotary else None)
     runner.forward(ids[None], torch.arange(length)[None], torch.tensor([length], dtype=torch.int32), store, plan)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pcbench import attach, ops
+from pcbench.config import validate
 from pcbench.errors import ConfigError
 from pcbench.measure.watch import WatchedRunner
 from pcbench.methods.chai import CHAI
@@ -184,6 +185,15 @@ def test_clusters_are_a_share_or_a_number_a_layer():
     for wrong in ([1], [1, 5]):
         with pytest.raises(ConfigError, match=r"^chai: clusters: 2 numbers up to 4.*; give a share"):
             CHAI.Config(clusters=wrong).resolve(spec, "cpu")
+
+
+@pytest.mark.parametrize("wrong", [0, 1.5, True, "all", [], [1, 0], [1, 2.0], [1, True]])
+def test_what_is_neither_a_share_nor_numbers_is_refused_in_one_line(wrong):
+    with pytest.raises(
+        ConfigError, match=r"^here: clusters: .*a share above 0 and up to 1, or a list .*, got "
+    ) as error:
+        validate(CHAI.Config, {"clusters": wrong}, "here")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("changes", [{"budgets": 20}, {"decoding": Oldest(0)}])
