@@ -219,9 +219,12 @@ class Policy:
             ConfigError: heads share keys of which some would be evicted.
         """
         kept = torch.minimum(wanted, lengths[:, None])
-        evicts = self.decoding is not None or bool((wanted < lengths[:, None]).any())
-        if self.heads is not None and evicts:
-            raise ConfigError("policy: heads that share keys and every token, got budgets or decoding; leave one out")
+        changes = self.decoding is not None or self.placing is not None or bool((wanted < lengths[:, None]).any())
+        if self.heads is not None and changes:
+            raise ConfigError(
+                "policy: heads that share keys and every token where it was read, got budgets, decoding or placing; "
+                "leave one out"
+            )
         room, limit = torch.full_like(kept, later + new_tokens), None
         if self.decoding is not None:
             limit = wanted + later + 1

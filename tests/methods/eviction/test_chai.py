@@ -15,6 +15,7 @@ from pcbench.methods.eviction import Policy
 from pcbench.methods.eviction.budgets import Uniform
 from pcbench.methods.eviction.decoding import Oldest
 from pcbench.methods.eviction.heads import FirstTokens, linked
+from pcbench.methods.eviction.placing import Renumbered
 from pcbench.methods.eviction.scores import Nothing
 from pcbench.methods.full import Full
 from pcbench.models import model_spec
@@ -196,10 +197,11 @@ def test_what_is_neither_a_share_nor_numbers_is_refused_in_one_line(wrong):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("changes", [{"budgets": 20}, {"decoding": Oldest(0)}])
-def test_shared_keys_are_not_evicted(changes):
-    policy = Policy(Nothing(), Uniform(), decoding=changes.get("decoding"), heads=FirstTokens([1]))
-    wanted = torch.full((1, 2), changes.get("budgets", 30))
+@pytest.mark.parametrize("changes", [{"budgets": 20}, {"decoding": Oldest(0)}, {"placing": Renumbered(4)}])
+def test_shared_keys_are_neither_evicted_nor_moved(changes):
+    changes = dict(changes)
+    wanted = torch.full((1, 2), changes.pop("budgets", 30))
+    policy = Policy(Nothing(), Uniform(), heads=FirstTokens([1]), **changes)
     with pytest.raises(ConfigError, match="policy: heads that share keys and every token"):
         policy.segments(0, wanted, torch.tensor([30]), 0, 4)
 
