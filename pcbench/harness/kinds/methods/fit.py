@@ -19,7 +19,18 @@ from pcbench.models.runner import HFRunner
 from pcbench.models.stores.ragged import RaggedStore
 from pcbench.models.stores.slots import SlotCache
 from pcbench.tasks import Example
-from pcbench.types import AttentionPlan, KVStore, ModelSpec, Ops, RaggedKVStore, Rows, Segments, Stages, no_stages
+from pcbench.types import (
+    AttentionPlan,
+    KVStore,
+    ModelSpec,
+    Ops,
+    RaggedKVStore,
+    Rotary,
+    Rows,
+    Segments,
+    Stages,
+    no_stages,
+)
 
 __all__ = ["Fit", "StoreRunner", "fit", "largest"]
 
@@ -61,6 +72,11 @@ class StoreRunner:
         self.caches: WeakSet[DynamicCache] = WeakSet()
         # of width 1, so that ranking the chunks costs nothing either
         self.head = torch.zeros(runner.spec.vocab, 1, device=self.device, dtype=self.dtype)
+
+    @property
+    def rotary(self) -> Rotary:
+        """The runner's."""
+        return self.runner.rotary
 
     def held_bytes(self) -> int:
         """Of keys and values in the stores and caches that are there."""
