@@ -13,11 +13,14 @@ from pydantic import Field
 from pcbench.config import Table, validate
 from pcbench.errors import ConfigError
 from pcbench.records import read_run
+from pcbench.report.reading.parameters import as_text, flat
 from pcbench.types import Record
 
 __all__ = ["CLAIMS", "PAGE", "Claim", "Figure", "page", "read_claims"]
 
 ROOT = Path(__file__).resolve().parent.parent
+# letters of a parameter at most; the record has all
+LONGEST = 40
 CLAIMS, PAGE, EXAMPLES = (ROOT / "reports" / name for name in ("claims.toml", "claims.md", "examples"))
 
 HEAD = """# Headlines of three papers, and what was compared
@@ -95,23 +98,22 @@ def page(claims: list[Claim], examples: Path = EXAMPLES) -> str:
 def _section(claim: Claim, runs: dict[str, list[Record]]) -> str:
     lines = [f"### {claim.headline}\n", f"*Source*: {claim.source}.\n", f"*Compared*: {claim.compared}\n"]
     lines.append("*Like for like*:\n")
-    lines += [f"- {figure.what}: {_measured(figure, runs)}" for figure in claim.figures]
+    lines += [f"- {figure.what}:{_measured(figure, runs)}" for figure in claim.figures]
     lines.append(f"- on a GPU: `{claim.command}`\n")
     return "\n".join(lines)
 
 
 def _measured(figure: Figure, runs: dict[str, list[Record]]) -> str:
-    """The value of every run that has it, at its longest context."""
-    found = [text for run, records in runs.items() if (text := _of_run(figure, run, records))]
-    return "; ".join(found) or "no record yet"
+    """The value of every record that has it, of each run the longest contexts first."""
+    found = [text for run, records in runs.items() for text in _of_run(figure, run, records)]
+    if len(found) > 1:
+        return "".join(f"\n  - {text}" for text in found)
+    return f" {found[0]}" if found else " no record yet"
 
 
-def _of_run(figure: Figure, run: str, records: list[Record]) -> str:
-    fitting = list(_fitting(figure, records))
-    if not fitting:
-        return ""
-    longest = max(r.context_tokens or 0 for r in fitting)
-    return ", ".join(_text(figure, run, r, records) for r in fitting if (r.context_tokens or 0) == longest)
+def _of_run(figure: Figure, run: str, records: list[Record]) -> list[str]:
+    fitting = sorted(_fitting(figure, records), key=lambda r: -(r.context_tokens or 0))
+    return [_text(figure, run, r, records) for r in fitting]
 
 
 def _fitting(figure: Figure, records: list[Record]) -> Iterator[Record]:
@@ -149,9 +151,16 @@ def _text(figure: Figure, run: str, record: Record, records: list[Record]) -> st
     machine = record.gpu or f"{record.arch}, {record.runtime}"
     tokens = "" if record.context_tokens is None else f", {record.context_tokens:,} tokens"
     return (
-        f"**{_shown(figure, value)}**{interval} ({record.model} in {record.dtype}{tokens}, {machine}; "
-        f"record {record.cell} of [{run}](examples/{run}))"
+        f"**{_shown(figure, value)}**{interval} ({record.model} in {record.dtype}, {record.workload}{tokens}, "
+        f"{machine}; {_method(record)}; record {record.cell} of [{run}](examples/{run}))"
     )
+
+
+def _method(record: Record) -> str:
+    """Method, backend and parameters, its budget among them; those that are none or nothing left out."""
+    given = [(name, as_text(value)) for name, value in flat(record.method_config) if value not in (None, [], "")]
+    said = [f"{name}={text if len(text) <= LONGEST else '…'}" for name, text in given]
+    return " ".join([f"{record.method}/{record.backend}", *said])
 
 
 def _shown(figure: Figure, value: float) -> str:

@@ -49,6 +49,7 @@ class Full:
             state=cache,
             kept_tokens=lambda: prompt.prefix.numel() + prompt.context.numel(),
             kv_bytes=_cache_bytes(cache),
+            kv_bytes_prompt=_cache_bytes(cache),
             kv_bytes_predicted=spec.kv_bytes(ids.shape[1], self.runner.dtype.itemsize),
             warnings=beyond_training(prompt, spec),
         )

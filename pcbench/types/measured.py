@@ -168,6 +168,7 @@ class Record:
     phase_bytes: dict[str, int] | None = None
     kv_bytes: int | None = None
     kv_bytes_predicted: int | None = None
+    kv_bytes_prompt: int | None = None  # what stays of the prompt, without room for an answer
     budget_bytes: int | None = None
     chunks_that_fit: int | None = None  # in `budget_bytes` at the same time, none dropped
     # template, context, query and new tokens that `budget_bytes` hold, of chunks with every chunk kept, whatever `keep`
@@ -231,6 +232,11 @@ class Record:
         """Whether it is the baseline that methods are held against."""
         return (self.method, self.backend) == FULL
 
+    @property
+    def compared_kv_bytes(self) -> int | None:
+        """The size that methods are compared by: of the prompt alone, unless only the size with an answer is known."""
+        return self.kv_bytes if self.kv_bytes_prompt is None else self.kv_bytes_prompt
+
     @classmethod
     def of(cls, cell: Cell, **fields: Any) -> "Record":
         """A record that says what the cell says, and `fields`."""
@@ -265,4 +271,5 @@ class Sample:
     chunk_tokens: int | None = None
     kept_tokens: int | None = None
     kv_bytes: int | None = None
+    kv_bytes_prompt: int | None = None
     warnings: list[str] = field(default_factory=list)

@@ -123,6 +123,7 @@ class Prefilled:
     kept_tokens: "Callable[[], float]"  # stored context keys, mean over layers and heads; reading it may wait
     kv_bytes: int
     kv_bytes_predicted: int
+    kv_bytes_prompt: int | None = None  # of `kv_bytes` without room for an answer; None where nobody knows
     spans: list[tuple[int, int]] | None = None  # of each chunk in the context
     kept_chunks: "Tensor | None" = None  # [K] int32, ascending
     chunk_scores: "Tensor | None" = None  # [C] float32

@@ -1,6 +1,6 @@
 """Where keys and values lie: stores of one request, as methods and ops see them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class Segments:
     def vectors(self) -> int:
         """Keys and values that there is room for."""
         return self.key_rows + self.rows + self.aside * self.kept.numel()
+
+    def with_room(self, tokens: int) -> "Segments":
+        """The same with room for so many later tokens."""
+        return replace(self, room=self.room.new_full(self.room.shape, tokens))
 
     @property
     def longest(self) -> int:

@@ -94,10 +94,14 @@ def test_nothing_is_subtracted_from_full_attention_that_did_not_end(planned):
 
 def test_a_record_is_of_its_largest_prompt_and_holds_every_warning(planned):
     cell = planned.cells[1].cell
-    sizes = [dict(chunks=2, chunk_tokens=50, kv_bytes=8), dict(chunks=3, chunk_tokens=40, kv_bytes=9, warnings=["w"])]
+    sizes = [
+        dict(chunks=2, chunk_tokens=50, kv_bytes=8, kv_bytes_prompt=5),
+        dict(chunks=3, chunk_tokens=40, kv_bytes=9, kv_bytes_prompt=6, warnings=["w"]),
+    ]
     samples = [sample(cell, i, 1.0, kept_tokens=i, **x) for i, x in enumerate(sizes)]
     (record,) = summarised(planned, planned.cells[1:2], [Outcome(samples=samples)])
     assert (record.chunks, record.chunk_tokens, record.kv_bytes, record.kept_tokens) == (3, 50, 9, 1)
+    assert (record.kv_bytes_prompt, record.compared_kv_bytes) == (6, 6)
     assert record.warnings == ["w"]
 
 

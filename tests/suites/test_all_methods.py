@@ -15,7 +15,7 @@ from pcbench.records import RunFolder
 from pcbench.suites import load_suite
 
 SUITES = ("prefill", "memory", "throughput", "accuracy_smoke", "needle", "longbench", "ruler")
-TOKENS = 256
+TOKENS, NEW = 256, 60
 ESTIMATE = "pcbench.harness.kinds.methods.estimate"
 # a kv-head of the tiny model: keys and values of 64 numbers in float32
 HEAD_BYTES = 2 * 64 * 4
@@ -89,10 +89,10 @@ def test_every_budget_is_as_large_in_the_mean_as_the_one_that_is_asked_for(token
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, console):
-    """A store that grows takes two new tokens, one that does not has a row for one."""
+    """A store that grows has room for every new token, one that does not a row for one."""
     sets = [
         "device.cpu.model=random:tiny", "device.cpu.budget_bytes=4000000", "suite.context_tokens=[700]",
-        "suite.repeats=1", "workload.passkey.new_tokens=2",
+        "suite.repeats=1", f"workload.passkey.new_tokens={NEW}",
     ]  # fmt: skip
     out = tmp_path_factory.mktemp("all") / "run"
     _, records = run(Options(suite="throughput", device="cpu", preset="all", sets=sets, out=out), console)
@@ -103,22 +103,23 @@ def test_every_method_that_lacks_nothing_ends_well(measured):
     assert {(r.method, r.status, r.reason) for r in measured if r.status not in ("ok", "data_missing")} == set()
 
 
-def test_every_method_holds_as_many_bytes_within_a_token_a_head(measured):
+def test_every_method_holds_as_many_bytes_of_the_prompt_within_a_token_a_head(measured):
     spec = model_spec("random:tiny")
-    heads = spec.layers * spec.kv_heads
-    sizes = {
-        r.method: r.kv_bytes / (heads * HEAD_BYTES) for r in measured if r.status == "ok" and r.method not in OTHERS
-    }
+    token = spec.layers * spec.kv_heads * HEAD_BYTES
+    found = {r.method: r for r in measured if r.status == "ok"}
+    sizes = {name: r.kv_bytes_prompt / token for name, r in found.items() if name not in OTHERS}
     assert len(sizes) >= 12
     sizes["streaming_llm"] -= SINKS_AGAIN
-    assert sizes == {name: pytest.approx(TOKENS + 1, abs=1) for name in sizes}
-    (full,) = (r for r in measured if r.method == "full")
-    assert full.kv_bytes == 698 * heads * HEAD_BYTES
+    assert sizes == {name: pytest.approx(TOKENS, abs=1) for name in sizes}
+    rooms = {name: (r.kv_bytes - r.kv_bytes_prompt) / token for name, r in found.items()}
+    assert set(rooms.values()) == {0, 1, NEW, rooms["chai"]}
+    assert (rooms["full"], rooms["h2o"], rooms["snapkv"]) == (0, 1, NEW)
+    assert found["full"].kv_bytes == found["full"].kv_bytes_prompt == (700 - NEW) * token
 
 
 def test_what_is_no_larger_at_any_length_fits_at_any_length(measured):
     found = {r.method: r for r in measured if r.status == "ok"}
-    assert found["full"].longest_context_tokens == 4_000_000 * 698 // found["full"].kv_bytes
+    assert found["full"].longest_context_tokens == 4_000_000 * (700 - NEW) // found["full"].kv_bytes
     assert found["snapkv"].longest_context_tokens is None
     assert any("any length" in warning for warning in found["snapkv"].warnings)
 

@@ -166,12 +166,14 @@ class Eviction:
         if later.numel():
             with stages("query"):
                 self._read(later, state, state.plan, stages)
+        vector = spec.head_dim * runner.dtype.itemsize
         return Prefilled(
             logits=state.logits,
             state=state,
             kept_tokens=lambda: float(held.double().mean()),
             kv_bytes=store.nbytes(),
-            kv_bytes_predicted=sum(x.vectors for x in segments) * spec.head_dim * runner.dtype.itemsize,
+            kv_bytes_predicted=sum(x.vectors for x in segments) * vector,
+            kv_bytes_prompt=sum(x.with_room(later.numel()).vectors for x in segments) * vector,
             warnings=beyond_training(prompt, spec),
         )
 

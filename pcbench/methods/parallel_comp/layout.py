@@ -29,7 +29,7 @@ class Layout:
         spans: of the chunks in the context.
         keep: chunks kept; batch: chunks prefilled together.
         chunk_keys: keys that a chunk keeps per head.
-        capacity: rows of a slot; kv_heads: heads of the store.
+        capacity: rows of a slot; prompt_capacity: without an answer; kv_heads: heads of the store.
         start_tokens: leading keys of every chunk that are never evicted.
         warnings: what was changed.
     """
@@ -39,6 +39,7 @@ class Layout:
     batch: int
     chunk_keys: int
     capacity: int
+    prompt_capacity: int
     kv_heads: int
     start_tokens: int
     warnings: list[str]
@@ -88,6 +89,7 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
         chunk_keys=chunk_keys,
         # a slot freed by the chunks becomes the query's; whole words of eviction bits
         capacity=32 * words(max(stored, query + prompt.new_tokens)),
+        prompt_capacity=32 * words(max(stored, query)),
         start_tokens=prompt.start_tokens,
         kv_heads=spec.heads if evict is not None and evict.group == "query_head" else spec.kv_heads,
         warnings=warnings,

@@ -49,6 +49,7 @@ class ParallelComp:
             kept_tokens=lambda: store.held(slots),
             kv_bytes=store.nbytes(),
             kv_bytes_predicted=stored.kv_bytes(layout.slots * layout.capacity, runner.dtype.itemsize),
+            kv_bytes_prompt=stored.kv_bytes(layout.slots * layout.prompt_capacity, runner.dtype.itemsize),
             warnings=layout.warnings,
         )
 

@@ -11,7 +11,7 @@ from pcbench.report.wording import Estimate, interval, number, spread
 __all__ = ["MIB", "QUESTIONS", "Option", "Place", "Question", "front", "places", "steps", "words"]
 
 MIB = 1 / (1 << 20)
-# choices are of one budget up to this ratio of bytes: room for an answer counts in some and not in others
+# choices are of one budget up to this ratio of bytes: sizes are rounded, and older records count room for an answer
 SAME_BUDGET = 1.3
 # methods beside full attention that make a choice; names said of those that no interval tells apart
 METHODS, SAID = 2, 4
@@ -53,7 +53,7 @@ class Option:
 
     Args:
         entry: the cell, or the average of several.
-        kv_bytes: of keys and values; of an average the mean.
+        kv_bytes: of keys and values of the prompt; of an average the mean.
     """
 
     entry: Entry
@@ -117,8 +117,8 @@ def _held(entries: Sequence[Entry]) -> dict[str, float]:
     sizes: dict[str, list[int]] = {}
     for entry in entries:
         for average in (False, True):
-            if entry.record.kv_bytes and not entry.average:
-                sizes.setdefault(_key(entry, average), []).append(entry.record.kv_bytes)
+            if (size := entry.record.compared_kv_bytes) and not entry.average:
+                sizes.setdefault(_key(entry, average), []).append(size)
     return {key: sum(some) / len(some) for key, some in sizes.items()}
 
 
@@ -173,12 +173,15 @@ def _answer(question: Question, known: Sequence[tuple[str, Estimate]]) -> str:
     sign = -1 if question.most else 1
     ordered = sorted(known, key=lambda one: sign * one[1].value)
     (first, value), rest = ordered[0], ordered[1:]
-    alike = [label for label, other in rest if not _apart(value, other)]
+    alike = [one for one in rest if not _apart(value, one[1])]
     if not alike:
         return f"{first} {question.say(value)}"
-    behind = [label for label, _ in rest if label not in alike]
-    worse = f", which are ahead of {_listed(behind)}" if behind else ""
-    return f"cannot tell between {_listed([first, *alike])} (best {question.say(value)}){worse}"
+    others = [one for one in rest if one not in alike]
+    behind = [label for label, other in others if all(_apart(other, near) for _, near in alike)]
+    between = [label for label, _ in others if label not in behind]
+    said = f"cannot tell between {_listed([first, *(label for label, _ in alike)])} (best {question.say(value)})"
+    said += f", which are ahead of {_listed(behind)}" if behind else ""
+    return said + (f"; {first} is ahead of {_listed(between)}" if between else "")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -119,9 +119,9 @@ def memory_claim(gain: Estimate) -> str:
 
 
 def kv_gain(results: Results, entry: Entry) -> Estimate | None:
-    """How many times smaller the KV cache is than full attention's: bytes counted, exact."""
+    """How many times smaller the KV cache of the prompt is than full attention's: bytes counted, exact."""
     stock = results.stock_of(entry)
-    return _gain(stock.record.kv_bytes, entry.record.kv_bytes) if stock and entry.usable else None
+    return _gain(stock.record.compared_kv_bytes, entry.record.compared_kv_bytes) if stock and entry.usable else None
 
 
 def _gain(stock: int | None, own: int | None) -> Estimate | None:

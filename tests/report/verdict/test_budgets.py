@@ -57,6 +57,28 @@ def test_steps_join_what_holds_about_as_much(results):
     ]
 
 
+def test_room_for_an_answer_makes_no_budget_of_its_own(results):
+    """A budget of 64 tokens with 128 for the answer: a store that grows is three times as large."""
+    records = method_records()
+    for one in records[1:]:
+        one.kv_bytes_prompt = one.kv_bytes
+        one.kv_bytes = one.kv_bytes * 3 if one.method == "snapkv" else one.kv_bytes
+    (place,) = places(results(records))
+    assert [[o.entry.record.method for o in some] for some in steps(place)] == [["snapkv", "h2o", "random_tokens"]] * 2
+    assert [option.kv_bytes / (1 << 20) for option in place.options] == [6, 6, 6, 12, 12, 12]
+
+
+def test_only_what_intervals_hold_apart_is_said_to_be_ahead(results):
+    found = {"snapkv": (0.925, 0.90, 0.95), "h2o": (0.85, 0.79, 0.91), "random_tokens": (0.80, 0.74, 0.86)}
+    records = [one for one in method_records() if one.method_config.get("tokens") != 512]
+    for one in records[1:]:
+        one.score, one.score_ci_low, one.score_ci_high = found[one.method]
+    assert (
+        "best score: cannot tell between snapkv, h2o (best 92.50 [90.0, 95.0]); snapkv is ahead of random_tokens;"
+        in (words(places(results(records))[0])[0])
+    )
+
+
 def test_words_name_the_best_only_where_its_interval_meets_no_other(results):
     (place,) = places(results(method_records()))
     small, large = words(place)

@@ -87,6 +87,9 @@ def test_gains_are_ratios_of_full_attentions_bytes(results):
     found = results(stock(peak_bytes=1000, kv_bytes=300), record(peak_bytes=250, kv_bytes=100))
     assert memory_gain(found, own(found)).value == 4.0
     assert kv_gain(found, own(found)).value == 3.0
+    # room for an answer is no gain nor loss
+    found = results(stock(kv_bytes=300, kv_bytes_prompt=300), record(kv_bytes=100, kv_bytes_prompt=60))
+    assert kv_gain(found, own(found)).value == 5.0
 
 
 def test_memory_gain_spans_what_the_passes_allow(results):

@@ -100,7 +100,7 @@ def summarise_accuracy(
 
 def _add_sizes(record: Record, samples: Sequence[Sample]) -> None:
     """Of the largest prompt; the warnings of all."""
-    for name in ("chunks", "chunk_tokens", "kept_tokens", "kv_bytes"):
+    for name in ("chunks", "chunk_tokens", "kept_tokens", "kv_bytes", "kv_bytes_prompt"):
         values = [x for s in samples if (x := getattr(s, name)) is not None]
         setattr(record, name, max(values, default=None))
     record.warnings = _warnings(samples)

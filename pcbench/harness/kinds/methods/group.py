@@ -220,6 +220,7 @@ class Group:
             chunk_tokens=None if spans is None else max(end - start for start, end in spans),
             kept_tokens=round(prefilled.kept_tokens()),
             kv_bytes=prefilled.kv_bytes,
+            kv_bytes_prompt=prefilled.kv_bytes_prompt,
             warnings=[*example.warnings, *prefilled.warnings, *portable, *unchecked],
         )
         lane.samples.append(sample)
@@ -227,7 +228,7 @@ class Group:
             lane.warn(warning)
         lane.chunks, lane.chunk_tokens = sample.chunks, sample.chunk_tokens
         lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
-        lane.kv_bytes_predicted = prefilled.kv_bytes_predicted
+        lane.kv_bytes_predicted, lane.kv_bytes_prompt = prefilled.kv_bytes_predicted, prefilled.kv_bytes_prompt
 
     def _whole(self, cell: Cell, example: Example, stop_at: str) -> Callable[[list[int]], bool]:
         """Whether tokens are all of an answer by the task's rule for its text."""

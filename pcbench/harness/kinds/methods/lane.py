@@ -37,6 +37,7 @@ class Lane:
     kept_tokens: int | None = None
     kv_bytes: int | None = None
     kv_bytes_predicted: int | None = None
+    kv_bytes_prompt: int | None = None
     peak: Peak = field(default_factory=Peak)
     fit: Fit = field(default_factory=Fit)
 

@@ -51,6 +51,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         phase_bytes=lane.peak.phases,
         kv_bytes=lane.kv_bytes,
         kv_bytes_predicted=lane.kv_bytes_predicted,
+        kv_bytes_prompt=lane.kv_bytes_prompt,
         telemetry_summary=summary(lane.readings),
         repro_command=repro,
         **shared,

@@ -99,8 +99,9 @@ def budgets(results: Results) -> Section | None:
         "Which method at which budget",
         "Every choice beside full attention (the ring) at what it holds and takes: left is better. A line joins the "
         "budgets of a method. Filled choices are on the Pareto front of their figure, which no other choice nor full "
-        "attention beats in both; it is drawn through the values. Words name a best one only where its interval meets "
-        "no other, else nobody can tell.",
+        "attention beats in both; it is drawn through the values. Bytes are those of the prompt, without room for an "
+        "answer where records tell them apart. Words name a best one only where its interval meets no other, else "
+        "nobody can tell.",
         [Block("", pictures, legend_of(lines.values()), notes), Block(tables=[_table(results, found)])],
     )
 
