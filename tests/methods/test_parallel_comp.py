@@ -108,6 +108,15 @@ def test_the_store_holds_keep_plus_batch_slots_for_any_length():
     assert len(sizes) == 1
 
 
+def test_room_for_a_long_answer_is_not_of_the_prompt():
+    runner = make_runner()
+    short, long = (
+        method(runner, chunk_tokens=20, keep=1).prefill(make_prompt(new_tokens=n), no_stages) for n in (4, 200)
+    )
+    assert long.kv_bytes > 3 * short.kv_bytes
+    assert long.kv_bytes_prompt == short.kv_bytes_prompt == short.kv_bytes
+
+
 @pytest.mark.parametrize("more", [{}, {"when": "query", "decode": True, "group": "query_head"}])
 def test_nothing_of_a_sample_survives_into_the_next(more, backend):
     runner = make_runner(backend=backend)

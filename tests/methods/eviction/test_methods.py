@@ -54,6 +54,9 @@ def test_what_is_stored_is_what_was_promised(name, compress):
     store = prefilled.state.store
     per_layer = [int(x.sum()) for x in (store.lengths if not method.config.policy(runner.spec, 48).decoding else [])]
     assert prefilled.kv_bytes == prefilled.kv_bytes_predicted == store.nbytes()
+    # the keys of streaming_llm's four sinks are stored twice
+    of_prompt = 48 + (7 if compress == "context" else 0)
+    assert prefilled.kv_bytes_prompt / runner.spec.kv_bytes(1, 4) == pytest.approx(of_prompt, abs=2)
     assert prefilled.kept_tokens() == pytest.approx(48, abs=2 if name == "pyramidkv" else 0)
     if per_layer and name != "pyramidkv":
         extra = 6 + (7 if compress == "context" else 0)
