@@ -1,6 +1,7 @@
 """AdaKV: SnapKV's votes, a layer's budget shared by its heads."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -19,11 +20,15 @@ class AdaKV(Eviction):
         """SnapKV's parameters and one of AdaKV.
 
         Args:
-            safeguard: share of its even budget that each head is sure of. The layer's sum is exact, as in kvpress;
-                KVCache-Factory rounds each head's part instead.
+            safeguard: share of its even budget that each head is sure of; the rest of the layer's budget goes to its
+                best tokens, and the sum is exact, as in kvpress. KVCache-Factory's rule is another, so that there is
+                no preset of it.
         """
 
+        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
         safeguard: Annotated[float, Field(ge=0, le=1)] = 0.2
+        preset: None = None
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
             return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window, BestOfLayer(self.safeguard))

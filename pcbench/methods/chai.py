@@ -47,7 +47,7 @@ class CHAI(Eviction):
 
         Args:
             clusters: of each layer: a share of the kv-heads, or a list of numbers, which resolving makes of it. The
-                default is the mean of the paper's Llama 2 7B.
+                default is the mean that the UNComp repository lists for Llama 2 7B, 794 of 1024.
             preset: released: clusters of the UNComp repository, for models as large as its Llama 2 7B and Llama 3 8B
                 (of whose 32 heads they are: as large a share of the 8 kv-heads, rounded up); there five tokens see
                 each other without a mask, and all keys are stored.

@@ -71,9 +71,9 @@ class Segments:
         return int((kept + self.room).max())
 
     @property
-    def complete(self) -> bool:
-        """No segment needs another row for a single token."""
-        return self.limit is not None and bool((self.kept + self.room >= self.limit).all())
+    def lacking(self) -> int | None:
+        """Rows that the segment furthest from its limit has too few; None without limits."""
+        return None if self.limit is None else max(0, int((self.limit - self.kept - self.room).max()))
 
 
 class KVStore(Protocol):

@@ -1,5 +1,6 @@
 """What tokens after the prompt displace: classes that are `Decoding`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,10 +19,11 @@ class Oldest:
 
     sink: int
     weighs: ClassVar[bool] = False
+    apart: ClassVar[int] = 0
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None: ...
 
-    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
+    def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
         store.victims[layer] = _victims(store, layer, None, self.sink, 1)
 
 
@@ -39,13 +41,14 @@ class Accumulated:
     recent: int
     sums: dict[int, Tensor] = field(default_factory=dict)
     weighs: ClassVar[bool] = True
+    apart: ClassVar[int] = 0
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         mass = prompted.mass.unflatten(1, (store.shape[1], -1)).sum(2)
         self.sums[prompted.layer] = _by_segment(mass, prompted, store)
 
-    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
-        assert mass is not None
+    def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
+        (mass,) = masses
         total = _overwritten(self.sums[layer], store, layer, count, mass.shape[2]) + mass
         self.sums[layer] = total
         store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
@@ -70,6 +73,10 @@ class WindowSum:
     last: dict[int, list[Tensor]] = field(default_factory=dict)
     weighs: ClassVar[bool] = True
 
+    @property
+    def apart(self) -> int:
+        return self.window
+
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         count = min(self.window, prompted.q.shape[2])
         self.last[prompted.layer] = [self._of_row(prompted, store, after) for after in reversed(range(count))]
@@ -89,10 +96,9 @@ class WindowSum:
         now = store.seen.view(-1, 1, 1) - 1 - after
         return mass.masked_fill(_by_place(store.positions[layer], store, layer, rows.longest) > now, 0.0)
 
-    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
-        assert mass is not None
-        before = [_overwritten(x, store, layer, count, mass.shape[2]) for x in self.last[layer]]
-        self.last[layer] = kept = [*before, mass][-self.window :]
+    def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
+        before = [_overwritten(x, store, layer, count, masses[0].shape[2]) for x in self.last[layer]]
+        self.last[layer] = kept = [*before, *masses][-self.window :]
         total = torch.stack(kept).sum(0)
         if self.everywhere:
             total = total.mean(1, keepdim=True).expand_as(total)
@@ -100,16 +106,16 @@ class WindowSum:
 
 
 def received(
-    q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops, *, causal_last: bool = False
+    q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops, *, causal_last: bool = False, later: int = 0
 ) -> Tensor:
     """[B, Hkv, L] float32: what the keys of a layer received from rows q [B, H, R, D] with lse [B, H, R].
 
-    With `causal_last` the rows are the newest tokens, whose keys end their segments.
+    With `causal_last` the rows are the newest tokens but `later`, and the keys of both end their segments.
     """
     rows = store.rows(layer)
     slots = torch.arange(store.shape[0], dtype=torch.int32, device=q.device)[:, None]
     mass: Tensor = ops.window_mass(
-        q, lse, rows.k_rows, rows.starts, rows.lengths, slots,
+        q, lse, rows.k_rows, rows.starts, rows.lengths - later, slots,
         scale=store.scale, causal_last=causal_last, longest=rows.longest,
     )  # fmt: skip
     return mass[:, 0].unflatten(1, (store.shape[1], -1)).sum(2)

@@ -72,7 +72,10 @@ class PolicyConfig(Table):
 
     def cost(self, spec: ModelSpec, tokens: int) -> Cost:
         """A full causal forward; what stays of it."""
-        return Cost(flops=causal_flops(spec, tokens), kv_tokens=min(self.tokens_of(tokens), tokens))
+        wanted = self.tokens_of(tokens)
+        budgets = self.policy(spec, wanted).budgets
+        kept = [min(x, tokens) for layer in range(spec.layers) for x in budgets(layer, spec, wanted, tokens)]
+        return Cost(flops=causal_flops(spec, tokens), kv_tokens=round(sum(kept) / len(kept)))
 
 
 class EvictionConfig(PolicyConfig):

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from pcbench.methods.eviction.decoding import received
 from pcbench.methods.eviction.policy import Policy, Prompted, last_tokens
+from pcbench.ops.selection import LARGEST_CAPACITY
+from pcbench.reference import select_tokens
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments, Stages
 
 __all__ = ["PromptPlan", "StoredPlan", "kept_indices"]
@@ -83,21 +85,21 @@ def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tupl
     if int(asked.min()) >= tokens:
         everything = torch.arange(tokens, dtype=torch.int32, device=device).expand(batch, kv_heads, -1)
         return everything.masked_fill(everything >= wanted[..., None], -1), wanted
-    # where a budget holds not even what is protected, fewer are, in all heads; a head without tokens asks for none
-    smallest = int(asked[asked > 0].min()) if bool((asked > 0).any()) else 0
-    recent = min(policy.recent, smallest)
-    sink = min(policy.sink, smallest - recent)
+    sink, recent, pool, longest = policy.sink, policy.recent, policy.pool, int(budgets.max())
     scores = policy.scores(prompted)
-    if policy.pool > 1 and recent:
+    if pool > 1 and recent:
         scores = scores.masked_fill(last_tokens(prompted, recent), torch.nan)
-    pool, longest = policy.pool, int(budgets.max())
+    if policy.sharing is not None or int(asked.min()) < sink + recent:
+        scores = _ranked(scores, prompted, policy, asked)
+        sink, recent, pool = 0, 0, 1
     if policy.sharing is not None:
-        scores = _ranked(scores, prompted, pool, sink, recent)
-        wanted, pool = policy.sharing(scores, budgets), 1
+        wanted = policy.sharing(scores, budgets)
         longest = min(tokens, int(budgets.sum(1).max()))
+    # compiled selections rank as many rows at once; the plain one ranks by the same rule
+    select = prompted.ops.select_tokens if longest <= LARGEST_CAPACITY else select_tokens
     # only the index is wanted: the rows are gathered into their segments at once
     unused = prompted.k.new_zeros((batch, kv_heads, tokens, SMALLEST_ROW))
-    _, _, index, lengths = prompted.ops.select_tokens(
+    _, _, index, lengths = select(
         scores, unused, unused, capacity=max(1, longest), budgets=wanted, key_lengths=prompted.kv_lengths,
         pool=pool, sink=sink, recent=recent,
     )  # fmt: skip
@@ -108,16 +110,22 @@ def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tupl
 SMALLEST_ROW = 8
 
 
-def _ranked(scores: Tensor, prompted: Prompted, pool: int, sink: int, recent: int) -> Tensor:
-    """[B, Hkv, S]: the scores as `select_tokens` ranks them, comparable between heads."""
-    kv_heads, behind = prompted.k.shape[1], last_tokens(prompted, 0)
+def _ranked(scores: Tensor, prompted: Prompted, policy: Policy, budgets: Tensor) -> Tensor:
+    """[B, Hkv, S]: the scores as `select_tokens` ranks them, comparable between heads.
+
+    A head whose budget, [B, Hkv] on the CPU, holds not all that is protected keeps the last of it, then the first.
+    """
+    kv_heads, behind, pool = prompted.k.shape[1], last_tokens(prompted, 0), policy.pool
     if scores.shape[1] != kv_heads:
         scores = scores.unflatten(1, (kv_heads, -1)).sum(2)
     scores = scores.masked_fill(behind | scores.isnan(), -torch.inf)
     if pool > 1:
         scores = torch.nn.functional.max_pool1d(scores, pool, stride=1, padding=pool // 2)
-    first = torch.arange(scores.shape[2], device=scores.device) < sink
-    return scores.masked_fill(first | last_tokens(prompted, recent), torch.inf).masked_fill(behind, -torch.inf)
+    j, budget = torch.arange(scores.shape[2], device=scores.device), budgets.to(scores.device)[..., None]
+    recent = budget.clamp_max(policy.recent)
+    ends = scores.shape[2] if prompted.lengths is None else prompted.lengths[:, None, None]
+    protected = (j < (budget - recent).clamp_max(policy.sink)) | (j >= ends - recent)
+    return scores.masked_fill(protected, torch.inf).masked_fill(behind, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -139,23 +147,36 @@ class StoredPlan:
         rows, decoding, count, heads = store.rows(layer), self.policy.decoding, q.shape[2], store.heads(layer)
         if heads is not None:
             q = _of_heads(q, heads)
-        weighs, mass = decoding is not None and decoding.weighs, None
+        masses: list[Tensor] = []
         # a key that took an evicted one's row stands anywhere; of one new token every stored key is earlier
-        if weighs and count == 1:
+        if decoding is not None and decoding.weighs and count == 1:
             out, _, mass = ops.decode_attention(
                 q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, scale=self.spec.scale, longest=rows.longest
             )
+            masses.append(mass)
         else:
             slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
             out, lse = ops.cached_attention(
                 q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, slots,
                 scale=self.spec.scale, v_starts=rows.v_starts, causal_last=count > 1,
             )  # fmt: skip
-            mass = received(q, lse, layer, store, ops, causal_last=True) if weighs else None
+            if decoding is not None and decoding.weighs:
+                masses += _received(decoding.apart, q, lse, layer, store, ops)
         if decoding is not None:
-            decoding.after(layer, mass, count, store)
+            decoding.after(layer, masses, count, store)
         copies = self.policy.copies
         return out if copies is None else copies(layer, out)
+
+
+def _received(apart: int, q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops) -> list[Tensor]:
+    """What stored keys received from several new tokens: of the last `apart` one by one, or of all together."""
+    if not apart:
+        return [received(q, lse, layer, store, ops, causal_last=True)]
+    found, count = [], q.shape[2]
+    for row in range(max(0, count - apart), count):
+        one, state = q[:, :, row, None].contiguous(), lse[:, :, row, None].contiguous()
+        found.append(received(one, state, layer, store, ops, causal_last=True, later=count - 1 - row))
+    return found
 
 
 def _place(policy: Policy, layer: int, store: RaggedKVStore, rotary: Rotary | None) -> None:

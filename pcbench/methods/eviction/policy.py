@@ -101,17 +101,22 @@ class Decoding(Protocol):
 
     @property
     def weighs(self) -> bool: ...
+    @property
+    def apart(self) -> int:
+        """Newest tokens whose attention it wants to know one by one; 0 for the sum over all."""
+        ...
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         """The prompt's layer has been stored."""
         ...
 
-    def after(self, layer: int, mass: Tensor | None, count: int, store: RaggedKVStore) -> None:
+    def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
         """Names by `store.victims` what the next token overwrites.
 
         Args:
             layer: which.
-            mass: [B, Hkv, L] float32, attention that each stored key received from the new tokens; None unless asked.
+            masses: [B, Hkv, L] float32 each, attention that each stored key received: from each of the last new tokens,
+                oldest first, where `apart` asks for them, else from all together; empty unless `weighs`.
             count: new tokens.
             store: theirs.
         """
@@ -212,7 +217,7 @@ class Policy:
             layer: which.
             wanted: [B, Hkv] int64 on the CPU, budgets.
             lengths: [B] int64 on the CPU, tokens of each prompt.
-            later: tokens of a question behind it, which stay.
+            later: tokens of a question behind it; a segment holds as many beside its budget.
             new_tokens: room for what follows.
 
         Raises:

@@ -108,7 +108,7 @@ class Random:
 
     def __call__(self, prompted: Prompted) -> Tensor:
         batch, kv_heads, tokens, _ = prompted.k.shape
-        generator = torch.Generator().manual_seed((prompted.seed + prompted.layer) % 2**63)
+        generator = torch.Generator().manual_seed((prompted.seed * prompted.spec.layers + prompted.layer) % 2**63)
         # a prompt's do not hang on the longer ones of its batch
         scores = torch.rand((tokens, kv_heads), generator=generator).T.to(prompted.k.device)
         return scores.expand(batch, -1, -1).contiguous()

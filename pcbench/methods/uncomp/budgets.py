@@ -121,7 +121,7 @@ class Paper:
 
 
 class Released:
-    """The released code's: for two groups half as many more as were asked for, in the mean 1.125·tokens.
+    """The released code's: for two groups half as many more as asked for, 1.125·tokens in the mean of equal halves.
 
     A prompt that the higher budget would hold keeps only half of its tokens in the low heads.
     """

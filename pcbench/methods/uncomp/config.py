@@ -33,7 +33,8 @@ class Config(EvictionConfig):
         extreme: extreme compression with two groups: the high one keeps `tokens`, the low one so many where that is
             512, else as large a part.
         remove_heads: kv-heads of a layer, those of the lowest entropy, that keep nothing; behind the prompt their
-            query heads take the outputs of the kv-head with the most similar last keys. Each stores one token.
+            query heads take the outputs of the kv-head with the most similar last keys. Each stores one token beside
+            a question's.
         order: entropy; for ablations at the same budget: reverse: low entropy keeps more; random: by `seed`;
             uniform: every head the same.
         k: eigenvalues that count in the entropy; more than a head has are all.

@@ -199,9 +199,7 @@ class Attached:
         policy, segments = self.config.policy(spec, tokens), []
         for layer in range(spec.layers):
             wanted = torch.tensor([policy.budgets(layer, spec, tokens, count) for count in counts])
-            # where tokens displace others, room for all that can ever be held
-            room = ROOM if policy.decoding is None else int(wanted.max()) + 1
-            segments.append(policy.segments(layer, wanted, lengths, 0, room))
+            segments.append(policy.segments(layer, wanted, lengths, 0, ROOM))
         rotary = self.runner.rotary if policy.rotary else None
         cache = RequestCache(self, StoredPlan(policy, spec, rotary), segments, padded=rows.padded)
         plan = PromptPlan(policy, spec, segments, no_stages, rotary=rotary)

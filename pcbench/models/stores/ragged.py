@@ -52,8 +52,8 @@ class RaggedStore(Cache):  # type: ignore[misc]
         # known without asking the device: rows of the longest segment, free ones of the fullest
         self.longest = [x.longest for x in segments]
         self.free = [int(x.room.min()) for x in segments]
-        # no segment can need another row for a single token
-        self.complete = [x.complete for x in segments]
+        # rows that the segment furthest from its limit still lacks; None without limits
+        self.lacking = [x.lacking for x in segments]
         empty = torch.zeros(self.shape, dtype=torch.int32, device=device)
         self.starts, self.sizes, self.lengths = [[empty for _ in segments] for _ in range(3)]
         # rows of their segments that the next token overwrites, [B, Hkv] int32
@@ -129,8 +129,10 @@ class RaggedStore(Cache):  # type: ignore[misc]
 
     def _append(self, layer: int, k: Tensor, v: Tensor) -> None:
         count, lengths, limit = k.shape[2], self.lengths[layer], self.limits[layer]
-        if self.free[layer] < count and not (count == 1 and self.complete[layer]):
-            self._enlarge(layer, max(count, MORE))
+        lacking = self.lacking[layer]
+        if self.free[layer] < count and not (count == 1 and lacking == 0):
+            # one by one, tokens fill a segment to its limit and no further
+            self._enlarge(layer, min(MORE, lacking) if count == 1 and lacking else max(count, MORE))
         self.free[layer] = max(0, self.free[layer] - count)
         first, victims = lengths, self.victims[layer]
         grown = torch.full_like(lengths, count)
@@ -161,6 +163,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
             source = _before(starts, shared.of_stored(lengths), *shared.divide(self.sizes[layer], rows))
         self.k[layer] = self.k[layer][source.clamp_max(len(self.k[layer]) - 1)]
         self.free[layer] += more
+        self.lacking[layer] = None if self.lacking[layer] is None else max(0, self.lacking[layer] - more)
         self.longest[layer] += more
 
     def rows(self, layer: int) -> KVRows:

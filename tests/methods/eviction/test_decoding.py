@@ -1,5 +1,7 @@
 """What decoding evicts, against a plain cache of lists; edges of budgets."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -154,3 +156,37 @@ def test_full_and_a_share_of_one_agree():
 def test_tokens_and_share_exclude_each_other():
     with pytest.raises((PcbenchError, ValueError), match="tokens and share cannot both be given"):
         load(METHODS, "method", "snapkv", "").Config(tokens=8, share=0.5)
+
+
+def test_a_question_counts_as_many_queries_as_it_has_tokens():
+    """TOVA asks the last query alone; read at once or token by token, a question leaves the same victims."""
+    runner = make_runner()
+    prompt = make_prompt(prefix=0, context=60, query=9, new_tokens=30)
+    found = []
+    for first in (9, 1):
+        method = make("tova", runner, tokens=200, compress="context")
+        prefilled = method.prefill(replace(prompt, query=prompt.query[:first]), no_stages)
+        for token in prompt.query[first:]:
+            method.step(prefilled, token[None])
+        found.append([x.tolist() for x in prefilled.state.store.victims])
+    assert found[0] == found[1]
+
+
+def test_more_than_a_compiled_selection_ranks_at_once():
+    runner = make_runner(trained_tokens=16384, backend="cpu", num_hidden_layers=1)
+    prompt = make_prompt(context=8300, query=3)
+    for name, tokens in (("snapkv", 8250), ("adakv", 5000)):
+        prefilled = make(name, runner, tokens=tokens).prefill(prompt, no_stages)
+        assert prefilled.kept_tokens() == tokens
+
+
+def test_a_head_of_a_small_budget_costs_the_others_no_sinks():
+    runner = make_runner()
+    prompt = make_prompt(context=100)
+    method = make("uncomp", runner, group_tokens=[3, 60], head_groups=["01", "10"], window=8, decode="grow")
+    prefilled = method.prefill(prompt, no_stages)
+    for layer, small in ((0, 0), (1, 1)):
+        kept = positions(prefilled, layer)
+        assert kept[small] == [107, 108, 109]
+        assert kept[1 - small][:4] == [0, 1, 2, 3]
+        assert kept[1 - small][-8:] == list(range(102, 110))
