@@ -145,7 +145,7 @@ def test_prompts_of_a_timed_workload_are_for_suites_that_score_them():
 
 
 def test_make_bench_concludes():
-    """Five repeats have intervals, ten prompts verdicts and three passes of a peak a spread."""
+    """Five repeats have intervals, six prompts verdicts and three passes of a peak a spread."""
     cells = plan(Options(suite="prefill", device="cpu", preset="bench")).cells
     assert {(p.cell.repeats, p.cell.prompts, p.effort.peak_passes) for p in cells} == {(5, 6, 3)}
     assert {(p.cell.method, p.cell.backend) for p in cells} == {
