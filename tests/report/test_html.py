@@ -213,7 +213,10 @@ def test_build_of_one_record(report):
     page = report(
         [record(score=None, scorer=None, key_chunk_kept=None, stages_ms=None, peak_bytes=None, kv_bytes=None)]
     )
-    parts = ["verdict", "trust", "time", "rates", "prompts", "correctness", "distribution", "cells", "provenance"]
+    parts = [
+        "verdict", "trust", "time", "decoding", "rates", "prompts", "correctness", "distribution", "cells",
+        "provenance",
+    ]  # fmt: skip
     assert page.sections == parts
     assert "No headline number" in page.text
 
