@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pcbench.report.figures import Point, Scale
 from pcbench.report.page.parts import Block, Section, length_block
-from pcbench.report.page.tables import Column, identity, parity, table
+from pcbench.report.page.tables import Column, identity, table
 from pcbench.report.reading.results import Entry, Results
 from pcbench.report.wording import Estimate, claim, interval, milliseconds, number
 
@@ -39,7 +39,6 @@ def decoding(results: Results) -> Section | None:
         Column("vs full, 95 %", lambda e: interval(e.decode_vs_full), "text"),
         Column("reading", lambda e: _reading(e.decode_vs_full) if e.decode_vs_full else "", "text"),
         Column("KV (MiB)", lambda e: number(e.record.kv_bytes, 1 / (1 << 20))),
-        Column("parity (error / bound)", parity),
     ]
     return Section(
         "decoding",
