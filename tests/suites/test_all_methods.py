@@ -70,6 +70,14 @@ def test_some_methods_can_be_named(tmp_path):
         load_suite(str(path), "cpu", sets=["suite.methods=full"])
 
 
+def test_the_command_line_chooses_among_them():
+    sizes = [
+        (p.cell.method, p.cell.method_config.get("tokens"))
+        for p in planned("memory", "suite.kv_tokens=[64,128]", methods=("full", "snapkv"))
+    ]
+    assert sizes == [("full", None), ("snapkv", 64), ("snapkv", 128)]
+
+
 @pytest.mark.parametrize("tokens", [64, 256, 1000])
 def test_every_budget_is_as_large_in_the_mean_as_the_one_that_is_asked_for(tokens):
     spec = model_spec("smollm2-135m")

@@ -231,7 +231,7 @@ class Merge:
         # which cells there are, settings say
         rest = [change for change in source.changes(("workload", "cell")) if not self._sets(change)]
         self.cells = self._chosen() or self.cells
-        there = [cell.get("method") for cell in cells]
+        there = [cell.get("method") for cell in self.cells]
         self.cells += [{"method": method} for method in dict.fromkeys(methods) if method not in there]
         for change in rest:
             self._set(change)
