@@ -68,6 +68,31 @@ inline void check_decode_attention(Arguments& a, const Tensor& q, const Tensor& 
   a.number("longest", longest >= 0, ">= 0", longest);
 }
 
+inline void check_dual_chunk_attention(Arguments& a, const Tensor& q, const Tensor& k_rows, const Tensor& v_rows,
+                                       const Tensor& starts, const Tensor& lengths, const Tensor& turns, int64_t period,
+                                       const std::optional<Tensor>& query_lengths, const std::optional<Tensor>& gains,
+                                       const std::optional<Tensor>& chunks, int64_t tile_rows) {
+  a.floats("q", q, "B H Q D");
+  check_key_rows(a, q, k_rows, v_rows, starts, lengths, std::nullopt, std::nullopt);
+  a.bind("N", a.size("B"));
+  a.bind("P", 1);
+  a.state("turns", turns, "P+1 R");
+  const int64_t turning = a.size("R"), clip = a.size("P+1") - 1;
+  a.number("R of turns", turning % 2 == 0 && turning <= a.size("D"), "even and <= D", turning);
+  a.number("period", period >= 1 && period <= clip, "in 1..P, the position of turns' last row", period);
+  a.ints("query_lengths", query_lengths, "B");
+  if (gains) {
+    a.state("gains", *gains, "B Q");
+  }
+  a.number("tile_rows", chunks ? tile_rows >= 1 : tile_rows == 0, chunks ? ">= 1 with chunks" : "0 without chunks",
+           tile_rows);
+  if (chunks) {
+    const int64_t rows = a.size("Q");
+    a.bind("Nt", rows / tile_rows + (rows % tile_rows != 0));
+    a.ints("chunks", chunks, "B Hkv Nt K");
+  }
+}
+
 inline void check_window_mass(Arguments& a, const Tensor& q_last, const Tensor& lse, const Tensor& k_rows,
                               const Tensor& starts, const Tensor& lengths, const Tensor& slots, int64_t longest) {
   a.floats("q_last", q_last, "B H R D");

@@ -2,7 +2,8 @@
 //
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W words of eviction bits,
 // N slots of a store, P slots a row reads or parts of an attention, T rows of a store, Tv those of its values, L keys
-// of the longest segment, R rows of a window, X rows of logits, Vt columns of a vocabulary tile.
+// of the longest segment, R rows of a window or channels that turn, X rows of logits, Vt columns of a vocabulary tile,
+// Nt tiles of query rows, K chunks listed for each.
 #pragma once
 
 #include <cstdint>
@@ -69,6 +70,28 @@ struct CachedAttention {
   float* mass = nullptr;               // [B, Hkv, L], contiguous
   float* scores = nullptr;             // [B, H, score_row], kept on the way, in nats
   int64_t longest = 0, score_row = 0;  // L, and L filled up to full vectors: those may be written and read as a whole
+};
+
+// A tensor [B, Hkv, Nt, K] of int32: leading strides, outermost first.
+struct TileLists {
+  const int32_t* data;
+  int64_t strides[3];
+};
+
+struct DualChunkAttention {
+  KeyRows keys;  // one segment a batch row
+  int64_t heads, rows;
+  Floats q;  // [B, H, Q, D] of keys.dtype
+  float scale;
+  int64_t period, clip, turning;  // s, the position of the last turn, R
+  Floats turns;                   // [clip + 1, R] float32: R/2 cosines, then R/2 sines
+  bool interleaved;               // pairs (0, 1), (2, 3), …; otherwise (c, c + R/2)
+  Ints query_lengths;             // [B], may be null
+  Floats gains;                   // [B, Q] float32, may be null
+  TileLists chunks;               // [B, Hkv, Nt, K], −1 unused; null without chunks and where K is 0
+  int64_t tile_rows, listed;      // rows of a tile, 0 without chunks; K
+  void* out;                      // [B, H, Q, D] of keys.dtype, contiguous
+  float* lse;                     // [B, H, Q], contiguous
 };
 
 struct WindowMass {

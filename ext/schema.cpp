@@ -2,8 +2,8 @@
 //
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W = ⌈S/32⌉ words of eviction
 // bits, T rows of a store, Tv those of its values, N its slots, P slots a row reads or parts, R rows of a window, L
-// keys reported per segment, X rows of logits, Vt columns of a vocabulary tile, M scored chunks, K kept chunks, C
-// capacity.
+// keys reported per segment, X rows of logits, Vt columns of a vocabulary tile, M scored chunks, K kept or listed
+// chunks, Nt tiles of query rows, C capacity.
 #include "registration.h"
 
 PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
@@ -26,6 +26,14 @@ PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
   m.def(
       "decode_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths, *, float scale, "
       "Tensor? v_starts=None, int longest) -> (Tensor out, Tensor lse, Tensor mass)");
+
+  // q [B, H, Q, D], k_rows and v_rows [T, D], starts and lengths [B, Hkv], turns [positions, R channels],
+  // query_lengths [B], gains [B, Q], chunks [B, Hkv, Nt, K]
+  // -> out [B, H, Q, D], lse [B, H, Q]
+  m.def(
+      "dual_chunk_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths, Tensor turns, *, "
+      "float scale, int period, bool interleaved=False, Tensor? query_lengths=None, Tensor? gains=None, "
+      "Tensor? chunks=None, int tile_rows=0) -> (Tensor out, Tensor lse)");
 
   // q_last [B, H, R, D], lse [B, H, R], k_rows [T, D], starts and lengths [N, Hkv], slots [B, P] -> [B, P, H, L]
   m.def(

@@ -141,6 +141,42 @@ std::tuple<Tensor, Tensor, Tensor> decode_attention(Tensor q, Tensor k_rows, Ten
   return {out, lse, mass};
 }
 
+std::tuple<Tensor, Tensor> dual_chunk_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
+                                                Tensor turns, double scale, int64_t period, bool interleaved,
+                                                std::optional<Tensor> query_lengths, std::optional<Tensor> gains,
+                                                std::optional<Tensor> chunks, int64_t tile_rows) {
+  Arguments a("dual_chunk_attention");
+  check_dual_chunk_attention(a, q, k_rows, v_rows, starts, lengths, turns, period, query_lengths, gains, chunks,
+                             tile_rows);
+  const KeyRows keys = key_rows(a, k_rows, v_rows, starts, lengths, std::nullopt, std::nullopt, false);
+  const int64_t heads = a.size("H"), rows = a.size("Q");
+  Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
+  DualChunkAttention p{
+      .keys = keys,
+      .heads = heads,
+      .rows = rows,
+      .q = floats(q),
+      .scale = static_cast<float>(scale),
+      .period = period,
+      .clip = turns.size(0) - 1,
+      .turning = turns.size(1),
+      .turns = floats(turns),
+      .interleaved = interleaved,
+      .query_lengths = ints(query_lengths),
+      .gains = floats(gains),
+      .chunks = tile_lists(chunks),
+      .tile_rows = tile_rows,
+      .listed = chunks ? chunks->size(3) : 0,
+      .out = out.mutable_data_ptr(),
+      .lse = data(lse),
+  };
+  const Kernels& run = kernels();
+  Tensor memory = scratch(q, run.dual_chunk_attention_scratch(p));
+  run.dual_chunk_attention(p, data(memory));
+  return {out, lse};
+}
+
 Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, double scale,
                    bool causal_last, int64_t longest) {
   Arguments a("window_mass");
@@ -189,6 +225,7 @@ STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
   PCBENCH_OP(m, calibrated_attention);
   PCBENCH_OP(m, cached_attention);
   PCBENCH_OP(m, decode_attention);
+  PCBENCH_OP(m, dual_chunk_attention);
   PCBENCH_OP(m, window_mass);
   PCBENCH_OP(m, merge_states);
 }

@@ -13,6 +13,8 @@ struct Kernels {
   void (*calibrated_attention)(const CalibratedAttention&, float* scratch);
   int64_t (*cached_attention_scratch)(const CachedAttention&);
   void (*cached_attention)(const CachedAttention&, float* scratch);
+  int64_t (*dual_chunk_attention_scratch)(const DualChunkAttention&);
+  void (*dual_chunk_attention)(const DualChunkAttention&, float* scratch);
   int64_t (*window_mass_scratch)(const WindowMass&);
   void (*window_mass)(const WindowMass&, float* scratch);
   void (*merge_states)(const MergeStates&);

@@ -40,6 +40,11 @@ inline Ints ints(const std::optional<Tensor>& x) {
   return x ? ints(*x) : Ints{nullptr, {}};
 }
 
+inline TileLists tile_lists(const std::optional<Tensor>& x) {
+  return x ? TileLists{static_cast<const int32_t*>(x->const_data_ptr()), {x->stride(0), x->stride(1), x->stride(2)}}
+           : TileLists{nullptr, {}};
+}
+
 inline float* data(const Tensor& x) {
   return static_cast<float*>(x.mutable_data_ptr());
 }

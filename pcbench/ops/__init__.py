@@ -14,6 +14,7 @@ from pcbench.ops.attention import (
 )
 from pcbench.ops.backends import BackendOps, compiled_backend, make_backend
 from pcbench.ops.chunks import chunk_select, chunk_topk, query_nll_update
+from pcbench.ops.dual_chunk import dual_chunk_attention
 from pcbench.ops.libraries import why_not
 from pcbench.ops.selection import select_tokens
 
@@ -25,6 +26,7 @@ __all__ = [
     "chunk_topk",
     "compiled_backend",
     "decode_attention",
+    "dual_chunk_attention",
     "merge_states",
     "query_nll_update",
     "select_tokens",

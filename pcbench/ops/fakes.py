@@ -57,7 +57,7 @@ def _calibrated_attention(
     return out, q.new_empty(q.shape[:3], dtype=torch.float32), mass
 
 
-def _cached_attention(q: Tensor, *_: Tensor, **__: Any) -> tuple[Tensor, Tensor]:
+def _out_and_lse(q: Tensor, *_: Tensor, **__: Any) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
@@ -103,10 +103,11 @@ def _select_tokens(
 
 
 FAKES: dict[str, Callable[..., Any]] = {
-    "cached_attention": _cached_attention,
+    "cached_attention": _out_and_lse,
     "calibrated_attention": _calibrated_attention,
     "chunk_topk": _chunk_topk,
     "decode_attention": _decode_attention,
+    "dual_chunk_attention": _out_and_lse,
     "merge_states": _merge_states,
     "query_nll_update": _query_nll_update,
     "select_tokens": _select_tokens,

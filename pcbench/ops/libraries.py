@@ -25,7 +25,13 @@ DTYPES = {
     "hip": (torch.float32, torch.bfloat16, torch.float16),
 }
 # ops with an instantiation per head dim; the others take any
-FIXED_HEAD_DIM = ("cached_attention", "calibrated_attention", "decode_attention", "window_mass")
+FIXED_HEAD_DIM = (
+    "cached_attention",
+    "calibrated_attention",
+    "decode_attention",
+    "dual_chunk_attention",
+    "window_mass",
+)
 
 
 def why_not(

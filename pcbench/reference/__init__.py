@@ -7,6 +7,7 @@ from pcbench.reference.attention import calibrated_attention, merge_states
 from pcbench.reference.cached import cached_attention, window_mass
 from pcbench.reference.chunks import chunk_select, chunk_topk, query_nll_update
 from pcbench.reference.decode import decode_attention
+from pcbench.reference.dual_chunk import dual_chunk_attention
 from pcbench.reference.selection import select_tokens
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "chunk_select",
     "chunk_topk",
     "decode_attention",
+    "dual_chunk_attention",
     "merge_states",
     "query_nll_update",
     "select_tokens",

@@ -1,7 +1,8 @@
-"""Attention over a slotted cache against the reference."""
+"""Attention over a slotted cache against the reference, Dual Chunk Attention against full attention."""
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from pcbench import ops, reference
 
@@ -38,3 +39,17 @@ def test_window_mass(race):
     _, lse = reference.cached_attention(q, k_rows, v_rows, *where, scale=0.125, causal_last=True)
     options = {"scale": 0.125, "causal_last": True, "longest": 2068}
     race(*(lambda floor=floor: floor.window_mass(q, lse, k_rows, *where, **options) for floor in (ops, reference)))
+
+
+@pytest.mark.parametrize("rows", [1, 8192], ids=["decode", "prompt"])
+def test_dual_chunk_attention_beside_full_attention(race, rows):
+    # three chunks of SmolLM2-135M's keys, with period and clip of the released code for 4096 trained positions
+    q, k, v = torch.randn(1, 9, rows, 64), torch.randn(1, 3, 8192, 64), torch.randn(1, 3, 8192, 64)
+    starts = torch.arange(3, dtype=torch.int32)[None] * 8192
+    turns = torch.randn(3073, 64)
+    rows_of = (k.view(-1, 64), v.view(-1, 64), starts, torch.full_like(starts, 8192))
+    race(
+        lambda: ops.dual_chunk_attention(q, *rows_of, turns, scale=0.125, period=2560),
+        lambda: scaled_dot_product_attention(q, k, v, is_causal=rows > 1, enable_gqa=True),
+        pairs=5,
+    )

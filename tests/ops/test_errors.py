@@ -36,6 +36,11 @@ def decode(**changes):
     return kept | {"longest": 8} | changes
 
 
+def dual(**changes):
+    kept = {k: v for k, v in decode().items() if k != "longest"}
+    return kept | {"q": draw(1, 4, 2, 64), "turns": draw(5, 8), "period": 4} | changes
+
+
 def window(**changes):
     return {k: v for k, v in cached().items() if k not in ("q", "v_rows")} | {
         "q_last": draw(1, 4, 2, 64),
@@ -70,6 +75,7 @@ CALLS = [
     ("cached_attention", "q", cached),
     ("window_mass", "q_last", window),
     ("decode_attention", "q", decode),
+    ("dual_chunk_attention", "q", dual),
     ("merge_states", "outs", merge),
     ("query_nll_update", "logits", nll),
     ("chunk_topk", "scores", topk),
@@ -97,6 +103,17 @@ WRONG = [
     ("decode_attention", decode(v_starts=ints([0], [8])), "v_starts must be"),
     ("decode_attention", decode(v_rows=draw(15, 64)), "v_rows must be"),
     ("decode_attention", decode(longest=-1), "longest must be"),
+    ("dual_chunk_attention", dual(lengths=ints([8, 8], [1, 1])), "lengths must be"),
+    ("dual_chunk_attention", dual(v_rows=draw(15, 64)), "v_rows must be"),
+    ("dual_chunk_attention", dual(turns=draw(5, 7)), "R of turns must be even"),
+    ("dual_chunk_attention", dual(turns=draw(5, 66)), "R of turns must be even"),
+    ("dual_chunk_attention", dual(period=0), "period must be in 1..P"),
+    ("dual_chunk_attention", dual(period=5), "period must be in 1..P"),
+    ("dual_chunk_attention", dual(query_lengths=ints(1, 1)), "query_lengths must be"),
+    ("dual_chunk_attention", dual(gains=draw(1, 3)), "gains must be"),
+    ("dual_chunk_attention", dual(tile_rows=1), "tile_rows must be"),
+    ("dual_chunk_attention", dual(chunks=ints([[[0]], [[0]]])), "tile_rows must be"),
+    ("dual_chunk_attention", dual(chunks=ints([[[0]], [[0]]]), tile_rows=1), "chunks must be"),
     ("window_mass", window(longest=-1), "longest must be"),
     ("window_mass", window(lse=draw(1, 4, 3)), "lse must be"),
     ("merge_states", merge(lses=draw(2, 1, 1, 4)), "lses must be"),
@@ -129,6 +146,7 @@ def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments,
         ("calibrated_attention", attention(mass_rows=2**63), "mass_rows"),
         ("window_mass", window(longest=2**63), "longest"),
         ("decode_attention", decode(longest=2**63), "longest"),
+        ("dual_chunk_attention", dual(chunks=ints([[[0]], [[0]]]), tile_rows=2**63), "tile_rows"),
         ("query_nll_update", nll(first_column=2**63), "first_column"),
         *(("select_tokens", select(**{name: 2**63 + 1}), name) for name in ("pool", "sink", "recent")),
     ],
@@ -175,6 +193,7 @@ MODEL_TENSORS = ("q", "k", "v", "q_last", "k_rows", "v_rows", "logits")
         ("cached_attention", cached()),
         ("window_mass", window()),
         ("decode_attention", decode()),
+        ("dual_chunk_attention", dual()),
         ("query_nll_update", nll()),
         ("select_tokens", select()),
     ],
@@ -227,7 +246,7 @@ def test_float64_state_is_refused_by_name():
         ops.query_nll_update(**arguments)
 
 
-@pytest.mark.parametrize(("op", "lead", "make"), CALLS[:4], ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(("op", "lead", "make"), CALLS[:5], ids=lambda x: str(x)[:20])
 def test_head_dim_without_a_kernel_is_refused_by_name(op, lead, make):
     arguments = {
         name: x[..., :1].repeat_interleave(80, -1) if name in MODEL_TENSORS else x for name, x in make().items()
@@ -284,6 +303,7 @@ def test_capacity_beyond_the_kernels_is_refused():
         ("cached_attention", cached(), "slots", "q"),
         ("window_mass", window(), "lse", "q_last"),
         ("decode_attention", decode(), "lengths", "q"),
+        ("dual_chunk_attention", dual(), "turns", "q"),
         ("merge_states", merge(), "lses", "outs"),
         ("query_nll_update", nll(), "row_sum", "logits"),
         ("chunk_topk", topk(), "best_slots", "scores"),

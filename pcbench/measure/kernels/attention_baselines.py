@@ -12,8 +12,9 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from pcbench.errors import BackendUnavailable
+from pcbench.reference.dual_chunk import turned
 
-__all__ = ["CACHED", "CALIBRATED", "DECODE", "MERGE", "WINDOW"]
+__all__ = ["CACHED", "CALIBRATED", "DECODE", "DUAL_CHUNK", "MERGE", "WINDOW"]
 
 Call = Callable[[], Any]
 # q [B, H, Q, D], k and v [B, Hkv, S, D], scale, and whether rows see only keys up to their own, counted from the end
@@ -125,6 +126,62 @@ def _decode_matmul(inputs: dict[str, Any]) -> Call:
     return call
 
 
+def _whole(inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Keys and values of each batch row, segments all of one length, repeated for every query head."""
+    batch, heads = inputs["q"].shape[:2]
+    slots = torch.arange(batch, device=inputs["q"].device)[:, None]
+    k, v = (_dense(inputs | {"slots": slots}, inputs[name]) for name in ("k_rows", "v_rows"))
+    return k.repeat_interleave(heads // k.shape[1], 1), v.repeat_interleave(heads // v.shape[1], 1)
+
+
+def _full(inputs: dict[str, Any]) -> Call:
+    """Plain causal attention over the same keys: SDPA by torch's own choice."""
+    q, (k, v) = inputs["q"], _whole(inputs)
+    mask = _mask(q, k, True)
+    return lambda: scaled_dot_product_attention(q, k, v, scale=inputs["scale"], **mask)
+
+
+def _three_calls(inputs: dict[str, Any]) -> Call:
+    """Flash attention over own, previous and further chunks of each chunk's queries, merged by log-sum-exp."""
+    q, (k, v) = inputs["q"], _whole(inputs)
+    period, turns, scale = inputs["period"], inputs["turns"], inputs["scale"]
+    rows, keys, clip = q.shape[2], k.shape[2], turns.shape[0] - 1
+    first = keys - rows
+    if rows > 1 and first % period:
+        raise BackendUnavailable(f"sdpa-merged: rows from the beginning of a chunk on, got {rows} of {keys}")
+    p = torch.arange(first, keys, device=q.device) % period
+    on_cpu = q.device.type == "cpu"
+    flash = (
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        if on_cpu
+        else torch.ops.aten._scaled_dot_product_flash_attention
+    )
+
+    def over(some: Tensor, begin: int, end: int, causal: bool) -> tuple[Tensor, Tensor]:
+        out, lse, *_ = flash(some, k[:, :, begin:end], v[:, :, begin:end], 0.0, causal, scale=scale)
+        return out, lse
+
+    def call() -> Tensor:
+        previous, further = (
+            turned(q.float(), turns[by], inputs["interleaved"]).to(q.dtype)
+            for by in ((clip - p).clamp_max(period), clip - p)
+        )
+        outs = []
+        for chunk in range(first // period, (keys - 1) // period + 1):
+            begin, end = chunk * period, min(keys, (chunk + 1) * period)
+            of_chunk = slice(max(0, begin - first), end - first)
+            parts = [over(q[:, :, of_chunk], begin, end, rows > 1)]
+            if chunk > 0:
+                parts.append(over(previous[:, :, of_chunk], begin - period, begin, False))
+            if chunk > 1:
+                parts.append(over(further[:, :, of_chunk], 0, begin - period, False))
+            weights = torch.stack([lse for _, lse in parts]).softmax(0)[..., None]
+            outs.append((torch.stack([out for out, _ in parts]) * weights).sum(0))
+        return torch.cat(outs, 2)
+
+    return call
+
+
 def _window_matmul(inputs: dict[str, Any]) -> Call:
     """Scores of the window over contiguous keys, exp under the given lse, sum over the rows."""
     q, lse, scale = inputs["q_last"], inputs["lse"], inputs["scale"]
@@ -150,5 +207,6 @@ def _merge_softmax(inputs: dict[str, Any]) -> Call:
 CALIBRATED = {name: partial(_over_chunks, attend=attend) for name, attend in _ATTEND.items()}
 CACHED = {name: partial(_over_cache, attend=attend) for name, attend in _ATTEND.items()}
 DECODE = {"torch-matmul": _decode_matmul}
+DUAL_CHUNK = {"sdpa-merged": _three_calls, "floor-full": _full}
 WINDOW = {"torch-matmul": _window_matmul}
 MERGE = {"torch-softmax": _merge_softmax}

@@ -12,6 +12,7 @@ from pcbench import reference
 from pcbench.measure.kernels.attention_cases import CACHED, CALIBRATED, DECODE, MERGE, WINDOW
 from pcbench.measure.kernels.chunk_cases import CHUNK_SELECT, CHUNK_TOPK, NLL, SELECT
 from pcbench.measure.kernels.draws import Draws
+from pcbench.measure.kernels.dual_chunk_cases import DUAL_CHUNK
 from pcbench.measure.kernels.instantiations import KERNELS
 from pcbench.measure.parity import Comparison, compare_exact, compare_lse, compare_mass, compare_out
 
@@ -46,6 +47,7 @@ _SHAPES: dict[str, Mapping[str, Callable[[Draws], dict[str, Any]]]] = {
     "chunk_select": CHUNK_SELECT,
     "chunk_topk": CHUNK_TOPK,
     "decode_attention": DECODE,
+    "dual_chunk_attention": DUAL_CHUNK,
     "merge_states": MERGE,
     "query_nll_update": NLL,
     "select_tokens": SELECT,
@@ -98,6 +100,7 @@ _RESULTS = {
     "chunk_select": ("scores", "freed"),
     "chunk_topk": ("freed",),
     "decode_attention": ("out", "lse", "mass"),
+    "dual_chunk_attention": ("out", "lse"),
     "merge_states": ("out", "lse"),
     "select_tokens": ("k2", "v2", "index", "lengths"),
     "window_mass": ("mass",),
@@ -162,6 +165,7 @@ _COMPARE: dict[str, Callable[[dict[str, Any], Results, Results, Results], dict[s
     "chunk_select": _chunk_select,
     "chunk_topk": _exact,
     "decode_attention": _decode,
+    "dual_chunk_attention": _attention,
     "merge_states": _attention,
     "query_nll_update": _nll,
     "select_tokens": _exact,

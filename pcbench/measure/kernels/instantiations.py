@@ -6,6 +6,7 @@ from typing import Any
 
 from pcbench.measure.kernels.attention_cases import cached, calibrated, decode, window
 from pcbench.measure.kernels.draws import Draws
+from pcbench.measure.kernels.dual_chunk_cases import dual_chunk
 
 __all__ = ["KERNELS"]
 
@@ -28,6 +29,11 @@ KERNELS: dict[str, dict[str, Callable[[Draws], dict[str, Any]]]] = {
     },
     "decode_attention": {
         f"kernels of D {dim}": partial(decode, heads=1, lengths=[[70], [33]], dim=dim) for dim in DIMS
+    },
+    "dual_chunk_attention": {
+        f"kernels of D {dim}, {rows} rows": partial(dual_chunk, heads=1, rows=rows, lengths=[[70], [45]], dim=dim)
+        for dim in DIMS
+        for rows in (1, 40)
     },
     "window_mass": {
         f"kernels of D {dim}, {rows} rows": partial(window, rows=rows, window=rows, dim=dim, **STORE)

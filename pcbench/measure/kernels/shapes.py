@@ -10,6 +10,7 @@ from pcbench.config import Count, Table
 from pcbench.measure.kernels.attention_cases import cached, calibrated, decode, merge, window
 from pcbench.measure.kernels.chunk_cases import chunk_select, nll, select, topk_random
 from pcbench.measure.kernels.draws import Draws
+from pcbench.measure.kernels.dual_chunk_cases import dual_chunk
 
 __all__ = ["SHAPES", "Shape", "Work"]
 
@@ -148,6 +149,35 @@ class DecodeAttention(Shape):
         return decode(draw, heads=self.heads, lengths=lengths, dim=self.dim)
 
 
+class DualChunkAttention(Shape):
+    """The operations of causal attention over all keys, or their bytes for one row; turning q is not counted."""
+
+    batch: Count = 1
+    heads: Count
+    kv_heads: Count
+    rows: Count | None = None
+    keys: Count
+    dim: Count
+    period: Count
+
+    def words(self) -> list[str]:
+        rows = self.rows or self.keys
+        found = [f"B{self.batch}", f"H{self.heads}", f"Hkv{self.kv_heads}", f"Q{rows}", f"S{self.keys}", f"D{self.dim}"]
+        return [*found, f"s{self.period}"]
+
+    def work(self, itemsize: int) -> Work:
+        rows = self.rows or self.keys
+        pairs = rows * (self.keys - rows) + rows * rows / 2 if rows > 1 else self.keys
+        moved = self.dim * itemsize * 2 * (self.heads * rows + self.kv_heads * self.keys) + self.heads * rows * FLOAT32
+        flops = 4.0 * self.batch * self.heads * self.dim * pairs
+        return Work(flops, self.batch * moved, "flops" if rows > 1 else "bytes")
+
+    def inputs(self, draw: Draws) -> dict[str, Any]:
+        lengths = [[self.keys] * self.kv_heads for _ in range(self.batch)]
+        rows = self.rows or self.keys
+        return dual_chunk(draw, heads=self.heads, rows=rows, lengths=lengths, period=self.period, dim=self.dim)
+
+
 class SelectTokens(Shape):
     """The masses once, the kept keys and values in and out, the index out."""
 
@@ -255,6 +285,7 @@ SHAPES: dict[str, type[Shape]] = {
     "chunk_select": ChunkSelect,
     "chunk_topk": ChunkTopk,
     "decode_attention": DecodeAttention,
+    "dual_chunk_attention": DualChunkAttention,
     "merge_states": MergeStates,
     "query_nll_update": QueryNllUpdate,
     "select_tokens": SelectTokens,

@@ -15,6 +15,7 @@ SHAPE = {
     "cached_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
     "calibrated_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 40, "dim": 64},
     "decode_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 20, "dim": 64},
+    "dual_chunk_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 41, "dim": 64, "period": 10},
     "window_mass": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
 }
 
@@ -51,6 +52,23 @@ def test_decode_attention_baseline_agrees():
     found = make_baseline("decode_attention", "torch-matmul", inputs)()
     for got, wanted in zip(found, run(reference, "decode_attention", inputs).values(), strict=True):
         close(got, wanted)
+
+
+@pytest.mark.parametrize("rows", [None, 1, 11])
+def test_dual_chunk_attention_baseline_agrees(rows):
+    inputs = inputs_of("dual_chunk_attention", **SHAPE["dual_chunk_attention"], rows=rows)
+    wanted = run(reference, "dual_chunk_attention", inputs)["out"]
+    close(make_baseline("dual_chunk_attention", "sdpa-merged", inputs)(), wanted)
+    # over one chunk the op is full attention
+    inputs |= {"period": 41, "turns": torch.ones(42, 64)}
+    wanted = run(reference, "dual_chunk_attention", inputs)["out"]
+    close(make_baseline("dual_chunk_attention", "floor-full", inputs)(), wanted)
+
+
+def test_dual_chunk_attention_baseline_refuses_rows_that_begin_within_a_chunk():
+    inputs = inputs_of("dual_chunk_attention", **SHAPE["dual_chunk_attention"], rows=12)
+    with pytest.raises(BackendUnavailable, match="rows from the beginning of a chunk on, got 12 of 41"):
+        make_baseline("dual_chunk_attention", "sdpa-merged", inputs)
 
 
 def test_select_tokens_baseline_agrees():
@@ -117,7 +135,11 @@ def test_a_package_that_is_not_here_says_so(name, monkeypatch):
 
 def test_only_floors_do_less_than_the_op():
     floors = {(op, name) for op, table in BASELINES.items() for name in table if is_floor(name)}
-    assert floors == {("select_tokens", "floor-copy"), ("chunk_select", "floor-gemm")}
+    assert floors == {
+        ("select_tokens", "floor-copy"),
+        ("chunk_select", "floor-gemm"),
+        ("dual_chunk_attention", "floor-full"),
+    }
     assert all(is_floor(name) for variants in VARIANTS.values() for name in variants)
 
 

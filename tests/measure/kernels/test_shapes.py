@@ -19,6 +19,10 @@ SMALL = {
     "chunk_select": ({"rows": 5, "hidden": 4, "vocab": 9, "chunks": 2}, "X5 E4 V9 M2 K1"),
     "chunk_topk": ({"chunks": 3, "keep": 2}, "M3 K2"),
     "decode_attention": ({"heads": 2, "kv_heads": 1, "keys": 8, "dim": 4}, "B1 H2 Hkv1 S8 D4"),
+    "dual_chunk_attention": (
+        {"heads": 2, "kv_heads": 1, "keys": 8, "dim": 4, "period": 3},
+        "B1 H2 Hkv1 Q8 S8 D4 s3",
+    ),
     "merge_states": ({"parts": 3, "heads": 2, "rows": 4, "dim": 8}, "P3 B1 H2 Q4 D8"),
     "query_nll_update": ({"rows": 3, "columns": 7}, "X3 Vt7"),
     "select_tokens": (
@@ -59,6 +63,9 @@ def test_inputs_are_seeded_and_run(op):
         ("window_mass", {}, "bytes", 16 * 4 * 2 + 6 * 4 * 2 + 2 * 16 * 4 + 6 * 4),
         # keys, values and masses once, two rows in and out, their lse
         ("decode_attention", {}, "bytes", 2 * 8 * 4 * 2 + 2 * 2 * 4 * 2 + 8 * 4 + 2 * 4),
+        # as causal attention; one row reads keys and values once
+        ("dual_chunk_attention", {}, "flops", 4 * 2 * 4 * 64 / 2),
+        ("dual_chunk_attention", {"rows": 1}, "bytes", 2 * 8 * 4 * 2 + 2 * 2 * 4 * 2 + 2 * 4),
         # masses, three kept rows of k and v in and out, their index
         ("select_tokens", {}, "bytes", 2 * 9 * 4 + 3 * 4 * 2 * 4 + 3 * 4),
         ("merge_states", {}, "bytes", 4 * 2 * 4 * 9 * 4),
