@@ -54,7 +54,8 @@ class Answer:
         text: the greedy continuation.
         ids: its token ids, the one that ended it included.
         chunks: all of them in reading order; None for a method without chunks.
-        kept_tokens: keys of template and context that the answer was read over, mean over layers and heads.
+        kept_tokens: keys of template and context that the answer was read over, mean over layers and heads; with those
+            of the question where the method chose among them too, as eviction methods do with compress = prompt.
         prefill_ms: from token ids to the logits of the first answer token.
         decode_ms: of each later token.
         warnings: what the method changed, as where a chunk does not fit in the trained positions.

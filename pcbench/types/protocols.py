@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pcbench.errors import ConfigError
 from pcbench.types.measured import CHAT_DATE, DeviceKind
 from pcbench.types.stores import KVStore, RaggedKVStore, Segments
 
@@ -99,6 +100,10 @@ class Prompt:
     seed: int = 0
     spans: list[tuple[int, int]] | None = None
 
+    def __post_init__(self) -> None:
+        if not any(part.numel() for part in (self.prefix, self.context, self.query)):
+            raise ConfigError("prompt: a token at least to read, got none; give a context or a question")
+
     @property
     def context_tokens(self) -> int:
         """Template + context + query + reserved new tokens."""
@@ -120,7 +125,8 @@ class Prefilled:
 
     logits: "Tensor"  # [1, V]
     state: Any
-    kept_tokens: "Callable[[], float]"  # stored context keys, mean over layers and heads; reading it may wait
+    # stored keys of template and context, mean over layers and heads; with the query's where a method chose among them
+    kept_tokens: "Callable[[], float]"  # reading it may wait for the device
     kv_bytes: int
     kv_bytes_predicted: int
     kv_bytes_prompt: int | None = None  # of `kv_bytes` without room for an answer; None where nobody knows

@@ -35,6 +35,7 @@ class Segments:
         aside: first keys of each segment that are stored once more, as they were read.
         key_heads: kv-heads of a row whose keys are stored, for the others to read too: all kv-heads of a row keep the
             same; None stores the keys of each.
+        masses: float32 numbers beside each row: what its key received, of so many queries or sums of them.
     """
 
     kept: "Tensor"
@@ -44,6 +45,7 @@ class Segments:
     wanted: "Tensor | None" = None
     aside: int = 0
     key_heads: int | None = None
+    masses: int = 0
 
     @property
     def rows(self) -> int:
@@ -59,6 +61,10 @@ class Segments:
     def vectors(self) -> int:
         """Keys and values that there is room for."""
         return self.key_rows + self.rows + self.aside * self.kept.numel()
+
+    def nbytes(self, vector: int) -> int:
+        """Of keys and values, `vector` bytes each, and of masses, which have the longest segment's rows in each."""
+        return self.vectors * vector + 4 * self.masses * self.longest * self.kept.numel()
 
     def with_room(self, tokens: int) -> "Segments":
         """The same with room for so many later tokens."""
@@ -135,7 +141,9 @@ class RaggedKVStore(Protocol):
         positions: of each layer, [rows] int32, where each row's token stands in its text.
         aside: of each layer, [B, Hkv, `Segments.aside`, D], first keys as they were read, for whoever moves them.
         victims: of each layer, [B, Hkv] int32, the row of each full segment that the next token overwrites.
+        masses: of each layer, [`Segments.masses`, B, Hkv, L] float32, what the keys of each segment received.
         seen: [B] int32, tokens of each text that have been read.
+        tokens: the same of the longest one, known without asking the device.
     """
 
     shape: tuple[int, int]
@@ -145,7 +153,9 @@ class RaggedKVStore(Protocol):
     positions: "list[Tensor]"
     aside: "list[Tensor]"
     victims: "list[Tensor | None]"
+    masses: "list[Tensor]"
     seen: "Tensor"
+    tokens: int
 
     def expect(self, lengths: "Tensor") -> None:
         """[B] int32 valid rows of the forward that comes next."""

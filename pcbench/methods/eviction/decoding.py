@@ -1,7 +1,7 @@
 """What tokens after the prompt displace: classes that are `Decoding`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,12 +13,12 @@ from pcbench.types import Ops, RaggedKVStore
 __all__ = ["Accumulated", "Oldest", "WindowSum", "received"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Oldest:
     """The oldest token behind the first `sink`: a window that rolls, as StreamingLLM (arXiv:2309.17453) has it."""
 
     sink: int
-    weighs: ClassVar[bool] = False
+    kept_masses: ClassVar[int] = 0
     apart: ClassVar[int] = 0
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None: ...
@@ -27,79 +27,79 @@ class Oldest:
         store.victims[layer] = _victims(store, layer, None, self.sink, 1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Accumulated:
     """The token that has received the least attention, summed since the prompt's first query: H2O's greedy eviction.
 
     Args:
         sink: first tokens that stay.
         recent: newest tokens that stay.
-        sums: layer → [B, Hkv, L] float32.
     """
 
     sink: int
     recent: int
-    sums: dict[int, Tensor] = field(default_factory=dict)
-    weighs: ClassVar[bool] = True
+    kept_masses: ClassVar[int] = 1
     apart: ClassVar[int] = 0
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
         mass = prompted.mass.unflatten(1, (store.shape[1], -1)).sum(2)
-        self.sums[prompted.layer] = _by_segment(mass, prompted, store)
+        store.masses[prompted.layer][0] = _by_segment(mass, prompted, store)
 
     def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
-        (mass,) = masses
-        total = _overwritten(self.sums[layer], store, layer, count, mass.shape[2]) + mass
-        self.sums[layer] = total
+        (mass,), total = masses, store.masses[layer][0]
+        _forget_overwritten(layer, count, store)
+        total += mass
         store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
 
 
-@dataclass
+@dataclass(frozen=True)
 class WindowSum:
     """The token that received the least attention from the last `window` queries.
+
+    The store holds what each of these gave, the query of token t at t modulo `window`.
 
     Args:
         window: queries; those of the prompt count until enough new ones are there.
         sink: first tokens that stay.
         recent: newest tokens that stay.
         everywhere: heads of a layer decide together.
-        last: layer → masses of the last queries, [B, Hkv, L] float32 each, oldest first.
     """
 
     window: int
     sink: int
     recent: int
     everywhere: bool = False
-    last: dict[int, list[Tensor]] = field(default_factory=dict)
-    weighs: ClassVar[bool] = True
+
+    @property
+    def kept_masses(self) -> int:
+        return self.window
 
     @property
     def apart(self) -> int:
         return self.window
 
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None:
-        count = min(self.window, prompted.q.shape[2])
-        self.last[prompted.layer] = [self._of_row(prompted, store, after) for after in reversed(range(count))]
-
-    def _of_row(self, prompted: Prompted, store: RaggedKVStore, after: int) -> Tensor:
-        """What the query that `after` others follow gave the keys that stay."""
-        layer, rows = prompted.layer, store.rows(prompted.layer)
-        q, lse = prompted.q, prompted.lse
-        if prompted.lengths is None:
-            one, state = q[:, :, q.shape[2] - 1 - after, None], lse[:, :, q.shape[2] - 1 - after, None]
-        else:
-            row = (prompted.lengths - 1 - after).clamp_min(0).long()[:, None, None]
-            state = lse.gather(2, row.expand(-1, lse.shape[1], 1))
-            one = q.gather(2, row[..., None].expand(-1, q.shape[1], 1, q.shape[3]))
-        mass = received(one.contiguous(), state.contiguous(), layer, store, prompted.ops)
-        # later keys stand behind it
-        now = store.seen.view(-1, 1, 1) - 1 - after
-        return mass.masked_fill(_by_place(store.positions[layer], store, layer, rows.longest) > now, 0.0)
+        layer, q, lse = prompted.layer, prompted.q, prompted.lse
+        batch, heads, tokens, dim = q.shape
+        lengths = q.new_full((batch,), tokens, dtype=torch.int64) if prompted.lengths is None else prompted.lengths
+        before = torch.arange(1, self.window + 1, device=q.device)
+        row = (lengths[:, None] - before).clamp_min(0).long()[:, None]  # [B, 1, W]
+        one = q.gather(2, row[..., None].expand(-1, heads, -1, dim))
+        state = lse.gather(2, row.expand(-1, heads, -1))
+        # a batch row for each query: [W·B, H, 1, D]
+        one, state = (x.movedim(2, 0).flatten(0, 1).unsqueeze(2).contiguous() for x in (one, state))
+        mass = received(one, state, layer, store, prompted.ops).unflatten(0, (self.window, batch))
+        # what stands behind a query it has not seen, nor is there a query before the first token
+        place = _by_place(store.positions[layer], store, layer, store.rows(layer).longest)
+        unseen = place > store.seen.view(-1, 1, 1) - before.view(-1, 1, 1, 1)
+        store.masses[layer][(store.tokens - before) % self.window] = mass.masked_fill(unseen, 0.0)
 
     def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
-        before = [_overwritten(x, store, layer, count, masses[0].shape[2]) for x in self.last[layer]]
-        self.last[layer] = kept = [*before, *masses][-self.window :]
-        total = torch.stack(kept).sum(0)
+        held = store.masses[layer]
+        _forget_overwritten(layer, count, store)
+        for before, mass in enumerate(reversed(masses), 1):
+            held[(store.tokens - before) % self.window] = mass
+        total = held.sum(0)
         if self.everywhere:
             total = total.mean(1, keepdim=True).expand_as(total)
         store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
@@ -108,12 +108,13 @@ class WindowSum:
 def received(
     q: Tensor, lse: Tensor, layer: int, store: RaggedKVStore, ops: Ops, *, causal_last: bool = False, later: int = 0
 ) -> Tensor:
-    """[B, Hkv, L] float32: what the keys of a layer received from rows q [B, H, R, D] with lse [B, H, R].
+    """[B', Hkv, L] float32: what the keys of a layer received from rows q [B', H, R, D] with lse [B', H, R].
 
-    With `causal_last` the rows are the newest tokens but `later`, and the keys of both end their segments.
+    B' is the store's batch rows or several times these, one batch after another. With `causal_last` the rows are the
+    newest tokens but `later`, and the keys of both end their segments.
     """
     rows = store.rows(layer)
-    slots = torch.arange(store.shape[0], dtype=torch.int32, device=q.device)[:, None]
+    slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None] % store.shape[0]
     mass: Tensor = ops.window_mass(
         q, lse, rows.k_rows, rows.starts, rows.lengths - later, slots,
         scale=store.scale, causal_last=causal_last, longest=rows.longest,
@@ -121,11 +122,11 @@ def received(
     return mass[:, 0].unflatten(1, (store.shape[1], -1)).sum(2)
 
 
-def _overwritten(scores: Tensor, store: RaggedKVStore, layer: int, count: int, longest: int) -> Tensor:
-    """[B, Hkv, L]: the scores before a token came, with nothing where its key stands now."""
-    scores = torch.nn.functional.pad(scores, (0, longest - scores.shape[2]))
-    newest = _by_place(store.positions[layer], store, layer, longest) >= store.seen.view(-1, 1, 1) - count
-    return scores.masked_fill(newest, 0.0)
+def _forget_overwritten(layer: int, count: int, store: RaggedKVStore) -> None:
+    """Clears what the store holds of keys in whose rows the last `count` tokens stand now."""
+    held = store.masses[layer]
+    newest = _by_place(store.positions[layer], store, layer, held.shape[3]) >= store.seen.view(-1, 1, 1) - count
+    held.masked_fill_(newest, 0.0)
 
 
 def _by_place(rows: Tensor, store: RaggedKVStore, layer: int, longest: int) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from pcbench.config import Count, Table
-from pcbench.methods.eviction.plan import PromptPlan, StoredPlan
+from pcbench.methods.eviction.plan import PromptPlan, StoredPlan, beyond_kernels
 from pcbench.methods.eviction.policy import Policy
 from pcbench.types import (
     AttentionPlan,
@@ -175,9 +175,9 @@ class Eviction:
             state=state,
             kept_tokens=lambda: float(held.double().mean()),
             kv_bytes=store.nbytes(),
-            kv_bytes_predicted=sum(x.vectors for x in segments) * vector,
+            kv_bytes_predicted=sum(x.nbytes(vector) for x in segments),
             kv_bytes_prompt=sum(x.with_room(later.numel()).vectors for x in segments) * vector,
-            warnings=beyond_training(prompt, spec),
+            warnings=[*beyond_training(prompt, spec), *beyond_kernels(policy, segments, lengths, runner.ops)],
         )
 
     def step(self, prefilled: Prefilled, token: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pcbench.ops.selection import LARGEST_CAPACITY
 from pcbench.reference import select_tokens
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments, Stages
 
-__all__ = ["PromptPlan", "StoredPlan", "kept_indices"]
+__all__ = ["PromptPlan", "StoredPlan", "beyond_kernels", "kept_indices"]
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tupl
     """
     batch, kv_heads, tokens, _ = prompted.k.shape
     device, budgets = prompted.k.device, segments.kept
-    asked = budgets if segments.wanted is None else segments.wanted
+    asked, longest = _asked(segments), ranked_tokens(policy, segments, tokens)
     wanted = budgets.int().to(device)
-    if int(asked.min()) >= tokens:
+    if not longest:
         everything = torch.arange(tokens, dtype=torch.int32, device=device).expand(batch, kv_heads, -1)
         return everything.masked_fill(everything >= wanted[..., None], -1), wanted
-    sink, recent, pool, longest = policy.sink, policy.recent, policy.pool, int(budgets.max())
+    sink, recent, pool = policy.sink, policy.recent, policy.pool
     scores = policy.scores(prompted)
     if pool > 1 and recent:
         scores = scores.masked_fill(last_tokens(prompted, recent), torch.nan)
@@ -94,16 +94,35 @@ def kept_indices(policy: Policy, prompted: Prompted, segments: Segments) -> tupl
         sink, recent, pool = 0, 0, 1
     if policy.sharing is not None:
         wanted = policy.sharing(scores, budgets)
-        longest = min(tokens, int(budgets.sum(1).max()))
     # compiled selections rank as many rows at once; the plain one ranks by the same rule
     select = prompted.ops.select_tokens if longest <= LARGEST_CAPACITY else select_tokens
     # only the index is wanted: the rows are gathered into their segments at once
     unused = prompted.k.new_zeros((batch, kv_heads, tokens, SMALLEST_ROW))
     _, _, index, lengths = select(
-        scores, unused, unused, capacity=max(1, longest), budgets=wanted, key_lengths=prompted.kv_lengths,
+        scores, unused, unused, capacity=longest, budgets=wanted, key_lengths=prompted.kv_lengths,
         pool=pool, sink=sink, recent=recent,
     )  # fmt: skip
     return index, lengths
+
+
+def ranked_tokens(policy: Policy, segments: Segments, tokens: int) -> int:
+    """Rows that the selection of a layer of `tokens` tokens ranks at once; 0 where every token stays, or none."""
+    if int(_asked(segments).min()) >= tokens:
+        return 0
+    kept = segments.kept
+    return int(kept.max()) if policy.sharing is None else min(tokens, int(kept.sum(1).max()))
+
+
+def beyond_kernels(policy: Policy, segments: Sequence[Segments], lengths: Sequence[int], ops: Ops) -> list[str]:
+    """A warning where a compiled backend selects by the reference's code, layers of `lengths` tokens each."""
+    most = max(ranked_tokens(policy, *layer) for layer in zip(segments, lengths, strict=True))
+    if ops.backend == "reference" or most <= LARGEST_CAPACITY:
+        return []
+    return [f"a selection of {most} tokens by the reference's code, compiled code ranks {LARGEST_CAPACITY}"]
+
+
+def _asked(segments: Segments) -> Tensor:
+    return segments.kept if segments.wanted is None else segments.wanted
 
 
 # 16 bytes of the narrowest dtype
@@ -149,7 +168,7 @@ class StoredPlan:
             q = _of_heads(q, heads)
         masses: list[Tensor] = []
         # a key that took an evicted one's row stands anywhere; of one new token every stored key is earlier
-        if decoding is not None and decoding.weighs and count == 1:
+        if decoding is not None and decoding.kept_masses and count == 1:
             out, _, mass = ops.decode_attention(
                 q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, scale=self.spec.scale, longest=rows.longest
             )
@@ -160,7 +179,7 @@ class StoredPlan:
                 q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, slots,
                 scale=self.spec.scale, v_starts=rows.v_starts, causal_last=count > 1,
             )  # fmt: skip
-            if decoding is not None and decoding.weighs:
+            if decoding is not None and decoding.kept_masses:
                 masses += _received(decoding.apart, q, lse, layer, store, ops)
         if decoding is not None:
             decoding.after(layer, masses, count, store)

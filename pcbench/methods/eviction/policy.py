@@ -97,10 +97,13 @@ class Budgets(Protocol):
 
 
 class Decoding(Protocol):
-    """What the tokens after the prompt displace; `weighs` asks what each key receives of their attention."""
+    """What the tokens after the prompt displace."""
 
     @property
-    def weighs(self) -> bool: ...
+    def kept_masses(self) -> int:
+        """Numbers a key, of the attention that it receives, which the store holds; 0 asks for no attention."""
+        ...
+
     @property
     def apart(self) -> int:
         """Newest tokens whose attention it wants to know one by one; 0 for the sum over all."""
@@ -116,7 +119,7 @@ class Decoding(Protocol):
         Args:
             layer: which.
             masses: [B, Hkv, L] float32 each, attention that each stored key received: from each of the last new tokens,
-                oldest first, where `apart` asks for them, else from all together; empty unless `weighs`.
+                oldest first, where `apart` asks for them, else from all together; empty without `kept_masses`.
             count: new tokens.
             store: theirs.
         """
@@ -237,4 +240,7 @@ class Policy:
         aside = self.sink if self.placing is not None else 0
         key_heads = None if self.heads is None else self.heads.counts[layer]
         shared = self.sharing is not None
-        return Segments(kept, room, limit, shared=shared, wanted=wanted, aside=aside, key_heads=key_heads)
+        masses = 0 if self.decoding is None else self.decoding.kept_masses
+        return Segments(
+            kept, room, limit, shared=shared, wanted=wanted, aside=aside, key_heads=key_heads, masses=masses
+        )  # fmt: skip

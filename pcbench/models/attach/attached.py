@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from transformers.cache_utils import DynamicCache
 
 from pcbench import ops
 from pcbench.config import validate
-from pcbench.errors import ConfigError
+from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.methods.eviction import Eviction, EvictionConfig, PolicyConfig
 from pcbench.methods.eviction.plan import PromptPlan, StoredPlan
 from pcbench.models.attach.cache import RequestCache
@@ -21,7 +22,7 @@ from pcbench.models.interface import CACHE, Call, planned
 from pcbench.models.runner import HFRunner
 from pcbench.models.tokens import ByteTokenizer
 from pcbench.registry import METHODS, OWN_METHODS, load
-from pcbench.types import AttentionPlan, no_stages
+from pcbench.types import AttentionPlan, DeviceKind, ModelSpec, no_stages
 
 __all__ = ["Attached", "Sizes", "attach"]
 
@@ -34,7 +35,7 @@ class Sizes:
     """What the last request held after its last forward.
 
     Args:
-        bytes: of its keys and values, with the room for later tokens.
+        bytes: of its keys and values, and of the attention that evictions go by, with the room for later tokens.
         full_bytes: that the model's own cache would hold, padding with it.
         tokens: keys of each batch row, layer and kv-head: `tokens[row][layer][head]`.
     """
@@ -69,6 +70,8 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
         BackendUnavailable: the backend cannot run here.
     """
     check_model(model, "attach")
+    if method.isidentifier() and method not in METHODS:
+        raise unknown_name("attach: method", "method", method, _ready(given_spec(model), device_kind(model)))
     kind = load(METHODS, "method", method, "attach: method")
     if not _evicts(kind):
         raise ConfigError(f"attach: method: one of {', '.join(_that_evict())}, got {method}; name one of them")
@@ -224,6 +227,14 @@ def _evicts(kind: Any) -> bool:
     """Whether a method is all that its policy says of a model's own forward."""
     is_one = isinstance(kind, type) and issubclass(kind, Eviction)
     return is_one and not kind.prunes and (kind.prefill, kind.step) == (Eviction.prefill, Eviction.step)
+
+
+def _ready(spec: ModelSpec, device: DeviceKind) -> Iterator[str]:
+    """Names of methods that can be attached to a model without more: one may lack a table of it."""
+    for name in _that_evict():
+        with suppress(DataMissing):
+            load(METHODS, "method", name, "attach: method").Config().resolve(spec, device)
+            yield name
 
 
 def _that_evict() -> list[str]:

@@ -47,6 +47,10 @@ class RaggedStore(Cache):  # type: ignore[misc]
         # of each row's token in its text
         self.positions = [torch.empty(len(v), dtype=torch.int32, device=device) for v in self.v]
         self.aside = [torch.empty(*self.shape, x.aside, spec.head_dim, dtype=dtype, device=device) for x in segments]
+        # what keys received of the queries that decoding goes by
+        self.masses = [
+            torch.zeros(x.masses, *self.shape, x.longest, dtype=torch.float32, device=device) for x in segments
+        ]
         self.room = [x.room.int().to(device) for x in segments]
         self.limits = [None if x.limit is None else x.limit.int().to(device) for x in segments]
         # known without asking the device: rows of the longest segment, free ones of the fullest
@@ -162,6 +166,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
             starts, rows = shared.starts, len(self.k[layer]) + shared.starts.numel() * more
             source = _before(starts, shared.of_stored(lengths), *shared.divide(self.sizes[layer], rows))
         self.k[layer] = self.k[layer][source.clamp_max(len(self.k[layer]) - 1)]
+        self.masses[layer] = torch.nn.functional.pad(self.masses[layer], (0, more))
         self.free[layer] += more
         self.lacking[layer] = None if self.lacking[layer] is None else max(0, self.lacking[layer] - more)
         self.longest[layer] += more
@@ -180,8 +185,9 @@ class RaggedStore(Cache):  # type: ignore[misc]
         )
 
     def nbytes(self) -> int:
-        """Bytes of keys and values; starts, lengths and positions are not in it."""
-        return sum(x.numel() * x.element_size() for x in (*self.k, *self.v, *self.aside))
+        """Bytes of keys, values and masses; starts, lengths and positions are not in it."""
+        held = (*self.k, *self.v, *self.aside, *self.masses)
+        return sum(x.numel() * x.element_size() for x in held)
 
     # what transformers asks of a cache: tokens read, not tokens stored; the plan needs no mask
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pcbench.errors import ConfigError
 from pcbench.methods.full import Full
 from pcbench.registry import METHODS, load
 from pcbench.types import no_stages
@@ -61,3 +62,10 @@ def test_what_is_stored_is_what_was_promised(name, compress):
     if per_layer and name != "pyramidkv":
         extra = 6 + (7 if compress == "context" else 0)
         assert per_layer == [(48 + extra) * 2] * 2
+
+
+def test_a_prompt_of_nothing_is_one_line():
+    with pytest.raises(
+        ConfigError, match=r"^prompt: a token at least to read, got none; give a context or a question$"
+    ):
+        make_prompt(prefix=0, context=0, query=0)
