@@ -1,13 +1,13 @@
 """AdaKV: SnapKV's votes, a layer's budget shared by its heads."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pcbench.methods.eviction import Eviction, Policy
-from pcbench.methods.eviction.budgets import BestOfLayer, Uniform
-from pcbench.methods.snapkv import WindowConfig
+from pcbench.methods.eviction.budgets import BestOfLayer, BestWeighed, Uniform
+from pcbench.methods.snapkv import RELEASED, WindowConfig
 from pcbench.types import ModelSpec
 
 __all__ = ["AdaKV"]
@@ -17,18 +17,22 @@ class AdaKV(Eviction):
     """SnapKV's votes, ranked over all heads of a layer: AdaKV, arXiv:2407.11550."""
 
     class Config(WindowConfig):
-        """SnapKV's parameters and one of AdaKV.
+        """Those of every method with a window of queries and three of AdaKV.
 
         Args:
-            safeguard: share of its even budget that each head is sure of; the rest of the layer's budget goes to its
-                best tokens, and the sum is exact, as in kvpress. KVCache-Factory's rule is another, so that there is
-                no preset of it.
+            safeguard: share of its even budget that each head is sure of.
+            rule: best: the rest of the layer's budget goes to its best tokens, as in kvpress; weighed: it is shared out
+                as the layer's best tokens are, a token weighed by how much of its head's attention the head's even
+                budget would hold, as in KVCache-Factory.
+            preset: released: the LongBench setting of KVCache-Factory (commit c97f9d7).
         """
 
-        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {**RELEASED, "rule": "weighed"}}
 
         safeguard: Annotated[float, Field(ge=0, le=1)] = 0.2
-        preset: None = None
+        rule: Literal["best", "weighed"] = "best"
+        preset: Literal["released"] | None = None
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-            return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window, BestOfLayer(self.safeguard))
+            sharing = BestOfLayer(self.safeguard) if self.rule == "best" else BestWeighed(self.safeguard)
+            return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window, sharing)

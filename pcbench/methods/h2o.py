@@ -1,6 +1,7 @@
 """H2O: heavy hitters, the keys that all queries together attend to, and recent ones."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -27,18 +28,23 @@ class H2O(Eviction):
             score: sum: of all queries' attention; mean: over the queries that could see the key.
             decode: evict: every new token displaces the one with the smallest sum; grow: the cache grows.
             preset: released: KVCache-Factory's LongBench setting (commit c97f9d7): 8 recent tokens, no eviction while
-                decoding.
+                decoding; uncomp: the baseline of UNComp's repository (commit b3e9f7b): of 512 tokens 4 heavy hitters,
+                of any number one at least.
         """
 
-        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {"recent": 8, "decode": "grow", "sink": 0}}
+        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+            "released": {"recent": 8, "decode": "grow", "sink": 0}, "uncomp": {"heavy": 4 / 512, "sink": 0},
+        }  # fmt: skip
 
         heavy: Annotated[float, Field(ge=0, le=1)] = 0.5
         recent: Count | None = None
         score: Literal["sum", "mean"] = "sum"
         decode: Literal["evict", "grow"] = "evict"
-        preset: Literal["released"] | None = None
+        preset: Literal["released", "uncomp"] | None = None
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-            recent = tokens - round(self.heavy * tokens) if self.recent is None else self.recent
+            heavy = self.heavy * tokens
+            hitters = ceil(heavy) if self.preset == "uncomp" else round(heavy)
+            recent = tokens - hitters if self.recent is None else self.recent
             decoding = Accumulated(self.sink, recent) if self.decode == "evict" else None
             return Policy(ColumnMass(self.score == "mean"), Uniform(), 1, self.sink, recent, decoding=decoding)

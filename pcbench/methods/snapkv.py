@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pcbench.config import Count
-from pcbench.methods.eviction import Eviction, EvictionConfig, Odd, Policy
+from pcbench.methods.eviction import Decoding, Eviction, EvictionConfig, Odd, Policy
 from pcbench.methods.eviction.budgets import Uniform
+from pcbench.methods.eviction.decoding import WindowSum
 from pcbench.methods.eviction.scores import Window
 from pcbench.types import ModelSpec
 
 __all__ = ["SnapKV", "WindowConfig"]
+
+# the LongBench setting of KVCache-Factory (commit c97f9d7)
+RELEASED: Mapping[str, Any] = {"window": 8, "pool": 7, "sink": 0}
 
 
 class WindowConfig(EvictionConfig):
@@ -20,16 +24,12 @@ class WindowConfig(EvictionConfig):
         pool: odd width of the pool over the votes of neighbours.
         pooling: max, as released, or avg, as kvpress has it.
         reduce: over the heads of a group.
-        preset: released: the LongBench setting of KVCache-Factory (commit c97f9d7), whose `kv_head` mode this is.
     """
-
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {"window": 8, "pool": 7, "sink": 0}}
 
     window: Count = 32
     pool: Odd = 7
     pooling: Literal["max", "avg"] = "max"
     reduce: Literal["mean", "max"] = "mean"
-    preset: Literal["released"] | None = None
 
     @property
     def max_pool(self) -> int:
@@ -45,7 +45,26 @@ class SnapKV(Eviction):
     """Keys that the prompt's last queries attend to, pooled over neighbours: SnapKV, arXiv:2404.14469."""
 
     class Config(WindowConfig):
-        """Those of every method with a window of queries."""
+        """Those of every method with a window of queries and two more.
+
+        Args:
+            decode: grow: the cache grows; evict: every new token displaces the one with the least attention of the
+                last `window` queries.
+            preset: released: the LongBench setting of KVCache-Factory (commit c97f9d7), whose `kv_head` mode this is;
+                uncomp: the baseline of UNComp's repository (commit b3e9f7b): a window of 50, which rolls on while it
+                decodes (there sums are pooled over neighbours in the cache, and each query head has a cache).
+        """
+
+        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+            "released": RELEASED, "uncomp": {"window": 50, "pool": 7, "sink": 0, "decode": "evict"},
+        }  # fmt: skip
+
+        decode: Literal["grow", "evict"] = "grow"
+        preset: Literal["released", "uncomp"] | None = None
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-            return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window)
+            return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window, decoding=self.decoding())
+
+        def decoding(self) -> Decoding | None:
+            """What new tokens displace."""
+            return WindowSum(self.window, self.sink, self.window) if self.decode == "evict" else None

@@ -1,16 +1,23 @@
 """StreamingLLM: attention sinks and a window that rolls."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self
 
+from pcbench.errors import ConfigError
 from pcbench.methods.eviction import Eviction, EvictionConfig, Policy
 from pcbench.methods.eviction.budgets import Uniform
 from pcbench.methods.eviction.decoding import Oldest
 from pcbench.methods.eviction.placing import Renumbered
 from pcbench.methods.eviction.scores import Nothing
-from pcbench.types import ModelSpec
+from pcbench.types import DeviceKind, ModelSpec
 
 __all__ = ["RollingConfig", "StreamingLLM"]
+
+# of which UNComp's baseline keeps five at the beginning and one at the end
+PARTS = 7
+# of both: what is stored stays where it was read
+UNROLLED: Mapping[str, Any] = {"positions": "kept", "decode": "grow"}
 
 
 class RollingConfig(EvictionConfig):
@@ -32,14 +39,32 @@ class StreamingLLM(Eviction):
     """The first tokens, which every query attends to, and the last ones: StreamingLLM, arXiv:2309.17453."""
 
     class Config(RollingConfig):
-        """Those of a rolling window and one more.
+        """Those of a rolling window and two more.
 
         Args:
             positions: renumbered: those inside the cache, as in the paper, so that no distance outgrows the cache
                 while it decodes; kept: those of the text, as in KVCache-Factory.
+            preset: released: KVCache-Factory's LongBench setting (commit c97f9d7); uncomp: the baseline of UNComp's
+                repository (commit b3e9f7b): of 512 tokens 365 first and 73 last ones, five and one of seven parts.
         """
 
+        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": UNROLLED, "uncomp": UNROLLED}
+
         positions: Literal["renumbered", "kept"] = "renumbered"
+        preset: Literal["released", "uncomp"] | None = None
+
+        def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
+            """The size and the preset's values; ConfigError where `uncomp` has no number that it can divide."""
+            config = super().resolve(spec, device, task)
+            if self.preset != "uncomp" or "sink" in self.model_fields_set:
+                return config
+            if config.tokens is None or config.tokens < PARTS:
+                given = f"share = {config.share}" if config.tokens is None else f"tokens = {config.tokens}"
+                raise ConfigError(
+                    f"streaming_llm: tokens of {PARTS} at least with preset uncomp, got {given}; give as many, or sink"
+                )
+            part = config.tokens // PARTS
+            return config.model_copy(update={"tokens": (PARTS - 1) * part, "sink": (PARTS - 2) * part})
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
             policy = super().policy(spec, tokens)

@@ -12,7 +12,7 @@ from pcbench.errors import ConfigError
 from pcbench.methods.eviction import Budgets
 from pcbench.types import ModelSpec
 
-__all__ = ["Exact", "Extreme", "Given", "Grouped", "Paper", "Released", "Rule", "spread"]
+__all__ = ["Exact", "Extreme", "Given", "Grouped", "Paper", "Released", "ReleasedSplit", "Rule", "spread"]
 
 # the released code's lists at its two sizes, lowest group first: 512 means 384 in the mean, 86 means 64
 LISTS = {
@@ -32,6 +32,8 @@ LISTS = {
 }
 # of 32 groups at every size
 STEPS = list(range(144, 656, 16))
+# of the pyramid: the lower half of the groups in steps of which the first has a sixth; what they have at least
+SPLITS = {2: ([1], []), 4: ([3, 7], [9, 18]), 8: ([7, 11, 15, 19], [9, 9, 9, 9])}
 # of `Extreme`: what 512 becomes → by how much tokens are divided
 EXTREMES = {128: 4, 64: 8, 32: 16, 16: 32, 12: 42, 10: 51}
 
@@ -141,6 +143,33 @@ class Released:
             )
         high = 3 * min(tokens, length) // 2
         return [length // 2, length] if length <= high else [high // 2, high]
+
+
+class ReleasedSplit:
+    """How the released code splits the budgets of its pyramid: three quarters of a layer's in the mean.
+
+    From a sixth to five sixths of 3/2·tokens; of 3 groups a half to all of the tokens. Groups so low that the window
+    would not fit have 9 tokens. Where a budget is too small for that the code fails; here a head has a token.
+    """
+
+    def __call__(self, labels: Sequence[int], groups: int, tokens: int, length: int) -> list[int]:
+        return _of_groups(labels, [max(1, size) for size in self._list(groups, tokens)])
+
+    def _list(self, groups: int, tokens: int) -> list[int]:
+        whole = 3 * tokens // 2
+        if groups == 3:
+            return [tokens // 2, 3 * tokens // 4, tokens]
+        if groups == len(STEPS):
+            most = whole - whole // 6
+            return [int(most - whole * 4 * (groups - 1 - group) / 186) for group in range(groups)]
+        if groups not in SPLITS:
+            raise ConfigError(
+                f"uncomp: 2, 3, 4, 8 or 32 groups in the pyramid of the released code, got {groups}; choose one of them"
+            )
+        parts, small = SPLITS[groups]
+        step = whole // (6 * parts[0])
+        low = small if small and parts[0] * step < 8 else [part * step for part in parts]
+        return [*low, *(whole - size for size in reversed(low))]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from torch import Tensor, zeros
 from pcbench.config import Count, Seed
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction import Budgets, EvictionConfig, Odd, Policy
-from pcbench.methods.eviction.budgets import Pyramid, Uniform
+from pcbench.methods.eviction.budgets import Pyramid, UNCompPyramid, Uniform
 from pcbench.methods.eviction.decoding import WindowSum
 from pcbench.methods.eviction.scores import Window
-from pcbench.methods.uncomp.budgets import Exact, Extreme, Given, Grouped, Paper, Released, Rule
+from pcbench.methods.uncomp.budgets import Exact, Extreme, Given, Grouped, Paper, Released, ReleasedSplit, Rule
 from pcbench.methods.uncomp.groups import MOST_GROUPS, as_text, head_groups, of_kv_heads, of_texts, random_statistic
 from pcbench.methods.uncomp.removal import MostAlike
 from pcbench.methods.uncomp.table import EntropyTable, Matrix, find_table
@@ -47,8 +47,9 @@ class Config(EvictionConfig):
         reduce: over the query heads of a kv-head.
         decode: evict: every new token displaces the one with the least attention of the last 8 queries; grow: the
             cache grows.
-        preset: released: budgets of the released code (commit b3e9f7b), nothing protected but the window; paper: those
-            of the paper. Without one the mean is exactly `tokens`.
+        preset: released: budgets of the released code (commit b3e9f7b), with `layers` of its pyramid, nothing protected
+            but the window, which is half of `tokens` at most where there are two groups; paper: budgets of the paper.
+            Without one the mean is exactly `tokens`.
         seed: of the random order.
         table: an entropy table; without one the model's own where `pcbench calibrate` writes it.
         head_groups: the groups themselves, a text a layer and a letter a kv-head, 0 the lowest and - for a removed
@@ -146,21 +147,30 @@ class Config(EvictionConfig):
         assert self.head_groups is not None, "resolve() first"
         uniform = self.order == "uniform"
         groups = 1 if uniform else self.groups
-        rule: Rule = Exact() if uniform else RULES[self.preset]()
-        if self.group_tokens is not None and not uniform:
+        layers: Budgets = Uniform()
+        rule: Rule = RULES[self.preset]()
+        if self.layers != "even":
+            reverse = self.layers == "reverse"
+            layers = Pyramid(window=self.window, reverse=reverse)
+            if self.preset == "released":
+                layers, rule = UNCompPyramid(reverse=reverse), ReleasedSplit()
+        if uniform:
+            rule = Exact()
+        elif self.group_tokens is not None:
             rule = Given(self.group_tokens)
-        elif self.extreme is not None and not uniform:
+        elif self.extreme is not None:
             rule = Extreme(self.extreme, self.window)
-        even: Budgets = Uniform()
-        layers = even if self.layers == "even" else Pyramid(window=self.window, reverse=self.layers == "reverse")
         return Grouped(of_texts(self.head_groups, spec, groups), groups, rule, layers)
 
     def policy(self, spec: ModelSpec, tokens: int) -> Policy:
-        budgets = self.budgets(spec)
-        decoding = WindowSum(8, self.sink, self.window) if self.decode == "evict" else None
+        budgets, window, last = self.budgets(spec), self.window, 8
+        if self.preset == "released" and self.groups == 2 and self.extreme is None:
+            window = min(window, max(1, tokens // 2))
+            last = min(last, window)
+        decoding = WindowSum(last, self.sink, window) if self.decode == "evict" else None
         removes = any(label < 0 for layer in budgets.labels for label in layer)
         return Policy(
-            Window(self.window, self.reduce), budgets, self.pool, self.sink, self.window,
+            Window(window, self.reduce), budgets, self.pool, self.sink, window,
             decoding=decoding, copies=MostAlike(budgets.labels) if removes else None,
         )  # fmt: skip
 

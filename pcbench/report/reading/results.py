@@ -127,24 +127,19 @@ class Entry:
 
     @property
     def decode_vs_full(self) -> Estimate | None:
-        r = self.record
-        ends = (r.decode_speedup_vs_full_ci_low, r.decode_speedup_vs_full_ci_high)
-        return self._speedup(r.decode_speedup_vs_full, *ends)
+        return self._speedup("decode_speedup_vs_full")
 
     @property
     def vs_full(self) -> Estimate | None:
-        r = self.record
-        return self._speedup(r.speedup_vs_full, r.speedup_vs_full_ci_low, r.speedup_vs_full_ci_high)
+        return self._speedup("speedup_vs_full")
 
     @property
     def vs_reference(self) -> Estimate | None:
-        r = self.record
-        return self._speedup(r.speedup_vs_reference, r.speedup_vs_reference_ci_low, r.speedup_vs_reference_ci_high)
+        return self._speedup("speedup_vs_reference")
 
     @property
     def vs_baseline(self) -> Estimate | None:
-        r = self.record
-        return self._speedup(r.speedup_vs_baseline, r.speedup_vs_baseline_ci_low, r.speedup_vs_baseline_ci_high)
+        return self._speedup("speedup_vs_baseline")
 
     @property
     def score(self) -> Estimate | None:
@@ -152,8 +147,10 @@ class Entry:
         r = self.record
         return self._estimate(r.score if r.scorer else None, r.score_ci_low, r.score_ci_high)
 
-    def _speedup(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
-        return self._estimate(value, low, high) if self.held else None
+    def _speedup(self, name: str) -> Estimate | None:
+        """A ratio of the record with its interval; None where it was not held against the reference."""
+        ratio = [getattr(self.record, f"{name}{end}") for end in ("", "_ci_low", "_ci_high")]
+        return self._estimate(*ratio) if self.held else None
 
     def _estimate(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
         return None if value is None or not self.usable else Estimate(value, low, high)

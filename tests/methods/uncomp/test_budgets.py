@@ -6,7 +6,7 @@ import pytest
 
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction.budgets import Uniform
-from pcbench.methods.uncomp.budgets import Exact, Extreme, Given, Grouped, Paper, Released, spread
+from pcbench.methods.uncomp.budgets import Exact, Extreme, Given, Grouped, Paper, Released, ReleasedSplit, spread
 from pcbench.methods.uncomp.groups import as_text, group_sizes, head_groups, of_texts
 from tests.tiny import make_runner
 
@@ -93,6 +93,33 @@ def test_released_budgets_of_more_groups(groups, tokens, expected, mean):
     assert sizes(Released(), groups, tokens, 4000) == expected
     found = Released()(of_heads(32, groups), groups, tokens, 4000)
     assert sum(found) / 32 == pytest.approx(mean, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("groups", "tokens", "expected"),
+    [
+        (2, 729, [182, 911]),
+        (3, 729, [364, 546, 729]),
+        (4, 729, [180, 420, 673, 913]),
+        (8, 729, [182, 286, 390, 494, 599, 703, 807, 911]),
+        # the last layer at 512: of 70 tokens a third of the window at most, 9 where that has less than 8
+        (2, 47, [11, 59]),
+        (4, 47, [9, 21, 49, 61]),
+        (8, 47, [9, 9, 9, 9, 61, 61, 61, 61]),
+        (4, 20, [9, 18, 12, 21]),
+        (8, 8, [9, 9, 9, 9, 3, 3, 3, 3]),
+    ],
+)
+def test_the_released_pyramid_is_split_by_groups(groups, tokens, expected):
+    assert sizes(ReleasedSplit(), groups, tokens, 4000) == expected
+
+
+def test_32_groups_split_the_released_pyramid_in_a_line():
+    found = sizes(ReleasedSplit(), 32, 372, 4000)
+    # 558 tokens: steps of 12 from 93 to 465
+    assert found == list(range(93, 466, 12))
+    with pytest.raises(ConfigError, match=r"^uncomp: 2, 3, 4, 8 or 32 groups in the pyramid .*, got 5; choose one"):
+        ReleasedSplit()(of_heads(32, 5), 5, 512, 4000)
 
 
 def test_the_released_code_has_no_other_sizes():

@@ -121,6 +121,28 @@ def test_orders_differ_and_layers_can_be_swapped(cache):
     assert first == last[::-1]
 
 
+def test_the_released_pyramid_has_its_own_budgets():
+    spec = replace(make_runner().spec, layers=32)
+    config = Config(tokens=512, preset="released", layers="pyramid", order="random").resolve(spec, "cpu")
+    budgets = config.budgets(spec)
+    assert sorted(budgets(0, spec, 512, 4000)) == [182, 911]
+    assert sorted(budgets(31, spec, 512, 4000)) == [11, 59]
+
+
+def test_half_of_a_small_released_budget_is_the_window_at_most():
+    spec = make_runner().spec
+    small, large, plain, extreme = (
+        Config(tokens=tokens, order="random", **more).resolve(spec, "cpu").policy(spec, tokens)
+        for tokens, more in (
+            (10, {"preset": "released"}), (16, {"preset": "released"}), (10, {}),
+            (10, {"preset": "released", "extreme": 12}),
+        )
+    )  # fmt: skip
+    assert [p.recent for p in (small, large, plain, extreme)] == [5, 8, 8, 8]
+    assert (small.scores.window, small.decoding.window, small.decoding.recent) == (5, 5, 5)
+    assert plain.decoding.window == 8
+
+
 def test_the_groups_are_those_of_the_mean_entropy_of_query_heads(cache):
     spec = make_runner(num_attention_heads=4, num_key_value_heads=2).spec
     table = make_table(spec)

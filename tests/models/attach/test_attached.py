@@ -87,10 +87,13 @@ def test_a_budget_that_holds_everything_generates_as_the_model_itself(method, fa
     assert alone.sequences[0, 23:].tolist() == truth.sequences[0, 41:].tolist()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_rows_of_a_padded_batch_keep_what_they_keep_alone(method):
+PRESETS = [("snapkv", {"preset": "uncomp", "window": 6}), ("adakv", {"preset": "released"})]
+
+
+@pytest.mark.parametrize(("method", "config"), [*((method, {}) for method in METHODS), *PRESETS])
+def test_rows_of_a_padded_batch_keep_what_they_keep_alone(method, config):
     model, batch = make_model(), make_batch((9, 60, 41, 22))
-    with attach(model, method, tokens=20):
+    with attach(model, method, tokens=20, **config):
         together = generated(model, batch, tokens=12)
         for i in range(4):
             alone = generated(model, row(batch, i), tokens=12)
@@ -108,7 +111,8 @@ def test_what_a_request_holds_is_what_was_asked_for(method):
     assert total == pytest.approx([24 * 2 * 2] * 2, abs=4 if method == "pyramidkv" else 0)
     if method not in ("adakv", "pyramidkv"):
         assert sizes.tokens == [[[24, 24]] * 2] * 2
-    assert sizes.bytes == cache.nbytes() == sum(x.numel() * 4 for x in (*cache.k, *cache.v, *cache.aside))
+    held = (*cache.k, *cache.v, *cache.aside, *cache.masses)
+    assert sizes.bytes == cache.nbytes() == sum(x.numel() * 4 for x in held)
     assert sizes.full_bytes == 2 * 2 * 2 * 64 * 4 * 70 * 2
 
 
@@ -295,7 +299,9 @@ def test_a_cache_is_read_while_the_method_is_attached():
     [
         (r"attach: method: one of snapkv, .*recent_only, got parallel_comp; name one", {"method": "parallel_comp"}),
         (r"attach: method: one of snapkv, .*recent_only, got full; name one", {"method": "full"}),
-        (r'unknown method "snapvk"', {"method": "snapvk"}),
+        (r'unknown method "snapvk"; did you mean "snapkv"\?', {"method": "snapvk"}),
+        # uncomp, which is nearer, lacks a table of the model
+        (r'unknown method "nope"; known: adakv, .*', {"method": "nope"}),
         ("attach: snapkv", {"windows": 3}),
         ("attach: compress: nothing", {"compress": "context"}),
     ],
