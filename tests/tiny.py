@@ -1,5 +1,6 @@
 """Tiny models with random weights and prompts for them."""
 
+import copy
 import multiprocessing
 import os
 import resource
@@ -49,6 +50,15 @@ def make_runner(family="llama", backend="reference", trained_tokens=512, dtype=t
         torch.manual_seed(1)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval().requires_grad_(False)
     return HFRunner(model, read_spec(family, model), ByteTokenizer(), ops.backend(backend))
+
+
+def with_rope(model, rope):
+    """A model of the same weights, as it is with these `rope_parameters` in its config."""
+    config = copy.deepcopy(model.config)
+    config.rope_parameters = rope
+    other = type(model)(config).eval().requires_grad_(False)
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def letters_tokenizer():

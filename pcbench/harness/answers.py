@@ -1,8 +1,6 @@
 """`pcbench.answer`: one question to one long text, by any method."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +15,7 @@ from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.methods.decoding import decode
 from pcbench.harness.kinds.methods.finite import require_finite
 from pcbench.measure.timing import timed
-from pcbench.models.attach.given import check_model, device_kind, given_spec
+from pcbench.models.attach.given import check_model, device_kind, evaluated, given_spec
 from pcbench.models.catalog import end_ids
 from pcbench.models.runner import HFRunner
 from pcbench.models.tokens import ByteTokenizer, HFTokenizer
@@ -121,7 +119,7 @@ def answer(
     _check_loaded(model, tokenizer)
     kind = load(METHODS, "method", method, "answer: method")
     _check_chunks(chunks, kind, config, method)
-    with torch.inference_mode(), _evaluated(model):
+    with torch.inference_mode(), evaluated(model):
         runner, device = _runner(model, tokenizer, kind, backend)
         checked = validate(kind.Config, config, f"answer: {method}")
         settings = called(method, "resolve", lambda: checked.resolve(runner.spec, device))
@@ -178,18 +176,6 @@ def _runner(model: Any, tokenizer: Any, kind: Any, backend: str) -> tuple[HFRunn
     runner = HFRunner(model, spec, tokens, ops.backend("reference" if kind.backends == ("torch",) else compiled))
     runner.verify()
     return runner, device
-
-
-@contextmanager
-def _evaluated(model: Any) -> Iterator[None]:
-    """The model in eval mode, each of its modules as before afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @dataclass

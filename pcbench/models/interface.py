@@ -24,10 +24,13 @@ INTERFACE = "pcbench"
 
 @dataclass(frozen=True)
 class Call:
-    """What one forward hands to its attention layers; it lives for that forward only."""
+    """What one forward hands to its attention layers; it lives for that forward only.
+
+    The store is None where nothing is cached.
+    """
 
     plan: AttentionPlan
-    store: KVStore | RaggedKVStore
+    store: KVStore | RaggedKVStore | None
     ops: Ops
     device: torch.device
 

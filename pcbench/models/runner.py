@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from pcbench.models.interface import CACHE, Call, attention, planned
 from pcbench.models.layers.pruning import pruned
-from pcbench.models.rotary import ModelRotary, measure_rotary
+from pcbench.models.rotary import ModelRotary, Swapped, measure_rotary, scaled, swapped
 from pcbench.models.stores.ragged import RaggedStore
 from pcbench.models.stores.slots import SlotCache
 from pcbench.models.verify import verify
@@ -40,12 +40,14 @@ class HFRunner:
         spec: its numbers.
         tokenizer: its tokenizer.
         ops: the backend its plans compute with; `dataclasses.replace` gives the same model on another.
+        rope: rotary modules that its forwards run with in place of the model's.
     """
 
     model: Any
     spec: ModelSpec
     tokenizer: Tokenizer
     ops: Ops
+    rope: Sequence[Swapped] = ()
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +109,8 @@ class HFRunner:
         with stages("embed"):
             embedded = self.model.get_input_embeddings()(ids)
         call = Call(plan, store, self.ops, self.device)
-        with planned(self.model, call), nullcontext() if rows is None else pruned(self.model, self.spec, rows):
+        leaving = nullcontext() if rows is None else pruned(self.model, self.spec, rows)
+        with planned(self.model, call), swapped(self.rope), leaving:
             output = self.model.base_model(
                 inputs_embeds=embedded, position_ids=positions, use_cache=True, **{CACHE: store}
             )
@@ -142,9 +145,17 @@ class HFRunner:
     @torch.inference_mode()
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """The model's own SDPA forward: [1, T] ids → logits of the last row [1, V] and the cache to go on with."""
-        with attention(self.model, "sdpa"):
+        with attention(self.model, "sdpa"), swapped(self.rope):
             output = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{CACHE: cache})
         return output.logits[:, -1], output[CACHE]
+
+    def with_rope(self, scaling: str, factor: float, trained_tokens: int) -> Self:
+        """The same model with other rotary frequencies in each of its forwards; see `pcbench.models.rotary.scaled`.
+
+        Raises:
+            ConfigError: the model scales its frequencies already, or makes them in its own way.
+        """
+        return replace(self, rope=scaled(self.model, self.spec.name, scaling, factor, trained_tokens))
 
     def verify(self) -> None:
         """Holds the model by chunks and stored keys, and its baseline, against its own eager forward.

@@ -47,6 +47,7 @@ def read_spec(name: str, model: Any) -> ModelSpec:
         score_scale=_score_scale(model),
         logit_scale=_logit_scale(config),
         config_sha256=_digest(config, heads),
+        dual_chunk=_dual_chunk(name, config),
     )
 
 
@@ -62,6 +63,24 @@ def _digest(config: Any, heads: int) -> str:
     return hashlib.sha256(json.dumps(numbers, sort_keys=True, default=str).encode()).hexdigest()
 
 
+# of `dual_chunk_attention_config`, with what a config that lacks them means
+DUAL_CHUNK = {"chunk_size": 8192, "local_size": 1024, "original_max_position_embeddings": 0}
+
+
+def _dual_chunk(name: str, config: Any) -> tuple[int, int, int] | None:
+    table = getattr(config, "dual_chunk_attention_config", None)
+    if table is None:
+        return None
+    values = [table.get(key, absent) for key, absent in DUAL_CHUNK.items()] if isinstance(table, dict) else []
+    if not values or not all(type(value) is int for value in values):
+        raise ConfigError(
+            f"--model: {name}: a dual_chunk_attention_config of whole numbers ({', '.join(DUAL_CHUNK)}), got {table}; "
+            "mend its config"
+        )
+    chunk, local, original = values
+    return chunk, local, original
+
+
 def _score_scale(model: Any) -> float | None:
     """The one that every attention layer names; None where they name none, or several."""
     attention = [m for m in model.modules() if isinstance(getattr(m, "layer_idx", None), int)]
@@ -74,13 +93,18 @@ def _logit_scale(config: Any) -> float:
     return (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
 
 
-def check_supported(name: str, config: Any) -> None:
+def check_supported(name: str, config: Any, ropes: Sequence[str] = STATIC_ROPE) -> None:
     """Refuses a config whose attention or logits are more than softmax(q·kᵀ/√D)·v with rotary keys.
+
+    Args:
+        name: of the model.
+        config: its own.
+        ropes: rotary embeddings that are taken.
 
     Raises:
         ConfigError: names the model and every reason.
     """
-    reasons = list(_reasons(config))
+    reasons = list(_reasons(config, ropes))
     if reasons:
         raise refusal(name, config, reasons)
 
@@ -130,7 +154,7 @@ def _pairs(shapes: Sequence[tuple[int, int]]) -> str:
     return ", ".join(f"{heads}×{size}" for heads, size in shapes)
 
 
-def _reasons(config: Any) -> Iterator[str]:
+def _reasons(config: Any, ropes: Sequence[str]) -> Iterator[str]:
     def value(field: str) -> Any:
         return getattr(config, field, None)
 
@@ -151,7 +175,7 @@ def _reasons(config: Any) -> Iterator[str]:
         yield "no rotary position embedding in its config (rope_parameters)"
     # of the whole model, or by kind of layer
     for one in {id(x): x for x in rope.values() if isinstance(x, dict)}.values() or [rope]:
-        if one.get("rope_type", "default") not in STATIC_ROPE:
+        if one.get("rope_type", "default") not in ropes:
             yield f"{one['rope_type']} rotary scaling, which depends on the length"
     for field in ("attn_logit_softcapping", "final_logit_softcapping"):
         if value(field):

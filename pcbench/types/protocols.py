@@ -52,6 +52,8 @@ class ModelSpec:
     score_scale: float | None = None  # of the attention scores; None means 1/√D
     logit_scale: float = 1.0  # of what the head gives
     config_sha256: str = ""  # of the numbers that make it this architecture, whatever its weights
+    # what its config says of dual chunk attention: chunk_size, local_size, original_max_position_embeddings
+    dual_chunk: tuple[int, int, int] | None = None
 
     @property
     def scale(self) -> float:
@@ -217,6 +219,14 @@ class Rotary(Protocol):
         """Rows [..., D] of a layer as they would be `by` [...] positions later; minus their own un-rotates them."""
         ...
 
+    def table(self, layer: int, longest: int) -> "tuple[Tensor, bool]":
+        """What turns the rows of a layer, and whether pairs of channels stand beside each other.
+
+        Row m of [longest + 1, R] float32 turns R channels by m positions: R/2 cosines, then R/2 sines; R is 0 where
+        nothing turns.
+        """
+        ...
+
 
 class ModelRunner(Protocol):
     """A decoder seen by methods: forwards whose attention and cache the method decides."""
@@ -281,6 +291,19 @@ class ModelRunner(Protocol):
 
     def stock_forward(self, ids: "Tensor", cache: Any | None) -> "tuple[Tensor, Any]":
         """The model's own SDPA forward: [1, T] ids → logits of the last row [1, V] and its cache."""
+        ...
+
+    def with_rope(self, scaling: str, factor: float, trained_tokens: int) -> "ModelRunner":
+        """The same model with other rotary frequencies in each of its forwards, as transformers makes them.
+
+        Args:
+            scaling: linear, ntk, dynamic or yarn.
+            factor: how many times longer.
+            trained_tokens: than these.
+
+        Raises:
+            ConfigError: the model scales its frequencies already, or makes them in its own way.
+        """
         ...
 
 

@@ -13,7 +13,7 @@ from pcbench.models.stores.ragged import RaggedStore
 from pcbench.types import AttentionPlan, Segments
 
 if TYPE_CHECKING:
-    from pcbench.models.attach.attached import Attached
+    from pcbench.models.attach.handle import Attached
 
 __all__ = ["RequestCache"]
 
@@ -92,13 +92,13 @@ class RequestCache(RaggedStore):
     def get_max_length(self, layer_idx: int | None = None) -> int:
         return -1
 
-    def crop(self, *_: Any) -> NoReturn:
+    def crop(self, tokens_to_remove: int, *_: Any) -> None:
         self._refuse("tokens that stay read", "generate without an assistant or prompt_lookup_num_tokens")
 
     def reset(self) -> NoReturn:
         self._refuse("one request", "start without a cache")
 
-    def reorder_cache(self, beam_idx: Tensor) -> NoReturn:
+    def reorder_cache(self, beam_idx: Tensor) -> None:
         self._refuse("greedy search or sampling", "set num_beams=1")
 
     def batch_repeat_interleave(self, repeats: int) -> NoReturn:

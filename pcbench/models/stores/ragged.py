@@ -171,6 +171,15 @@ class RaggedStore(Cache):  # type: ignore[misc]
         self.lacking[layer] = None if self.lacking[layer] is None else max(0, self.lacking[layer] - more)
         self.longest[layer] += more
 
+    def reorder(self, layer: int, order: Tensor) -> None:
+        """Row i of a layer becomes a copy of what row order[i] was, which is as large; order is [B] int64."""
+        assert self.shared[layer] is None, "a store of keys of its own"
+        starts, lengths = self.starts[layer][order], self.lengths[layer][order]
+        source = _before(starts, lengths, *self._divide(layer, self.sizes[layer][order], len(self.v[layer])))
+        for arena in (self.k, self.v, self.positions):
+            arena[layer] = arena[layer][source]
+        self.lengths[layer] = lengths
+
     def rows(self, layer: int) -> KVRows:
         """The layer as the ops read it: batch row b reads slot b."""
         shared = self.shared[layer]

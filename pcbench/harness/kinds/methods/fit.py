@@ -7,7 +7,7 @@ the lengths of the method; their contents are never written.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 from weakref import WeakSet
 
 import torch
@@ -118,6 +118,10 @@ class StoreRunner:
     ) -> Tensor:
         """Hidden rows [M, T, 1] of zeros; the store has been allocated before."""
         return self.head.new_zeros(*ids.shape, 1)
+
+    def with_rope(self, scaling: str, factor: float, trained_tokens: int) -> Self:
+        """Itself: frequencies take no memory that grows."""
+        return self
 
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """Logits [1, V] of zeros and a cache that has grown by `ids` [1, T] in every layer."""

@@ -1,8 +1,8 @@
 """How a model's keys turn with their position: found by its own keys of one token at several positions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -53,9 +53,17 @@ class ModelRotary:
 
     Args:
         turns: of each layer; None where keys do not depend on their position.
+        device: of the model.
+        tables: those that have been asked for.
     """
 
     turns: Sequence[Turn | None]
+    device: torch.device
+    tables: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # what is copied with a request is not the model's
+        return self
 
     def rotated(self, layer: int, rows: Tensor, by: Tensor) -> Tensor:
         """Keys or queries as they would be `by` positions later, in their dtype; computed in float32 at least.
@@ -68,6 +76,26 @@ class ModelRotary:
         """
         turn = self.turns[layer]
         return rows if turn is None else turn(rows, by)
+
+    def table(self, layer: int, longest: int) -> tuple[Tensor, bool]:
+        """Cosines and sines for 0…longest positions, [longest + 1, R] float32, and whether pairs are interleaved.
+
+        Layers that turn alike have one table. Angles are made in float64; R is 0 where keys do not turn.
+        """
+        turn = self.turns[layer]
+        key = (id(turn), longest)
+        if key not in self.tables:
+            self.tables[key] = self._table(turn, longest)
+        return self.tables[key], turn is not None and turn.interleaved
+
+    # a table that was made in inference mode would be refused by later backward passes
+    @torch.inference_mode(False)
+    def _table(self, turn: Turn | None, longest: int) -> Tensor:
+        if turn is None:
+            return torch.empty(longest + 1, 0, device=self.device)
+        frequencies = turn.frequencies
+        angles = torch.arange(longest + 1, device=frequencies.device).double()[:, None] * frequencies
+        return torch.cat([angles.cos(), angles.sin()], 1).float()
 
 
 @torch.no_grad()
@@ -91,7 +119,7 @@ def measure_rotary(runner: "HFRunner") -> ModelRotary:
                 "method that rotates no keys"
             )
         turns.append(best)
-    return ModelRotary(turns)
+    return ModelRotary(turns, runner.device)
 
 
 def _error(ours: Tensor, keys: Tensor, norm: Tensor) -> float:

@@ -1,0 +1,5 @@
+"""Scaled rotary frequencies, as transformers has them: position interpolation, NTK, dynamic NTK, YaRN."""
+
+from pcbench.methods.rope_scaling.method import RopeScaling
+
+__all__ = ["RopeScaling"]
