@@ -49,6 +49,7 @@ OWN_METHODS = {
     "uncomp_stage": "pcbench.methods.uncomp_stage:UNCompStage",
     "expected_attention": "pcbench.methods.expected_attention:ExpectedAttention",
     "chai": "pcbench.methods.chai:CHAI",
+    "dual_chunk": "pcbench.methods.dual_chunk:DualChunk",
     "rope_scaling": "pcbench.methods.rope_scaling:RopeScaling",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",

@@ -7,8 +7,10 @@ from typing import Any
 from pcbench import ops
 from pcbench.config import validate
 from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.methods.dual_chunk import DualChunk
 from pcbench.methods.eviction import Eviction
 from pcbench.methods.rope_scaling import RopeScaling
+from pcbench.models.attach.dual import DualChunked
 from pcbench.models.attach.evicting import Evicting
 from pcbench.models.attach.given import check_eval, check_model, device_kind, evaluated, given_spec
 from pcbench.models.attach.handle import Attached
@@ -30,9 +32,14 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
     nothing are the model's own, and nothing is differentiated in the others. With `prefill_chunk_size` the first chunk
     is the prompt.
 
+    Dual chunk attention: every forward, with a cache or without. Forwards without earlier tokens can be
+    differentiated, in train mode too, where nothing is cached unless `use_cache=True` says so: attention runs on the
+    reference, its scores a block of queries at a time and made again in the backward pass. Forwards that go on from a
+    cache are not differentiated. Beam search and assistants work, as every token is kept.
+
     Scaled rotary frequencies: the model's own attention and cache, with other rotary modules.
 
-    Prompts of a batch are padded at the left.
+    Prompts of a batch are padded at the left; what is not cached may be padded at the right.
 
     Args:
         model: a Hugging Face `*ForCausalLM` on its device, of eviction methods in eval mode; it is held once against
@@ -62,8 +69,10 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
     if handle is Evicting:
         check_eval(model)
     checked = validate(kind.Config, config, f"attach: {method}")
-    spec, device = given_spec(model), device_kind(model)
-    chosen = ops.compiled_backend(device) if backend == "auto" else backend
+    # positions that repeat never reach the length at which frequencies would move
+    spec, device = given_spec(model, dynamic=handle is DualChunked), device_kind(model)
+    compiled = ops.compiled_backend(device) if "ops" in kind.backends else "reference"
+    chosen = compiled if backend == "auto" else backend
     runner = HFRunner(model, spec, ByteTokenizer(), ops.backend(chosen))
     with evaluated(model):
         runner.verify()
@@ -78,7 +87,7 @@ def _handle(kind: Any) -> Any:
     own = issubclass(kind, Eviction) and not kind.prunes
     if own and (kind.prefill, kind.step) == (Eviction.prefill, Eviction.step):
         return Evicting
-    return {RopeScaling: Scaled}.get(kind)
+    return {DualChunk: DualChunked, RopeScaling: Scaled}.get(kind)
 
 
 def _ready(spec: ModelSpec, device: DeviceKind) -> Iterator[str]:

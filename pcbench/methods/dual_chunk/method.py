@@ -1,0 +1,108 @@
+"""The method: prefill, then tokens one by one over all that was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pcbench.methods.dual_chunk.chunks import Choice
+from pcbench.methods.dual_chunk.config import Config as Parameters
+from pcbench.methods.dual_chunk.plan import FreshPlan
+from pcbench.types import (
+    AttentionPlan,
+    ModelRunner,
+    ModelSpec,
+    Prefilled,
+    Prompt,
+    RaggedKVStore,
+    Rotary,
+    Segments,
+    Stages,
+    no_stages,
+)
+
+__all__ = ["DualChunk", "all_of"]
+
+
+@dataclass
+class State:
+    """What decoding goes on from."""
+
+    store: RaggedKVStore
+    plan: AttentionPlan
+    position: Tensor  # [1] int64, of the next token
+    logits: Tensor = field(init=False)  # [1, V]
+
+
+class DualChunk:
+    """Exact attention with dual chunk positions: ChunkLlama, arXiv:2402.17463.
+
+    The key at position j is turned by j mod s for good. A query at position i is turned by i mod s for keys of its own
+    chunk of s tokens, by min(i mod s + s, P) for those of the chunk before, by P for all others: no distance is above
+    P, and all up to P − s are exact. One softmax over all keys; nothing is evicted. With P = c − 1 it is the model's
+    own attention up to the trained length c.
+    """
+
+    Config = Parameters
+    backends = ("ops",)
+
+    def __init__(self, config: Parameters, runner: ModelRunner) -> None:
+        self.config, self.runner = config, runner
+
+    def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
+        """Logits of the first answer token, and keys and values of the whole prompt."""
+        spec, runner = self.runner.spec, self.runner
+        ids = torch.cat([prompt.prefix, prompt.context, prompt.query])
+        segments = all_of([ids.numel()], spec, prompt.new_tokens)
+        store = runner.new_ragged_store(segments)
+        plan = self.plan(self.config, spec, runner.rotary)
+        state = State(store, plan.later(), ids.new_zeros(1))
+        with stages("forward"):
+            self._read(ids, state, plan, stages)
+        vector = spec.head_dim * runner.dtype.itemsize
+        return Prefilled(
+            logits=state.logits,
+            state=state,
+            kept_tokens=lambda: prompt.prefix.numel() + prompt.context.numel(),
+            kv_bytes=store.nbytes(),
+            kv_bytes_predicted=sum(x.vectors for x in segments) * vector,
+            kv_bytes_prompt=sum(x.with_room(0).vectors for x in segments) * vector,
+        )
+
+    def step(self, prefilled: Prefilled, token: Tensor) -> Tensor:
+        """Logits after one more token."""
+        state: State = prefilled.state
+        self._read(token, state, state.plan)
+        return state.logits
+
+    @staticmethod
+    def plan(config: Parameters, spec: ModelSpec, rotary: Rotary, lengths: Tensor | None = None) -> FreshPlan:
+        """Attention of one request, whose forwards are told positions modulo the period.
+
+        Args:
+            config: resolved.
+            spec: the model.
+            rotary: its own.
+            lengths: [B] int32, tokens of each row; None means all.
+        """
+        choice = None
+        if config.keep_chunks is not None:
+            period, clip, _ = config.numbers
+            choice = Choice(config.keep_chunks, config.score, config.tile_rows, period, clip, spec.scale, rotary)
+        return FreshPlan(config, spec, rotary, choice, lengths=lengths)
+
+    def _read(self, ids: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages) -> None:
+        """Reads tokens [T] at the next positions."""
+        count, (period, _, _) = ids.numel(), self.config.numbers
+        positions = (state.position + torch.arange(count, device=ids.device)) % period
+        lengths = torch.full((1,), count, dtype=torch.int32, device=ids.device)
+        hidden = self.runner.forward(ids[None], positions[None], lengths, state.store, plan, stages)
+        state.position = state.position + count
+        state.logits = self.runner.logits(hidden[:, -1])
+
+
+def all_of(counts: Sequence[int], spec: ModelSpec, room: int) -> list[Segments]:
+    """Segments of each layer that hold every token of rows of so many, and `room` more."""
+    kept = torch.tensor(counts)[:, None].expand(-1, spec.kv_heads).contiguous()
+    return [Segments(kept, torch.full_like(kept, room))] * spec.layers
