@@ -14,7 +14,19 @@ import pcbench
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples" / "finetune_dual_chunk"
 # two chunks and more of every conversation
-FLAGS = ["--model", "random:tiny", "--use_cpu", "--period", "24", "--clip", "32", "--learning_rate", "3e-3", "--save_steps", "4"]
+FLAGS = [
+    "--model",
+    "random:tiny",
+    "--use_cpu",
+    "--period",
+    "24",
+    "--clip",
+    "32",
+    "--learning_rate",
+    "3e-3",
+    "--save_steps",
+    "4",
+]
 RANK = """
 import sys, torch, pcbench
 sys.path.insert(0, sys.argv[1])

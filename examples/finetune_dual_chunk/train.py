@@ -7,7 +7,7 @@ Every flag of transformers' `TrainingArguments` can be given; README.md says wha
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ import pcbench
 
 # what a loss does not count
 IGNORED = -100
+# its name since transformers 5.24
+CHECKPOINTING = "activation_checkpointing"
+if CHECKPOINTING not in {field.name for field in fields(TrainingArguments)}:
+    CHECKPOINTING = "gradient_checkpointing"
 # the recipe of the released code, README.md of ChunkLlama
 RECIPE = {
     "max_steps": 1600,
@@ -28,7 +32,7 @@ RECIPE = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.03,
     "weight_decay": 0.0,
-    "gradient_checkpointing": True,
+    CHECKPOINTING: True,
     "save_steps": 200,
     "save_total_limit": 2,
     "logging_steps": 1,
@@ -122,9 +126,14 @@ def example(tokenizer: Any, turns: Sequence[dict[str, str]], max_tokens: int) ->
     for i, turn in enumerate(turns):
         if turn["role"] != "assistant":
             continue
-        for told, counts in ((text(tokenizer, turns[:i], asks=True), False), (text(tokenizer, turns[: i + 1], asks=False), True)):
+        for told, counts in (
+            (text(tokenizer, turns[:i], asks=True), False),
+            (text(tokenizer, turns[: i + 1], asks=False), True),
+        ):
             if not told.startswith(before):
-                raise SystemExit("a chat template under which a conversation only grows, got another; choose another model")
+                raise SystemExit(
+                    "a chat template under which a conversation only grows, got another; choose another model"
+                )
             part = encode(tokenizer, told.removeprefix(before))
             ids += part
             labels += part if counts else [IGNORED] * len(part)
@@ -164,7 +173,9 @@ def main(words: Sequence[str] | None = None) -> Trainer:
         rows = [example(tokenizer, turns, recipe.max_tokens) for turns in read(Path(recipe.data))]
         learned = [row for row in rows if any(label != IGNORED for label in row["labels"])]
         if not learned:
-            raise SystemExit(f"{recipe.data}: an answer within {recipe.max_tokens} tokens, got none; raise --max_tokens")
+            raise SystemExit(
+                f"{recipe.data}: an answer within {recipe.max_tokens} tokens, got none; raise --max_tokens"
+            )
         trainer = Trainer(model=model, args=arguments, train_dataset=learned, data_collator=Collated(0))
         last = get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).is_dir() else None
         trainer.train(resume_from_checkpoint=last)

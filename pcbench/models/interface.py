@@ -1,7 +1,8 @@
 """The interfaces of transformers to attention, masks and caches, spelled once for every version that is supported."""
 
+import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from pcbench.types import AttentionPlan, KVStore, Ops, RaggedKVStore
 
-__all__ = ["CACHE", "INTERFACE", "Call", "Seen", "attention", "planned", "witnessed"]
+__all__ = ["CACHE", "INTERFACE", "Call", "Seen", "attention", "planned", "recomputed", "witnessed"]
 
 # what a model's forward and its output call the cache: `cache` since transformers 5.24
 CACHE = "cache" if "cache" in {field.name for field in fields(BaseModelOutputWithPast)} else "past_key_values"
@@ -94,6 +95,21 @@ def planned(model: Any, call: Call) -> Iterator[None]:
             yield
     finally:
         CALL.reset(token)
+
+
+@contextmanager
+def recomputed(model: Any, call: Call) -> Iterator[None]:
+    """Layers of `model` that are checkpointed inside ask the call's plan once more when a backward pass runs them."""
+    name = "_gradient_checkpointing_func"
+    before = [(part, vars(part)[name]) for part in model.modules() if name in vars(part)]
+    again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), planned(model, call))}
+    for part, run in before:
+        setattr(part, name, functools.partial(run, **again))
+    try:
+        yield
+    finally:
+        for part, run in before:
+            setattr(part, name, run)
 
 
 @contextmanager

@@ -40,6 +40,11 @@ class Choice:
     tables: dict[int, Tensor] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
 
+    def begin(self, layer: int) -> None:
+        """Forgets what a layer has read; a layer that is run again in a backward pass reads it again."""
+        self.tables.pop(layer, None)
+        self.tokens.pop(layer, None)
+
     @torch.no_grad()
     def add(self, layer: int, k: Tensor, first: Tensor, counts: Tensor) -> None:
         """Takes new keys of a layer.

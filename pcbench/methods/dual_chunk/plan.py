@@ -86,6 +86,8 @@ class FreshPlan(StoredPlan):
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, store: RaggedKVStore | None, ops: Ops) -> Tensor:
         batch, kv_heads, tokens, _ = k.shape
+        if self.choice is not None:
+            self.choice.begin(layer)
         counts = self.lengths
         if counts is None:
             counts = torch.full((batch,), tokens, dtype=torch.int32, device=k.device)

@@ -13,7 +13,7 @@ from pcbench.models.attach.cache import RequestCache
 from pcbench.models.attach.handle import ROOM, Planned
 from pcbench.models.attach.kept import KeptCache
 from pcbench.models.attach.rows import BatchRows, Shifted, read_rows
-from pcbench.models.interface import Call, planned
+from pcbench.models.interface import Call, planned, recomputed
 from pcbench.models.runner import HFRunner
 from pcbench.types import AttentionPlan
 
@@ -49,23 +49,16 @@ class DualChunked(Planned):
         self._check(named)
         rows = read_rows(tokens, named.get("attention_mask"), named.get("position_ids"), None, right=True)
         call = Call(self._padded(self._plan(rows), rows), None, self.runner.ops, self.runner.device)
-        with planned(self.model, call):
+        with planned(self.model, call), recomputed(self.model, call):
             return self.original(**named | {"use_cache": False, "position_ids": self._positions(rows)})
 
     def _check(self, named: Mapping[str, Any]) -> None:
         super()._check(named)
-        model = self.model
-        if not model.training:
-            return
-        if getattr(model.config, "attention_dropout", 0):
+        dropout = getattr(self.model.config, "attention_dropout", 0)
+        if self.model.training and dropout:
             raise ConfigError(
-                f"attach: attention without dropout, got attention_dropout {model.config.attention_dropout} in train "
-                "mode; set it to 0 in the model's config"
-            )
-        if any(getattr(x, "gradient_checkpointing", False) for x in model.modules()):
-            raise ConfigError(
-                "attach: layers that are not checkpointed, as their attention is, got gradient checkpointing; disable "
-                "it in the model"
+                f"attach: attention without dropout, got attention_dropout {dropout} in train mode; set it to 0 in the "
+                "model's config"
             )
 
     def _recording(self, cache: RequestCache | None) -> AbstractContextManager[Any]:
@@ -73,6 +66,8 @@ class DualChunked(Planned):
         return nullcontext() if cache is None else torch.no_grad()
 
     def _begin(self, rows: BatchRows) -> tuple[RequestCache, AttentionPlan]:
+        if self.model.training and any(getattr(x, "gradient_checkpointing", False) for x in self.model.modules()):
+            raise ConfigError("attach: no cache while layers are checkpointed, got use_cache; leave it out")
         plan = self._plan(rows)
         segments = all_of(rows.counts, self.runner.spec, ROOM)
         return KeptCache(self, plan.later(), segments, padded=rows.padded), self._padded(plan, rows)

@@ -138,6 +138,20 @@ def test_gradients_are_those_of_the_definition(training, more, monkeypatch):
     assert model.training == training
 
 
+@pytest.mark.parametrize("more", [{}, KEPT | {"score": "mean"}])
+def test_checkpointed_layers_have_the_same_gradients(more):
+    """They run a second time when the forward has returned."""
+    model, batch, found = make_runner().model.requires_grad_(True).train(), make_batch(), []
+    with attach(model, "dual_chunk", **NUMBERS, **more):
+        for checkpointed in (False, True):
+            if checkpointed:
+                _checkpointed(model)
+            model.zero_grad()
+            model(**batch).logits.square().sum().backward()
+            found.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_what_is_cached_has_no_gradient():
     model = make_runner().model.requires_grad_(True)
     with attach(model, "dual_chunk", **NUMBERS):
@@ -195,7 +209,7 @@ REFUSED = {
     "attention without dropout, got attention_dropout 0.1 in train mode": lambda model: _dropping(model)(
         **make_batch()
     ),
-    "layers that are not checkpointed, as their attention is": lambda model: _checkpointed(model)(**make_batch()),
+    "no cache while layers are checkpointed": lambda model: _checkpointed(model)(**make_batch(), use_cache=True),
 }
 
 
@@ -205,9 +219,9 @@ def _dropping(model):
 
 
 def _checkpointed(model):
-    for part in model.modules():
-        if hasattr(part, "gradient_checkpointing"):
-            part.gradient_checkpointing = True
+    # its name since transformers 5.24
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{name}_checkpointing_enable")()
     return model.train()
 
 
