@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["call_of", "dense", "drawn", "positions", "rope", "turns_of"]
+__all__ = ["call_of", "dense", "drawn", "frequencies_of", "positions", "rope", "turns_of"]
 
 
 def positions(length, period, clip):
@@ -13,21 +13,23 @@ def positions(length, period, clip):
     return index - j % period
 
 
-def _frequencies(channels):
-    return 100.0 ** -(torch.arange(0, channels, 2, dtype=torch.float64) / max(1, channels))
+def frequencies_of(channels, base=100.0):
+    """[channels / 2] of a rotary embedding; other kinds of it have others."""
+    return base ** -(torch.arange(0, channels, 2, dtype=torch.float64) / max(1, channels))
 
 
-def turns_of(clip, channels):
+def turns_of(clip, frequencies):
     """The op's table of turns by 0..clip positions."""
-    angles = torch.arange(clip + 1, dtype=torch.float64)[:, None] * _frequencies(channels)
+    angles = torch.arange(clip + 1, dtype=torch.float64)[:, None] * frequencies
     return torch.cat((angles.cos(), angles.sin()), -1)
 
 
-def rope(x, at, channels, interleaved):
+def rope(x, at, frequencies, interleaved):
     """x [..., L, D] rotated at positions `at` [L] or one for all, as complex numbers."""
+    channels = 2 * len(frequencies)
     if not channels:
         return x
-    angles = torch.as_tensor(at, dtype=torch.float64)[..., None] * _frequencies(channels)
+    angles = torch.as_tensor(at, dtype=torch.float64)[..., None] * frequencies
     turning = x[..., :channels]
     pairs = turning.unflatten(-1, (-1, 2)) if interleaved else turning.unflatten(-1, (2, -1)).transpose(-1, -2)
     rotated = torch.view_as_complex(pairs.contiguous()) * torch.polar(torch.ones_like(angles), angles)
@@ -36,7 +38,7 @@ def rope(x, at, channels, interleaved):
     return torch.cat((rotated, x[..., channels:]), -1)
 
 
-def dense(q, k, v, *, period, clip, scale, channels, interleaved=False, gains=None, keep=None):
+def dense(q, k, v, *, period, clip, scale, frequencies, interleaved=False, gains=None, keep=None):
     """One softmax over scores at the matrix's distances.
 
     Args:
@@ -49,7 +51,7 @@ def dense(q, k, v, *, period, clip, scale, channels, interleaved=False, gains=No
     distance = positions(length, period, clip)
     scores = torch.zeros(q.shape[0], length, length, dtype=torch.float64)
     for m in distance.tril().unique().tolist():
-        scores = torch.where(distance == m, rope(q, m, channels, interleaved) @ k.transpose(-1, -2), scores)
+        scores = torch.where(distance == m, rope(q, m, frequencies, interleaved) @ k.transpose(-1, -2), scores)
     scores = scores * scale if gains is None else scores * scale * gains[:, None]
     seen = torch.ones(length, length, dtype=torch.bool).tril()
     if keep is not None:
@@ -65,7 +67,7 @@ def drawn(seed, length, heads=2, kv_heads=1, dim=64):
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
-def call_of(sequences, *, period, clip, scale, channels, interleaved=False, rows=None, dtype=torch.float64, **more):
+def call_of(sequences, *, period, clip, scale, frequencies, interleaved=False, rows=None, dtype=torch.float64, **more):
     """Arguments of the op for the last rows of sequences (q, k, v), with NaN between the segments.
 
     Args:
@@ -79,10 +81,10 @@ def call_of(sequences, *, period, clip, scale, channels, interleaved=False, rows
     row, starts, stored = 2, [], [torch.full((2, 2, dim), torch.nan, dtype=torch.float64)]
     for b, (q, k, v) in enumerate(sequences):
         at = torch.arange(lengths[b]) % period
-        rotated = rope(q, at, channels, interleaved)
+        rotated = rope(q, at, frequencies, interleaved)
         queries[b, :, : valid[b]] = rotated[:, lengths[b] - valid[b] :]
         starts.append([])
-        for key, value in zip(rope(k, at, channels, interleaved), v, strict=True):
+        for key, value in zip(rope(k, at, frequencies, interleaved), v, strict=True):
             starts[b].append(row)
             row += lengths[b] + 1
             stored += [torch.stack((key, value)), torch.full((2, 1, dim), torch.nan, dtype=torch.float64)]
@@ -93,7 +95,7 @@ def call_of(sequences, *, period, clip, scale, channels, interleaved=False, rows
         "v_rows": v_rows.to(dtype),
         "starts": torch.tensor(starts, dtype=torch.int32),
         "lengths": torch.tensor([[length] * kv_heads for length in lengths], dtype=torch.int32),
-        "turns": turns_of(clip, channels).to(dtype if dtype == torch.float64 else torch.float32),
+        "turns": turns_of(clip, frequencies).to(dtype if dtype == torch.float64 else torch.float32),
         "scale": scale,
         "period": period,
         "interleaved": interleaved,

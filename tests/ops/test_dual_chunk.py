@@ -5,14 +5,14 @@ from random import Random
 
 import pytest
 import torch
-from dense_dual_chunk import call_of, dense, drawn
+from dense_dual_chunk import call_of, dense, drawn, frequencies_of
 
 from pcbench import ops
 from pcbench.measure.kernels.cases import Case, check_case
 from pcbench.measure.kernels.dual_chunk_cases import dual_chunk
 
 PERIOD, CLIP = 40, 47
-SETTINGS = {"period": PERIOD, "clip": CLIP, "scale": 0.125, "channels": 64}
+SETTINGS = {"period": PERIOD, "clip": CLIP, "scale": 0.125, "frequencies": frequencies_of(64)}
 
 
 def random_case(seed):
@@ -58,13 +58,19 @@ def run(sequences, **more):
 
 
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "dim", "interleaved"),
-    [(2, 2, 64, False), (4, 1, 96, True), (8, 1, 128, False), (6, 1, 64, True)],
+    ("heads", "kv_heads", "dim", "frequencies", "interleaved"),
+    [
+        (2, 2, 64, frequencies_of(64), False),
+        (4, 1, 96, frequencies_of(48), True),
+        (8, 1, 128, frequencies_of(100) / 4, False),
+        (6, 1, 64, frequencies_of(64, base=5000.0), True),
+    ],
+    ids=["G 1", "G 4, D 96", "G 8, D 128", "G 6"],
 )
-def test_lengths_around_whole_chunks_equal_the_dense_softmax(heads, kv_heads, dim, interleaved, isa):
+def test_lengths_around_whole_chunks_equal_the_dense_softmax(heads, kv_heads, dim, frequencies, interleaved, isa):
     lengths = [1, PERIOD - 1, PERIOD, PERIOD + 1, 2 * PERIOD - 1, 2 * PERIOD, 2 * PERIOD + 1, 3 * PERIOD + 7]
     sequences = [drawn(n, n, heads, kv_heads, dim) for n in lengths]
-    changes = {"channels": dim // 2, "interleaved": interleaved}
+    changes = {"frequencies": frequencies, "interleaved": interleaved}
     out, lse = run(sequences, **changes)
     ends_out, ends_lse = run(sequences, rows=1, **changes)
     for b, n in enumerate(lengths):

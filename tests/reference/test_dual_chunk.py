@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from dense_dual_chunk import call_of, dense, positions, rope
+from dense_dual_chunk import call_of, dense, frequencies_of, positions, rope
 from dense_dual_chunk import drawn as drawn_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +13,16 @@ from pcbench.reference import dual_chunk_attention
 
 DIM, SCALE = 8, 0.4
 drawn = partial(drawn_of, dim=DIM)
+PLAIN = frequencies_of(DIM)
+# of some channels or none, and of scaled embeddings: all by one factor, another base, each in its own way
+FREQUENCIES = [
+    PLAIN,
+    frequencies_of(0),
+    frequencies_of(6),
+    PLAIN / 4,
+    frequencies_of(DIM, base=900.0),
+    PLAIN / torch.tensor([1, 1.5, 4, 8]),
+]
 
 
 def equal(found, wanted):
@@ -20,15 +30,15 @@ def equal(found, wanted):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
-def settings(period=6, clip=9, channels=DIM, interleaved=False):
-    return {"period": period, "clip": clip, "scale": SCALE, "channels": channels, "interleaved": interleaved}
+def settings(period=6, clip=9, frequencies=PLAIN, interleaved=False):
+    return {"period": period, "clip": clip, "scale": SCALE, "frequencies": frequencies, "interleaved": interleaved}
 
 
 SETTINGS = st.builds(
-    lambda period, more, channels, interleaved: settings(period, period + more, channels, interleaved),
+    lambda period, more, frequencies, interleaved: settings(period, period + more, frequencies, interleaved),
     st.integers(1, 9),
     st.integers(0, 12),
-    st.sampled_from([0, 2, 6, DIM]),
+    st.sampled_from(FREQUENCIES),
     st.booleans(),
 )
 
@@ -74,7 +84,7 @@ def test_up_to_the_clip_and_two_periods_it_is_plain_causal_attention(period, cli
     chosen = settings(period, clip)
     out, lse = dual_chunk_attention(**call_of([(q, k, v)], **chosen))
     at = torch.arange(same + 1)
-    scores = (rope(q, at, DIM, False) @ rope(k, at, DIM, False).transpose(-1, -2) * SCALE).masked_fill(
+    scores = (rope(q, at, PLAIN, False) @ rope(k, at, PLAIN, False).transpose(-1, -2) * SCALE).masked_fill(
         torch.ones(same + 1, same + 1).triu(1).bool(), -torch.inf
     )
     plain = scores.softmax(-1) @ v, scores.logsumexp(-1)
@@ -150,7 +160,7 @@ def test_scores_of_a_thousand_give_no_nan():
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_gradients_are_those_of_the_dense_softmax(interleaved):
     """A row without keys and what lies between the segments among them."""
-    chosen = settings(channels=6, interleaved=interleaved)
+    chosen = settings(frequencies=frequencies_of(6), interleaved=interleaved)
     lengths = [23, 9]
     sequences = [drawn(b, n, heads=4, kv_heads=2) for b, n in enumerate(lengths)]
     weights = [torch.randn(4, n, DIM + 1, generator=torch.Generator().manual_seed(9)).double() for n in lengths]
