@@ -5,8 +5,9 @@ from pcbench.system import interrupts, streams
 
 def main() -> None:
     """Runs the arguments of the process."""
-    interrupts.guard()
+    # the pipe that signals come by must not become a stream that was closed
     streams.guard()
+    interrupts.guard()
 
     from pcbench.cli import main as command_line
 

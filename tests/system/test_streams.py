@@ -34,6 +34,22 @@ def test_a_stdout_that_takes_nothing_is_one_line_and_exit_1(arguments, line, cod
     assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
 
+# leaves what the first three descriptors are where the command line begins
+OPENED = """
+import os, sys, types
+from pcbench.__main__ import main
+look = lambda: open(sys.argv[1], "w").write(" ".join(os.readlink(f"/proc/self/fd/{i}") for i in range(3)))
+sys.modules["pcbench.cli"] = types.SimpleNamespace(main=look)
+main()
+"""
+
+
+def test_nothing_that_the_program_opens_becomes_a_closed_stream(tmp_path):
+    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", OPENED, tmp_path / "found"]
+    assert subprocess.run(words).returncode == 0
+    assert (tmp_path / "found").read_text().split() == [os.devnull] * 3
+
+
 def test_a_reader_that_has_gone_ends_the_program_without_a_word():
     read, write = os.pipe()
     os.close(read)
