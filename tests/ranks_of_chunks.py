@@ -1,4 +1,4 @@
-"""Run by `torch.multiprocessing` in tests: a prefill whose chunks two processes share."""
+"""Run in processes of tests: a prefill whose chunks two of them share."""
 
 import os
 import signal

@@ -9,7 +9,7 @@ from pcbench import ops
 from pcbench.cli import main
 from pcbench.records import Lines
 
-__all__ = ["stopped"]
+__all__ = ["run", "stopped"]
 
 
 def stopped(sent, file, rows, rank=0):
@@ -29,8 +29,9 @@ def stopping(call, sent, file, rows):
     return called
 
 
-if __name__ == "__main__":
-    name, file, rows, rank, *words = sys.argv[1:]
+def run(arguments):
+    """The program, of whose arguments the first four say when which signal stops which rank."""
+    name, file, rows, rank, *words = arguments
     # a shell's background job ignores SIGINT, and so would this process
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("RANK", rank) == rank:
@@ -39,3 +40,7 @@ if __name__ == "__main__":
         # a rank that follows another appends nothing; it asks for a backend at every prompt
         ops.backend = stopping(ops.backend, *when)
     main(words)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from forked import forked
 from stopped import stopped
 
 from pcbench import registry
@@ -17,8 +18,8 @@ TOKENIZER = json.dumps(
 )
 
 
-def pcbench(*arguments, program=("-m", "pcbench"), **options):
-    return subprocess.run([sys.executable, *program, *map(str, arguments)], capture_output=True, text=True, **options)
+def pcbench(*arguments):
+    return subprocess.run([sys.executable, "-m", "pcbench", *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -45,10 +46,10 @@ def test_list_names_everything():
     assert json.loads(pcbench("list", "tasks", "--json").stdout).keys() == registry.task_tables().keys()
 
 
-def test_doctor_says_why_not_on_one_line_each():
+def test_doctor_says_why_not_on_one_line_each(tmp_path):
     lines = pcbench("doctor").stdout.splitlines()
     assert all(line.startswith(("yes ", "no  ")) for line in lines)
-    findings = json.loads(pcbench("doctor", "--json").stdout)
+    findings = json.loads(forked(["-m", "pcbench", "doctor", "--json"], tmp_path).stdout)
     assert [f["subject"] for f in findings] == [line[4:].split(":")[0] for line in lines]
 
 
@@ -123,7 +124,7 @@ def test_a_model_whose_weights_are_cut_off_is_one_line_and_exit_2(how, suite_fil
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     words = ["run", "--suite", suite_file, "--device", "cpu", "--model", model, "--out", tmp_path / "run", *how]
-    done = pcbench(*words)
+    done = forked(["-m", "pcbench", *words], tmp_path)
     assert done.returncode == 2
     *_, last = done.stderr.strip().splitlines()
     assert "Traceback" not in done.stderr
@@ -143,7 +144,9 @@ def test_traceback_shows_the_rest():
 
 
 def test_dry_run_prints_the_cells_and_measures_nothing(suite_file, tmp_path):
-    done = pcbench("run", "--suite", suite_file, "--device", "cpu", "--dry-run", cwd=tmp_path)
+    done = forked(
+        ["-m", "pcbench", "run", "--suite", suite_file, "--device", "cpu", "--dry-run"], tmp_path, folder=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "8 cells on cpu" in done.stdout
     assert not (tmp_path / "reports").exists()
@@ -159,7 +162,7 @@ def test_run_ends_with_the_path_of_its_report(suite_file, tmp_path):
     assert page == str(tmp_path / "run" / "report.html")
     again = pcbench("report", tmp_path / "run", "--out", tmp_path / "again.html")
     assert again.stdout.strip() == str(tmp_path / "again.html")
-    assert pcbench(*arguments).returncode == 2
+    assert forked(["-m", "pcbench", *arguments], tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
@@ -167,13 +170,13 @@ def test_a_stopped_run_resumes_without_losing_or_repeating(suite_file, tmp_path,
     arguments = ["run", "--suite", suite_file, "--device", "cpu", "--out", tmp_path / "run"]
     folder = RunFolder(tmp_path / "run")
     # with samples of the second group and none of its records
-    begun = pcbench(*arguments, program=stopped(sent, folder.samples.path, 7))
+    begun = forked([*stopped(sent, folder.samples.path, 7), *arguments], tmp_path)
     before = folder.records.read()
     assert (len(before), len(folder.samples.read())) == (3, 10)
     assert begun.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     if sent == signal.SIGINT:
         assert begun.stderr.strip().splitlines()[-1].endswith("--resume")
-    done = pcbench(*arguments, "--resume")
+    done = forked(["-m", "pcbench", *arguments, "--resume"], tmp_path)
     assert done.returncode == 0, done.stderr
     after = folder.records.read()
     assert after[:3] == before

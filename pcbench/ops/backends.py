@@ -75,8 +75,6 @@ def require(op: str, lead: Tensor, *inputs: Tensor | None, head_dim: int | None 
         raise BackendUnavailable(f"{op}: {reason}; pcbench.reference.{op} runs anywhere", {lead.device.type: reason})
 
 
-# a constant for torch.compile, which must not trace the loading of a library
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _refusal(device: str, op: str, dtype: torch.dtype) -> str | None:
     key = (device, op, dtype)
     if key not in _reasons:
@@ -87,6 +85,9 @@ def _refusal(device: str, op: str, dtype: torch.dtype) -> str | None:
     return _reasons[key]
 
 
+# for torch.compile, which must not trace the loading of a library; torch.compiler.assume_constant_result, which does
+# the same, imports all of torch.compile
+_refusal._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _reasons: dict[tuple[str, str, torch.dtype], str | None] = {}
 
 

@@ -1,11 +1,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import asdict, replace
 
 import pytest
+from forked import forked
 from harness_suite import ACCURACY
 from stopped import stopped
 from tiny import Wrong
@@ -77,7 +76,7 @@ def test_a_killed_run_resumes_to_the_same_records_and_samples(options, console, 
     left = RunFolder(many.out)
     program = stopped(signal.SIGKILL, left.samples.path, 61)
     words = ["run", "--suite", many.suite, "--device", "cpu", "--set", many.sets[0], "--out", str(many.out)]
-    done = subprocess.run([sys.executable, *program, *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = forked([*program, *words], tmp_path, environment=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == -signal.SIGKILL
     assert len(left.samples.read()) == 61
     # the first group and half of the second

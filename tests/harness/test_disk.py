@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from forked import forked
 
 from pcbench.errors import DiskFull
 from pcbench.harness.runner import run
@@ -20,10 +21,6 @@ from pcbench.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 main(sys.argv[2:])
 """
-
-
-def pcbench(arguments, **more):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=600, **more)
 
 
 def resumed(error, out):
@@ -48,7 +45,8 @@ def test_a_full_disk_ends_the_sweep_in_one_line_and_resume_repairs(suite_file, t
     limit = str(first * 3 // 2)
     words = ["run", "--suite", str(suite_file), *CHOSEN, "--out", str(out)]
     # -B: no .pyc that the limit would cut
-    done = pcbench(["-B", "-c", LIMITED, limit, *words])
+    program = [sys.executable, "-B", "-c", LIMITED, limit]
+    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert f"{out}/records.jsonl: room on the disk, got File too large" in done.stderr.splitlines()[-1]
@@ -56,7 +54,7 @@ def test_a_full_disk_ends_the_sweep_in_one_line_and_resume_repairs(suite_file, t
     assert folder.records.path.read_bytes().endswith(b"\n")
     assert not list(out.glob("*.part"))
     (kept,) = folder.records.read()
-    again = pcbench(["-m", "pcbench", *resumed(done.stderr, out)])
+    again = forked(["-m", "pcbench", *resumed(done.stderr, out)], tmp_path)
     assert again.returncode == 0, again.stderr
     records = read_records(out)
     assert records[0] == kept
@@ -79,9 +77,8 @@ def test_a_file_system_without_room_is_a_full_disk(suite_file, tmp_path):
     copy = tmp_path / "copy"
     finished = read_records(copy)
     assert 1 <= len(finished) < 3
-    again = pcbench(
-        ["-m", "pcbench", "run", "--suite", str(suite_file), *CHOSEN, "--out", str(copy), "--resume"], cwd=tmp_path
-    )
+    words = ["-m", "pcbench", "run", "--suite", suite_file, *CHOSEN, "--out", copy, "--resume"]
+    again = forked(words, tmp_path, folder=tmp_path)
     assert again.returncode == 0, again.stderr
     records = read_records(copy)
     assert records[: len(finished)] == finished

@@ -1,12 +1,12 @@
-"""A run whose method shares every prompt over two real ranks of torchrun."""
+"""A run whose method shares every prompt over two real ranks."""
 
 import os
 import shlex
 import signal
-import subprocess
-import sys
+from functools import partial
 
 import pytest
+from forked import forked, torchrun
 from harness_suite import SUITE
 from stopped import stopped
 
@@ -16,21 +16,14 @@ from pcbench.harness.runner import Options, plan, run
 from pcbench.records import RunFolder, read_records
 
 SHARED = SUITE.replace("keep = 1", 'keep = 1\nranks = "chunks"')
-TORCHRUN = [
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc-per-node=2",
-    "--no-python",
-    sys.executable,
-]
 PCBENCH = ("-m", "pcbench")
+# one thread a rank
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def finish(words):
-    """The finished process, one thread a rank."""
-    return subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def ranks_of(tmp_path, number):
+    """Runs the program on so many ranks, without torchrun."""
+    return partial(forked, place=tmp_path, ranks=number, environment=ENVIRONMENT)
 
 
 def test_two_ranks_measure_one_run(tmp_path, options, console, one_thread):
@@ -38,7 +31,7 @@ def test_two_ranks_measure_one_run(tmp_path, options, console, one_thread):
     (tmp_path / "small.toml").write_text(SHARED)
     out = tmp_path / "shared"
     words = ["run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(out)]
-    done = finish([*TORCHRUN, *PCBENCH, *words])
+    done = ranks_of(tmp_path, 2)([*PCBENCH, *words])
     assert done.returncode == 0, done.stderr
     records = {(r.workload, r.context_tokens, r.method, r.backend): r for r in read_records(out)}
     assert {r.status for r in records.values()} == {"ok"}
@@ -92,7 +85,8 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(killed, tmp_pat
     out = tmp_path / "run"
     words = ["run", "--suite", str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(out)]
     program = stopped(signal.SIGKILL, out / "records.jsonl", 1, rank=killed)
-    lost = finish([*TORCHRUN, *program, *words])
+    start = partial(torchrun, environment=ENVIRONMENT) if killed else ranks_of(tmp_path, 2)
+    lost = start([*program, *words])
     assert lost.returncode == 1
     told = [line for line in lost.stderr.splitlines() if "every rank until the end" in line]
     assert len(told) == 1
@@ -103,12 +97,12 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_it_resumes(killed, tmp_pat
     assert len(before) == 3
     if killed == 0:
         return
-    alone = finish([sys.executable, *PCBENCH, *words, "--resume"])
+    alone = ranks_of(tmp_path, 1)([*PCBENCH, *words, "--resume"])
     assert alone.returncode == 2
     assert f"--resume: as many ranks as began {out} (2), got 1" in alone.stderr.splitlines()[-1]
     assert "Traceback" not in alone.stderr
     assert read_records(out) == before
-    done = finish([*TORCHRUN, *PCBENCH, *words, "--resume"])
+    done = ranks_of(tmp_path, 2)([*PCBENCH, *words, "--resume"])
     assert done.returncode == 0, done.stderr
     assert read_records(out)[:3] == before
     assert [r.cell for r in read_records(out)] == RunFolder(out).manifest["cells"]

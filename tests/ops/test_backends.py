@@ -5,6 +5,7 @@ import torch
 
 from pcbench import ops, reference
 from pcbench.errors import ConfigError
+from pcbench.ops import backends
 
 
 def test_backend_has_every_op():
@@ -40,3 +41,8 @@ def test_cpu_backend_runs():
     outs, lses = torch.randn(3, 1, 2, 4, 64), torch.randn(3, 1, 2, 4)
     found, wanted = (backend.merge_states(outs, lses)[0] for backend in (ops.backend("cpu"), reference))
     torch.testing.assert_close(found, wanted)
+
+
+def test_what_a_backend_refuses_is_a_constant_for_torch_compile():
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(backends._refusal) == vars(marked) != {}
