@@ -17,7 +17,7 @@ from torch.distributed import TCPStore
 
 from pcbench.harness.processes.children import _without_script
 
-__all__ = ["CONTEXT", "forked", "torchrun"]
+__all__ = ["CONTEXT", "begun", "forked", "torchrun"]
 
 # what takes long to import; a server that a test before has started has its own
 CONTEXT = get_context("forkserver")
@@ -64,14 +64,27 @@ def forked(words, place, ranks=1, environment=os.environ, folder=None, timeout=6
     for rank in range(ranks):
         own = shared | ({"RANK": rank, "LOCAL_RANK": rank} if ranks > 1 else {})
         here = environment | {name: str(value) for name, value in own.items()}
-        started.append(CONTEXT.Process(target=_run, args=([*map(str, words)], here, folder or os.getcwd(), printed)))
-    with _without_script():
-        for process in started:
-            process.start()
+        started.append(begun(words, printed, here, folder))
     _wait(started, time.monotonic() + timeout)
     codes = [process.exitcode for process in started]
     code = codes[0] if ranks == 1 else int(any(codes))
     return subprocess.CompletedProcess(words, code, *(path.read_text() if path.exists() else "" for path in printed))
+
+
+def begun(words, printed, environment=os.environ, folder=None):
+    """Begins the program; its `exitcode` is None until it has ended.
+
+    Args:
+        words: as of `torchrun`.
+        printed: files of what it prints to stdout and to stderr.
+        environment: variables that it has.
+        folder: that it works in.
+    """
+    arguments = [*map(str, words)], dict(environment), folder or os.getcwd(), printed
+    process = CONTEXT.Process(target=_run, args=arguments)
+    with _without_script():
+        process.start()
+    return process
 
 
 def _wait(started, deadline):

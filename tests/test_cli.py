@@ -137,8 +137,8 @@ def test_a_refusal_is_the_exit_code_of_the_process():
     assert done.stderr.startswith('--suite: unknown suite "prefil"')
 
 
-def test_traceback_shows_the_rest():
-    done = pcbench("--traceback", "run", "--suite", "prefil")
+def test_traceback_shows_the_rest(tmp_path):
+    done = forked(["-m", "pcbench", "--traceback", "run", "--suite", "prefil"], tmp_path)
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
+from forked import begun
 from harness_suite import ACCURACY
 from stopped import stopped
 
@@ -132,16 +134,20 @@ def test_a_run_holds_its_folder_while_it_measures(tmp_path, console):
     folder = RunFolder(tmp_path / "run")
     words = ["run", "--suite", path, "--device", "cpu", "--limit", "1", "--out", folder.path]
     # it stops itself at every sample from the second on
-    first = subprocess.Popen([sys.executable, *stopped(signal.SIGSTOP, folder.samples.path, 2), *words])
-    assert os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT).si_code == os.CLD_STOPPED
+    printed = [tmp_path / "out", tmp_path / "err"]
+    first = begun([*stopped(signal.SIGSTOP, folder.samples.path, 2), *words], printed)
+    while psutil.Process(first.pid).status() != psutil.STATUS_STOPPED:
+        assert first.exitcode is None, printed[1].read_text()
+        time.sleep(0.02)
     before = folder.samples.read()
     with pytest.raises(ConfigError, match=f"got {folder.path}, which process {first.pid} on "):
         run(Options(suite=str(path), device="cpu", limit=1, out=folder.path, resume=True), console)
     assert folder.samples.read() == before
-    while first.poll() is None:
-        first.send_signal(signal.SIGCONT)
+    while first.exitcode is None:
+        with suppress(ProcessLookupError):
+            os.kill(first.pid, signal.SIGCONT)
         time.sleep(0.02)
-    assert first.returncode == 0
+    assert first.exitcode == 0
     answered = [(s.cell, s.id) for s in folder.samples.read()]
     assert len(answered) == len(set(answered)) == 4
 
