@@ -17,15 +17,18 @@ from torch.distributed import TCPStore
 
 from pcbench.harness.processes.children import _without_script
 
-__all__ = ["CONTEXT", "begun", "forked", "torchrun"]
+__all__ = ["CONTEXT", "begun", "forked", "serve", "torchrun"]
 
-# what takes long to import; a server that a test before has started has its own
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["pcbench.cli", "pcbench.harness.runner", "pcbench.report.html", "transformers.models.llama.modeling_llama"]
-)
 # where the ranks of one machine meet
 HOST = "127.0.0.1"
+
+
+def serve():
+    """Starts the server with what takes long to import, unless there is one: the first start decides what it has."""
+    modules = ["pcbench.cli", "pcbench.harness.kinds.methods.peak", "pcbench.report.html"]
+    CONTEXT.set_forkserver_preload([*modules, "transformers.models.llama.modeling_llama"])
+    forkserver.ensure_running()
 
 
 def torchrun(words, environment=os.environ, timeout=600):
@@ -80,6 +83,7 @@ def begun(words, printed, environment=os.environ, folder=None):
         environment: variables that it has.
         folder: that it works in.
     """
+    serve()
     arguments = [*map(str, words)], dict(environment), folder or os.getcwd(), printed
     process = CONTEXT.Process(target=_run, args=arguments)
     with _without_script():

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from pcbench import ops
 from pcbench.config import Table
 from pcbench.errors import ConfigError, PcbenchError, RankLost
+from pcbench.harness.processes.children import started
 from pcbench.methods.full import Full
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
@@ -179,6 +180,15 @@ class BrokenPeak(Full):
             if self.how == "elsewhere":
                 raise PcbenchError("peak memory: another system, got this one")
         return super().prefill(prompt, stages)
+
+
+def tell_servers(deeper, send):
+    """What a process of the harness does that tells from which process it and its own child were forked."""
+    if not deeper:
+        send.send(os.getppid())
+        return
+    with started(tell_servers, False) as (_, receive):
+        send.send((os.getppid(), receive.recv()))
 
 
 def die_inside_a_message(prepared, send):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from forked import CONTEXT
+from forked import CONTEXT, serve
 from ranks_of_chunks import lose, results, share, starve
 
 RULES = [dict(zone="all", layers=[0, 1], threshold=0.1, scope=scope) for scope in ("global", "chunk")]
@@ -18,6 +18,7 @@ CONFIGS = {
 
 
 def start(function, ranks, *args):
+    serve()
     started = [CONTEXT.Process(target=function, args=(rank, ranks, *args)) for rank in range(ranks)]
     for process in started:
         process.start()

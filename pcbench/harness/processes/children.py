@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -119,6 +119,8 @@ def _run(held: Connection, environment: dict[str, str], threads: int, target: Ca
     # what this process starts is in its group
     os.setsid()
     Thread(target=_end_with, args=(held,), daemon=True).start()
+    # children of this process come from the server that it comes from; another would import everything again
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     streams.guard_messages()
     torch.set_num_threads(threads)
     target(*args)
