@@ -206,21 +206,28 @@ def test_shared_keys_are_neither_evicted_nor_moved(changes):
         policy.segments(0, wanted, torch.tensor([30]), 0, 4)
 
 
-def test_a_model_with_it_attached_generates_beyond_the_room():
+@pytest.fixture
+def little_room(monkeypatch):
+    """So that thirty tokens outgrow it twice."""
+    monkeypatch.setattr("pcbench.models.attach.evicting.ROOM", 8)
+    monkeypatch.setattr("pcbench.models.stores.ragged.MORE", 8)
+
+
+def test_a_model_with_it_attached_generates_beyond_the_room(little_room):
     model, batch = make_model(num_attention_heads=8, num_key_value_heads=4), make_batch()
-    truth = generated(model, batch, tokens=150)
+    truth = generated(model, batch, tokens=30)
     turn = continued(model, truth, batch)
     with attach(model, "chai", clusters=1.0) as handle:
-        ours = generated(model, batch, tokens=150)
+        ours = generated(model, batch, tokens=30)
         assert_same(ours, truth)
         assert_same(continued(model, ours, batch), turn)
         assert handle.report().bytes == ours[CACHE].nbytes()
 
 
-def test_rows_of_a_padded_batch_have_clusters_of_their_own():
+def test_rows_of_a_padded_batch_have_clusters_of_their_own(little_room):
     model, batch = make_model(num_attention_heads=8, num_key_value_heads=4), make_batch((9, 60, 3, 22))
     with attach(model, "chai", clusters=[2, 3]) as handle:
-        together = generated(model, batch, tokens=150)
+        together = generated(model, batch, tokens=30)
         cache = together[CACHE]
         assert len(cache.k[0]) * 2 == len(cache.v[0])
         assert len(cache.k[1]) * 4 == len(cache.v[1]) * 3
@@ -231,10 +238,10 @@ def test_rows_of_a_padded_batch_have_clusters_of_their_own():
         heads = cache.heads(0)
         assert len({tuple(x) for x in heads.tolist()}) > 1
         for i in range(4):
-            alone = generated(model, row(batch, i), tokens=150)
-            assert together.sequences[i, 60:].tolist() == alone.sequences[0, -150:].tolist()
+            alone = generated(model, row(batch, i), tokens=30)
+            assert together.sequences[i, 60:].tolist() == alone.sequences[0, -30:].tolist()
             assert alone[CACHE].heads(0)[0].tolist() == heads[i].tolist()
-        assert handle.report().tokens == [[[22 + 149] * 4] * 2]
+        assert handle.report().tokens == [[[22 + 29] * 4] * 2]
 
 
 class OfOtherValues:
