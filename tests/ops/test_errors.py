@@ -10,77 +10,22 @@ from pcbench.errors import BackendUnavailable, ShapeError
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.ops import libraries
 from pcbench.ops.gpus import TorchGpu
-
-
-def draw(*shape, dtype=torch.float32):
-    return torch.randn(shape).to(dtype)
-
-
-def ints(*values):
-    return torch.tensor(values, dtype=torch.int32)
-
-
-def attention(**changes):
-    q, k = draw(1, 4, 5, 64), draw(1, 2, 9, 64)
-    return {"q": q, "k": k, "v": k, "scale": 0.1, "causal": True} | changes
-
-
-def cached(**changes):
-    one = {"starts": ints([0, 8]), "lengths": ints([8, 8]), "slots": ints([0])}
-    rows = draw(16, 64)
-    return one | {"q": draw(1, 4, 1, 64), "k_rows": rows, "v_rows": rows, "scale": 0.1, "causal_last": True} | changes
-
-
-def decode(**changes):
-    kept = {k: v for k, v in cached().items() if k not in ("slots", "causal_last")}
-    return kept | {"longest": 8} | changes
-
-
-def dual(**changes):
-    kept = {k: v for k, v in decode().items() if k != "longest"}
-    return kept | {"q": draw(1, 4, 2, 64), "turns": draw(5, 8), "period": 4} | changes
-
-
-def window(**changes):
-    return {k: v for k, v in cached().items() if k not in ("q", "v_rows")} | {
-        "q_last": draw(1, 4, 2, 64),
-        "lse": draw(1, 4, 2),
-        "longest": 8,
-        **changes,
-    }
-
-
-def nll(**changes):
-    state = {name: draw(3) for name in ("row_max", "row_sum", "row_target")}
-    return {"logits": draw(3, 8), "targets": ints(1, 2, 3), "first_column": 0} | state | changes
-
-
-def topk(**changes):
-    best = {"best_scores": draw(2), "best_ids": ints(0, 1), "best_slots": ints(0, 1)}
-    return {"scores": draw(2), "chunk_ids": ints(2, 3), "slots": ints(2, 3)} | best | changes
-
-
-def select(**changes):
-    k = draw(1, 2, 40, 64)
-    return {"mass": draw(1, 4, 40), "k": k, "v": k, "capacity": 8} | changes
-
-
-def merge(**changes):
-    return {"outs": draw(2, 1, 1, 3, 64), "lses": draw(2, 1, 1, 3)} | changes
-
-
-# op, the tensor that is looked at first, arguments
-CALLS = [
-    ("calibrated_attention", "q", attention),
-    ("cached_attention", "q", cached),
-    ("window_mass", "q_last", window),
-    ("decode_attention", "q", decode),
-    ("dual_chunk_attention", "q", dual),
-    ("merge_states", "outs", merge),
-    ("query_nll_update", "logits", nll),
-    ("chunk_topk", "scores", topk),
-    ("select_tokens", "k", select),
-]
+from tests.ops.calls import (
+    CALLS,
+    MODEL_TENSORS,
+    attention,
+    cached,
+    decode,
+    draw,
+    dual,
+    ints,
+    merge,
+    nll,
+    select,
+    topk,
+    window,
+    with_dtype,
+)
 
 # op, arguments, what the message says
 WRONG = [
@@ -182,9 +127,6 @@ def test_wrong_arguments_are_refused_by_the_gpu_ops_in_the_same_words(op, argume
         getattr(emulated_ops(library), op)(**arguments)
 
 
-MODEL_TENSORS = ("q", "k", "v", "q_last", "k_rows", "v_rows", "logits")
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=["float16", "float64"])
 @pytest.mark.parametrize(
     ("op", "arguments"),
@@ -207,10 +149,6 @@ def test_dtype_without_a_kernel_is_refused_by_name(op, arguments, dtype):
         getattr(ops, op)(**arguments)
     with pytest.raises(RuntimeError, match="must have a dtype that this op takes"):
         getattr(torch.ops.pcbench, op)(**arguments)
-
-
-def with_dtype(arguments, dtype):
-    return {name: x.to(dtype) if name in MODEL_TENSORS else x for name, x in arguments.items()}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -352,51 +290,3 @@ def test_memory_that_is_not_there_is_asked_for_by_name():
         with pytest.raises(RuntimeError, match=r"window_mass: memory for \[1, 1, 4, 35184372088832\] must be") as error:
             functions.window_mass(**window(longest=1 << 45))
         assert is_out_of_memory(error.value)
-
-
-def test_segments_outside_the_store_are_empty():
-    arguments = cached(starts=ints([0, 12]), lengths=ints([8, 8]))
-    out, lse = ops.cached_attention(**arguments)
-    assert lse[0, :2].isfinite().all()
-    assert lse[0, 2:].isneginf().all()
-    assert not out[0, 2:].any()
-
-
-@pytest.mark.parametrize("v_starts", [[0, 3], [0, -1]], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("backend", ["cpu", *LIBRARIES])
-def test_segments_whose_values_are_outside_the_store_are_empty(backend, dtype, v_starts):
-    found = ops.backend("cpu") if backend == "cpu" else emulated_ops(backend)
-    arguments = with_dtype(cached(v_rows=draw(10, 64), v_starts=ints(v_starts)), dtype)
-    out, lse = found.cached_attention(**arguments)
-    assert lse[0, :2].isfinite().all()
-    assert lse[0, 2:].isneginf().all()
-    assert not out[0, 2:].any()
-
-
-def test_a_longest_below_a_length_is_refused_where_lengths_can_be_read():
-    words = "decode_attention: longest must be at least every length, got 7"
-    with pytest.raises(ShapeError, match=words):
-        reference.decode_attention(**decode(longest=7))
-    for functions in (ops, torch.ops.pcbench):
-        with pytest.raises(RuntimeError, match=words):
-            functions.decode_attention(**decode(longest=7))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_keys_beyond_the_longest_are_attended_to_and_not_reported_where_lengths_cannot_be_read(library, dtype):
-    arguments = with_dtype(decode(), dtype)
-    wanted = emulated_ops(library).decode_attention(**arguments)
-    found = emulated_ops(library).decode_attention(**arguments | {"longest": 7})
-    assert all(map(torch.equal, found, (*wanted[:2], wanted[2][..., :7])))
-
-
-@pytest.mark.parametrize("backend", ["cpu", *LIBRARIES])
-def test_decoding_over_a_segment_outside_the_store_gives_no_mass(backend):
-    found = ops.backend("cpu") if backend == "cpu" else emulated_ops(backend)
-    out, lse, mass = found.decode_attention(**decode(starts=ints([0, 12])))
-    assert lse[0, :2].isfinite().all()
-    assert torch.allclose(mass[0].sum(-1), torch.tensor([2.0, 0.0]))
-    assert lse[0, 2:].isneginf().all()
-    assert not out[0, 2:].any()

@@ -127,8 +127,8 @@ class WindowMass(CachedAttention):
         return window(draw, longest=self.keys, window=self.rows, **self.store())
 
 
-class DecodeAttention(Shape):
-    """Keys and values once, whatever H; the masses are written once."""
+class OverKeys(Shape):
+    """What has as many keys in each batch row and kv-head."""
 
     batch: Count = 1
     heads: Count
@@ -138,6 +138,10 @@ class DecodeAttention(Shape):
 
     def words(self) -> list[str]:
         return [f"B{self.batch}", f"H{self.heads}", f"Hkv{self.kv_heads}", f"S{self.keys}", f"D{self.dim}"]
+
+
+class DecodeAttention(OverKeys):
+    """Keys and values once, whatever H; the masses are written once."""
 
     def work(self, itemsize: int) -> Work:
         cells, rows = self.batch * self.kv_heads * self.keys, self.batch * self.heads
@@ -178,20 +182,14 @@ class DualChunkAttention(Shape):
         return dual_chunk(draw, heads=self.heads, rows=rows, lengths=lengths, period=self.period, dim=self.dim)
 
 
-class SelectTokens(Shape):
+class SelectTokens(OverKeys):
     """The masses once, the kept keys and values in and out, the index out."""
 
-    batch: Count = 1
-    heads: Count
-    kv_heads: Count
-    keys: Count
-    dim: Count
     capacity: Count
     pool: Count = 7
 
     def words(self) -> list[str]:
-        found = [f"B{self.batch}", f"H{self.heads}", f"Hkv{self.kv_heads}", f"S{self.keys}", f"D{self.dim}"]
-        return [*found, f"keep{self.capacity}", f"pool{self.pool}"]
+        return [*super().words(), f"keep{self.capacity}", f"pool{self.pool}"]
 
     def work(self, itemsize: int) -> Work:
         kept = self.batch * self.kv_heads * self.capacity
