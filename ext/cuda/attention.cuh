@@ -12,7 +12,7 @@
 #pragma once
 
 #include "attention_launch.h"
-#include "attention_tile.cuh"
+#include "attention_store.cuh"
 #include "device/launch.h"
 
 namespace pcbench::device {
@@ -103,8 +103,7 @@ struct CalibratedResult {
 
   PCBENCH_DEVICE void store_lse(int at, float shift, float sum) const {
     if (lane() % 4 == 0) {
-      const float lse = sum == 0.0f ? -infinity : shift == infinity ? infinity : (shift + log2(sum)) * ln_2;
-      store(x.p.lse + place(at), lse);
+      store(x.p.lse + place(at), lse_of(shift, sum));
     }
   }
 
@@ -135,32 +134,8 @@ struct CalibratedResult {
     }
   }
 
-  // Through shared memory, so that a store is 16 bytes a lane; a warp uses its own query rows' place.
-  PCBENCH_DEVICE void store_rows(const Tile& tile) const {
-    Shared<uint32_t> pairs = shared<uint32_t>(0);
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      const int at = tile.row_of(r);
-      const float share = tile.sum[r] == 0.0f ? 0.0f : 1.0f / tile.sum[r];
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        const float* o = tile.out[r / 2][n] + r % 2 * 2;
-        pairs[tile.place(at, n) / 2 + lane() % 4] = narrow_pair<T>(o[0] * share, o[1] * share);
-      }
-      if (exists(at)) {
-        store_lse(at, tile.shift[r], tile.sum[r]);
-      }
-    }
-    warp_barrier();
-    constexpr int at_once = warp_width / tile.chunks;
-    const int chunk = lane() % tile.chunks, first = warp() * 32 + lane() / tile.chunks;
-    if (chunk * 8 < D) {
-      for (int at = first; at < (warp() + 1) * 32; at += at_once) {
-        if (exists(at)) {
-          store16(static_cast<T*>(x.p.out) + place(at) * D + chunk * 8, load16(tile.rows + tile.place(at, chunk)));
-        }
-      }
-    }
+  PCBENCH_DEVICE void put(const Tile& tile) const {
+    store_rows(tile, static_cast<T*>(x.p.out), x.p.lse, [&](int at) { return exists(at) ? place(at) : int64_t{-1}; });
   }
 };
 
@@ -252,7 +227,7 @@ void calibrated_tiles(PCBENCH_PARAM CalibratedLaunch x) {
   if (p.out_in.data) {
     result.merge(tile);
   } else {
-    result.store_rows(tile);
+    result.put(tile);
   }
 }
 

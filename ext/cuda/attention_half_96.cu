@@ -1,10 +1,12 @@
 // The attention kernels of half inputs and head dim 96.
 #include "attention.cuh"
 #include "cached.cuh"
+#include "dual_chunk.cuh"
 
 namespace pcbench::device {
 
 template void launch_calibrated<half, 96>(const CalibratedLaunch&, Stream);
 template void launch_cached<half, 96>(const CachedLaunch&, Stream);
+template void launch_dual_chunk<half, 96>(const DualChunkLaunch&, Stream);
 
 }  // namespace pcbench::device

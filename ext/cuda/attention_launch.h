@@ -1,10 +1,11 @@
-// What the launchers of attention.cu and cached.cu hand to the kernels; one translation unit a dtype and head dim
-// instantiates them.
+// What the launchers of attention.cu, cached.cu and dual_chunk.cu hand to the kernels; one translation unit a dtype and
+// head dim instantiates them.
 #pragma once
 
 // of the include path: the emulator has its own
 #include <platform.h>
 
+#include "device/chunk_rows.h"
 #include "params.h"
 
 namespace pcbench::device {
@@ -40,6 +41,18 @@ struct CachedLaunch {
 
 template <class T, int D>
 void launch_cached(const CachedLaunch& x, Stream stream);
+
+struct DualChunkLaunch {
+  DualChunkAttention p;
+  ChunkGrid grid;
+  float scale;      // to base 2
+  int32_t pack;     // query heads of a group
+  int32_t splits;   // of the keys of a block of rows
+  float* partials;  // as merge_dual_chunk_splits reads them
+};
+
+template <class T, int D>
+void launch_dual_chunk(const DualChunkLaunch& x, Stream stream);
 
 // Rows that fit one mma take the kernel that is built to read memory, the others that of whole tiles.
 constexpr int few_rows = 16;

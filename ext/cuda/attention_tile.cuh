@@ -11,14 +11,12 @@
 // of the include path: the emulator has its own
 #include <ptx.h>
 
+#include "device/numbers.h"
 #include "device/weights.h"
-#include "params.h"
 
 namespace pcbench::device {
 
 constexpr int tile_rows = 128, tile_keys = 64, tile_threads = 128;
-constexpr float infinity = __builtin_inff();
-constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
 
 // Which keys of a tile a row sees: the first `keys`, unless a bit evicts them.
 struct Visible {
@@ -38,17 +36,19 @@ struct PackedRows {
   PCBENCH_DEVICE int32_t member_of(int32_t row) const { return member + row - (position_of(row) - position) * pack; }
 };
 
-// Tight: the loop around has so much to remember that addresses are computed afresh in every tile.
-template <class T, int D, bool Tight>
+// Tight: the loop around has so much to remember that addresses are computed afresh in every tile. Terms: rows that are
+// no numbers of T are a sum of so many, one behind the other in shared memory.
+template <class T, int D, bool Tight, int Terms = 1>
 struct AttentionTile {
   // D 96 is padded: the XOR needs whole segments
   static constexpr int row = D == 64 ? 64 : 128;
   static constexpr int chunks = row / 8;
   static constexpr int rows_at_once = tile_threads / chunks;
-  static constexpr int k_bytes = tile_rows * row * 2, v_bytes = k_bytes + tile_keys * row * 2;
+  static constexpr int row_bytes = tile_rows * row * 2;
+  static constexpr int k_bytes = Terms * row_bytes, v_bytes = k_bytes + tile_keys * row * 2;
   static constexpr int note_bytes = v_bytes + tile_keys * row * 2, shared_bytes = note_bytes + tile_rows * 4;
   // query fragments stay in registers where they fit
-  static constexpr bool rows_in_registers = D == 64;
+  static constexpr bool rows_in_registers = D == 64 && Terms == 1;
 
   Shared<T> rows = shared<T>(0), k_tile = shared<T>(k_bytes), v_tile = shared<T>(v_bytes);
   // what masks ask of each row: registers are full
@@ -57,6 +57,7 @@ struct AttentionTile {
   float shift[4];          // shift_at of a row's largest score when it was last rescaled; −inf where nothing was seen
   float sum[4];            // of 2^(score − shift), this thread's columns
   Fragment q[2][rows_in_registers ? D / 16 : 1];
+  int terms = 1;  // of the rows that are there
 
   PCBENCH_DEVICE void reset() {
 #pragma unroll
@@ -138,7 +139,6 @@ struct AttentionTile {
   }
 
   PCBENCH_DEVICE void score(float (&s)[2][8][4]) const {
-    const int first = key_matrices(lane()), first_query = matrices(lane()) + warp() * 32 * row;
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
 #pragma unroll
@@ -149,6 +149,20 @@ struct AttentionTile {
         }
       }
     }
+    if constexpr (Terms == 1) {
+      multiply(s, 0);
+    } else {
+#pragma unroll 1
+      for (int term = 0; term < terms; ++term) {
+        multiply(s, term);
+      }
+    }
+  }
+
+  // Adds the products of a term of the rows.
+  PCBENCH_DEVICE void multiply(float (&s)[2][8][4], int term) const {
+    const int first = key_matrices(lane());
+    const int first_query = matrices(lane()) + (term * tile_rows + warp() * 32) * row;
 #pragma unroll
     for (int d = 0; d < D; d += 16) {
       Fragment a[2];

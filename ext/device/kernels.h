@@ -32,4 +32,16 @@ void decode_mass(const CachedAttention& p, Stream stream);
 int64_t cached_attention_portable_scratch(const CachedAttention& p);
 void cached_attention_portable(const CachedAttention& p, void* scratch, Stream stream);
 
+int64_t dual_chunk_attention_portable_scratch(const DualChunkAttention& p);
+void dual_chunk_attention_portable(const DualChunkAttention& p, void* scratch, Stream stream);
+
+// Bytes of what splits of the keys leave of each row: [B·Hkv, Q·G, splits, D + 2] floats, which are out before
+// normalisation, the maximum in nats and the sum.
+inline int64_t partial_bytes(const KeyRows& keys, int64_t heads, int64_t rows, int64_t splits) {
+  return keys.batch * heads * rows * splits * (keys.dim + 2) * static_cast<int64_t>(sizeof(float));
+}
+
+// out and lse from what the splits left.
+void merge_dual_chunk_splits(const DualChunkAttention& p, int32_t splits, float* partials, Stream stream);
+
 }  // namespace pcbench::device

@@ -27,6 +27,14 @@ void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_byte
   }
 }
 
+// Among how many blocks `tiles` of keys are dealt where the rows alone fill `blocks`: so that there are `wanted` blocks
+// a multiprocessor, but for a cap on what is merged.
+inline int32_t splits_of(int64_t wanted, int64_t blocks, int64_t tiles) {
+  const int64_t most = 128, splits = ceil_div(wanted * multiprocessors(), blocks < 1 ? 1 : blocks);
+  const int64_t some = splits < most ? splits : most;
+  return static_cast<int32_t>(some < tiles ? some : tiles < 1 ? 1 : tiles);
+}
+
 // Where the block stands if the row is read as width × height × any blocks, x first.
 struct Place {
   int32_t x, y, z;

@@ -4,6 +4,7 @@
 #include "device/cached_attention.h"
 #include "device/calibrated_attention.h"
 #include "device/decode_mass.h"
+#include "device/dual_chunk.h"
 #include "device/kernels.h"
 #include "device/key_mass.h"
 #include "device/launch.h"
@@ -40,14 +41,25 @@ int64_t blocks_of(int64_t packed_rows) {
   return ceil_div(packed_rows, packed_rows <= tile_row_threads ? tile_row_threads : 4 * tile_row_threads);
 }
 
+void merge_splits(const CachedCall& call, Stream stream) {
+  constexpr int rows = merge_splits_threads / warp_width;
+  const int64_t all = call.p.keys.batch * call.p.keys.kv_heads * call.packed_rows();
+  launch(merge_splits_kernel, ceil_div(all, rows), merge_splits_threads, 0, stream, call);
+}
+
 CachedCall cached_call(const CachedAttention& p, void* scratch) {
   CachedCall call{p, 1, static_cast<float*>(scratch)};
-  // several blocks a multiprocessor, and a cap on what is merged
-  const int64_t wanted = 8 * multiprocessors(), most = 128;
   const int64_t blocks = p.keys.batch * p.keys.kv_heads * blocks_of(call.packed_rows());
-  const int64_t tiles = p.keys.listed * ceil_div(p.keys.stored_rows, tile_keys);
-  const int64_t splits = ceil_div(wanted, larger<int64_t>(1, blocks));
-  call.splits = static_cast<int32_t>(clamped<int64_t>(smaller(splits, most), 1, larger<int64_t>(1, tiles)));
+  call.splits = splits_of(8, blocks, p.keys.listed * ceil_div(p.keys.stored_rows, tile_keys));
+  return call;
+}
+
+DualChunkCall dual_chunk_call(const DualChunkAttention& p, void* scratch) {
+  const int64_t group = p.heads / p.keys.kv_heads, tile_rows = p.tile_rows ? smaller(p.tile_rows, p.rows) : p.rows;
+  const int64_t block_rows = tile_row_threads * (tile_rows * group <= tile_row_threads ? 1 : 4);
+  DualChunkCall call{p, chunk_grid(p, block_rows), 1, static_cast<float*>(scratch)};
+  const int64_t blocks = p.keys.batch * p.keys.kv_heads * call.grid.blocks();
+  call.splits = splits_of(8, blocks, ceil_div(p.keys.stored_rows, tile_keys));
   return call;
 }
 
@@ -86,9 +98,7 @@ void decode_mass(const CachedAttention& p, Stream stream) {
 }
 
 int64_t cached_attention_portable_scratch(const CachedAttention& p) {
-  const CachedCall call = cached_call(p, nullptr);
-  const int64_t parts = p.keys.batch * p.keys.kv_heads * call.packed_rows() * call.splits;
-  return parts * (p.keys.dim + 2) * static_cast<int64_t>(sizeof(float));
+  return partial_bytes(p.keys, p.heads, p.rows, cached_call(p, nullptr).splits);
 }
 
 void cached_attention_portable(const CachedAttention& p, void* scratch, Stream stream) {
@@ -98,8 +108,30 @@ void cached_attention_portable(const CachedAttention& p, void* scratch, Stream s
     const int64_t blocks = blocks_of(call.packed_rows()) * call.splits * pairs;
     launch(cached_attention_kernel<d(), r()>, blocks, tile_threads, RowTile<d(), r()>::shared_bytes, stream, call);
   });
-  constexpr int rows = merge_splits_threads / warp_width;
-  launch(merge_splits_kernel, ceil_div(pairs * call.packed_rows(), rows), merge_splits_threads, 0, stream, call);
+  merge_splits(call, stream);
+}
+
+int64_t dual_chunk_attention_portable_scratch(const DualChunkAttention& p) {
+  const int32_t splits = dual_chunk_call(p, nullptr).splits;
+  return splits == 1 ? 0 : partial_bytes(p.keys, p.heads, p.rows, splits);
+}
+
+void dual_chunk_attention_portable(const DualChunkAttention& p, void* scratch, Stream stream) {
+  const DualChunkCall call = dual_chunk_call(p, scratch);
+  with_tile(p.keys.dim, call.grid.block_rows, [&](auto d, auto r) {
+    const int64_t blocks = call.grid.blocks() * call.splits * p.keys.batch * p.keys.kv_heads;
+    constexpr int bytes = DualChunkRows<d(), r()>::shared_bytes;
+    launch(dual_chunk_kernel<d(), r()>, blocks, tile_threads, bytes, stream, call);
+  });
+  if (call.splits > 1) {
+    merge_dual_chunk_splits(p, call.splits, call.partials, stream);
+  }
+}
+
+void merge_dual_chunk_splits(const DualChunkAttention& p, int32_t splits, float* partials, Stream stream) {
+  const CachedAttention cached{
+      .keys = p.keys, .heads = p.heads, .rows = p.rows, .q = p.q, .scale = p.scale, .out = p.out, .lse = p.lse};
+  merge_splits({cached, splits, partials}, stream);
 }
 
 }  // namespace pcbench::device

@@ -165,6 +165,46 @@ Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tens
   return mass;
 }
 
+std::tuple<Tensor, Tensor> dual_chunk_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
+                                                Tensor turns, double scale, int64_t period, bool interleaved,
+                                                std::optional<Tensor> query_lengths, std::optional<Tensor> gains,
+                                                std::optional<Tensor> chunks, int64_t tile_rows) {
+  Arguments a("dual_chunk_attention", gpu_takes);
+  check_dual_chunk_attention(a, q, k_rows, v_rows, starts, lengths, turns, period, query_lengths, gains, chunks,
+                             tile_rows);
+  const Call call(a);
+  const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, std::nullopt, std::nullopt, false);
+  const int64_t heads = a.size("H"), rows = a.size("Q");
+  Tensor out = allocate(q, {keys.batch, heads, rows, keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, heads, rows}, ScalarType::Float);
+  const DualChunkAttention p{
+      .keys = keys,
+      .heads = heads,
+      .rows = rows,
+      .q = call.floats(q),
+      .scale = static_cast<float>(scale),
+      .period = period,
+      .clip = turns.size(0) - 1,
+      .turning = turns.size(1),
+      .turns = call.floats(turns),
+      .interleaved = interleaved,
+      .query_lengths = call.ints(query_lengths),
+      .gains = call.floats(gains),
+      .chunks = call.tile_lists(chunks),
+      .tile_rows = tile_rows,
+      .listed = chunks ? chunks->size(3) : 0,
+      .out = call.written<void>(out),
+      .lse = call.written<float>(lse),
+  };
+  Tensor memory = call.scratch(q, device::dual_chunk_attention_scratch(p));
+  const char* refusal = device::dual_chunk_attention_fast(p, call.written<void>(memory), call.stream());
+  if (!started("dual_chunk_attention", keys.dtype, refusal)) {
+    memory = call.scratch(q, device::dual_chunk_attention_portable_scratch(p));
+    device::dual_chunk_attention_portable(p, call.written<void>(memory), call.stream());
+  }
+  return {out, lse};
+}
+
 std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
   Arguments a("merge_states", gpu_takes);
   check_merge_states(a, outs, lses);
@@ -193,6 +233,7 @@ PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, PCBENCH_KEY, m) {
   PCBENCH_OP(m, calibrated_attention);
   PCBENCH_OP(m, cached_attention);
   PCBENCH_OP(m, decode_attention);
+  PCBENCH_OP(m, dual_chunk_attention);
   PCBENCH_OP(m, window_mass);
   PCBENCH_OP(m, merge_states);
 }

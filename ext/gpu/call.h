@@ -64,6 +64,15 @@ class Call {
   }
   Ints ints(const std::optional<Tensor>& x) const { return x ? ints(*x) : Ints{nullptr, {}}; }
 
+  TileLists tile_lists(const std::optional<Tensor>& x) const {
+    if (!x) {
+      return {nullptr, {}};
+    }
+    TileLists view{static_cast<const int32_t*>(x->const_data_ptr()), {x->stride(0), x->stride(1), x->stride(2)}};
+    device::make_input_visible(view.data, extent_bytes(*x));
+    return view;
+  }
+
   const bool* bools(const std::optional<Tensor>& x) const {
     if (!x) {
       return nullptr;

@@ -44,4 +44,12 @@ const char* calibrated_attention_fast(const CalibratedAttention& p, void*, Strea
   return nullptr;
 }
 
+int64_t dual_chunk_attention_scratch(const DualChunkAttention&) {
+  return 0;
+}
+
+const char* dual_chunk_attention_fast(const DualChunkAttention& p, void*, Stream) {
+  return p.keys.batch * p.heads * p.rows == 0 ? nullptr : "no kernel of matrix cores for this op";
+}
+
 }  // namespace pcbench::device

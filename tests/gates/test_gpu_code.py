@@ -20,6 +20,7 @@ ATTENTION = {
         "cached_few_rows",
         "cached_many_rows",
         "decode_few_rows",
+        "dual_chunk_tiles",
         "calibrated_mass_kernel",
         "window_mass_kernel",
     ),

@@ -43,6 +43,7 @@ LEADS = {
     "calibrated_attention": "q",
     "chunk_topk": "scores",
     "decode_attention": "q",
+    "dual_chunk_attention": "q",
     "merge_states": "outs",
     "query_nll_update": "logits",
     "select_tokens": "k",

@@ -15,6 +15,7 @@ ORDERED = [
         "cached_attention-query",
         "window_mass-query",
         "decode_attention-budgets of heads",
+        "dual_chunk_attention-unequal lengths",
         "merge_states-9 parts",
         "query_nll_update-a later tile",
         "chunk_topk-many",
@@ -43,7 +44,7 @@ def test_result_does_not_depend_on_the_order_of_threads(case, emulated):
 
 
 def test_orders_are_compared_for_every_op():
-    assert len(ORDERED) == 8
+    assert len(ORDERED) == 9
 
 
 def test_changed_argument_that_overlaps_another_is_refused(emulated):

@@ -43,9 +43,19 @@ def test_op_in_a_graph_equals_the_op(case, gpu):
         assert all(torch.equal(results[name].nan_to_num(), x.nan_to_num()) for name, x in wanted.items())
 
 
-@pytest.mark.parametrize("name", ["decode, many splits", "query", "batch with unused places"])
-def test_cached_attention_in_a_graph_reads_new_lengths(name, gpu):
-    case = next(case for case in CASES if (case.op, case.name) == ("cached_attention", name))
+NEW_LENGTHS = (
+    "cached_attention-decode, many splits",
+    "cached_attention-query",
+    "cached_attention-batch with unused places",
+    "dual_chunk_attention-decode, many splits",
+    "dual_chunk_attention-unequal lengths",
+    "dual_chunk_attention-listed chunks",
+)
+
+
+@pytest.mark.parametrize("name", NEW_LENGTHS)
+def test_op_in_a_graph_reads_new_lengths(name, gpu):
+    case = next(case for case in CASES if str(case) == name)
     inputs = case.inputs(gpu, torch.bfloat16)
     results, replay = captured(lambda: run(ops, case.op, inputs))
     for divisor in (2, 5):
