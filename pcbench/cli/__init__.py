@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from pcbench import registry
+from pcbench.cli.ask import ask
 from pcbench.cli.calibrate import calibrate
 from pcbench.cli.terminals import err, out
 from pcbench.errors import (
@@ -158,14 +159,13 @@ def _entries(what: str) -> dict[str, str]:
 def _task(name: str) -> str:
     """What a task is, who brings it and, where it needs files, whether they are there."""
     from pcbench.tasks import load_task
-    from pcbench.tasks.files import is_there
+    from pcbench.tasks.files import how_to_get, is_there
 
     tables = registry.task_tables()
     summary, table = registry.credited(tables, name, load_task(name, "list").summary), tables[name]
     if "files" not in table or is_there(table["files"]):
         return f"{summary} (files are there)" if "files" in table else summary
-    how = f"; pcbench data fetch {table['fetch']}" if table.get("fetch") else ""
-    return f"{summary} (no files{how})"
+    return f"{summary} (no files{how_to_get(table)})"
 
 
 @data_app.command("list")
@@ -312,6 +312,7 @@ def score(
             out.print(line)
 
 
+app.command()(ask)
 app.command()(calibrate)
 
 

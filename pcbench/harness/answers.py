@@ -22,7 +22,7 @@ from pcbench.models.tokens import ByteTokenizer, HFTokenizer
 from pcbench.registry import METHODS, load
 from pcbench.types import DeviceKind, Prefilled, no_stages
 
-__all__ = ["Answer", "Chunk", "answer"]
+__all__ = ["Answer", "Chunk", "answer", "read_chunks"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def answer(
         found = Answer(
             text=runner.tokenizer.decode(answered.tokens),
             ids=answered.tokens,
-            chunks=_chunks(asked, prefilled),
+            chunks=read_chunks(asked, prefilled),
             kept_tokens=prefilled.kept_tokens(),
             prefill_ms=ms,
             decode_ms=answered.step_ms,
@@ -200,7 +200,8 @@ class Recorded:
             self.rows.append(logits)
 
 
-def _chunks(asked: Asked, prefilled: Prefilled) -> list[Chunk] | None:
+def read_chunks(asked: Asked, prefilled: Prefilled) -> list[Chunk] | None:
+    """The chunks of a prefill in reading order; None for a method without chunks. Waits for the device."""
     if prefilled.spans is None:
         return None
     kept = set() if prefilled.kept_chunks is None else set(prefilled.kept_chunks.tolist())

@@ -14,7 +14,7 @@ from torch import Tensor
 from pcbench.errors import ConfigError, shown
 from pcbench.types import Prompt, Tokenizer
 
-__all__ = ["Asked", "Ids", "Spans", "ask"]
+__all__ = ["Asked", "Ids", "Spans", "ask", "check_known"]
 
 # what names a text
 Ids = Sequence[int] | Tensor | np.ndarray
@@ -68,7 +68,7 @@ def ask(
     start = tokenizer.start_ids
     if isinstance(context, str):
         ids, starts = tokenizer.encode_with_starts(context)
-        _check_known("context", ids, vocab)
+        check_known("context", ids, vocab)
         # what stands before the first token belongs to it
         bounds = None if starts is None else [0, *starts[1:], len(context)]
         skipped, size = 0, len(context)
@@ -102,11 +102,11 @@ def _ids(name: str, given: Any, vocab: int) -> list[int]:
     ids = _whole(listed) if isinstance(listed, Sequence) else None
     if ids is None:
         raise ConfigError(f"answer: {name}: a text or its token ids, got {_shown(given)}; give one of them")
-    _check_known(name, ids, vocab)
+    check_known(name, ids, vocab)
     return ids
 
 
-def _check_known(name: str, ids: Sequence[int], vocab: int) -> None:
+def check_known(name: str, ids: Sequence[int], vocab: int) -> None:
     for i in ids:
         if not 0 <= i < vocab:
             raise ConfigError(f"answer: {name}: token ids of 0…{vocab - 1}, got {i}; use the model's own tokenizer")

@@ -1,5 +1,6 @@
 """Exact attention over the whole prompt by the model's own code and torch's SDPA: the baseline."""
 
+import copy
 from typing import Any, Self
 
 import torch
@@ -40,17 +41,33 @@ class Full:
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token and the filled cache."""
-        spec = self.runner.spec
         ids = torch.cat([prompt.prefix, prompt.context, prompt.query])[None]
         with stages("forward"):
             logits, cache = self.runner.stock_forward(ids, None)
+        return self._prefilled(prompt, logits, cache)
+
+    def read_context(self, prompt: Prompt, stages: Stages) -> Any:
+        """The cache of prefix and context."""
+        ids = torch.cat([prompt.prefix, prompt.context])[None]
+        with stages("forward"):
+            return self.runner.stock_forward(ids, None)[1]
+
+    def ask(self, read: Any, prompt: Prompt, stages: Stages) -> Prefilled:
+        """The same as `prefill` from a copy of that cache."""
+        with stages("query"):
+            logits, cache = self.runner.stock_forward(prompt.query[None], copy.deepcopy(read))
+        return self._prefilled(prompt, logits, cache)
+
+    def _prefilled(self, prompt: Prompt, logits: Tensor, cache: Any) -> Prefilled:
+        spec = self.runner.spec
+        tokens = sum(ids.numel() for ids in (prompt.prefix, prompt.context, prompt.query))
         return Prefilled(
             logits=logits,
             state=cache,
             kept_tokens=lambda: prompt.prefix.numel() + prompt.context.numel(),
             kv_bytes=_cache_bytes(cache),
             kv_bytes_prompt=_cache_bytes(cache),
-            kv_bytes_predicted=spec.kv_bytes(ids.shape[1], self.runner.dtype.itemsize),
+            kv_bytes_predicted=spec.kv_bytes(tokens, self.runner.dtype.itemsize),
             warnings=beyond_training(prompt, spec),
         )
 

@@ -26,6 +26,8 @@ class _Escapes(dict[int, str]):
 
 
 ESCAPES = _Escapes()
+# of a text whose lines end where they end
+OF_LINES = _Escapes({ord(letter): letter for letter in "\n\t"})
 
 
 def visible(text: str) -> str:
@@ -64,6 +66,11 @@ class Terminal(Console):
     def render_str(self, text: str, **more: Any) -> Text:
         """What `print` and every cell of a table make of a text."""
         return super().render_str(visible(text), **more)
+
+    def print_piece(self, text: str) -> None:
+        """A piece of a text as it stands, at once: lines end and tabs stand where they do in it, nothing is added."""
+        self.file.write(text.translate(OF_LINES))
+        self.file.flush()
 
     def print_data(self, data: object) -> None:
         """JSON, in letters that every encoding has."""

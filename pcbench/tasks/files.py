@@ -1,7 +1,7 @@
 """Where official files are, and their records."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ __all__ = [
     "count",
     "data_dir",
     "find",
+    "how_to_get",
     "is_there",
     "place",
     "read_record",
@@ -76,25 +77,34 @@ def with_data_dir(folder: str | Path) -> Iterator[None]:
         yield
 
 
-def find(name: str, patterns: list[str], fetch: str) -> list[Path]:
+def find(name: str, patterns: list[str], fetch: str, origin: str = "") -> list[Path]:
     """The files of a task that are there.
 
     Args:
         name: the task, for the message.
         patterns: paths below the folder; `*` stands for any folder.
         fetch: what `pcbench data fetch` calls them; empty where nothing fetches them.
+        origin: where they are from, where nothing fetches them.
 
     Raises:
         DataMissing: none is there; the message says where to put what.
     """
     found, root = _found(patterns), data_dir()
     if not found:
-        command = f", or `pcbench data fetch {fetch}` as `pcbench data list` says" if fetch else ""
+        command = f" (from {origin})" if origin else ""
+        command += f", or `pcbench data fetch {fetch}` as `pcbench data list` says" if fetch else ""
         raise DataMissing(
             f"{name}: records in {' or '.join(patterns)} below {root}, got no such file; put it there{command}, "
             f"or name another folder by {VARIABLE} or --set data.dir=DIR"
         )
     return found
+
+
+def how_to_get(table: Mapping[str, Any]) -> str:
+    """Behind a semicolon, how the files of a task's table are to be had; empty where nobody can say."""
+    if table.get("fetch"):
+        return f"; pcbench data fetch {table['fetch']}"
+    return f"; {table['origin']}" if table.get("origin") else ""
 
 
 def is_there(patterns: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """What all floors share: plain data and protocols. Importing this package imports no torch."""
 
+from pcbench.types.contexts import ContextMethod
 from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Record, Sample, Status, digest
 from pcbench.types.protocols import (
     AttentionPlan,
@@ -26,6 +27,7 @@ __all__ = [
     "SCHEMA",
     "AttentionPlan",
     "Cell",
+    "ContextMethod",
     "Cost",
     "DeviceKind",
     "KVRows",

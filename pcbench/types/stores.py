@@ -161,6 +161,10 @@ class RaggedKVStore(Protocol):
         """[B] int32 valid rows of the forward that comes next."""
         ...
 
+    def allow(self, tokens: int) -> None:
+        """Moves the limits of all segments: a question has so many tokens more, or fewer, than there is room for."""
+        ...
+
     def share(self, layer: int, heads: "Tensor") -> None:
         """Says before `fill` whose keys each kv-head of a layer reads: heads [B, Hkv] int64."""
         ...

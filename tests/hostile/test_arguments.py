@@ -80,6 +80,7 @@ COMMANDS = (
     *(("run", "--dry-run", "--suite", "prefill", "--device", None), (*PLAN, "--suite", "longbench", "--preset", None)),
     ("run", "--suite", "prefill", "--device", "cpu", "--resume", "--out", None),
     *(("calibrate", "--model", "random:tiny", flag, None) for flag in ("--matrix", "--text")),
+    *(("ask", None, "why?"), ("ask", ".", None), ("ask", "x.txt", "why?", "--set", None)),
 )
 # they would do what they say: measure for long, or ask the net
 MEANT = {"auto", "cpu", "longbench", "longbench-v2", "infinitebench", "gsm8k", "--traceback"}

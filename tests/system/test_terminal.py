@@ -46,3 +46,9 @@ def test_data_is_json_whatever_is_in_it(terminal):
 def test_shortened_keeps_both_ends():
     assert shortened("x" * 1800) == "x" * 1800
     assert shortened("a" + "x" * 9999 + "b") == "a" + "x" * 899 + " … " + "x" * 899 + "b"
+
+
+def test_a_piece_of_a_text_keeps_its_lines_and_nothing_else_that_moves(terminal):
+    terminal.print_piece("a\n\tb")
+    terminal.print_piece(HOSTILE)
+    assert terminal.file.getvalue() == "a\n\tb" + SHOWN.replace("\\n", "\n")

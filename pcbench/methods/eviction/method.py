@@ -1,7 +1,8 @@
 """A method of a policy: prefill, then tokens one by one over what stayed."""
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
@@ -21,6 +22,7 @@ from pcbench.types import (
     Prompt,
     RaggedKVStore,
     Rows,
+    Segments,
     Stages,
     beyond_training,
     causal_flops,
@@ -131,6 +133,34 @@ class State:
     logits: Tensor = field(init=False)  # [1, V]
 
 
+@dataclass
+class Compressed:
+    """What stays of a prompt, or of what stands before its question.
+
+    Args:
+        state: what reading goes on from.
+        segments: of each layer, with room for a question.
+        held: [L, B, Hkv] int32, tokens that stayed.
+        question: tokens of the question that there is room for.
+        warnings: of what does not run on kernels.
+    """
+
+    state: State
+    segments: list[Segments]
+    held: Tensor
+    question: int
+    warnings: list[str]
+
+    def copy(self, question: int) -> Self:
+        """The same once more for a question of so many tokens; both go on by themselves."""
+        plan = self.state.plan
+        # what belongs to the model is none of a request's
+        shared: dict[int, Any] = {id(x): x for x in (plan.spec, plan.rotary)}
+        state = copy.deepcopy(self.state, shared)
+        state.store.allow(question - self.question)
+        return replace(self, state=state)
+
+
 class Eviction:
     """Exact attention over the prompt, after which each layer keeps a part of it: base class of eviction methods."""
 
@@ -144,12 +174,27 @@ class Eviction:
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token, and what stays of the prompt."""
-        spec, runner = self.runner.spec, self.runner
         whole = self.config.compress == "prompt"
         head = [prompt.prefix, prompt.context, *([prompt.query] if whole else [])]
         ids, later = torch.cat(head), prompt.query[: 0 if whole else None]
         if not ids.numel():
             ids, later = later, later[:0]
+        return self._prefilled(self._compressed(ids, later, prompt, stages), later, prompt, stages)
+
+    def read_context(self, prompt: Prompt, stages: Stages) -> "Compressed | None":
+        """What stays of prefix and context; None where they are compressed together with the question."""
+        ids = torch.cat([prompt.prefix, prompt.context])
+        if self.config.compress == "prompt" or not ids.numel():
+            return None
+        return self._compressed(ids, prompt.query, prompt, stages)
+
+    def ask(self, read: "Compressed", prompt: Prompt, stages: Stages) -> Prefilled:
+        """The same as `prefill` from a copy of what stayed."""
+        return self._prefilled(read.copy(prompt.query.numel()), prompt.query, prompt, stages)
+
+    def _compressed(self, ids: Tensor, later: Tensor, prompt: Prompt, stages: Stages) -> "Compressed":
+        """Reads ids [T], of which a part stays, with room for the question `later` and the answer."""
+        spec, runner = self.runner.spec, self.runner
         length = ids.numel()
         tokens = self.config.tokens_of(length)
         policy = self.config.policy(spec, tokens)
@@ -165,19 +210,24 @@ class Eviction:
         state = State(store, StoredPlan(policy, spec, rotary), ids.new_zeros(1))
         with stages("forward"):
             self._read(ids, state, plan, stages, policy.pruning)
-        held = torch.stack(store.lengths)
+        warnings = beyond_kernels(policy, segments, lengths, runner.ops)
+        return Compressed(state, segments, torch.stack(store.lengths), later.numel(), warnings)
+
+    def _prefilled(self, read: "Compressed", later: Tensor, prompt: Prompt, stages: Stages) -> Prefilled:
+        """Reads what of the question is still to come, ids [n], over what stayed."""
+        spec, state, segments, held = self.runner.spec, read.state, read.segments, read.held
         if later.numel():
             with stages("query"):
                 self._read(later, state, state.plan, stages)
-        vector = spec.head_dim * runner.dtype.itemsize
+        vector = spec.head_dim * self.runner.dtype.itemsize
         return Prefilled(
             logits=state.logits,
             state=state,
             kept_tokens=lambda: float(held.double().mean()),
-            kv_bytes=store.nbytes(),
+            kv_bytes=state.store.nbytes(),
             kv_bytes_predicted=sum(x.nbytes(vector) for x in segments),
             kv_bytes_prompt=sum(x.with_room(later.numel()).vectors for x in segments) * vector,
-            warnings=[*beyond_training(prompt, spec), *beyond_kernels(policy, segments, lengths, runner.ops)],
+            warnings=[*beyond_training(prompt, spec), *read.warnings],
         )
 
     def step(self, prefilled: Prefilled, token: Tensor) -> Tensor:

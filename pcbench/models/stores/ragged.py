@@ -83,6 +83,11 @@ class RaggedStore(Cache):  # type: ignore[misc]
             self._append(layer_idx, *(x.to(self.k[0].device) for x in (key_states, value_states)))
         return key_states, value_states
 
+    def allow(self, tokens: int) -> None:
+        """Moves the limits of all segments: a question has so many tokens more, or fewer, than there is room for."""
+        self.limits = [limit if limit is None else limit + tokens for limit in self.limits]
+        self.lacking = [rows if rows is None else max(0, rows + tokens) for rows in self.lacking]
+
     def share(self, layer: int, heads: Tensor) -> None:
         """Says before `fill` whose keys each kv-head of a layer reads.
 

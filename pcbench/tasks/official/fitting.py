@@ -10,7 +10,7 @@ from pcbench.tasks.base import Example, FileTask, Request
 from pcbench.tasks.official.reading import Parts
 from pcbench.types import Tokenizer
 
-__all__ = ["file_example"]
+__all__ = ["file_example", "start_count"]
 
 
 @dataclass(frozen=True)
@@ -174,18 +174,18 @@ def _ids(request: Request, parts: Parts, chat: bool) -> Ids:
     if starts is None:
         prefix, context, query = (tuple(tokenizer.encode(text)) for text in (before, parts.context, after))
         as_whole = [*prefix, *context, *query] == ids
-        begun = _begun(tokenizer, prefix) if chatted else len(first)
+        begun = start_count(tokenizer, prefix) if chatted else len(first)
         return Ids((*first, *prefix), context, query, begun, None, as_whole, chatted)
     begin = bisect_left(starts, len(before))
     # at least one id asks
     end = min(bisect_left(starts, len(before) + len(parts.context)), len(ids) - 1)
     characters = tuple(start - len(before) for start in starts[begin:end])
-    begun = _begun(tokenizer, ids[:begin]) if chatted else len(first)
+    begun = start_count(tokenizer, ids[:begin]) if chatted else len(first)
     return Ids((*first, *ids[:begin]), tuple(ids[begin:end]), tuple(ids[end:]), begun, characters, True, chatted)
 
 
-def _begun(tokenizer: Tokenizer, prefix: Sequence[int]) -> int:
-    """Ids in front of a prompt that its chat template brought as text: what the tokenizer puts there, else its BOS."""
+def start_count(tokenizer: Tokenizer, prefix: Sequence[int]) -> int:
+    """Ids in front of a prompt that its chat template brought as text: what the tokenizer puts there, or its BOS."""
     for front in (tokenizer.start_ids, [tokenizer.bos_id]):
         if front and list(prefix[: len(front)]) == front:
             return len(front)
