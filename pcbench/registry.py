@@ -73,6 +73,8 @@ OWN_SCORERS = {
     "ruler": "pcbench.tasks.scorers.ruler:ruler",
     "gsm8k": "pcbench.tasks.scorers.gsm8k:gsm8k",
     "longbench-v2": "pcbench.tasks.scorers.longbench_v2:v2",
+    "leval": "pcbench.tasks.scorers.leval:leval",
+    "scrolls": "pcbench.tasks.scorers.scrolls:scrolls",
     "needle": "pcbench.tasks.scorers.needle:needle",
     # these explain other people's numbers
     "longbench-official+indel-unrounded": "pcbench.tasks.scorers.longbench:indel_unrounded",
@@ -96,6 +98,8 @@ OWN_GENERATORS = {
     "infinitebench": "pcbench.tasks.official.infinitebench:infinitebench",
     "ruler": "pcbench.tasks.official.ruler:ruler",
     "gsm8k": "pcbench.tasks.official.gsm8k:gsm8k",
+    "leval": "pcbench.tasks.official.leval:leval",
+    "scrolls": "pcbench.tasks.official.scrolls:scrolls",
     "own": "pcbench.tasks.own:own",
     "variables": "pcbench.tasks.synthetic.tracing:variables",
     "common_words": "pcbench.tasks.synthetic.tracing:common_words",

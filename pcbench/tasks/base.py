@@ -21,6 +21,7 @@ __all__ = [
     "Prompts",
     "Request",
     "Task",
+    "UnitKind",
     "Wrap",
     "load_task",
     "score",
@@ -34,6 +35,8 @@ __all__ = [
 Prompts = Literal["auto", "official", "parallelcomp", "parallelcomp-raw", "pcbench"]
 # whether the model's chat template stands around a prompt: as the task's table says, or not as it says
 Wrap = Literal["auto", "always", "never"]
+# what a prompt is of: a record, each question of a record, or all records with one id
+UnitKind = Literal["record", "question", "id"]
 
 
 class Task(Table):
@@ -86,6 +89,8 @@ class FileTask(Task):
     Args:
         files: paths below `files.data_dir()`, the first that is there counts; `*` stands for a folder.
         fetch: what `pcbench data fetch` calls the files.
+        origin: where their authors keep them, where nothing fetches them.
+        unit: what a prompt is of; times: prompts of each.
         prompts: the file of the official prompts, with `:name` where several tables stand in it.
         limits: the file of the official tokens of an answer.
         chat: the model's chat template stands around the prompt.
@@ -99,6 +104,9 @@ class FileTask(Task):
     question: str = ""
     files: Annotated[list[str], Field(min_length=1)]
     fetch: str = ""
+    origin: str = ""
+    unit: UnitKind = "record"
+    times: Count = 1
     prompts: str = ""
     limits: str = ""
     chat: bool

@@ -8,8 +8,8 @@ from pcbench.errors import BadData, ConfigError, shown
 from pcbench.extensions import GUIDE
 from pcbench.registry import GENERATORS, load
 from pcbench.tasks.base import Example, FileTask, Prompts, Request, Task, Wrap, load_task, table_place, unfit
-from pcbench.tasks.files import count
 from pcbench.tasks.official.reading import answer_limit, bad_record, source
+from pcbench.tasks.official.units import units
 from pcbench.types import CHAT_DATE, Tokenizer
 
 __all__ = ["example", "size"]
@@ -76,7 +76,7 @@ def _new_tokens(task: Task, prompts: Prompts) -> int:
 
 
 def size(name: str, context_tokens: int | None = None) -> int | None:
-    """How many records a task has; None for a generated one, which has as many prompts as asked.
+    """How many prompts a task has, mostly one a record; None for a generated one, which has as many as asked.
 
     Args:
         name: the task.
@@ -88,4 +88,6 @@ def size(name: str, context_tokens: int | None = None) -> int | None:
         DataMissing: its file is not there.
     """
     task = load_task(name, "task")
-    return count(source(name, task, context_tokens)) if isinstance(task, FileTask) else None
+    if not isinstance(task, FileTask):
+        return None
+    return units(source(name, task, context_tokens), task.unit) * task.times

@@ -40,6 +40,11 @@ def ruler_record(tail_lines, context=CONTEXT):
     return {"index": 0, "input": f"Remember this.\n{context}\n{question}", "outputs": ["7", "8"], "length": 99}
 
 
+def few_shot_record(name="0", output="A right answer.", context=CONTEXT):
+    examples = {"query_examples": ["Who?"], "output_examples": ["Ann."]}
+    return {"id": name, "pid": f"{name}_0", "input": context, "query": "Which one?", "output": output, **examples}
+
+
 def record(name):
     """A record of a task with files."""
     table = FILE_TASKS[name]
@@ -47,6 +52,17 @@ def record(name):
         return ruler_record(table.get("tail_lines", 1))
     if table["generator"] == "gsm8k":
         return {"question": "How many are 3 and 4?", "answer": "3 + 4 = 7\n#### 7"}
+    if table["generator"] == "leval":
+        gold = "True [fact: False]" if table["dataset"] == "sci_fi" else "C. third"
+        return {
+            "input": CONTEXT,
+            "instructions": ["Which one?"],
+            "outputs": [gold],
+            "source": "made",
+            "evaluation": "exam",
+        }
+    if table["generator"] == "scrolls":
+        return few_shot_record()
     if table["generator"] == "longbench_v2":
         choices = {f"choice_{letter}": text for letter, text in zip("ABCD", OPTIONS, strict=True)}
         return {"_id": "0", "question": " Which? ", "context": f" {CONTEXT}", "answer": "C", **choices}

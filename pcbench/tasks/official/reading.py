@@ -15,8 +15,9 @@ from pcbench.plain_files import read_text
 from pcbench.tasks.base import FileTask, OwnTask, Prompts, Request
 from pcbench.tasks.files import AGAIN, data_dir, find, place, read_record
 from pcbench.tasks.official.records import Record
+from pcbench.tasks.official.units import Unit, unit
 
-__all__ = ["Parts", "answer_limit", "bad_record", "filled", "read", "source", "template"]
+__all__ = ["Parts", "answer_limit", "bad_record", "filled", "read", "read_all", "source", "template", "unit_of"]
 
 # the prompts of ParallelComp's authors, split (their spelling) and for methods of one window, and tokens of answers
 PARALLELCOMP = {
@@ -62,7 +63,7 @@ def source(name: str, task: FileTask, context_tokens: int | None) -> Path:
     """
     if isinstance(task, OwnTask):
         return Path(task.files[0])
-    found = find(name, task.files, task.fetch)
+    found = find(name, task.files, task.fetch, task.origin)
     if "*" not in task.files[0]:
         return found[0]
     by_length = sorted((int(path.parent.name), path) for path in found if path.parent.name.isdecimal())
@@ -84,8 +85,22 @@ def read(request: Request, kind: type[R]) -> R:
         BadRecord: it is another kind of record.
         DataMissing: the file is not there.
     """
-    path = source(request.name, _table(request), request.context_tokens)
-    record, where = read_record(path, request.index), place(path, request.index)
+    return _read(_source(request), unit_of(request).records[0], kind)
+
+
+def read_all(request: Request, kind: type[R]) -> list[R]:
+    """Every record of a request, where its prompt is of several; errors as of `read`."""
+    return [_read(_source(request), number, kind) for number in unit_of(request).records]
+
+
+def unit_of(request: Request) -> Unit:
+    """What a request's prompt is of, in the task's file; errors as of `read`."""
+    task = _table(request)
+    return unit(_source(request), task.unit, request.index // task.times)
+
+
+def _read(path: Path, number: int, kind: type[R]) -> R:
+    record, where = read_record(path, number), place(path, number)
     try:
         return validate(kind, record, where, AGAIN)
     except ConfigError as error:
@@ -94,8 +109,7 @@ def read(request: Request, kind: type[R]) -> R:
 
 def bad_record(request: Request, what: str) -> BadRecord:
     """The error for the record of a request: file, line, and what is wrong."""
-    path = source(request.name, _table(request), request.context_tokens)
-    return BadRecord(f"{place(path, request.index)}: {what}; {AGAIN}")
+    return BadRecord(f"{place(_source(request), unit_of(request).records[0])}: {what}; {AGAIN}")
 
 
 def template(request: Request) -> tuple[str, str, str]:
@@ -168,6 +182,10 @@ def answer_limit(task: FileTask, prompts: Prompts) -> int:
     if type(limit) is not int or not 1 <= limit <= MOST_TOKENS:
         raise BadData(f"{path}: a number of tokens for {task.dataset}, got {shown(limit)}; {AGAIN}")
     return limit
+
+
+def _source(request: Request) -> Path:
+    return source(request.name, _table(request), request.context_tokens)
 
 
 def _table(request: Request) -> FileTask:

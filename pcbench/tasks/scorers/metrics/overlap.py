@@ -5,7 +5,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["article_first_f1", "character_f1", "chinese_word_f1", "word_f1"]
+__all__ = ["article_first_f1", "character_f1", "chinese_word_f1", "normal_words", "word_f1"]
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 ASCII_MARKS = str.maketrans("", "", string.punctuation)
@@ -22,7 +22,12 @@ def word_f1(prediction: str, answer: str) -> float:
 
     Source: qa_f1 of LongBench, arXiv:2308.14508, and En.QA of InfiniteBench, arXiv:2402.13718; SQuAD's measure.
     """
-    return _f1(*(ARTICLES.sub(" ", text.lower().translate(ASCII_MARKS)).split() for text in (prediction, answer)))
+    return _f1(normal_words(prediction), normal_words(answer))
+
+
+def normal_words(text: str, *, lower: bool = True) -> list[str]:
+    """Words without punctuation and then without articles, in lower case unless that counts."""
+    return ARTICLES.sub(" ", (text.lower() if lower else text).translate(ASCII_MARKS)).split()
 
 
 def article_first_f1(prediction: str, answer: str) -> float:

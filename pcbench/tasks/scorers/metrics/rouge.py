@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
-__all__ = ["rouge_l", "rouge_l_chinese", "rouge_lsum"]
+__all__ = ["rouge_geometric_mean", "rouge_l", "rouge_l_chinese", "rouge_lsum"]
 
 # Python's default limit less the frames of LongBench's own program
 FRAMES = 997
+# of the geometric mean
+KINDS = ("rouge1", "rouge2", "rougeL")
 
 
 def rouge_l(prediction: str, answer: str) -> float:
@@ -47,6 +50,16 @@ def rouge_lsum(prediction: str, answers: Sequence[Any]) -> float:
     return float(_rouge_score().score(str(answers[0]), prediction)["rougeLsum"].fmeasure)
 
 
+def rouge_geometric_mean(prediction: str, answers: Sequence[Any]) -> float:
+    """Geometric mean of `rouge1`, `rouge2` and `rougeL` F of the package `rouge-score`, of each the best answer.
+
+    Source: SCROLLS, arXiv:2201.03533.
+    """
+    found = [_rouge_score().score(str(answer), prediction) for answer in answers]
+    best = (max(float(scores[kind].fmeasure) for scores in found) for kind in KINDS)
+    return float(prod(best) ** (1 / len(KINDS)))
+
+
 def _depth() -> int:
     frame, depth = sys._getframe(), 0
     while frame := frame.f_back:  # type: ignore[assignment]
@@ -65,4 +78,4 @@ def _rouge() -> Any:
 def _rouge_score() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeLsum"], use_stemmer=False)
+    return RougeScorer([*KINDS, "rougeLsum"], use_stemmer=False)

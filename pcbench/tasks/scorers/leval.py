@@ -1,0 +1,22 @@
+"""L-Eval's closed-ended tasks: are the options, or the verdict, right?"""
+
+from pcbench.tasks.scorers import Metric, Scorer
+from pcbench.tasks.scorers.metrics.exam import options_match, right_options, verdict_match
+
+__all__ = ["leval"]
+
+ONE = Metric(name="exact match", function=options_match(several=False), reads=right_options)
+
+leval = Scorer(
+    id="leval",
+    version=1,
+    summary="L-Eval: 1 for the right options or verdict, 0.25 for a part of several right options",
+    source="github.com/OpenLMLab/LEval, Evaluation/auto_eval.py and em.py, arXiv:2307.11088; a prediction "
+    "that names no option is worth 0 here, there an empty one counts as a part",
+    metrics={
+        "coursera": Metric(name="exact match", function=options_match(several=True), reads=right_options),
+        "quality": ONE,
+        "tpo": ONE,
+        "sci_fi": Metric(name="exact match", function=verdict_match),
+    },
+)
