@@ -12,6 +12,7 @@ __all__ = [
     "Verdict",
     "average_difference",
     "mcnemar",
+    "mean_difference",
     "mean_of_means",
     "paired_difference",
     "paired_share_interval",
@@ -113,7 +114,19 @@ def paired_difference(scores: Sequence[float], baseline: Sequence[float], confid
     if right_or_wrong or not any(differences):
         more, less = sum(x > 0 for x in differences), sum(x < 0 for x in differences)
         return Difference((more - less) / n, *paired_share_interval(more, less, n, confidence), p, n)
-    return Difference(*mean_interval(differences, confidence), p, n)
+    return mean_difference(scores, baseline, confidence)
+
+
+def mean_difference(values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Difference:
+    """Mean of `values` minus `baseline`, pair by pair, in any unit.
+
+    Args:
+        values: at least one.
+        baseline: as many, in the same order.
+        confidence: of the interval, which is the bootstrap's; None under 5 pairs.
+    """
+    differences = [a - b for a, b in zip(values, baseline, strict=True)]
+    return Difference(*mean_interval(differences, confidence), None, len(differences))
 
 
 def average_difference(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Difference:

@@ -1,12 +1,14 @@
 """Plain files: looked at before they are opened, read up to a size, written whole or not at all."""
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,10 +24,14 @@ __all__ = [
     "read_text",
     "read_toml",
     "room",
+    "sha256_of",
     "text_of",
     "write_for",
     "write_whole",
 ]
+
+# of a file that is hashed
+PIECE_BYTES = 1 << 24
 
 # how a system says that a file has no more room: disk, quota, limit of a file's size
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -102,6 +108,22 @@ def read_lines(
             number += 1
             _hold(len(line), at_most, f"{where}:{number}", error, remedy)
             yield number, line
+
+
+def sha256_of(path: Path, *, where: str = "") -> str:
+    """Of the bytes of a file, which are not held; `where` and errors as of `read_bytes`."""
+    with opened(path, where or str(path)) as file:
+        found = os.fstat(file.fileno())
+        return _sha256(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, _size: int, _changed: int) -> str:
+    with opened(path, str(path)) as file:
+        found = hashlib.sha256()
+        while piece := file.read(PIECE_BYTES):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def decoded(data: bytes, where: str, *, error: type[PcbenchError] = ConfigError) -> str:

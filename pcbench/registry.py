@@ -61,6 +61,7 @@ OWN_KINDS = {
     "memory": "pcbench.harness.kinds.methods.kind:Memory",
     "throughput": "pcbench.harness.kinds.methods.kind:Throughput",
     "accuracy": "pcbench.harness.kinds.accuracy.kind:Accuracy",
+    "perplexity": "pcbench.harness.kinds.perplexity.kind:Perplexity",
     "kernel": "pcbench.harness.kinds.kernel.kind:Kernel",
 }
 

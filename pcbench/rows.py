@@ -26,11 +26,13 @@ SHARES = {"score", "score_ci_low", "score_ci_high", "key_chunk_kept", "key_depth
 # what something is divided by, or drawn on a scale of logarithms
 POSITIVE = {"samples_ms", "warmup_ms", "ms_p10", "ms_p50", "ms_p90", "ms_ci_low", "ms_ci_high", "context_tokens"}
 DIFFERENCES = {"score_vs_full", "score_vs_full_ci_low", "score_vs_full_ci_high"}
+# of either sign
+SIGNED = {"nll_vs_full", "nll_vs_full_ci_low", "nll_vs_full_ci_high"}
 FREE = {"method_config", "telemetry_summary", "chunk_scores"}
 # each at most the next
 ASCENDING = (
     ("ms_p10", "ms_p50", "ms_p90"),
-    *((f"{name}_ci_low", f"{name}_ci_high") for name in ("ms", "score", "score_vs_full")),
+    *((f"{name}_ci_low", f"{name}_ci_high") for name in ("ms", "score", "score_vs_full", "nll", "nll_vs_full")),
     *((f"speedup_{what}_ci_low", f"speedup_{what}_ci_high") for what in ("vs_full", "vs_reference", "vs_baseline")),
 )
 
@@ -130,6 +132,8 @@ def _number(name: str, kind: type) -> Any:
         return Annotated[kind, Field(ge=0, le=1)]
     if name in DIFFERENCES:
         return Annotated[kind, Field(ge=-1, le=1)]
+    if name in SIGNED:
+        return Annotated[kind, Field(ge=-MOST, le=MOST)]
     if name in POSITIVE or name.startswith("speedup_"):
         return Annotated[kind, Field(ge=LEAST if kind is float else 1, le=MOST)]
     return Annotated[kind, Field(ge=0, le=MOST)]

@@ -15,6 +15,7 @@ __all__ = [
     "median_interval",
     "outliers",
     "percentile",
+    "perplexity",
     "ratio_change",
     "ratio_interval",
     "reached_confidence",
@@ -28,6 +29,7 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 # fewer samples than this say nothing about spread
 MIN_SAMPLES = 5
+LARGEST_NLL = 18 * math.log(10)
 
 
 def percentile(values: Sequence[float], q: float) -> float:
@@ -185,6 +187,11 @@ def mean_interval(
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.asarray(values, float)[drawn].mean(axis=1), [tail, 100 - tail])
     return mean, float(low), float(high)
+
+
+def perplexity(nll: float) -> float | None:
+    """e to the mean loss of a token in nats; None from 10¹⁸ on, which says no more than that nothing was predicted."""
+    return math.exp(nll) if nll < LARGEST_NLL else None
 
 
 def score_interval(scores: Sequence[float]) -> tuple[float, float | None, float | None]:

@@ -19,9 +19,8 @@ from pcbench.methods.uncomp.table import KS, About, EntropyTable, Matrix, check_
 from pcbench.models import load_runner
 from pcbench.models.layers import read_by_layers
 from pcbench.models.runner import HFRunner
-from pcbench.plain_files import read_text
 from pcbench.system.surroundings import expanded
-from pcbench.tasks.synthetic import documentation
+from pcbench.tasks.texts import long_text
 from pcbench.types import Ops, Segments
 
 __all__ = ["SAMPLES", "TOKENS", "Asked", "calibrate", "measured"]
@@ -30,7 +29,6 @@ __all__ = ["SAMPLES", "TOKENS", "Asked", "calibrate", "measured"]
 SAMPLES, TOKENS = 4, 4096
 # a covariance of fewer rows than columns says nothing of the head
 LEAST_TOKENS = 256
-TEXT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def calibrate(asked: Asked, say: Callable[[str], None]) -> Path:
     """
     if asked.matrix not in get_args(Matrix):
         raise unknown_name("--matrix", "matrix", asked.matrix, get_args(Matrix))
-    text, out = _text(asked.text), asked.out
+    text, out = long_text(asked.text, "--text"), asked.out
     if out is not None:
         out = expanded(out, "--out")
         check_place(out)
@@ -165,9 +163,3 @@ def _pieces(runner: HFRunner, text: str, asked: Asked) -> Iterator[Tensor]:
     for i in range(asked.samples):
         first = i * (len(ids) - size) // max(1, asked.samples - 1)
         yield torch.tensor(start + ids[first : first + size], device=runner.device)
-
-
-def _text(path: Path | None) -> str:
-    if path is None:
-        return "".join(documentation.lines())
-    return read_text(path, TEXT_BYTES, where=f"--text: {path}")

@@ -85,6 +85,11 @@ def describe(record: Record) -> str:
         parts.append(f"{record.fit_ratio:.2f}x without token eviction")
     if record.score is not None:
         parts.append(f"{record.score_name} {record.score * 100:.4g} % of {record.n_samples} ({record.scorer})")
+    if record.nll is not None:
+        shown = "10^18 or more" if record.perplexity is None else f"{record.perplexity:.4g}"
+        parts.append(f"perplexity {shown}, {record.nll:.4f} nats a token of {record.n_samples} windows")
+    if record.nll_vs_full is not None:
+        parts.append(_loss_change(record))
     if record.skipped_records:
         parts.append(f"{record.skipped_records} of its records skipped")
     if record.score_vs_full is not None:
@@ -93,3 +98,10 @@ def describe(record: Record) -> str:
         interval = "" if low is None or high is None else f" [{low * 100:+.1f}, {high * 100:+.1f}]"
         parts.append(f"{record.score_vs_full * 100:+.1f}{interval} against full attention: {words}")
     return f"{head}: {', '.join(parts) or 'ok'}"
+
+
+def _loss_change(record: Record) -> str:
+    low, high = record.nll_vs_full_ci_low, record.nll_vs_full_ci_high
+    found = Difference(record.nll_vs_full or 0.0, low, high, None, record.nll_vs_full_pairs)
+    interval = "" if low is None or high is None else f" [{low:+.4f}, {high:+.4f}]"
+    return f"{found.mean:+.4f}{interval} nats against full attention: {found.words()}"

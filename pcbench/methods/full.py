@@ -76,6 +76,16 @@ class Full:
         logits, prefilled.state = self.runner.stock_forward(token[None], prefilled.state)
         return logits
 
+    def read(self, prefilled: Prefilled, tokens: Tensor) -> Tensor:
+        """Last hidden rows [T, E] of given tokens."""
+        rows, prefilled.state = self.runner.stock_rows(tokens[None], prefilled.state)
+        return rows[0]
+
+    def rows(self, prompt: Prompt) -> Tensor:
+        """Last hidden rows of every token of a prompt."""
+        ids = torch.cat([prompt.prefix, prompt.context, prompt.query])[None]
+        return self.runner.stock_rows(ids, None)[0][0]
+
 
 def _cache_bytes(cache: Any) -> int:
     held = [t for layer in cache.layers for t in (layer.keys, layer.values)]

@@ -149,6 +149,14 @@ class HFRunner:
             output = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{CACHE: cache})
         return output.logits[:, -1], output[CACHE]
 
+    @torch.inference_mode()
+    def stock_rows(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
+        """The same forward: [1, T] ids → last hidden rows [1, T, E] and the cache; without one nothing is cached."""
+        with attention(self.model, "sdpa"), swapped(self.rope):
+            output = self.model.base_model(input_ids=ids, use_cache=cache is not None, **{CACHE: cache})
+        hidden: Tensor = output.last_hidden_state
+        return hidden.to(self.device), getattr(output, CACHE)
+
     def with_rope(self, scaling: str, factor: float, trained_tokens: int) -> Self:
         """The same model with other rotary frequencies in each of its forwards; see `pcbench.models.rotary.scaled`.
 

@@ -1,4 +1,4 @@
-"""A micro-batch of chunks as rows of token ids."""
+"""Tokens as rows of a forward: a micro-batch of chunks, or one row of those that follow."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcbench.types import Prompt
 
-__all__ = ["ChunkBatch"]
+__all__ = ["ChunkBatch", "following"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,18 @@ class ChunkBatch:
     def scored(self, hidden: Tensor) -> Tensor:
         """[M', T, E] → [X, E]: the rows that predict the query's tokens."""
         return hidden.flatten(0, 1)[self.scored_rows]
+
+
+def following(tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a forward is given of tokens [T] that stand one after another.
+
+    Args:
+        tokens: [T] int64.
+        position: [1] int64, of the first.
+
+    Returns:
+        ids [1, T], positions [1, T] int64 and lengths [1] int32.
+    """
+    count = tokens.numel()
+    positions = position + torch.arange(count, device=tokens.device)
+    return tokens[None], positions[None], torch.full((1,), count, dtype=torch.int32, device=tokens.device)

@@ -1,9 +1,6 @@
 """The table of a user's own records: `mine.toml` beside `mine.jsonl`, every key of which may be left out."""
 
-import hashlib
-import os
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from pcbench.config import Count, Table, validate
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.extensions import GUIDE
-from pcbench.plain_files import opened, read_toml
+from pcbench.plain_files import read_toml, sha256_of
 from pcbench.tasks.files import count
 from pcbench.tasks.scorers import EVERY
 from pcbench.types import digest
@@ -24,7 +21,7 @@ NAME = re.compile(r"\{(\w+)\}")
 CONTEXT = "{context}"
 # what a record has beside the names of its template
 ANSWERS, OTHERS = "answers", ("classes", "length")
-TABLE_BYTES, PIECE_BYTES = 1 << 20, 1 << 24
+TABLE_BYTES = 1 << 20
 
 
 def _pattern(text: str) -> str:
@@ -91,7 +88,7 @@ def own_table(path: Path) -> dict[str, Any]:
     for name in table.fields:
         if name not in known:
             raise unknown_name(f"{beside}: fields", "name", name, known)
-    version = f"{table.version}+{digest([table.model_dump(), _sha256(path, *_state(path))])}"
+    version = f"{table.version}+{digest([table.model_dump(), sha256_of(path)])}"
     if not count(path):
         raise ConfigError(f"{path}: records, one a line, got none; {GUIDE}")
     before, _, question = table.template.partition(CONTEXT)
@@ -104,19 +101,3 @@ def own_table(path: Path) -> dict[str, Any]:
         "instruction": before,
         "question": question,
     }
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """What changes when a file does."""
-    with opened(path, str(path)) as file:
-        found = os.fstat(file.fileno())
-    return found.st_size, found.st_mtime_ns
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, _size: int, _changed: int) -> str:
-    with opened(path, str(path)) as file:
-        found = hashlib.sha256()
-        while piece := file.read(PIECE_BYTES):
-            found.update(piece)
-    return found.hexdigest()

@@ -20,6 +20,7 @@ from pcbench.types.protocols import (
     causal_flops,
     no_stages,
 )
+from pcbench.types.reading import Reads, ReadsWhole
 from pcbench.types.stores import KVRows, KVStore, RaggedKVStore, Segments
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "Prefilled",
     "Prompt",
     "RaggedKVStore",
+    "Reads",
+    "ReadsWhole",
     "Record",
     "Rotary",
     "Rows",

@@ -193,6 +193,18 @@ class Record:
     score_vs_full_ci_high: float | None = None
     score_vs_full_p: float | None = None
     score_vs_full_pairs: int | None = None  # of an average, those of its smallest dataset
+    # loss on a text, in nats a token: the mean over windows of that of their last tokens
+    scored_tokens: int | None = None  # of a window
+    nll: float | None = None
+    nll_ci_low: float | None = None
+    nll_ci_high: float | None = None
+    perplexity: float | None = None  # e to that mean; null from 10¹⁸ on
+    nll_by_position: list[float] | None = None  # of equal parts of a window, where nothing is left out
+    # minus that of `full` in the same run, window by window
+    nll_vs_full: float | None = None
+    nll_vs_full_ci_low: float | None = None
+    nll_vs_full_ci_high: float | None = None
+    nll_vs_full_pairs: int | None = None
     # speed-ups, never mixed; filled only where parity passed
     baseline: str | None = None
     speedup_vs_full: float | None = None
@@ -272,4 +284,6 @@ class Sample:
     kept_tokens: int | None = None
     kv_bytes: int | None = None
     kv_bytes_prompt: int | None = None
+    nll: float | None = None  # of a window, mean over its scored tokens
+    nll_by_position: list[float] | None = None
     warnings: list[str] = field(default_factory=list)

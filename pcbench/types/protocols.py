@@ -293,6 +293,10 @@ class ModelRunner(Protocol):
         """The model's own SDPA forward: [1, T] ids → logits of the last row [1, V] and its cache."""
         ...
 
+    def stock_rows(self, ids: "Tensor", cache: Any | None) -> "tuple[Tensor, Any]":
+        """The same forward: [1, T] ids → last hidden rows [1, T, E] and the cache; without one nothing is cached."""
+        ...
+
     def with_rope(self, scaling: str, factor: float, trained_tokens: int) -> "ModelRunner":
         """The same model with other rotary frequencies in each of its forwards, as transformers makes them.
 
@@ -332,7 +336,8 @@ class Method(Protocol):
     """A way to turn a long prompt into the first answer token and the ones after it.
 
     A class with `Config` (a `MethodConfig`) and `backends` (what it can compute with: "ops" for any backend of
-    `pcbench.ops`, "torch" for other code, which no parity covers), made from a resolved config and a runner.
+    `pcbench.ops`, "torch" for other code, which no parity covers), made from a resolved config and a runner. What one
+    may offer beside these two: `Reads`.
     """
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled: ...

@@ -113,7 +113,7 @@ def test_the_repro_command_of_a_kind_from_outside_measures_its_group(toy, tmp_pa
     ("kind", "message"),
     [
         ('"prefil"', r'suite.kind: unknown kind of measurement "prefil"; did you mean "prefill"\?'),
-        ("3", "suite.kind: one of prefill, memory, throughput, accuracy, kernel, got 3; add it"),
+        ("3", "suite.kind: one of prefill, memory, throughput, accuracy, perplexity, kernel, got 3; add it"),
     ],
 )
 def test_a_kind_that_is_not_there_is_refused_by_name(tmp_path, kind, message):
@@ -182,7 +182,7 @@ def test_nothing_in_the_harness_asks_for_a_kind():
 
 def test_settings_of_every_kind_are_read_without_torch():
     rooms = sorted(path.parent.name for path in HARNESS.glob("kinds/*/settings.py"))
-    assert rooms == ["accuracy", "kernel", "methods"]
+    assert rooms == ["accuracy", "kernel", "methods", "perplexity"]
     modules = ", ".join(f"pcbench.harness.kinds.{room}.settings" for room in rooms)
     done = subprocess.run([sys.executable, "-c", f"import sys, {modules}; sys.exit('torch' in sys.modules)"])
     assert done.returncode == 0

@@ -133,3 +133,13 @@ def test_every_hostile_word(word):
         # -- says that no options follow
         codes = (0,) if (command[0], word) == ("list", "--") else (2,)
         check("arguments", [word if place is None else place for place in command], codes)
+
+
+@pytest.mark.parametrize("keys", [("text",), ("token_file", "token_dtype=uint16")])
+def test_every_hostile_word_as_a_text(keys):
+    """A file that is read before a model is; without a name it is the documentation."""
+    key, *more = keys
+    told = [word for text in more for word in ("--set", f"suite.{text}")]
+    plan = (*PLAN, "--suite", "perplexity", "--model", "random:tiny", "--method", "full", *told)
+    for word in HOSTILE:
+        check("settings", [*plan, "--set", f"suite.{key}={word}"], (2,) if word or more else (0,))

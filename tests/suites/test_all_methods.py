@@ -16,7 +16,7 @@ from pcbench.records import RunFolder
 from pcbench.suites import load_suite
 from tests.methods.uncomp.test_method import make_table
 
-SUITES = ("prefill", "memory", "throughput", "accuracy_smoke", "needle", "longbench", "ruler")
+SUITES = ("prefill", "memory", "throughput", "accuracy_smoke", "needle", "longbench", "ruler", "perplexity")
 TOKENS, NEW = 256, 60
 ESTIMATE = "pcbench.harness.kinds.methods.estimate"
 # a kv-head of the tiny model: keys and values of 64 numbers in float32

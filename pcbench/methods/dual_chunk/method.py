@@ -9,6 +9,7 @@ from torch import Tensor
 from pcbench.methods.dual_chunk.chunks import Choice
 from pcbench.methods.dual_chunk.config import Config as Parameters
 from pcbench.methods.dual_chunk.plan import FreshPlan
+from pcbench.reference.packing import following
 from pcbench.types import (
     AttentionPlan,
     ModelRunner,
@@ -52,20 +53,15 @@ class DualChunk:
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token, and keys and values of the whole prompt."""
-        spec, runner = self.runner.spec, self.runner
-        ids = torch.cat([prompt.prefix, prompt.context, prompt.query])
-        segments = all_of([ids.numel()], spec, prompt.new_tokens)
-        store = runner.new_ragged_store(segments)
-        plan = self.plan(self.config, spec, runner.rotary)
-        state = State(store, plan.later(), ids.new_zeros(1))
+        ids, state, plan, segments = self._begin(prompt)
         with stages("forward"):
             self._read(ids, state, plan, stages)
-        vector = spec.head_dim * runner.dtype.itemsize
+        vector = self.runner.spec.head_dim * self.runner.dtype.itemsize
         return Prefilled(
             logits=state.logits,
             state=state,
             kept_tokens=lambda: prompt.prefix.numel() + prompt.context.numel(),
-            kv_bytes=store.nbytes(),
+            kv_bytes=state.store.nbytes(),
             kv_bytes_predicted=sum(x.vectors for x in segments) * vector,
             kv_bytes_prompt=sum(x.with_room(0).vectors for x in segments) * vector,
         )
@@ -75,6 +71,18 @@ class DualChunk:
         state: State = prefilled.state
         self._read(token, state, state.plan)
         return state.logits
+
+    def read(self, prefilled: Prefilled, tokens: Tensor) -> Tensor:
+        """Last hidden rows [T, E] of given tokens."""
+        state: State = prefilled.state
+        return self._read(tokens, state, state.plan)
+
+    def rows(self, prompt: Prompt) -> Tensor | None:
+        """Last hidden rows of every token of a prompt; None where chunks are left out."""
+        if self.config.keep_chunks is not None:
+            return None
+        ids, state, plan, _ = self._begin(prompt)
+        return self._read(ids, state, plan)
 
     @staticmethod
     def plan(config: Parameters, spec: ModelSpec, rotary: Rotary, lengths: Tensor | None = None) -> FreshPlan:
@@ -92,14 +100,22 @@ class DualChunk:
             choice = Choice(config.keep_chunks, config.score, config.tile_rows, period, clip, spec.scale, rotary)
         return FreshPlan(config, spec, rotary, choice, lengths=lengths)
 
-    def _read(self, ids: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages) -> None:
-        """Reads tokens [T] at the next positions."""
-        count, (period, _, _) = ids.numel(), self.config.numbers
-        positions = (state.position + torch.arange(count, device=ids.device)) % period
-        lengths = torch.full((1,), count, dtype=torch.int32, device=ids.device)
-        hidden = self.runner.forward(ids[None], positions[None], lengths, state.store, plan, stages)
-        state.position = state.position + count
+    def _begin(self, prompt: Prompt) -> tuple[Tensor, State, FreshPlan, list[Segments]]:
+        """Ids [A + N + n] of a prompt, an empty store for them, by what they are read, and what the store holds."""
+        spec = self.runner.spec
+        ids = torch.cat([prompt.prefix, prompt.context, prompt.query])
+        segments = all_of([ids.numel()], spec, prompt.new_tokens)
+        plan = self.plan(self.config, spec, self.runner.rotary)
+        return ids, State(self.runner.new_ragged_store(segments), plan.later(), ids.new_zeros(1)), plan, segments
+
+    def _read(self, tokens: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages) -> Tensor:
+        """Reads tokens [T] at the next positions; their last hidden rows [T, E]."""
+        period, _, _ = self.config.numbers
+        ids, positions, lengths = following(tokens, state.position)
+        hidden = self.runner.forward(ids, positions % period, lengths, state.store, plan, stages)
+        state.position = state.position + tokens.numel()
         state.logits = self.runner.logits(hidden[:, -1])
+        return hidden[0]
 
 
 def all_of(counts: Sequence[int], spec: ModelSpec, room: int) -> list[Segments]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from pcbench.config import Count, Table
 from pcbench.methods.eviction.plan import PromptPlan, StoredPlan, beyond_kernels
 from pcbench.methods.eviction.policy import Policy
+from pcbench.reference.packing import following
 from pcbench.types import (
     AttentionPlan,
     Cost,
@@ -236,13 +237,16 @@ class Eviction:
         self._read(token, state, state.plan)
         return state.logits
 
+    def read(self, prefilled: Prefilled, tokens: Tensor) -> Tensor:
+        """Last hidden rows [T, E] of given tokens, read over what stayed; read at once, they displace none."""
+        state: State = prefilled.state
+        return self._read(tokens, state, state.plan)
+
     def _read(
         self, ids: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages, rows: Rows | None = None
-    ) -> None:
-        """Reads tokens [T] at the next positions."""
-        count = ids.numel()
-        positions = state.position + torch.arange(count, device=ids.device)
-        lengths = torch.full((1,), count, dtype=torch.int32, device=ids.device)
-        hidden = self.runner.forward(ids[None], positions[None], lengths, state.store, plan, stages, rows)
-        state.position = state.position + count
+    ) -> Tensor:
+        """Reads tokens [T] at the next positions; last hidden rows, with `rows` of those that the last layer read."""
+        hidden = self.runner.forward(*following(ids, state.position), state.store, plan, stages, rows)
+        state.position = state.position + ids.numel()
         state.logits = self.runner.logits(hidden[:, -1])
+        return hidden[0]

@@ -11,7 +11,7 @@ from pcbench.methods.parallel_comp import ranks
 from pcbench.methods.parallel_comp.chunk_stage import prefill_chunks
 from pcbench.methods.parallel_comp.config import Config
 from pcbench.methods.parallel_comp.layout import Layout, lay_out, read_with_bos
-from pcbench.methods.parallel_comp.query_stage import extend, read_query
+from pcbench.methods.parallel_comp.query_stage import State, extend, read_query
 from pcbench.methods.parallel_comp.ranking import Ranking, scored_tokens
 from pcbench.reference.packing import ChunkBatch
 from pcbench.types import KVStore, ModelRunner, Prefilled, Prompt, Stages, no_stages
@@ -55,7 +55,13 @@ class ParallelComp:
 
     def step(self, prefilled: Prefilled, token: Tensor) -> Tensor:
         """Logits after one more token."""
-        return extend(self.runner, token, prefilled.state)
+        state: State = prefilled.state
+        extend(self.runner, token, state)
+        return state.logits
+
+    def read(self, prefilled: Prefilled, tokens: Tensor) -> Tensor:
+        """Last hidden rows [T, E] of given tokens, read over the kept chunks."""
+        return extend(self.runner, tokens, prefilled.state)
 
     @staticmethod
     @torch.inference_mode()

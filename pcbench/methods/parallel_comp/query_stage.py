@@ -10,6 +10,7 @@ from pcbench.methods.parallel_comp.config import Config, Rule
 from pcbench.methods.parallel_comp.layout import Layout
 from pcbench.reference.bits import pack_bits
 from pcbench.reference.calibration import bias_in_cache
+from pcbench.reference.packing import following
 from pcbench.types import KVRows, KVStore, ModelRunner, ModelSpec, Ops, Prompt, Stages, no_stages
 
 __all__ = ["QueryPlan", "State", "extend", "read_query"]
@@ -86,11 +87,8 @@ def read_query(
 
 
 def extend(runner: ModelRunner, tokens: Tensor, state: State) -> Tensor:
-    """Reads tokens [T] at the next positions; logits [1, V] of the last."""
-    count = tokens.numel()
-    positions = state.position + torch.arange(count, device=tokens.device)
-    lengths = torch.full((1,), count, dtype=torch.int32, device=tokens.device)
-    hidden = runner.forward(tokens[None], positions[None], lengths, state.store, state.plan, state.plan.stages)
-    state.position = state.position + count
+    """Reads tokens [T] at the next positions; their last hidden rows [T, E]."""
+    hidden = runner.forward(*following(tokens, state.position), state.store, state.plan, state.plan.stages)
+    state.position = state.position + tokens.numel()
     state.logits = runner.logits(hidden[:, -1])
-    return state.logits
+    return hidden[0]

@@ -77,3 +77,15 @@ class RopeScaling:
         state: State = prefilled.state
         logits, state.cache = state.runner.stock_forward(token[None], state.cache)
         return logits
+
+    def read(self, prefilled: Prefilled, tokens: Tensor) -> Tensor:
+        """Last hidden rows [T, E] of given tokens."""
+        state: State = prefilled.state
+        rows, state.cache = state.runner.stock_rows(tokens[None], state.cache)
+        return rows[0]
+
+    def rows(self, prompt: Prompt) -> Tensor | None:
+        """Last hidden rows of every token of a prompt; None where frequencies depend on how many there are."""
+        if self.config.type == "dynamic":
+            return None
+        return Full(Full.Config(), self.runner.with_rope(*self.config.rope)).rows(prompt)

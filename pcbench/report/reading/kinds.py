@@ -11,6 +11,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "throughput": TIMED,
     "memory": TIMED,
     "accuracy": ANSWERED,
+    "perplexity": ("perplexity",),
     "kernel": ("kernels",),
 }
 # of a kind that has none of its own: what is known of every record

@@ -147,6 +147,12 @@ class Entry:
         r = self.record
         return self._estimate(r.score if r.scorer else None, r.score_ci_low, r.score_ci_high)
 
+    @property
+    def loss(self) -> Estimate | None:
+        """Nats a token of a text."""
+        r = self.record
+        return self._estimate(r.nll, r.nll_ci_low, r.nll_ci_high)
+
     def _speedup(self, name: str) -> Estimate | None:
         """A ratio of the record with its interval; None where it was not held against the reference."""
         ratio = [getattr(self.record, f"{name}{end}") for end in ("", "_ci_low", "_ci_high")]

@@ -13,6 +13,7 @@ from pcbench.report.sections.correctness import correctness
 from pcbench.report.sections.kernels import kernels
 from pcbench.report.sections.memory import memory
 from pcbench.report.sections.others import others
+from pcbench.report.sections.perplexity import perplexity
 from pcbench.report.sections.provenance import provenance
 from pcbench.report.sections.runs import runs
 from pcbench.report.sections.speed.decoding import decoding
@@ -35,6 +36,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     stages,
     memory,
     accuracy,
+    perplexity,
     prompts,
     kernels,
     others,

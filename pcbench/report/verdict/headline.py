@@ -10,6 +10,7 @@ from pcbench.report.reading.results import Entry, Results, Series
 from pcbench.report.reading.runs import Run
 from pcbench.report.verdict.changes import mean_change, memory_claim, memory_gain, score_change, speed_claim
 from pcbench.report.verdict.gates import Gate, gates
+from pcbench.report.verdict.losses import least_loss, nats_span
 from pcbench.report.wording import Estimate, counted, interval, number, peak_text, percent, signed
 
 __all__ = ["Headline", "Verdict", "verdicts"]
@@ -74,6 +75,7 @@ def _verdict(results: Results, run: Run) -> Verdict:
         notes = _beyond(subject, methods)
     headlines += _reference(results, results.shown_in("speedup", run))
     headlines += _fit(results.shown_in("memory", run))
+    headlines += _loss(results, results.shown_in("perplexity", run))
     headlines += _kernels(results, results.shown_in("kernels", run))
     if not headlines:
         notes.append(_none(results, run))
@@ -259,6 +261,27 @@ def _fit(entries: list[Entry]) -> list[Headline]:
             "more fit" if (r.fit_ratio or 0) > 1 else "no more fit",
             f"{shown.name}: {number(r.chunks_that_fit)} chunks in {number(r.budget_bytes, MIB)} MiB",
             "memory",
+        )
+    ]
+
+
+def _loss(results: Results, entries: list[Entry]) -> list[Headline]:
+    """Of the method that loses least beside full attention at the longest length."""
+    found = least_loss(entries)
+    if found is None:
+        return []
+    entry, change, rivals = found
+    stock = results.stock_of(entry)
+    losses = [number(e.loss.value) for e in (entry, stock) if e is not None and e.loss is not None]
+    best = f", the least of {rivals}" if rivals > 1 else ""
+    return [
+        Headline(
+            f"Loss minus full attention's{_at(entry)}",
+            f"{signed(change.mean, 4)} nats a token",
+            f"95 % interval {nats_span(change)}" if change.low is not None else "no interval: too few windows",
+            change.words(),
+            f"{entry.name}{best}: {' and '.join(losses)} nats, {number(change.n)} windows pair by pair",
+            "perplexity",
         )
     ]
 

@@ -5,6 +5,7 @@ import re
 import pytest
 from report.made_accuracy import accuracy_records
 from report.made_kernels import kernel_records
+from report.made_losses import loss_records
 from report.made_memory import memory_records, throughput_records
 from report.made_runs import read_page, suite_records, write_run
 from report.made_toys import toy, toy_records
@@ -32,7 +33,10 @@ def test_every_kind_that_pcbench_ships_has_sections():
     assert set(SECTIONS) == set(OWN_KINDS)
 
 
-@pytest.mark.parametrize("make", [suite_records, throughput_records, memory_records, accuracy_records, kernel_records])
+ALL = [suite_records, throughput_records, memory_records, accuracy_records, kernel_records, loss_records]
+
+
+@pytest.mark.parametrize("make", ALL)
 def test_a_page_of_one_kind_has_no_section_of_another(report, make):
     records = make()
     (kind,) = {record.kind for record in records}

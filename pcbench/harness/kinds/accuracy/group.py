@@ -86,7 +86,8 @@ class AccuracyGroup(Group):
         """Nothing where the record is bad, or where an error of the task has ended every lane."""
         cells = {prompt_choice(lane.prepared.cell): lane.prepared for lane in self.lanes}
         try:
-            return {choice: build_example(prepared, self.runner.tokenizer, index) for choice, prepared in cells.items()}
+            built = {choice: self._example(prepared, index) for choice, prepared in cells.items()}
+            return {choice: example for choice, example in built.items() if example is not None}
         except BadRecord as error:
             self.skipped[index] = str(error)
         except RankLost:
@@ -97,6 +98,10 @@ class AccuracyGroup(Group):
                     self._end(lane, error)
                     self.ended_at[lane.prepared.cell.key] = index
         return {}
+
+    def _example(self, prepared: Prepared, index: int) -> Example | None:
+        """One prompt of a cell; None behind the last."""
+        return build_example(prepared, self.runner.tokenizer, index)
 
     def _take(self, index: int, examples: Examples) -> None:
         """One prompt through every cell that still goes on."""

@@ -1,7 +1,9 @@
 """What groups of answers share: the loaded model, and the folder in which every sample is before the next prompt."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Self
 
 from pcbench.errors import first_line
 from pcbench.harness.kinds import Measured, Say
@@ -11,7 +13,7 @@ from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.session import ModelSession, lost_by
 from pcbench.harness.processes import ranks
 from pcbench.records import RunFolder, prompt_key
-from pcbench.types import Status
+from pcbench.types import Record, Status
 
 __all__ = ["AccuracySession"]
 
@@ -27,9 +29,10 @@ class AccuracySession(ModelSession):
 
     path: Path = field(kw_only=True)
     known: Known | None = None
+    group: ClassVar[type[AccuracyGroup]] = AccuracyGroup
 
-    def fresh(self) -> "AccuracySession":
-        return AccuracySession(self.spec, self.shared, path=self.path)
+    def fresh(self) -> Self:
+        return type(self)(self.spec, self.shared, path=self.path)
 
     def measure(self, cells: list[Prepared], repro: str, say: Say) -> Measured:
         """This rank's prompts of a group; the records of all ranks' prompts on rank 0, none on the others."""
@@ -40,14 +43,20 @@ class AccuracySession(ModelSession):
         self._drop_others(cells, outcomes)
         # of a record, so of all cells alike
         notes = [f"skipped {why}" for why in outcomes[0].skipped.values()]
-        records = summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, notes.append)
+        records = self.summarise(cells, outcomes, repro, notes.append)
         traces = {p.cell.key: o.trace for p, o in zip(cells, outcomes, strict=True) if o.trace}
         return Measured(records, [], traces, notes)
 
     def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
         """Every cell with this status; its finished samples stay for --resume."""
         outcomes = [Outcome(status=status, reason=reason)] * len(cells)
-        return Measured(summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, [].append), [])
+        return Measured(self.summarise(cells, outcomes, repro, [].append), [])
+
+    def summarise(
+        self, cells: Sequence[Prepared], outcomes: Sequence[Outcome], repro: str, note: Callable[[str], None]
+    ) -> list[Record]:
+        """One record a cell; arguments as of `summarise_accuracy`."""
+        return summarise_accuracy(cells, outcomes, self.spec, self.shared, repro, note)
 
     def _drop_others(self, cells: list[Prepared], outcomes: list[Outcome]) -> None:
         """Samples of prompts that finished cells no longer have, as when a task's file has changed."""
@@ -73,4 +82,4 @@ class AccuracySession(ModelSession):
             runner = self.runner(cells[0])
         except Exception as error:
             return [Outcome(status=lost_by(error), reason=first_line(error))] * len(cells)
-        return AccuracyGroup(cells, runner, say, known, lambda sample: folder.samples.append([sample])).outcomes()
+        return self.group(cells, runner, say, known, lambda sample: folder.samples.append([sample])).outcomes()

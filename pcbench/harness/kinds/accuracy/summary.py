@@ -14,7 +14,7 @@ from pcbench.tasks.base import task_id
 from pcbench.tasks.scorecards.published import RunFacts, TaskRead, published_score
 from pcbench.types import ModelSpec, Record, Sample, Status
 
-__all__ = ["Outcome", "average_records", "joined", "records_by_words", "summarise_accuracy"]
+__all__ = ["Outcome", "add_sizes", "average_records", "joined", "records_by_words", "summarise_accuracy"]
 
 NUMBER = re.compile(r"\d+")
 
@@ -84,7 +84,7 @@ def summarise_accuracy(
         )
         add_parity(record, outcome.parity)
         if outcome.status == "ok":
-            _add_sizes(record, outcome.samples)
+            add_sizes(record, outcome.samples)
             add_scores(record, outcome.samples, task, unscored=not spec.trained)
             if stock and outcome is not stock[0]:
                 pairs = paired_scores(outcome.samples, stock[0].samples)
@@ -98,7 +98,7 @@ def summarise_accuracy(
     return records
 
 
-def _add_sizes(record: Record, samples: Sequence[Sample]) -> None:
+def add_sizes(record: Record, samples: Sequence[Sample]) -> None:
     """Of the largest prompt; the warnings of all."""
     for name in ("chunks", "chunk_tokens", "kept_tokens", "kv_bytes", "kv_bytes_prompt"):
         values = [x for s in samples if (x := getattr(s, name)) is not None]

@@ -11,7 +11,7 @@ from pcbench.harness.kinds.cells import check_once
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
 from pcbench.ops import compiled_backend
 from pcbench.registry import METHODS, load
-from pcbench.tasks import Task, load_task
+from pcbench.tasks import load_task
 from pcbench.types import Cell, Cost, DeviceKind, ModelSpec
 
 __all__ = ["Effort", "MethodCells", "Prepared", "Rules"]
@@ -66,7 +66,7 @@ class Prepared:
     Args:
         cell: what becomes a record.
         method, config: its class and its resolved parameters.
-        task: its task as it was when the run was planned.
+        task: its task, or what else its kind reads, as it was when the run was planned.
         new_tokens: of an answer at most; None takes the task's own limit.
         where: the cell's table in the suite's file.
         missing: what is not here that it, its prompts or their scorer need; None where all is.
@@ -76,7 +76,7 @@ class Prepared:
     cell: Cell
     method: Any
     config: Any
-    task: Task
+    task: Any
     new_tokens: int | None
     where: str
     missing: str | None = None
@@ -128,6 +128,10 @@ class MethodCells:
         check_once(self.suite.where, [item.cell for item in prepared])
         return prepared
 
+    def task(self, plan: Plan) -> tuple[str, Any]:
+        """What a cell reads: its name, and what that is now."""
+        return plan.workload.task, load_task(plan.workload.task, plan.where)
+
     def choices(self, plan: Plan) -> dict[str, Any]:
         """Further fields of a cell."""
         return {}
@@ -175,7 +179,7 @@ class MethodCells:
             )
         except DataMissing as error:
             absent, dumped = str(error), config.model_dump(mode="json")
-        task = load_task(workload.task, plan.where)
+        name, task = self.task(plan)
         prompts, missing = self.prompts(plan)
         prompts = min(prompts, self.limit) if self.limit else prompts
         cell = Cell(
@@ -190,7 +194,7 @@ class MethodCells:
             workload=workload.name,
             context_tokens=plan.context_tokens,
             seed=settings.seed,
-            task=workload.task,
+            task=name,
             repeats=self.repeats(prompts) if workload.timed else 0,
             timed=workload.timed,
             prompts=prompts,

@@ -1,13 +1,12 @@
 """The cells that share model, workload and length, measured interleaved in one process."""
 
 import gc
-import math
 import re
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,7 +25,7 @@ from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.decoding import Answered, decode
 from pcbench.harness.kinds.methods.finite import not_finite, require_finite
 from pcbench.harness.kinds.methods.fit import fit
-from pcbench.harness.kinds.methods.lane import Lane
+from pcbench.harness.kinds.methods.lane import Lane, sizes
 from pcbench.harness.kinds.methods.prompts import build_example, device_prompt, key_chunk, key_depth
 from pcbench.measure.kernels.timing import flush_caches
 from pcbench.measure.machine.meters import open_meter
@@ -43,6 +42,8 @@ from pcbench.tasks.thoughts import RULE, opens_thought, without_thoughts
 from pcbench.types import Cell, Prefilled, Prompt, Sample, no_stages
 
 __all__ = ["Group"]
+
+T = TypeVar("T")
 
 # tokens decoded in the parity pass, so that decoding is checked too: fewer, and the largest error of so few rows beside
 # twice the reference's own is a matter of luck; where an answer has no room for them, two
@@ -137,14 +138,8 @@ class Group:
                 lane.warn(f"not steady after {len(lane.warmup_ms)} passes of warm-up")
 
     def _check_ops(self, lane: Lane, prompt: Prompt) -> None:
-        """Parity on the first prompt and a few steps behind it.
-
-        Raises:
-            NotFinite: the model's own numbers are NaN or infinite, whichever code computes with them.
-        """
+        """Parity on the first prompt and a few steps behind it; errors as of `_held`."""
         cell = lane.prepared.cell
-        watched = WatchedRunner.of(replace(self.runner, ops=ops.backend(cell.backend)), cell.seed)
-
         steps = min(PARITY_STEPS, max(FEWEST_STEPS, prompt.new_tokens - 1))
 
         def once(runner: Any) -> tuple[Prefilled, Answered]:
@@ -152,20 +147,37 @@ class Group:
             prefilled = method.prefill(prompt, no_stages)
             return prefilled, decode(method, prefilled, 1 + steps, (), self.device)
 
-        def again() -> object:
-            return once(watched.runner)
+        prefilled, answered = self._held(lane, once)
+        if lane.status == "ok":
+            require_finite(cell.name, self.runner, prefilled, answered, lambda: once(self._on_ops(cell)))
 
-        prefilled, answered = once(watched)
+    def _on_ops(self, cell: Cell) -> HFRunner:
+        """The model on the backend of a cell."""
+        return replace(self.runner, ops=ops.backend(cell.backend))
+
+    def _held(self, lane: Lane, once: Callable[[Any], T]) -> T:
+        """What a pass gives whose every op is held against the float64 reference; one that is wrong ends the lane.
+
+        Args:
+            lane: whose.
+            once: the pass, given a runner.
+
+        Raises:
+            NotFinite: the model's own numbers are NaN or infinite, whichever code computes with them.
+        """
+        cell = lane.prepared.cell
+        watched = WatchedRunner.of(self._on_ops(cell), cell.seed)
+        found = once(watched)
         if watched.watch.not_finite:
-            raise not_finite(cell.name, f"the cell's own tensors at {watched.watch.not_finite}", self.runner, again)
+            where = f"the cell's own tensors at {watched.watch.not_finite}"
+            raise not_finite(cell.name, where, self.runner, lambda: once(self._on_ops(cell)))
         lane.parity = watched.watch.worst()
-        wrong = [op for op, found in lane.parity.items() if not found["err"] <= found["bound"]]
+        wrong = [op for op, held in lane.parity.items() if not held["err"] <= held["bound"]]
         if not lane.parity:
             lane.end("parity_failed", "called no op: nothing could be held against the reference")
         elif wrong:
             lane.end("parity_failed", f"{', '.join(wrong)} disagrees with the float64 reference")
-        else:
-            require_finite(cell.name, self.runner, prefilled, answered, again)
+        return found
 
     @torch.inference_mode()
     def _pass(self, lane: Lane, example: Example, timed: bool = False) -> None:
@@ -200,28 +212,22 @@ class Group:
             lane.step_ms.append(answered.step_ms)
         unchecked = [UNCHECKED] if cell.backend == "torch" and not cell.is_full else []
         prediction = self.runner.tokenizer.decode(answered.tokens)
-        kept, spans = prefilled.kept_chunks, prefilled.spans
+        held = sizes(prefilled)
         sample = Sample(
             cell=cell.key,
             id=example.id,
             prediction=prediction,
             **self._scored(lane.prepared, example, prediction),
             prompt_sha256=example.sha256,
-            kept_chunks=None if kept is None else kept.tolist(),
-            chunk_scores=None if prefilled.chunk_scores is None else _finite(prefilled.chunk_scores.tolist()),
-            key_chunk=key_chunk(example, spans),
+            key_chunk=key_chunk(example, prefilled.spans),
             prefill_ms=elapsed.ms if timed else None,
             tokens=prompt.context_tokens - prompt.new_tokens,
             tokens_before=example.tokens_before,
             words=example.words,
             finish="end" if answered.ended else "length",
             key_depth=key_depth(example),
-            chunks=None if spans is None else len(spans),
-            chunk_tokens=None if spans is None else max(end - start for start, end in spans),
-            kept_tokens=round(prefilled.kept_tokens()),
-            kv_bytes=prefilled.kv_bytes,
-            kv_bytes_prompt=prefilled.kv_bytes_prompt,
             warnings=[*example.warnings, *prefilled.warnings, *portable, *unchecked],
+            **held,
         )
         lane.samples.append(sample)
         for warning in sample.warnings:
@@ -297,8 +303,3 @@ class Group:
         else:
             lane.trace = traceback.format_exc()
             lane.end("error", f"{type(error).__name__}: {error}".splitlines()[0])
-
-
-def _finite(values: list[float]) -> list[float | None]:
-    """JSON has no NaN and no infinity."""
-    return [x if math.isfinite(x) else None for x in values]

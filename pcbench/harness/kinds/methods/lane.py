@@ -1,6 +1,8 @@
 """One cell on its way to a record."""
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.fit import Fit
@@ -8,9 +10,9 @@ from pcbench.harness.kinds.methods.peak import Peak
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.machine.telemetry import Reading
 from pcbench.measure.timing import StageClock
-from pcbench.types import Method, Sample, Status
+from pcbench.types import Method, Prefilled, Sample, Status
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "sizes"]
 
 
 @dataclass
@@ -58,3 +60,18 @@ class Lane:
         """Notes something once."""
         if text is not None and text not in self.warnings:
             self.warnings.append(text)
+
+
+def sizes(prefilled: Prefilled) -> dict[str, Any]:
+    """What a prefill kept, as fields of a sample; reading them waits for the device."""
+    kept, scores, spans = prefilled.kept_chunks, prefilled.chunk_scores, prefilled.spans
+    return {
+        "kept_chunks": None if kept is None else kept.tolist(),
+        # JSON has no NaN and no infinity
+        "chunk_scores": None if scores is None else [x if math.isfinite(x) else None for x in scores.tolist()],
+        "chunks": None if spans is None else len(spans),
+        "chunk_tokens": None if spans is None else max(end - start for start, end in spans),
+        "kept_tokens": round(prefilled.kept_tokens()),
+        "kv_bytes": prefilled.kv_bytes,
+        "kv_bytes_prompt": prefilled.kv_bytes_prompt,
+    }

@@ -15,7 +15,7 @@ from pcbench.tasks import Task
 from pcbench.tasks.base import task_id
 from pcbench.types import Cell, ModelSpec, Record, Sample
 
-__all__ = ["add_difference", "add_parity", "add_scores", "paired_scores", "summarise"]
+__all__ = ["add_difference", "add_kept", "add_parity", "add_scores", "paired_scores", "summarise"]
 
 # the parameter by which a method evicts tokens inside what it keeps; None keeps them all
 EVICTION = "evict"
@@ -154,8 +154,18 @@ def _but_eviction(lane: Lane) -> tuple[str, str, dict[str, Any]]:
     return cell.method, cell.backend, {name: x for name, x in cell.method_config.items() if name != EVICTION}
 
 
+def add_kept(record: Record, samples: Sequence[Sample]) -> None:
+    """How many chunks were kept at most, and how often the needle's."""
+    kept = [s for s in samples if s.kept_chunks is not None]
+    if kept:
+        record.chunks_kept = max(len(s.kept_chunks or ()) for s in kept)
+    found = [float(s.key_chunk in (s.kept_chunks or ())) for s in kept if s.key_chunk is not None]
+    if found:
+        record.key_chunk_kept = sum(found) / len(found)
+
+
 def add_scores(record: Record, samples: Sequence[Sample], task: Task, *, unscored: bool) -> None:
-    """The mean score with its interval, and how often the needle's chunk was kept.
+    """What was kept, and the mean score with its interval.
 
     Args:
         record: filled.
@@ -163,12 +173,7 @@ def add_scores(record: Record, samples: Sequence[Sample], task: Task, *, unscore
         task: theirs.
         unscored: only for want of trained weights, which is a warning.
     """
-    kept = [s for s in samples if s.kept_chunks is not None]
-    if kept:
-        record.chunks_kept = max(len(s.kept_chunks or ()) for s in kept)
-    found = [float(s.key_chunk in (s.kept_chunks or ())) for s in kept if s.key_chunk is not None]
-    if found:
-        record.key_chunk_kept = sum(found) / len(found)
+    add_kept(record, samples)
     scores = [s.score for s in samples if s.score is not None]
     if not scores:
         if unscored:

@@ -1,0 +1,1 @@
+"""Methods on a model, by what they lose on a text."""

@@ -1,0 +1,34 @@
+"""Methods on a model, by the loss on a text that is given."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pcbench.harness.kinds import Narrowed
+from pcbench.harness.kinds.methods.cells import Prepared, Rules
+from pcbench.harness.kinds.methods.kind import Methods
+from pcbench.harness.kinds.methods.settings import MethodSuite
+from pcbench.harness.kinds.perplexity.cells import WindowCells
+from pcbench.harness.kinds.perplexity.session import PerplexitySession
+from pcbench.harness.kinds.perplexity.settings import perplexity_suite
+from pcbench.suites import Source
+
+__all__ = ["Perplexity"]
+
+
+class Perplexity(Methods):
+    """Losses of the last tokens of windows; nothing is timed."""
+
+    rules = Rules(scored=False)
+    makes = WindowCells
+    by_prompt = True
+
+    @classmethod
+    def read(cls, source: Source, model: str | None, methods: Sequence[str]) -> MethodSuite:
+        return perplexity_suite(source, model, methods)
+
+    def session(self, folder: Path, shared: dict[str, Any]) -> PerplexitySession:
+        return PerplexitySession(self.spec, shared, path=folder)
+
+    def narrowed(self, prepared: Prepared) -> Narrowed:
+        return Narrowed([f"suite.context_tokens=[{prepared.cell.context_tokens}]"])
