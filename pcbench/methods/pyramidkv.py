@@ -21,12 +21,12 @@ class PyramidKV(Eviction):
         Args:
             beta: the last layer selects 1 / beta of the mean.
             reverse: the last layer keeps the most, for ablations.
-            preset: released: as of SnapKV; uncomp: the baseline `pyramidkv_generate` of UNComp's repository (commit
+            preset: released: as of SnapKV; uncomp-released: the baseline `pyramidkv_generate` of UNComp's repository (commit
                 b3e9f7b), which keeps three quarters of `tokens` in the mean and displaces tokens while it decodes.
         """
 
         presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-            "released": RELEASED, "uncomp": {**RELEASED, "decode": "evict"},
+            "released": RELEASED, "uncomp-released": {**RELEASED, "decode": "evict"},
         }  # fmt: skip
 
         beta: Count = 20
@@ -34,6 +34,6 @@ class PyramidKV(Eviction):
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
             budgets: Budgets = Pyramid(self.beta, self.window, self.reverse, whole_steps=self.preset == "released")
-            if self.preset == "uncomp":
+            if self.preset == "uncomp-released":
                 budgets = UNCompPyramid(self.beta, self.window, self.reverse)
             return Policy(self.votes(), budgets, self.max_pool, self.sink, self.window, decoding=self.decoding())

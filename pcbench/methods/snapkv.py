@@ -51,16 +51,16 @@ class SnapKV(Eviction):
             decode: grow: the cache grows; evict: every new token displaces the one with the least attention of the
                 last `window` queries.
             preset: released: the LongBench setting of KVCache-Factory (commit c97f9d7), whose `kv_head` mode this is;
-                uncomp: the baseline of UNComp's repository (commit b3e9f7b): a window of 50, which rolls on while it
+                uncomp-released: the baseline of UNComp's repository (commit b3e9f7b): a window of 50, which rolls on while it
                 decodes (there sums are pooled over neighbours in the cache, and each query head has a cache).
         """
 
         presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-            "released": RELEASED, "uncomp": {"window": 50, "pool": 7, "sink": 0, "decode": "evict"},
+            "released": RELEASED, "uncomp-released": {"window": 50, "pool": 7, "sink": 0, "decode": "evict"},
         }  # fmt: skip
 
         decode: Literal["grow", "evict"] = "grow"
-        preset: Literal["released", "uncomp"] | None = None
+        preset: Literal["released", "uncomp-released"] | None = None
 
         def policy(self, spec: ModelSpec, tokens: int) -> Policy:
             return Policy(self.votes(), Uniform(), self.max_pool, self.sink, self.window, decoding=self.decoding())

@@ -22,7 +22,7 @@ CASES = {
     "ragged": ("uncomp", GROUPS),
     "ragged, grow": ("uncomp", GROUPS | {"decode": "grow"}),
     "removed heads": ("uncomp", {"head_groups": ["-011", "01-1"], "tokens": 48}),
-    "rolling window": ("snapkv", {"tokens": 48, "preset": "uncomp", "window": 12}),
+    "rolling window": ("snapkv", {"tokens": 48, "preset": "uncomp-released", "window": 12}),
 }
 
 

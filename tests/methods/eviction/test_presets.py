@@ -46,34 +46,34 @@ def test_the_pyramid_is_that_of_uncomps_repository(tokens, length, first, last, 
 
 
 def test_baselines_of_uncomps_repository_at_512():
-    snapkv = policy_of("snapkv", tokens=512, preset="uncomp")
+    snapkv = policy_of("snapkv", tokens=512, preset="uncomp-released")
     assert (snapkv.scores.window, snapkv.pool, snapkv.sink, snapkv.recent) == (50, 7, 0, 50)
     assert (snapkv.decoding.window, snapkv.decoding.recent) == (50, 50)
-    pyramid = policy_of("pyramidkv", tokens=512, preset="uncomp")
+    pyramid = policy_of("pyramidkv", tokens=512, preset="uncomp-released")
     assert (pyramid.scores.window, pyramid.decoding.window, pyramid.sink) == (8, 8, 0)
     assert layers(pyramid.budgets, 512, 4000)[::31] == [729, 47]
-    h2o = policy_of("h2o", tokens=512, preset="uncomp")
+    h2o = policy_of("h2o", tokens=512, preset="uncomp-released")
     assert (h2o.recent, h2o.sink, h2o.decoding.recent) == (508, 0, 508)
-    streaming = policy_of("streaming_llm", tokens=512, preset="uncomp")
+    streaming = policy_of("streaming_llm", tokens=512, preset="uncomp-released")
     assert (streaming.sink, streaming.recent, streaming.decoding, streaming.placing) == (365, 73, None, None)
 
 
 def test_a_heavy_hitter_at_least():
-    recent = {n: policy_of("h2o", tokens=n, preset="uncomp").recent for n in (1, 64, 86, 128, 1024)}
+    recent = {n: policy_of("h2o", tokens=n, preset="uncomp-released").recent for n in (1, 64, 86, 128, 1024)}
     assert recent == {1: 0, 64: 63, 86: 85, 128: 127, 1024: 1016}
-    given = H2O.Config(tokens=512, preset="uncomp", recent=100).resolve(SPEC, "cpu")
+    given = H2O.Config(tokens=512, preset="uncomp-released", recent=100).resolve(SPEC, "cpu")
     assert given.policy(SPEC, 512).recent == 100
 
 
 def test_seven_parts_are_divided_once():
-    config = StreamingLLM.Config(tokens=512, preset="uncomp").resolve(SPEC, "cpu")
+    config = StreamingLLM.Config(tokens=512, preset="uncomp-released").resolve(SPEC, "cpu")
     assert (config.tokens, config.sink) == (438, 365)
     assert StreamingLLM.Config(**config.model_dump()).resolve(SPEC, "cpu") == config
-    given = StreamingLLM.Config(tokens=512, preset="uncomp", sink=4).resolve(SPEC, "cpu")
+    given = StreamingLLM.Config(tokens=512, preset="uncomp-released", sink=4).resolve(SPEC, "cpu")
     assert (given.tokens, given.sink) == (512, 4)
     for values, got in (({"tokens": 6}, "tokens = 6"), ({"share": 0.5}, "share = 0.5")):
         with pytest.raises(ConfigError, match=f"^streaming_llm: tokens of 7 at least .*, got {got}; give as many"):
-            StreamingLLM.Config(preset="uncomp", **values).resolve(SPEC, "cpu")
+            StreamingLLM.Config(preset="uncomp-released", **values).resolve(SPEC, "cpu")
 
 
 def plain_counts(scores, budget, safeguard):
@@ -102,7 +102,8 @@ def test_weighed_budgets_are_those_of_kvcache_factory_within_a_token(safeguard):
 
 
 RUNS = [
-    ("snapkv", "uncomp", {}), ("pyramidkv", "uncomp", {}), ("h2o", "uncomp", {}), ("streaming_llm", "uncomp", {}),
+    ("snapkv", "uncomp-released", {}), ("pyramidkv", "uncomp-released", {}), ("h2o", "uncomp-released", {}),
+    ("streaming_llm", "uncomp-released", {}),
     ("streaming_llm", "released", {}), ("adakv", "released", {}),
     ("uncomp", "released", {"layers": "pyramid", "head_groups": ["01", "10"]}),
 ]  # fmt: skip
@@ -128,7 +129,7 @@ def test_a_window_that_rolls_evicts_what_plain_sums_say():
     """Layer 0, whose queries and keys do not depend on what was evicted, followed by hand."""
     runner, window, steps = make_runner(), 6, 12
     prompt = make_prompt(new_tokens=20)
-    method = make("snapkv", runner, tokens=20, preset="uncomp", window=window)
+    method = make("snapkv", runner, tokens=20, preset="uncomp-released", window=window)
     prefilled = method.prefill(prompt, no_stages)
     read = torch.cat([prompt.prefix, prompt.context, prompt.query])
     scores, length = attention_rows(runner, torch.cat([read, torch.arange(steps)])), len(read)

@@ -87,7 +87,7 @@ def test_a_budget_that_holds_everything_generates_as_the_model_itself(method, fa
     assert alone.sequences[0, 23:].tolist() == truth.sequences[0, 41:].tolist()
 
 
-PRESETS = [("snapkv", {"preset": "uncomp", "window": 6}), ("adakv", {"preset": "released"})]
+PRESETS = [("snapkv", {"preset": "uncomp-released", "window": 6}), ("adakv", {"preset": "released"})]
 
 
 @pytest.mark.parametrize(("method", "config"), [*((method, {}) for method in METHODS), *PRESETS])
