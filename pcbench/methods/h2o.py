@@ -28,8 +28,8 @@ class H2O(Eviction):
             score: sum: of all queries' attention; mean: over the queries that could see the key.
             decode: evict: every new token displaces the one with the smallest sum; grow: the cache grows.
             preset: released: KVCache-Factory's LongBench setting (commit c97f9d7): 8 recent tokens, no eviction while
-                decoding; uncomp-released: the baseline of UNComp's repository (commit b3e9f7b): of 512 tokens 4 heavy hitters,
-                of any number one at least.
+                decoding; uncomp-released: the baseline of UNComp's repository (commit b3e9f7b): of 512 tokens 4 heavy
+                hitters, of any number one at least.
         """
 
         presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

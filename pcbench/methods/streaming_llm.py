@@ -44,8 +44,8 @@ class StreamingLLM(Eviction):
         Args:
             positions: renumbered: those inside the cache, as in the paper, so that no distance outgrows the cache
                 while it decodes; kept: those of the text, as in KVCache-Factory.
-            preset: released: KVCache-Factory's LongBench setting (commit c97f9d7); uncomp-released: the baseline of UNComp's
-                repository (commit b3e9f7b): of 512 tokens 365 first and 73 last ones, five and one of seven parts.
+            preset: released: KVCache-Factory's LongBench setting (commit c97f9d7); uncomp-released: the baseline of
+                UNComp's repository (commit b3e9f7b): of 512 tokens 365 first and 73 last ones, five and one of seven parts.
         """
 
         presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": UNROLLED, "uncomp-released": UNROLLED}
@@ -61,7 +61,7 @@ class StreamingLLM(Eviction):
             if config.tokens is None or config.tokens < PARTS:
                 given = f"share = {config.share}" if config.tokens is None else f"tokens = {config.tokens}"
                 raise ConfigError(
-                    f"streaming_llm: tokens of {PARTS} at least with preset uncomp-released, got {given}; give as many, or sink"
+                    f"streaming_llm: {PARTS} tokens at least with uncomp-released, got {given}; give as many, or sink"
                 )
             part = config.tokens // PARTS
             return config.model_copy(update={"tokens": (PARTS - 1) * part, "sink": (PARTS - 2) * part})
