@@ -22,7 +22,8 @@ class PyramidKV(Eviction):
             beta: the last layer selects 1 / beta of the mean.
             reverse: the last layer keeps the most, for ablations.
             preset: released: as of SnapKV; uncomp-released: the baseline `pyramidkv_generate` of UNComp's repository
-                (commit b3e9f7b), which keeps three quarters of `tokens` in the mean and displaces tokens while it decodes.
+                (commit b3e9f7b), which keeps three quarters of `tokens` in the mean and displaces tokens while
+                it decodes.
         """
 
         presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -51,8 +51,8 @@ class SnapKV(Eviction):
             decode: grow: the cache grows; evict: every new token displaces the one with the least attention of the
                 last `window` queries.
             preset: released: the LongBench setting of KVCache-Factory (commit c97f9d7), whose `kv_head` mode this is;
-                uncomp-released: the baseline of UNComp's repository (commit b3e9f7b): a window of 50, which rolls on while
-                it decodes (there sums are pooled over neighbours in the cache, and each query head has a cache).
+                uncomp-released: the baseline of UNComp's repository (commit b3e9f7b): a window of 50, which rolls on
+                while it decodes (there sums are pooled over neighbours in the cache, and each query head has a cache).
         """
 
         presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -45,7 +45,8 @@ class StreamingLLM(Eviction):
             positions: renumbered: those inside the cache, as in the paper, so that no distance outgrows the cache
                 while it decodes; kept: those of the text, as in KVCache-Factory.
             preset: released: KVCache-Factory's LongBench setting (commit c97f9d7); uncomp-released: the baseline of
-                UNComp's repository (commit b3e9f7b): of 512 tokens 365 first and 73 last ones, five and one of seven parts.
+                UNComp's repository (commit b3e9f7b): of 512 tokens 365 first and 73 last ones, five and one of seven
+                parts.
         """
 
         presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": UNROLLED, "uncomp-released": UNROLLED}

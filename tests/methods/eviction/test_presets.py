@@ -72,7 +72,7 @@ def test_seven_parts_are_divided_once():
     given = StreamingLLM.Config(tokens=512, preset="uncomp-released", sink=4).resolve(SPEC, "cpu")
     assert (given.tokens, given.sink) == (512, 4)
     for values, got in (({"tokens": 6}, "tokens = 6"), ({"share": 0.5}, "share = 0.5")):
-        with pytest.raises(ConfigError, match=f"^streaming_llm: tokens of 7 at least .*, got {got}; give as many"):
+        with pytest.raises(ConfigError, match=f"^streaming_llm: 7 tokens at least .*, got {got}; give as many"):
             StreamingLLM.Config(preset="uncomp-released", **values).resolve(SPEC, "cpu")
 
 
