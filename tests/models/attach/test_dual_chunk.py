@@ -79,7 +79,8 @@ def test_a_text_goes_on_as_if_it_had_been_read_at_once(more):
 @pytest.mark.parametrize("more", [{}, KEPT], ids=["all", "kept"])
 def test_beams_are_those_of_a_model_without_a_cache(more):
     model, batch = make_runner().model, make_batch((30, 26))
-    options = {"num_beams": 3, "tokens": 12, "output_logits": False}
+    # long enough for chunks of the answers to be chosen
+    options = {"num_beams": 3, "tokens": 28 if more else 12, "output_logits": False}
     with attach(model, "dual_chunk", **NUMBERS, **more | ({"tile_rows": 1} if more else {})):
         assert_same(generated(model, batch, **options), generated(model, batch, **options, use_cache=False))
 
@@ -150,6 +151,22 @@ def test_checkpointed_layers_have_the_same_gradients(more):
             model(**batch).logits.square().sum().backward()
             found.append([p.grad.clone() for p in model.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_what_a_training_step_remembers_grows_with_the_text_not_its_square():
+    model, sizes = make_runner().model.requires_grad_(True).train(), []
+
+    def kept(x):
+        held[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with attach(model, "dual_chunk", **NUMBERS), torch.autograd.graph.saved_tensors_hooks(kept, lambda x: x):
+        for tokens in (300, 600):
+            held = {}
+            output = model(input_ids=torch.ones(1, tokens, dtype=torch.long))
+            sizes.append(sum(held.values()))
+    assert output.logits.requires_grad
+    assert sizes[1] <= 2 * sizes[0]
 
 
 def test_what_is_cached_has_no_gradient():
