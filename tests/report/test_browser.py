@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from report.made_accuracy import accuracy_records, needle_samples, write_with_samples
 from report.made_kernels import kernel_records
+from report.made_losses import loss_records
 from report.made_memory import memory_records, throughput_records
 from report.made_methods import method_records
 from report.made_runs import HOSTILE, endings, record, suite_records, write_run
@@ -72,6 +73,7 @@ def every_kind(tmp_path_factory):
     folders += [write_run(root / name, suite_records(run=name)) for name in ("one", "two")]
     folders.append(write_run(root / "methods", method_records()))
     folders.append(write_run(root / "toys", toy_records()))
+    folders.append(write_run(root / "losses", loss_records(), suite="perplexity"))
     return build(folders, root / "every.html")
 
 

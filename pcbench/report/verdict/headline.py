@@ -276,8 +276,8 @@ def _loss(results: Results, entries: list[Entry]) -> list[Headline]:
     best = f", the least of {rivals}" if rivals > 1 else ""
     return [
         Headline(
-            f"Loss minus full attention's{_at(entry)}",
-            f"{signed(change.mean, 4)} nats a token",
+            f"Loss a token minus full attention's{_at(entry)}",
+            f"{signed(change.mean, 4)} nats",
             f"95 % interval {nats_span(change)}" if change.low is not None else "no interval: too few windows",
             change.words(),
             f"{entry.name}{best}: {' and '.join(losses)} nats, {number(change.n)} windows pair by pair",

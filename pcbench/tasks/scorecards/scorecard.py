@@ -100,7 +100,7 @@ def _chosen(
     """Scorers by the names they were asked for."""
 
     def serves(one: Scorer) -> bool:
-        return not set(layout.datasets).isdisjoint(one.metrics)
+        return one.benchmark in (None, benchmark) and not set(layout.datasets).isdisjoint(one.metrics)
 
     def every() -> dict[str, Scorer]:
         found = described(SCORERS, lambda name: load(SCORERS, "scorer", name, "--scorer"), say)

@@ -97,6 +97,8 @@ class Scorer:
         summary: one line for `pcbench list scorers`.
         source: where the rules are from.
         metrics: dataset → its metric; `EVERY` serves any dataset.
+        benchmark: of stored predictions, whose alone it scores: another one has datasets of the same names; None is
+            any.
     """
 
     id: str
@@ -104,6 +106,7 @@ class Scorer:
     summary: str
     source: str
     metrics: Mapping[str, Metric]
+    benchmark: str | None = None
 
     def metric(self, dataset: str) -> Metric | None:
         """The metric of a dataset, None where the protocol has none."""

@@ -19,4 +19,5 @@ leval = Scorer(
         "tpo": ONE,
         "sci_fi": Metric(name="exact match", function=verdict_match),
     },
+    benchmark="leval",
 )

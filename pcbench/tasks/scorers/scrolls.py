@@ -46,4 +46,5 @@ scrolls = Scorer(
         "quality": Metric(name="exact match", function=first_answer(best(exact_match))),
         "qmsum": Metric(name="ROUGE geometric mean", function=first_answer(rouge_geometric_mean)),
     },
+    benchmark="scrolls",
 )

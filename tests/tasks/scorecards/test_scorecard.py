@@ -100,6 +100,7 @@ def test_all_scores_by_every_scorer_with_rules_and_shared_metrics_once(tmp_path,
         (("longbnech",), '--benchmark: unknown benchmark "longbnech"; did you mean "longbench"?'),
         (("longbench", "kvpres"), '--scorer: unknown scorer "kvpres"; did you mean "kvpress"?'),
         (("longbench", "infinitebench-2024-06"), "--scorer: one with rules for longbench, got infinitebench-2024-06"),
+        (("longbench", "scrolls"), "--scorer: one with rules for longbench, got scrolls; known: kvpress, lm-eval-v6, "),
         (("longbench", "needle"), "--scorer: one with rules for longbench, got needle; known: kvpress, lm-eval-v6, "),
     ],
 )
