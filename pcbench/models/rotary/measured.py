@@ -35,7 +35,6 @@ class Turn:
     interleaved: bool
 
     def __call__(self, rows: Tensor, by: Tensor) -> Tensor:
-        rows = rows.expand(*torch.broadcast_shapes(rows.shape[:-1], by.shape), rows.shape[-1])
         angles = by[..., None].double() * self.frequencies.to(rows.device)
         wide = torch.float64 if rows.dtype == torch.float64 else torch.float32
         cos, sin = angles.cos().to(wide), angles.sin().to(wide)
@@ -43,8 +42,10 @@ class Turn:
         pairs = turning.to(wide).unflatten(-1, (-1, 2) if self.interleaved else (2, -1))
         axis = -1 if self.interleaved else -2
         a, b = pairs.unbind(axis)
-        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], axis).flatten(-2)
-        return torch.cat([turned.to(rows.dtype), rest], -1)
+        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], axis).flatten(-2).to(rows.dtype)
+        if not rest.shape[-1]:
+            return turned
+        return torch.cat([turned, rest.expand(*turned.shape[:-1], -1)], -1)
 
 
 @dataclass(frozen=True, eq=False)
