@@ -224,7 +224,7 @@ class Policy:
             new_tokens: room for what follows.
 
         Raises:
-            ConfigError: heads share keys of which some would be evicted.
+            ConfigError: heads share keys of which some would be evicted, or budgets where new tokens displace others.
         """
         kept = torch.minimum(wanted, lengths[:, None])
         changes = self.decoding is not None or self.placing is not None or bool((wanted < lengths[:, None]).any())
@@ -232,6 +232,11 @@ class Policy:
             raise ConfigError(
                 "policy: heads that share keys and every token where it was read, got budgets, decoding or placing; "
                 "leave one out"
+            )
+        if self.sharing is not None and self.decoding is not None:
+            raise ConfigError(
+                "policy: budgets that are known before the prompt is read where new tokens displace others, got "
+                "sharing and decoding; leave one out"
             )
         room, limit = torch.full_like(kept, later + new_tokens), None
         if self.decoding is not None:

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+from pcbench.errors import ConfigError
+from pcbench.methods.eviction import Policy
 from pcbench.methods.eviction.budgets import BestOfLayer, Pyramid, Uniform, WholeFirst
+from pcbench.methods.eviction.decoding import Oldest
+from pcbench.methods.eviction.scores import Nothing
 from pcbench.methods.h2o import H2O
 from pcbench.methods.streaming_llm import StreamingLLM
 from tests.tiny import make_runner
@@ -66,3 +70,10 @@ def test_released_h2o_and_streaming_llm_at_512():
     assert (policy.recent, policy.sink, policy.decoding) == (8, 0, None)
     policy = StreamingLLM.Config(tokens=512).resolve(SPEC, "cpu").policy(SPEC, 512)
     assert (policy.sink, policy.recent) == (4, 508)
+
+
+def test_budgets_are_not_moved_where_tokens_displace_others():
+    policy = Policy(Nothing(), Uniform(), sharing=BestOfLayer(), decoding=Oldest(0))
+    said = r"^policy: budgets that are known before .* displace others, got sharing and decoding; leave one out$"
+    with pytest.raises(ConfigError, match=said):
+        policy.segments(0, torch.full((1, 2), 8), torch.tensor([30]), 0, 4)
