@@ -35,6 +35,8 @@ class RequestCache(RaggedStore):
         runner = owner.runner
         super().__init__(runner.spec, segments, dtype=runner.dtype, device=runner.device)
         self.owner, self.plan, self.padded, self.is_read = owner, plan, padded, False
+        # of what did not run on kernels
+        self.warnings: list[str] = []
 
     @contextmanager
     def reading(self, lengths: Tensor) -> Iterator[None]:

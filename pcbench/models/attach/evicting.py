@@ -8,7 +8,7 @@ import torch
 
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction import EvictionConfig, PolicyConfig
-from pcbench.methods.eviction.plan import PromptPlan, StoredPlan
+from pcbench.methods.eviction.plan import PromptPlan, StoredPlan, beyond_kernels
 from pcbench.models.attach.cache import RequestCache
 from pcbench.models.attach.given import check_eval
 from pcbench.models.attach.handle import ROOM, Planned
@@ -51,6 +51,7 @@ class Evicting(Planned):
             segments.append(policy.segments(layer, wanted, lengths, 0, ROOM))
         rotary = self.runner.rotary if policy.rotary else None
         cache = RequestCache(self, StoredPlan(policy, spec, rotary), segments, padded=rows.padded)
+        cache.warnings = beyond_kernels(policy, segments, [max(counts)] * spec.layers, self.runner.ops)
         plan = PromptPlan(policy, spec, segments, no_stages, rotary=rotary)
         if not rows.padded:
             return cache, plan

@@ -32,11 +32,13 @@ class Sizes:
         bytes: of its keys and values, and of the attention that evictions go by, with the room for later tokens.
         full_bytes: that the model's own cache would hold, padding with it.
         tokens: keys of each batch row, layer and kv-head: `tokens[row][layer][head]`.
+        warnings: of what did not run on kernels.
     """
 
     bytes: int
     full_bytes: int
     tokens: list[list[list[int]]]
+    warnings: list[str]
 
 
 class Attached:
@@ -180,6 +182,6 @@ class Planned(Attached):
 
     def _sizes(self, cache: RequestCache) -> Callable[[], Sizes]:
         """The sizes as they are now, read when somebody asks; the cache itself is not kept for it."""
-        lengths, held, spec = list(cache.lengths), cache.nbytes(), self.runner.spec
+        lengths, held, spec, warnings = list(cache.lengths), cache.nbytes(), self.runner.spec, cache.warnings
         full = spec.kv_bytes(cache.tokens * cache.shape[0], self.runner.dtype.itemsize)
-        return lambda: Sizes(held, full, torch.stack([x.cpu() for x in lengths], 1).tolist())
+        return lambda: Sizes(held, full, torch.stack([x.cpu() for x in lengths], 1).tolist(), warnings)

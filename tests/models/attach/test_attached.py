@@ -334,3 +334,13 @@ def test_a_share_is_of_prompts_of_one_length():
         assert handle.report().tokens == [[[20, 20]] * 2] * 2
         with pytest.raises(ConfigError, match="attach: share: prompts of one length, got 23 to 41 tokens; give tokens"):
             model(**make_batch())
+
+
+def test_a_report_warns_of_what_runs_on_plain_code(monkeypatch):
+    monkeypatch.setattr("pcbench.methods.eviction.plan.LARGEST_CAPACITY", 16)
+    model, batch, said = make_model(), make_batch((60, 41)), []
+    for tokens in (16, 20):
+        with attach(model, "snapkv", tokens=tokens) as handle:
+            model(**batch)
+            said.append(handle.report().warnings)
+    assert said == [[], ["a selection of 20 tokens by the reference's code, compiled code ranks 16"]]
