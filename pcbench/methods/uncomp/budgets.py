@@ -10,9 +10,10 @@ from typing import Protocol
 
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction import Budgets
+from pcbench.methods.uncomp.groups import head_groups
 from pcbench.types import ModelSpec
 
-__all__ = ["Exact", "Extreme", "Given", "Grouped", "Paper", "Released", "ReleasedSplit", "Rule", "spread"]
+__all__ = ["Evenly", "Exact", "Extreme", "Given", "Grouped", "Paper", "Released", "ReleasedSplit", "Rule", "spread"]
 
 # the released code's lists at its two sizes, lowest group first: 512 means 384 in the mean, 86 means 64
 LISTS = {
@@ -112,11 +113,11 @@ class Paper:
     """
 
     def __call__(self, labels: Sequence[int], groups: int, tokens: int, length: int) -> list[int]:
-        if length <= tokens:
+        if length <= tokens or groups == 1:
             return _of_groups(labels, [tokens] * groups)
-        if groups <= 2:
+        if groups == 2:
             high = -(-4 * tokens // 3)
-            return _of_groups(labels, [high // 2, high][-groups:])
+            return _of_groups(labels, [high // 2, high])
         steps = 192 * (groups - 1)
         down = [(320 * (groups - 1) - 259 * g) * tokens // steps for g in range(groups)]
         return _of_groups(labels, down[::-1])
@@ -136,12 +137,17 @@ class Released:
             return STEPS
         if groups in LISTS.get(tokens, {}):
             return LISTS[tokens][groups]
+        if groups == 8:
+            return LISTS[512][8]
+        whole = min(tokens, length)
+        if groups == 4:
+            return [whole - below * ((whole - whole // 2) // 3) for below in (3, 2, 1, 0)]
         if groups != 2:
             raise ConfigError(
-                f"uncomp: 2 or 32 groups, or 512 or 86 tokens with 3, 4, 5 or 8 groups as the released code has them, "
+                "uncomp: 2, 4, 8 or 32 groups, or 512 or 86 tokens with 3 or 5 groups as the released code has them, "
                 f"got {groups} groups of {tokens} tokens; name their sizes by group_tokens"
             )
-        high = 3 * min(tokens, length) // 2
+        high = 3 * whole // 2
         return [length // 2, length] if length <= high else [high // 2, high]
 
 
@@ -188,7 +194,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Extreme:
-    """Extreme compression: the high heads keep `tokens`, the low ones a fraction.
+    """Extreme compression: the high heads keep `tokens`, the low ones a fraction of them or of a shorter prompt.
 
     Args:
         of_512: what the low heads keep where the high ones keep 512.
@@ -199,7 +205,29 @@ class Extreme:
     window: int
 
     def __call__(self, labels: Sequence[int], groups: int, tokens: int, length: int) -> list[int]:
-        return _of_groups(labels, [max(self.window, tokens // EXTREMES[self.of_512]), tokens])
+        low = min(tokens, length) // EXTREMES[self.of_512]
+        return _of_groups(labels, [max(self.window, low), tokens])
+
+
+@dataclass(frozen=True)
+class Evenly:
+    """As many tokens as another rule gives a layer, the same for every kept head; the earlier ones have what is left.
+
+    Args:
+        rule: which.
+        groups: of that rule.
+    """
+
+    rule: Rule
+    groups: int
+
+    def __call__(self, labels: Sequence[int], groups: int, tokens: int, length: int) -> list[int]:
+        kept = [head for head, label in enumerate(labels) if label >= 0]
+        total = sum(self.rule(head_groups(range(len(kept)), self.groups), self.groups, tokens, length))
+        found = [0] * len(labels)
+        for i, head in enumerate(kept):
+            found[head] = (total + len(kept) - 1 - i) // len(kept)
+        return found
 
 
 def _of_groups(labels: Sequence[int], sizes: Sequence[int]) -> list[int]:

@@ -12,8 +12,26 @@ from pcbench.methods.eviction import Budgets, EvictionConfig, Odd, Policy
 from pcbench.methods.eviction.budgets import Pyramid, UNCompPyramid, Uniform
 from pcbench.methods.eviction.decoding import WindowSum
 from pcbench.methods.eviction.scores import Window
-from pcbench.methods.uncomp.budgets import Exact, Extreme, Given, Grouped, Paper, Released, ReleasedSplit, Rule
-from pcbench.methods.uncomp.groups import MOST_GROUPS, as_text, head_groups, of_kv_heads, of_texts, random_statistic
+from pcbench.methods.uncomp.budgets import (
+    Evenly,
+    Exact,
+    Extreme,
+    Given,
+    Grouped,
+    Paper,
+    Released,
+    ReleasedSplit,
+    Rule,
+)
+from pcbench.methods.uncomp.groups import (
+    MOST_GROUPS,
+    NOTHING,
+    as_text,
+    head_groups,
+    of_kv_heads,
+    of_texts,
+    random_statistic,
+)
 from pcbench.methods.uncomp.removal import MostAlike
 from pcbench.methods.uncomp.table import EntropyTable, Matrix, find_table
 from pcbench.types import Cost, DeviceKind, ModelSpec, causal_flops
@@ -27,16 +45,16 @@ class Config(EvictionConfig):
     """UNComp's parameters.
 
     Args:
-        groups: head groups of a layer, 1…32; those of higher entropy keep more. A layer with fewer kv-heads leaves
-            groups empty.
+        groups: head groups of a layer, 1…32; those of higher entropy keep more. Of two groups the higher one has an odd
+            head more; a layer with fewer kv-heads leaves groups empty.
         group_tokens: what each group keeps, lowest entropy first, in place of `tokens`; says how many groups.
-        extreme: extreme compression with two groups: the high one keeps `tokens`, the low one so many where that is
-            512, else as large a part.
+        extreme: extreme compression with two groups: the high one keeps `tokens`, the low one so many of 512, else as
+            large a part of them, or of a shorter prompt.
         remove_heads: kv-heads of a layer, those of the lowest entropy, that keep nothing; behind the prompt their
             query heads take the outputs of the kv-head with the most similar last keys. Each stores one token beside
             a question's.
         order: entropy; for ablations at the same budget: reverse: low entropy keeps more; random: by `seed`;
-            uniform: every head the same.
+            uniform: every head of a layer the same.
         k: eigenvalues that count in the entropy; more than a head has are all.
         renormalise: they sum to 1.
         matrix: whose entropy: queries, the mean over a kv-head's query heads, or keys.
@@ -82,11 +100,17 @@ class Config(EvictionConfig):
         named = "groups" in self.model_fields_set
         if self.group_tokens is not None and named and len(self.group_tokens) != self.groups:
             raise ValueError(f"group_tokens should have {self.groups} numbers as groups has it")
+        if self.group_tokens is not None and (self.tokens or self.share):
+            raise ValueError("group_tokens should stand without tokens and share")
         if self.extreme is not None and (self.groups != 2 or self.group_tokens is not None):
             raise ValueError("extreme should stand with 2 groups and without group_tokens")
-        if self.remove_heads and self.decode == "grow":
-            raise ValueError("remove_heads should stand without decode = grow, which fills removed heads again")
+        if self.decode == "grow" and (self.remove_heads or any(NOTHING in x for x in self.head_groups or ())):
+            raise ValueError("removed heads should stand without decode = grow, which fills them again")
         return self
+
+    def sized(self, tokens: int) -> Self:
+        """As of every eviction method; sizes of groups are a size."""
+        return super().sized(tokens) if self.group_tokens is None else self
 
     def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
         """The size, the preset's values and the head groups.
@@ -97,7 +121,7 @@ class Config(EvictionConfig):
         """
         config = super().resolve(spec, device, task)
         if config.group_tokens is not None:
-            config = config.model_copy(update={"groups": len(config.group_tokens)})
+            config = config.model_copy(update={"groups": len(config.group_tokens), "tokens": None})
         if config.remove_heads >= spec.kv_heads:
             raise ConfigError(
                 f"remove_heads: fewer than the {spec.kv_heads} kv-heads of {spec.name}, got {config.remove_heads}; "
@@ -145,8 +169,7 @@ class Config(EvictionConfig):
     def budgets(self, spec: ModelSpec) -> Grouped:
         """Of every layer and kv-head; the config must be resolved."""
         assert self.head_groups is not None, "resolve() first"
-        uniform = self.order == "uniform"
-        groups = 1 if uniform else self.groups
+        groups = self.groups
         layers: Budgets = Uniform()
         rule: Rule = RULES[self.preset]()
         if self.layers != "even":
@@ -154,12 +177,12 @@ class Config(EvictionConfig):
             layers = Pyramid(window=self.window, reverse=reverse)
             if self.preset == "released":
                 layers, rule = UNCompPyramid(reverse=reverse), ReleasedSplit()
-        if uniform:
-            rule = Exact()
-        elif self.group_tokens is not None:
+        if self.group_tokens is not None:
             rule = Given(self.group_tokens)
         elif self.extreme is not None:
             rule = Extreme(self.extreme, self.window)
+        if self.order == "uniform":
+            rule, groups = Evenly(rule, groups), 1
         return Grouped(of_texts(self.head_groups, spec, groups), groups, rule, layers)
 
     def policy(self, spec: ModelSpec, tokens: int) -> Policy:

@@ -7,7 +7,16 @@ from torch import Generator, Tensor, rand
 from pcbench.errors import ConfigError, shown
 from pcbench.types import ModelSpec
 
-__all__ = ["MOST_GROUPS", "as_text", "group_sizes", "head_groups", "of_kv_heads", "of_texts", "random_statistic"]
+__all__ = [
+    "MOST_GROUPS",
+    "NOTHING",
+    "as_text",
+    "group_sizes",
+    "head_groups",
+    "of_kv_heads",
+    "of_texts",
+    "random_statistic",
+]
 
 MOST_GROUPS = 32
 # a letter a kv-head: its group, or that it keeps nothing
@@ -57,12 +66,17 @@ def of_texts(texts: Sequence[str], spec: ModelSpec, groups: int) -> list[list[in
     """What `as_text` made, for all layers of a model.
 
     Raises:
-        ConfigError: it is not a text of the model's kv-heads for each of its layers, or names other groups.
+        ConfigError: it is not a text of the model's kv-heads for each of its layers, names other groups, or leaves a
+            layer no head.
     """
     known = LETTERS[:groups] + NOTHING
-    if len(texts) != spec.layers or not all(len(text) == spec.kv_heads and set(text) <= set(known) for text in texts):
+
+    def is_layer(text: str) -> bool:
+        return len(text) == spec.kv_heads and set(text) <= set(known) and set(text) != {NOTHING}
+
+    if len(texts) != spec.layers or not all(map(is_layer, texts)):
         raise ConfigError(
-            f"head_groups: {spec.layers} texts of {spec.kv_heads} letters of {known} for {spec.name}, "
-            f"got {shown(list(texts))}; leave it out to take the model's own"
+            f"head_groups: {spec.layers} texts of {spec.kv_heads} letters of {known}, one of each no {NOTHING}, for "
+            f"{spec.name}, got {shown(list(texts))}; leave it out to take the model's own"
         )
     return [[known.index(letter) if letter != NOTHING else -1 for letter in text] for text in texts]

@@ -6,7 +6,17 @@ import pytest
 
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction.budgets import Uniform
-from pcbench.methods.uncomp.budgets import Exact, Extreme, Given, Grouped, Paper, Released, ReleasedSplit, spread
+from pcbench.methods.uncomp.budgets import (
+    Evenly,
+    Exact,
+    Extreme,
+    Given,
+    Grouped,
+    Paper,
+    Released,
+    ReleasedSplit,
+    spread,
+)
 from pcbench.methods.uncomp.groups import as_text, group_sizes, head_groups, of_texts
 from tests.tiny import make_runner
 
@@ -54,8 +64,10 @@ def test_groups_are_a_letter_a_head():
     spec = make_runner().spec
     assert as_text([-1, 0, 9, 10, 31]) == "-09av"
     assert of_texts(["01", "1-"], spec, 2) == [[0, 1], [1, -1]]
-    for wrong in (["01"], ["01", "012"], ["01", "02"]):
-        with pytest.raises(ConfigError, match=r"^head_groups: 2 texts of 2 letters of 01- for llama, got \["):
+    for wrong in (["01"], ["01", "012"], ["01", "02"], ["01", "--"]):
+        with pytest.raises(
+            ConfigError, match=r"^head_groups: 2 texts of 2 letters of 01-, one of each no -, for llama,"
+        ):
             of_texts(wrong, spec, 2)
 
 
@@ -122,9 +134,42 @@ def test_32_groups_split_the_released_pyramid_in_a_line():
         ReleasedSplit()(of_heads(32, 5), 5, 512, 4000)
 
 
-def test_the_released_code_has_no_other_sizes():
-    with pytest.raises(ConfigError, match="got 8 groups of 300 tokens; name their sizes by group_tokens"):
-        Released()(of_heads(32, 8), 8, 300, 4000)
+@pytest.mark.parametrize(
+    ("groups", "tokens", "length", "expected"),
+    [
+        # steps of a third of the upper half, rounded down
+        (4, 300, 4000, [150, 200, 250, 300]),
+        (4, 128, 4000, [65, 86, 107, 128]),
+        (4, 128, 60, [30, 40, 50, 60]),
+        (8, 300, 4000, [20, 128, 256, 384, 384, 512, 640, 748]),
+    ],
+)
+def test_released_budgets_of_4_and_8_groups_at_other_sizes(groups, tokens, length, expected):
+    assert sizes(Released(), groups, tokens, length) == expected
+
+
+@pytest.mark.parametrize("groups", [1, 3, 5, 7])
+def test_the_released_code_has_no_other_sizes(groups):
+    with pytest.raises(ConfigError, match=f"got {groups} groups of 300 tokens; name their sizes by group_tokens"):
+        Released()(of_heads(32, groups), groups, 300, 4000)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    ("rule", "groups"),
+    [
+        (Exact(), 2), (Exact(), 8), (Paper(), 2), (Paper(), 8), (Released(), 2), (Released(), 8), (ReleasedSplit(), 4),
+        (Given([20, 90, 91]), 3), (Extreme(12, 8), 2),
+    ],
+)  # fmt: skip
+def test_even_budgets_are_as_many_tokens_as_those_of_groups(rule, groups, heads):
+    labels = of_heads(heads, groups)
+    for length in (4000, 600, 150):
+        even = Evenly(rule, groups)([0] * heads, 1, 512, length)
+        assert sum(even) == sum(rule(labels, groups, 512, length))
+        assert max(even) - min(even) <= 1
+        # a removed head has nothing
+        assert Evenly(rule, groups)([0] * heads + [-1], 1, 512, length) == [*even, 0]
 
 
 def test_budgets_of_the_paper():
@@ -132,6 +177,7 @@ def test_budgets_of_the_paper():
     assert sizes(Paper(), 2, 64, 4000) == [43, 86]
     assert sizes(Paper(), 8, 384, 4000) == [640 - 74 * g for g in reversed(range(8))]
     assert sizes(Paper(), 2, 384, 384) == [384, 384]
+    assert sizes(Paper(), 1, 384, 4000) == [384]
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 8, 32])
@@ -172,6 +218,8 @@ def test_named_sizes_and_extreme_compression():
     assert of_512 == {n: n for n in of_512}
     assert Extreme(12, 8)([0, 1], 2, 512, 4000) == [12, 512]
     assert Extreme(12, 8)([0, 1], 2, 128, 4000) == [8, 128]
+    # of a shorter prompt its part
+    assert Extreme(128, 8)([0, 1], 2, 512, 300) == [75, 512]
 
 
 def test_grouped_asks_the_rule_layer_by_layer():

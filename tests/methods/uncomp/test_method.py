@@ -63,6 +63,9 @@ def test_a_budget_that_holds_the_prompt_is_full_attention(heads, kv_heads, compr
         ({"tokens": 60, "extreme": 12}, [8, 60]),
         ({"share": 0.3}, [32, 64]),
         ({"tokens": 48, "order": "uniform"}, [48, 48]),
+        ({"tokens": 48, "preset": "released", "order": "uniform"}, [54, 54]),
+        ({"group_tokens": [20, 90], "order": "uniform"}, [55, 55]),
+        ({"tokens": 60, "extreme": 12, "order": "uniform"}, [34, 34]),
     ],
 )
 @pytest.mark.parametrize("decode", ["evict", "grow"])
@@ -119,6 +122,18 @@ def test_orders_differ_and_layers_can_be_swapped(cache):
     first, last = ([sum(b(i, spec, 48, 500)) for i in range(2)] for b in (early, late))
     assert first[0] > first[1]
     assert first == last[::-1]
+
+
+def test_sizes_of_groups_are_a_size():
+    spec = make_runner().spec
+    config = Config(group_tokens=[20, 90, 91], order="random")
+    assert config.sized(64) == config
+    assert Config(order="random").sized(64).tokens == 64
+    resolved = config.resolve(spec, "cpu")
+    assert (resolved.tokens, resolved.groups) == (None, 3)
+    assert Config(**resolved.model_dump()).resolve(spec, "cpu") == resolved
+    # the groups of two heads are 0 and 2
+    assert resolved.cost(spec, 4000).kv_tokens == round((20 + 91) / 2)
 
 
 def test_the_released_pyramid_has_its_own_budgets():
@@ -211,7 +226,11 @@ def test_what_is_no_table_is_one_line(tmp_path, cache):
     [
         ({"groups": 3, "group_tokens": [1, 2]}, "group_tokens should have 3 numbers"),
         ({"extreme": 12, "groups": 3}, "extreme should stand with 2 groups"),
-        ({"remove_heads": 1, "decode": "grow"}, "remove_heads should stand without decode = grow"),
+        ({"remove_heads": 1, "decode": "grow"}, "removed heads should stand without decode = grow"),
+        ({"head_groups": ["0-", "01"], "decode": "grow"}, "removed heads should stand without decode = grow"),
+        ({"head_groups": ["--", "01"]}, "head_groups: 2 texts of 2 letters of 01-, one of each no -, for llama, got"),
+        ({"group_tokens": [1, 2], "tokens": 9}, "group_tokens should stand without tokens and share"),
+        ({"group_tokens": [1, 2], "share": 0.5}, "group_tokens should stand without tokens and share"),
         ({"remove_heads": 2, "order": "random"}, "remove_heads: fewer than the 2 kv-heads of llama, got 2"),
         ({"head_groups": ["01"]}, "head_groups: 2 texts of 2 letters"),
         ({"preset": "released", "groups": 5, "tokens": 100, "order": "random"}, "got 5 groups of 100 tokens"),
