@@ -71,15 +71,19 @@ class Segments:
         return replace(self, room=self.room.new_full(self.room.shape, tokens))
 
     @property
-    def longest(self) -> int:
-        """Rows of a segment at most."""
-        kept = self.kept.sum(1, keepdim=True) if self.shared else self.kept
-        return int((kept + self.room).max())
+    def capacity(self) -> "Tensor":
+        """Rows of each segment at most."""
+        return (self.kept.sum(1, keepdim=True) if self.shared else self.kept) + self.room
 
     @property
-    def lacking(self) -> int | None:
-        """Rows that the segment furthest from its limit has too few; None without limits."""
-        return None if self.limit is None else max(0, int((self.limit - self.kept - self.room).max()))
+    def longest(self) -> int:
+        """Rows of a segment at most."""
+        return int(self.capacity.max())
+
+    @property
+    def lacking(self) -> "Tensor | None":
+        """Rows that each segment has too few up to its limit; None without limits."""
+        return None if self.limit is None else (self.limit - self.kept - self.room).clamp_min(0)
 
 
 class KVStore(Protocol):

@@ -53,11 +53,12 @@ class RaggedStore(Cache):  # type: ignore[misc]
         ]
         self.room = [x.room.int().to(device) for x in segments]
         self.limits = [None if x.limit is None else x.limit.int().to(device) for x in segments]
-        # known without asking the device: rows of the longest segment, free ones of the fullest
-        self.longest = [x.longest for x in segments]
-        self.free = [int(x.room.min()) for x in segments]
-        # rows that the segment furthest from its limit still lacks; None without limits
+        # known without asking the device, [B, Hkv] each: rows of every segment at most, and its free ones
+        self.capacity = [x.capacity for x in segments]
+        self.free = [x.room for x in segments]
+        # rows that it still lacks up to its limit; None without limits
         self.lacking = [x.lacking for x in segments]
+        self.longest = [x.longest for x in segments]
         empty = torch.zeros(self.shape, dtype=torch.int32, device=device)
         self.starts, self.sizes, self.lengths = [[empty for _ in segments] for _ in range(3)]
         # rows of their segments that the next token overwrites, [B, Hkv] int32
@@ -86,7 +87,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
     def allow(self, tokens: int) -> None:
         """Moves the limits of all segments: a question has so many tokens more, or fewer, than there is room for."""
         self.limits = [limit if limit is None else limit + tokens for limit in self.limits]
-        self.lacking = [rows if rows is None else max(0, rows + tokens) for rows in self.lacking]
+        self.lacking = [rows if rows is None else (rows + tokens).clamp_min(0) for rows in self.lacking]
 
     def share(self, layer: int, heads: Tensor) -> None:
         """Says before `fill` whose keys each kv-head of a layer reads.
@@ -138,11 +139,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
 
     def _append(self, layer: int, k: Tensor, v: Tensor) -> None:
         count, lengths, limit = k.shape[2], self.lengths[layer], self.limits[layer]
-        lacking = self.lacking[layer]
-        if self.free[layer] < count and not (count == 1 and lacking == 0):
-            # one by one, tokens fill a segment to its limit and no further
-            self._enlarge(layer, min(MORE, lacking) if count == 1 and lacking else max(count, MORE))
-        self.free[layer] = max(0, self.free[layer] - count)
+        self._make_room(layer, count)
         first, victims = lengths, self.victims[layer]
         grown = torch.full_like(lengths, count)
         if count == 1 and limit is not None and victims is not None:
@@ -160,21 +157,34 @@ class RaggedStore(Cache):  # type: ignore[misc]
         self.k[layer][place] = k.reshape(-1, k.shape[3])
         self.lengths[layer] = lengths + grown
 
-    def _enlarge(self, layer: int, more: int) -> None:
-        """Gives every segment of a layer `more` rows of room, in new arenas."""
+    def _make_room(self, layer: int, count: int) -> None:
+        """Enlarges the segments of a layer that `count` tokens do not fit into."""
+        free, lacking = self.free[layer], self.lacking[layer]
+        short, more = free < count, torch.full_like(free, max(count, MORE))
+        if count == 1 and lacking is not None:
+            # one by one, tokens fill a segment to its limit and no further
+            short, more = short & (lacking > 0), lacking.clamp_max(MORE)
+        if bool(short.any()):
+            self._enlarge(layer, torch.where(short, more, 0))
+        self.free[layer] = (self.free[layer] - count).clamp_min(0)
+
+    def _enlarge(self, layer: int, more: Tensor) -> None:
+        """Gives the segments of a layer `more` [B, Hkv] rows of room, in new arenas; those that share keys as many."""
         starts, lengths, shared = self.starts[layer], self.lengths[layer], self.shared[layer]
-        rows = len(self.v[layer]) + starts.numel() * more
-        source = _before(starts, lengths, *self._divide(layer, self.sizes[layer] + more, rows))
+        sizes, rows = self.sizes[layer] + more.int().to(lengths.device), len(self.v[layer]) + int(more.sum())
+        source = _before(starts, lengths, *self._divide(layer, sizes, rows))
         for arena in (self.v, self.positions):
             arena[layer] = arena[layer][source.clamp_max(len(arena[layer]) - 1)]
         if shared is not None:
-            starts, rows = shared.starts, len(self.k[layer]) + shared.starts.numel() * more
-            source = _before(starts, shared.of_stored(lengths), *shared.divide(self.sizes[layer], rows))
+            starts, rows = shared.starts, len(self.k[layer]) + shared.starts.numel() * int(more.max())
+            source = _before(starts, shared.of_stored(lengths), *shared.divide(sizes, rows))
         self.k[layer] = self.k[layer][source.clamp_max(len(self.k[layer]) - 1)]
-        self.masses[layer] = torch.nn.functional.pad(self.masses[layer], (0, more))
-        self.free[layer] += more
-        self.lacking[layer] = None if self.lacking[layer] is None else max(0, self.lacking[layer] - more)
-        self.longest[layer] += more
+        lacking, before = self.lacking[layer], self.longest[layer]
+        self.free[layer] = self.free[layer] + more
+        self.lacking[layer] = None if lacking is None else (lacking - more).clamp_min(0)
+        self.capacity[layer] = self.capacity[layer] + more
+        self.longest[layer] = int(self.capacity[layer].max())
+        self.masses[layer] = torch.nn.functional.pad(self.masses[layer], (0, self.longest[layer] - before))
 
     def reorder(self, layer: int, order: Tensor) -> None:
         """Row i of a layer becomes a copy of what row order[i] was, which is as large; order is [B] int64."""

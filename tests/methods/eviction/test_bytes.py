@@ -21,6 +21,7 @@ CASES = {
     "sinks again": ("streaming_llm", {"tokens": 48}),
     "ragged": ("uncomp", GROUPS),
     "ragged, grow": ("uncomp", GROUPS | {"decode": "grow"}),
+    "a group beyond the prompt": ("uncomp", {"head_groups": GROUPS["head_groups"], "group_tokens": [20, 190]}),
     "removed heads": ("uncomp", {"head_groups": ["-011", "01-1"], "tokens": 48}),
     "rolling window": ("snapkv", {"tokens": 48, "preset": "uncomp-released", "window": 12}),
 }
@@ -51,8 +52,8 @@ def test_bytes_are_those_that_a_prefill_leaves_allocated_and_that_its_store_hold
     positions = 4 * sum(len(v) for v in store.v)
     left = sum(event.self_cpu_memory_usage for event in seen.events())
     beside = prefilled.logits.numel() * 4 + positions
-    # and a few numbers a segment
-    assert 0 <= left - prefilled.kv_bytes - beside <= SEGMENTS * 64
+    # and ten numbers a segment: where it starts, what it holds and what it may
+    assert 0 <= left - prefilled.kv_bytes - beside <= SEGMENTS * 80
     for step in range(20):
         held = storages(store, {True: {}, False: {}})
         assert sum(held[True].values()) == prefilled.kv_bytes == prefilled.kv_bytes_predicted, step

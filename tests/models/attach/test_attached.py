@@ -130,6 +130,17 @@ def test_two_hundred_steps_in_fixed_mode_take_no_byte_more(method, prompt):
         assert handle.report().tokens == [[[17, 17]] * 2]
 
 
+def test_rows_below_their_limit_grow_alone(monkeypatch):
+    model, batch = make_model(), make_batch((60, 9))
+    with attach(model, "h2o", tokens=40):
+        truth = generated(model, batch, tokens=50)
+        monkeypatch.setattr("pcbench.models.attach.evicting.ROOM", 8)
+        monkeypatch.setattr("pcbench.models.stores.ragged.MORE", 8)
+        ours = generated(model, batch, tokens=50)
+    assert_same(ours, truth)
+    assert [x.tolist() for x in ours[CACHE].sizes] == [[[41, 41]] * 2] * 2
+
+
 def test_detach_leaves_no_trace():
     model, batch = make_model(), make_batch()
     before, names, config = model(**batch).logits, dict(vars(model)), model.config.to_dict()
