@@ -25,7 +25,7 @@ def plain_plan(runner, period, clip, factor=0.0, trained=1, seen=None):
 
 def plain_logits(runner, ids, *numbers, **more):
     """[B, L, V] of ids [B, L], by `plain_plan` with these numbers."""
-    call = Call(plain_plan(runner, *numbers, **more), None, runner.ops, runner.device)
+    call = Call(plain_plan(runner, *numbers, **more), None, runner.ops, runner.device, runner.dtype)
     with planned(runner.model, call):
         # the model's own forward, whatever is attached
         forward = type(runner.model).forward

@@ -16,6 +16,11 @@
 
 namespace pcbench::device {
 
+template <class T>
+constexpr float largest = 3.38953139e38f;
+template <>
+constexpr float largest<half> = 65504.0f;
+
 template <class T, int D>
 class DualChunkTiles {
  public:
@@ -179,14 +184,13 @@ class DualChunkTiles {
     }
   }
 
-  // An element of a row as the sum of two numbers of T.
+  // An element of a row as the sum of two numbers of T. Beyond the largest the second one goes on: turned, a row of fp16
+  // can have elements of 92640.
   PCBENCH_DEVICE void put_terms(int at, int column, float x) const {
     const int place = tile_.place(at, column / 8) + column % 8;
-    const T high = narrow<T>(x);
-    const float rest = x - widen(high);
+    const T high = narrow<T>(fmaxf(-largest<T>, fminf(x, largest<T>)));
     tile_.rows[place] = high;
-    // nothing is left of an infinity
-    tile_.rows[tile_rows * Tile::row + place] = narrow<T>(rest - rest == 0.0f ? rest : 0.0f);
+    tile_.rows[tile_rows * Tile::row + place] = narrow<T>(x - widen(high));
   }
 
   // Rows beyond the query length have seen nothing, whatever they computed.

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from pcbench.errors import ConfigError
 from pcbench.types import AttentionPlan, KVStore, Ops, RaggedKVStore
 
 __all__ = ["CACHE", "INTERFACE", "Call", "Seen", "attention", "planned", "recomputed", "witnessed"]
@@ -27,13 +28,19 @@ INTERFACE = "pcbench"
 class Call:
     """What one forward hands to its attention layers; it lives for that forward only.
 
-    The store is None where nothing is cached.
+    Args:
+        plan: attention of every layer.
+        store: what it reads; None where nothing is cached.
+        ops: what it computes with.
+        device: of the store.
+        dtype: of the model, and of the store.
     """
 
     plan: AttentionPlan
     store: KVStore | RaggedKVStore | None
     ops: Ops
     device: torch.device
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +63,29 @@ WITNESS: ContextVar[Callable[[Seen], None] | None] = ContextVar("witness", defau
 def planned_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, *_: Any, **options: Any
 ) -> tuple[Tensor, None]:
-    """The attention interface's function: asks the plan for this layer; [M, H, T, D] in, [M, T, H, D] out."""
+    """The attention interface's function: asks the plan for this layer; [M, H, T, D] in, [M, T, H, D] out.
+
+    Under autocast, too, a plan computes in the dtype of the model: its matmuls would be cast one by one.
+
+    Raises:
+        ConfigError: attention weights are to be dropped.
+    """
     call, here, witness = CALL.get(), query.device, WITNESS.get()
     if witness is not None:
         witness(Seen(module, query, key, value, attention_mask, options))
+    if options.get("dropout"):
+        raise ConfigError(
+            f"attach: attention without dropout, got {options['dropout']} in train mode; load the model "
+            "with attention_dropout=0"
+        )
     # the layers of a model may lie on several devices, the store on one
     q, k, v = (x.to(call.device) for x in (query, key, value))
-    out = call.plan(module.layer_idx, q, k, v, call.store, call.ops)
+    kind, rest = call.device.type, (call.store, call.ops)
+    if torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            out = call.plan(module.layer_idx, *(x.to(call.dtype) for x in (q, k, v)), *rest)
+    else:
+        out = call.plan(module.layer_idx, q, k, v, *rest)
     return out.to(here).transpose(1, 2).contiguous(), None
 
 

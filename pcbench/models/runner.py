@@ -108,7 +108,7 @@ class HFRunner:
         store.expect(lengths)
         with stages("embed"):
             embedded = self.model.get_input_embeddings()(ids)
-        call = Call(plan, store, self.ops, self.device)
+        call = Call(plan, store, self.ops, self.device, self.dtype)
         leaving = nullcontext() if rows is None else pruned(self.model, self.spec, rows)
         with planned(self.model, call), swapped(self.rope), leaving:
             output = self.model.base_model(

@@ -6,9 +6,11 @@ import pytest
 import torch
 from plain_dual_chunk import plain_logits
 from tiny import continued, make_prompt, make_runner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcbench.errors import ConfigError
 from pcbench.methods.dual_chunk import DualChunk
+from pcbench.methods.dual_chunk.chunks import Choice
 from pcbench.methods.full import Full
 from pcbench.types import no_stages
 
@@ -81,6 +83,7 @@ def test_numbers_come_from_whoever_is_nearest():
     [
         ("period and clip: 1 ≤ period ≤ clip, got 64 and 63; set both", {"period": 64, "clip": 63}),
         ("period and clip: 1 ≤ period ≤ clip, got 1 and 0; set both", {"trained_tokens": 1, "period": 1}),
+        ("clip: at most 4194304 positions, got 2147483647; set a smaller one", {"clip": 2**31 - 1}),
         ("preset: another than model, as the config of llama has no dual_chunk", {"preset": "model"}),
     ],
 )
@@ -191,6 +194,30 @@ class Watching:
             (q, torch.stack([torch.stack(row) for row in keys]), options | {"layer": len(self.seen[-1])})
         )
         return self.ops.dual_chunk_attention(q, k_rows, v_rows, starts, lengths, **options)
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of what an operation inside gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.elements = max(self.elements, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("score", ["mean", "max"])
+def test_new_keys_are_summed_up_a_few_chunks_at_a_time(score):
+    choice = Choice(keep=1, score=score, tile_rows=1, period=8, clip=12, scale=1.0, rotary=None)
+    k = torch.randn(1, 2, 50 * 8, 16).bfloat16()
+    with Largest() as largest:
+        choice.add(0, k, torch.zeros(1, dtype=torch.int64), torch.tensor([400]))
+    assert 0 < largest.elements < k.numel() / 3
+    keys = k[0].float().unflatten(1, (50, 8))
+    truth = keys.sum(2) if score == "mean" else torch.cat([keys.amax(2), (-keys).amax(2)], -1)
+    torch.testing.assert_close(choice.tables[0][0, :, :50], truth)
 
 
 def by_hand(runner, q, k, options, score):

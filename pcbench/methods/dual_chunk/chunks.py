@@ -57,10 +57,7 @@ class Choice:
         """
         if self.score == "lse":
             return
-        keys, period, count = k.float(), self.period, k.shape[2]
-        if self.score == "max":
-            keys = torch.cat([keys, -keys], -1)
-        nothing = self._nothing
+        period, count, nothing = self.period, k.shape[2], self._nothing
         place = torch.arange(count, device=k.device)
         begin = first // period
         chunk = (first[:, None] + place) // period - begin[:, None]
@@ -69,7 +66,10 @@ class Choice:
         # as many chunks as a row touches that begins with the last token of one
         for number in range((count + period - 2) // period + 1):
             here = slice(max(0, (number - 1) * period), (number + 1) * period)
-            own = torch.where((chunk[:, here] == number)[:, None, :, None], keys[:, :, here], nothing)
+            keys = k[:, :, here].float()
+            if self.score == "max":
+                keys = torch.cat([keys, -keys], -1)
+            own = torch.where((chunk[:, here] == number)[:, None, :, None], keys, nothing)
             found.append(own.sum(2) if self.score == "mean" else own.amax(2))
         self._join(layer, torch.stack(found, 2), begin)
         self.tokens[layer] = self.tokens.get(layer, 0) + count

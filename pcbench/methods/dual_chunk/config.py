@@ -17,6 +17,8 @@ PRESETS: dict[str, tuple[int, int | None]] = {
     "repo16": (11, 12),
     "ppl": (8, 12),
 }
+# positions of a clip: what they turn by is a table, 2 GB then
+LONGEST = 1 << 22
 
 
 class Config(Table):
@@ -29,7 +31,7 @@ class Config(Table):
             `dual_chunk_attention_config` in the model's config. None is model where the model has it, else paper.
         period: s, tokens of a chunk: the key at position j is turned by j mod s; the preset's where it is not given.
         clip: P ≥ s, the largest distance: a query sees keys of the chunk before at most so far away, and keys
-            further back as if it stood there; the preset's where it is not given.
+            further back as if it stood there; the preset's where it is not given; 2^22 at most.
         trained_tokens: c; None is what the model's config says.
         gain: what multiplies the scores of a query behind L tokens, itself included: none: 1; yarn: (1 + 0.1·ln r)²;
             half-yarn: (1 + 0.05·ln r)², with r = max(1, L/c). L is the query's own, so that it does not matter how a
@@ -75,6 +77,8 @@ class Config(Table):
             share, most = PRESETS[preset]
             period, clip = share * trained // 16, trained - 1 if most is None else most * trained // 16
         period, clip = self.period or period, self.clip or clip
+        if clip > LONGEST:
+            raise ConfigError(f"dual_chunk: clip: at most {LONGEST} positions, got {clip}; set a smaller one")
         if not 1 <= period <= clip:
             raise ConfigError(
                 f"dual_chunk: period and clip: 1 ≤ period ≤ clip, got {period} and {clip}; "

@@ -41,8 +41,8 @@ class DualChunk:
 
     The key at position j is turned by j mod s for good. A query at position i is turned by i mod s for keys of its own
     chunk of s tokens, by min(i mod s + s, P) for those of the chunk before, by P for all others: no distance is above
-    P, and all up to P − s are exact. One softmax over all keys; nothing is evicted. With P = c − 1 it is the model's
-    own attention up to the trained length c.
+    P, and all up to min(s, P − s) are exact. One softmax over all keys; nothing is evicted. With P = c − 1 it is the
+    model's own attention up to the trained length c.
     """
 
     Config = Parameters

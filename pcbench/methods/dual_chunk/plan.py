@@ -18,6 +18,8 @@ __all__ = ["FreshPlan", "StoredPlan"]
 GAINS = {"yarn": 0.1, "half-yarn": 0.05}
 # query rows whose scores are made at once where gradients are wanted
 BLOCK = 256
+# nothing in them is random
+AGAIN: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,17 +122,23 @@ def _attended(q: Tensor, rows: KVRows, options: dict[str, Any], ops: Ops) -> Ten
 def _in_blocks(q: Tensor, rows: KVRows, counts: Tensor, options: dict[str, Any]) -> Tensor:
     """The reference, with gradients: no more than the scores of a block are there at any time.
 
+    A block is some whole tiles or a part of one.
+
     Args:
         q: [B, H, T, D].
         rows: their own keys and values.
         counts: [B] int32, valid rows of q.
         options: of the op, for all rows.
     """
-    count, tile, gains, chunks = q.shape[2], options["tile_rows"], options["gains"], options["chunks"]
-    step = BLOCK if chunks is None else max(1, BLOCK // tile) * tile
+    count, gains, chunks = q.shape[2], options["gains"], options["chunks"]
+    tile = options["tile_rows"] or count
+    step = BLOCK // tile * tile or BLOCK
     outs: list[Tensor] = []
-    for start in range(0, count, step):
-        end = min(start + step, count)
+    end = 0
+    while end < count:
+        start, end = end, min(end + step, count)
+        if step < tile:
+            end = min(end, (start // tile + 1) * tile)
         valid = (counts - start).clamp(0, end - start)
         own = {
             "query_lengths": valid,
@@ -140,7 +148,7 @@ def _in_blocks(q: Tensor, rows: KVRows, counts: Tensor, options: dict[str, Any])
         # the last of the block's valid rows stands at the last key that is seen
         held = rows.lengths - (counts - start - valid).clamp_min(0)[:, None]
         arrays = rows.k_rows, rows.v_rows, rows.starts, held
-        outs.append(checkpoint(_out, q[:, :, start:end], *arrays, options | own, use_reentrant=False))
+        outs.append(checkpoint(_out, q[:, :, start:end], *arrays, options | own, **AGAIN))
     return torch.cat(outs, 2)
 
 

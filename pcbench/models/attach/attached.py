@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import torch
+
 from pcbench import ops
 from pcbench.config import validate
-from pcbench.errors import ConfigError, DataMissing, unknown_name
+from pcbench.errors import BackendUnavailable, ConfigError, DataMissing, unknown_name
 from pcbench.methods.dual_chunk import DualChunk
 from pcbench.methods.eviction import Eviction
 from pcbench.methods.rope_scaling import RopeScaling
@@ -55,7 +57,7 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
         ConfigError: an unknown method or parameter, one that cannot be attached, a model that is none, not supported,
             in train mode or has a method attached.
         NotFinite: the model's own logits hold NaN or infinity.
-        BackendUnavailable: the backend cannot run here.
+        BackendUnavailable: the backend cannot run here, or not with the model's dtype or head dim.
     """
     check_model(model, "attach")
     if method.isidentifier() and method not in METHODS:
@@ -74,7 +76,11 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
     compiled = ops.compiled_backend(device) if "ops" in kind.backends else "reference"
     chosen = compiled if backend == "auto" else backend
     runner = HFRunner(model, spec, ByteTokenizer(), ops.backend(chosen))
-    with evaluated(model):
+    reason = ops.why_not(chosen, head_dim=spec.head_dim, dtype=runner.dtype)
+    if reason:
+        raise BackendUnavailable(f'attach: {reason}; backend="reference" takes any', {chosen: reason})
+    # autocast would round what the model is held against
+    with evaluated(model), torch.autocast(model.device.type, enabled=False):
         runner.verify()
         return handle(method, checked.resolve(spec, device), runner)  # type: ignore[no-any-return]
 

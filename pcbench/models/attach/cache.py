@@ -37,16 +37,20 @@ class RequestCache(RaggedStore):
         self.owner, self.plan, self.padded, self.is_read = owner, plan, padded, False
         # of what did not run on kernels
         self.warnings: list[str] = []
+        # every layer has read the same tokens
+        self.is_whole = True
 
     @contextmanager
     def reading(self, lengths: Tensor) -> Iterator[None]:
         """A forward inside may read [B] int32 new tokens."""
         self.expect(lengths.to(self.seen.device))
-        self.is_read = True
+        before, self.is_read, self.is_whole = self.tokens, True, False
         try:
             yield
+            self.is_whole = True
         finally:
             self.is_read = False
+            self.is_whole |= self.tokens == before
 
     def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """As the store.

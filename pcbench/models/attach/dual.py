@@ -1,6 +1,5 @@
 """Dual chunk attention inside a model: every forward, with a cache or without, in eval and in train mode."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,7 +12,7 @@ from pcbench.models.attach.cache import RequestCache
 from pcbench.models.attach.handle import ROOM, Planned
 from pcbench.models.attach.kept import KeptCache
 from pcbench.models.attach.rows import BatchRows, Shifted, read_rows
-from pcbench.models.interface import Call, planned, recomputed
+from pcbench.models.interface import planned, recomputed
 from pcbench.models.runner import HFRunner
 from pcbench.types import AttentionPlan
 
@@ -48,18 +47,9 @@ class DualChunked(Planned):
     def _uncached(self, named: dict[str, Any], tokens: Tensor) -> Any:
         self._check(named)
         rows = read_rows(tokens, named.get("attention_mask"), named.get("position_ids"), None, right=True)
-        call = Call(self._padded(self._plan(rows), rows), None, self.runner.ops, self.runner.device)
+        call = self._call(self._padded(self._plan(rows), rows), None)
         with planned(self.model, call), recomputed(self.model, call):
             return self.original(**named | {"use_cache": False, "position_ids": self._positions(rows)})
-
-    def _check(self, named: Mapping[str, Any]) -> None:
-        super()._check(named)
-        dropout = getattr(self.model.config, "attention_dropout", 0)
-        if self.model.training and dropout:
-            raise ConfigError(
-                f"attach: attention without dropout, got attention_dropout {dropout} in train mode; set it to 0 in the "
-                "model's config"
-            )
 
     def _recording(self, cache: RequestCache | None) -> AbstractContextManager[Any]:
         """The first forward can be differentiated; of what is cached nobody knows how it came about."""

@@ -117,7 +117,7 @@ class Planned(Attached):
         if not self._caches(given, named.get("use_cache")):
             return self._uncached(named, tokens)
         self._check(named)
-        cache = self._checked(given)
+        cache = self._checked(given, named)
         rows = read_rows(tokens, named.get("attention_mask"), named.get("position_ids"), cache)
         plan: AttentionPlan
         with self._recording(cache):
@@ -125,9 +125,11 @@ class Planned(Attached):
                 cache, plan = self._begin(rows)
             else:
                 plan = cache.plan
-            call = Call(plan, cache, self.runner.ops, self.runner.device)
+            call = self._call(plan, cache)
             with cache.reading(rows.lengths), planned(self.model, call):
                 output = self.original(**named | {name: cache, "position_ids": self._positions(rows)})
+        if given is not None and given is not cache:
+            given.is_taken = True
         self.held = self._sizes(cache)
         return output
 
@@ -169,11 +171,29 @@ class Planned(Attached):
             named |= rest
         return named
 
-    def _checked(self, cache: Any) -> RequestCache | None:
+    def _call(self, plan: AttentionPlan, cache: RequestCache | None) -> Call:
+        runner = self.runner
+        return Call(plan, cache, runner.ops, runner.device, runner.dtype)
+
+    def _checked(self, cache: Any, named: Mapping[str, Any]) -> RequestCache | None:
         """The cache to go on from; None where there is nothing in it."""
         if isinstance(cache, RequestCache) and cache.owner is self:
+            if not cache.is_whole:
+                raise ConfigError(
+                    "attach: a cache whose last forward came to its end, got one that was stopped in it; start without "
+                    "a cache"
+                )
             return cache
-        if cache is None or (type(cache) is DynamicCache and not cache.offloading and not cache.get_seq_length()):
+        if cache is None:
+            return None
+        if type(cache) is DynamicCache and not cache.offloading and not cache.get_seq_length():
+            # a mask or positions say how much was read before
+            said = any(named.get(x) is not None for x in ("attention_mask", "position_ids"))
+            if getattr(cache, "is_taken", False) and not said:
+                raise ConfigError(
+                    "attach: the cache that the last forward returned, got the empty one that it was given; go on from "
+                    "that of its output"
+                )
             return None
         raise ConfigError(
             f"attach: no cache, an empty DynamicCache or one of this model since {self.method} was attached, "

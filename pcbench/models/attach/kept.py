@@ -23,13 +23,15 @@ class KeptCache(RequestCache):
         """Forgets the last tokens of every row: −`tokens_to_remove`, or all but so many.
 
         Raises:
-            ConfigError: chunks are chosen by what their keys were like.
+            ConfigError: chunks are chosen by what their keys were like, or a row has no more tokens.
         """
         count = -tokens_to_remove if tokens_to_remove <= 0 else max(0, self.tokens - tokens_to_remove)
         if not count:
             return
         if not self.is_croppable:
             self._refuse("all chunks read", "leave keep_chunks out, or generate without an assistant")
+        if count >= int(self.seen.min()):
+            self._refuse("a token that stays in every row", "start without a cache")
         self.lengths = [x - count for x in self.lengths]
         self.free = [x + count for x in self.free]
         self.seen = self.seen - count

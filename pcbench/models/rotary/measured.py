@@ -20,6 +20,8 @@ __all__ = ["ModelRotary", "measure_rotary"]
 POSITIONS = (0, 1, 19, 97)
 # of rotated keys in float32, relative to their norm: angles there have steps of 8e-6 at the last position
 BOUND = 2e-5
+# positions of a table that are made at once
+PART = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +96,13 @@ class ModelRotary:
     def _table(self, turn: Turn | None, longest: int) -> Tensor:
         if turn is None:
             return torch.empty(longest + 1, 0, device=self.device)
-        frequencies = turn.frequencies
-        angles = torch.arange(longest + 1, device=frequencies.device).double()[:, None] * frequencies
-        return torch.cat([angles.cos(), angles.sin()], 1).float()
+        frequencies, parts = turn.frequencies, []
+        # a part at a time, for float64 takes several times the room
+        for first in range(0, longest + 1, PART):
+            position = torch.arange(first, min(first + PART, longest + 1), device=frequencies.device)
+            angles = position.double()[:, None] * frequencies
+            parts.append(torch.cat([angles.cos(), angles.sin()], 1).float())
+        return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -81,7 +81,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
             self.before, self.seen = self.seen, self.seen + self.valid
             self.tokens += key_states.shape[2]
         if not self.reads_prompt:
-            self._append(layer_idx, *(x.to(self.k[0].device) for x in (key_states, value_states)))
+            self._append(layer_idx, *(x.to(self.k[0]) for x in (key_states, value_states)))
         return key_states, value_states
 
     def allow(self, tokens: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from tiny import make_runner
 
 from pcbench import attach
-from pcbench.errors import ConfigError
+from pcbench.errors import BackendUnavailable, ConfigError
 from pcbench.models.interface import CACHE
 
 METHODS = [
@@ -336,6 +336,17 @@ def test_models_that_cannot_take_a_method_are_refused():
     model = make_model()
     with attach(model, "h2o"), pytest.raises(ConfigError, match="got one with h2o attached; detach it"):
         attach(model)
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"head_dim": 80}, "got 80"), ({"dtype": torch.float16}, "got float16")])
+def test_what_there_are_no_kernels_for_is_refused_before_a_forward(changes, said):
+    model = make_runner(**changes).model
+    with pytest.raises(
+        BackendUnavailable, match=f'^attach: cpu attention needs .*{said}; backend="reference" takes any$'
+    ):
+        attach(model, tokens=8)
+    with attach(model, tokens=8, backend="reference"):
+        assert model(**make_batch()).logits.isfinite().all()
 
 
 def test_a_share_is_of_prompts_of_one_length():

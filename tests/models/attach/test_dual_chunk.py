@@ -153,6 +153,19 @@ def test_checkpointed_layers_have_the_same_gradients(more):
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize("tile_rows", [3, 9, 50])
+def test_blocks_of_queries_read_what_their_tiles_read(tile_rows, monkeypatch):
+    """Tiles of more queries than a block has, too."""
+    monkeypatch.setattr(plans, "BLOCK", 7)
+    model, batch = make_runner().model.requires_grad_(True), make_batch((23, 61), side="right")
+    with attach(model, "dual_chunk", **NUMBERS, keep_chunks=1, tile_rows=tile_rows):
+        found = model(**batch, use_cache=False).logits
+        with torch.no_grad():
+            truth = model(**batch, use_cache=False).logits
+    assert found.requires_grad
+    close(*(x[batch["attention_mask"].bool()] for x in (found, truth)))
+
+
 def test_what_a_training_step_remembers_grows_with_the_text_not_its_square():
     model, sizes = make_runner().model.requires_grad_(True).train(), []
 
@@ -223,15 +236,13 @@ REFUSED = {
     "tokens of a row side by side, got padding among them": lambda model: model(
         input_ids=torch.ones(1, 3, dtype=torch.long), attention_mask=torch.tensor([[1, 0, 1]]), use_cache=False
     ),
-    "attention without dropout, got attention_dropout 0.1 in train mode": lambda model: _dropping(model)(
-        **make_batch()
-    ),
+    "attention without dropout, got 0.1 in train mode": lambda model: _dropping(model)(**make_batch()),
     "no cache while layers are checkpointed": lambda model: _checkpointed(model)(**make_batch(), use_cache=True),
 }
 
 
 def _dropping(model):
-    model.config.attention_dropout = 0.1
+    model.model.layers[1].self_attn.attention_dropout = 0.1
     return model.train()
 
 
