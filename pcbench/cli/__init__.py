@@ -258,9 +258,9 @@ def compare(
         str | None,
         typer.Option(
             metavar="POINTS",
-            help="Exit with 3 where a score is lower by this many points of 100 and significantly so, all scores "
-            "taken together; with 1 where it is as much lower but not significantly, where its prompts are missing "
-            "in one run, or where no score can be judged.",
+            help="Exit with 3 where a score is lower by this many points of 100, or a perplexity higher by this many "
+            "percent, and significantly so, all scores or losses taken together; with 1 where it is as much worse but "
+            "not significantly, where its prompts or windows are missing in one run, or where none can be judged.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -268,7 +268,7 @@ def compare(
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write it as Markdown, too.")
     ] = None,
 ) -> None:
-    """Runs side by side: ratios to their in-run baselines, scores, memory, environment; needs no torch."""
+    """Runs side by side: ratios to their in-run baselines, scores, losses, memory, environment; needs no torch."""
     from pcbench.report.compare.comparison import compare as hold_against
     from pcbench.report.compare.comparison import read_margin, read_points
     from pcbench.report.compare.text import headline, tables, terminal, write_markdown

@@ -8,15 +8,8 @@ from typing import Any
 
 from pcbench.errors import ConfigError
 from pcbench.report.compare.environment import environment_changes
-from pcbench.report.compare.results import (
-    ROUNDING,
-    Ending,
-    MemoryChange,
-    ScoreChange,
-    endings,
-    memory_changes,
-    score_changes,
-)
+from pcbench.report.compare.paired import ROUNDING, LossChange, PairedChange, ScoreChange, loss_changes, score_changes
+from pcbench.report.compare.results import Ending, MemoryChange, endings, memory_changes
 from pcbench.report.compare.runs import read_compared
 from pcbench.report.compare.times import MARGIN, TimeChange, absolute_times, joint_confidence, time_changes
 from pcbench.report.wording import counted
@@ -39,12 +32,13 @@ class Comparison:
         margin: a share; a regression is a `time_ratio` beyond 1 + margin whose interval excludes 1, or, where it holds
             for the ratio alone, lies beyond 1 + margin.
         gated: whether --fail-on was given.
-        score_margin: 0…1, of --fail-on-score; null where scores are not gated.
+        score_margin: 0…1, of --fail-on-score: points of a score, a share of a perplexity; null where neither is gated.
         environment: key → its value in each run, where they differ.
         endings: cells that did not end alike.
         times: every ratio to an in-run baseline, the worst first; see `TimeChange`.
         milliseconds: cell name → median in each run, null where it has none; shown, never judged.
         scores: see `ScoreChange`.
+        losses: of perplexity; see `LossChange`.
         memory: see `MemoryChange`.
     """
 
@@ -58,7 +52,13 @@ class Comparison:
     times: list[TimeChange]
     milliseconds: dict[str, list[float | None]]
     scores: list[ScoreChange]
+    losses: list[LossChange]
     memory: list[MemoryChange]
+
+    @property
+    def judged(self) -> list[PairedChange]:
+        """What --fail-on-score is of."""
+        return [*self.scores, *self.losses]
 
     def verdicts(self) -> Counter[str]:
         """How many ratios got which verdict."""
@@ -79,7 +79,7 @@ class Comparison:
             if self.gated:
                 lines.append(self._unjudged(run, [change for change in self.times if change.run == run]))
             if self.score_margin is not None:
-                lines.append(_unjudged_scores(run, [change for change in self.scores if change.run == run]))
+                lines.append(_unjudged_means(run, [change for change in self.judged if change.run == run]))
         return [line for line in lines if line]
 
     def _unjudged(self, run: str, changes: Sequence[TimeChange]) -> str:
@@ -106,8 +106,8 @@ class Comparison:
             return 0
         lost = self.lost()
         slower = self.gated and self.verdicts()["regression"]
-        lower = any(change.regression for change in self.scores)
-        if slower or lower or any("parity_failed" in how for how in lost.values()):
+        worse = any(change.regression for change in self.judged)
+        if slower or worse or any("parity_failed" in how for how in lost.values()):
             return 3
         return 1 if lost or self.unjudged() else 0
 
@@ -122,7 +122,7 @@ def compare(paths: Sequence[Path], fail_on: float | None = None, fail_on_score: 
     Args:
         paths: run folders, the baseline first.
         fail_on: the margin of the gate of ratios, a share; None compares by 5 % and gates no ratio.
-        fail_on_score: the margin of the gate of scores, 0…1; None gates no score.
+        fail_on_score: the margin of the gate of scores, 0…1, and a share of perplexity; None gates neither.
 
     Raises:
         PcbenchError: runs that cannot be compared, by the first thing that differs.
@@ -139,6 +139,7 @@ def compare(paths: Sequence[Path], fail_on: float | None = None, fail_on_score: 
         times=time_changes(runs, margin),
         milliseconds=absolute_times(runs),
         scores=score_changes(runs, fail_on_score),
+        losses=loss_changes(runs, fail_on_score),
         memory=memory_changes(runs),
     )
 
@@ -149,29 +150,37 @@ def _said(change: TimeChange) -> str:
     return f"{change.name} {change.ratio}{factor}: {change.why}"
 
 
-def _unjudged_scores(run: str, changes: Sequence[ScoreChange]) -> str:
-    """Scores that may be lower by the margin, or that none of a run can be judged."""
+def _unjudged_means(run: str, changes: Sequence[PairedChange]) -> str:
+    """Scores and losses that may be worse by the margin, or that none of a run can be judged."""
     if all(change.verdict.startswith("cannot tell") for change in changes):
-        got = f"{len(changes)}: {changes[0].verdict}" if changes else "none"
-        kept = "answer more prompts" if any(change.prompts for change in changes) else "compare runs with their samples"
-        remedy = kept if changes else "compare runs that scored the same cells"
-        return f"compare: at least one score of {run} that can be judged, got {got}; {remedy}"
+        if not changes:
+            return (
+                f"compare: at least one score or loss of {run} that can be judged, got none; compare runs that scored "
+                "the same cells"
+            )
+        first, kept = changes[0], any(change.prompts for change in changes)
+        remedy = first.more if kept else "compare runs with their samples"
+        got = f"{len(changes)}: {first.verdict}"
+        return f"compare: at least one {first.what} of {run} that can be judged, got {got}; {remedy}"
     undecided = [change for change in changes if change.undecided]
     if not undecided:
         return ""
-    return f"compare: every score of {run} judged, got cannot tell for {_listed(map(_said_of_score, undecided))}"
+    return (
+        f"compare: every {undecided[0].what} of {run} judged, got cannot tell for {_listed(map(_said_of, undecided))}"
+    )
 
 
-def _said_of_score(change: ScoreChange) -> str:
-    """A score that is missing, or lower by the margin, and why that is no regression."""
+def _said_of(change: PairedChange) -> str:
+    """A score or a loss that is missing, or worse by the margin, and why that is no regression."""
     if change.after is None:
-        return f"{change.name}: no score in {change.run}"
-    if change.difference is None or change.difference > change.after - change.before + ROUNDING:
-        scores = f"{100 * change.before:.1f}, then {100 * change.after:.1f}"
-        return f"{change.name} {scores}, with {counted(change.prompts, 'prompt')} kept by both runs"
-    points = f"{100 * change.difference:+.1f} points of {counted(change.prompts, 'prompt')}"
-    alone = "lower, but not for all scores together" if change.verdict == "lower" else change.verdict
-    return f"{change.name} {points}: {alone}"
+        return f"{change.name}: no {change.what} in {change.run}"
+    pairs, whole = counted(change.prompts, change.noun), change.after - change.before
+    if change.difference is None or change.worsening(change.difference - whole) < -ROUNDING:
+        means = f"{change.written(change.before)}, then {change.written(change.after)}"
+        return f"{change.name} {means}, with {pairs} kept by both runs"
+    difference = f"{change.written(change.difference, '+')} {change.unit} of {pairs}"
+    together = f"{change.worse}, but not for all {change.plural} together"
+    return f"{change.name} {difference}: {together if change.verdict == change.worse else change.verdict}"
 
 
 def _listed(said: Iterable[str]) -> str:

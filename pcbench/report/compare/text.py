@@ -10,7 +10,8 @@ import rich.table
 
 from pcbench.plain_files import write_for
 from pcbench.report.compare.comparison import Comparison
-from pcbench.report.compare.results import MemoryChange, ScoreChange
+from pcbench.report.compare.paired import LossChange, PairedChange, ScoreChange
+from pcbench.report.compare.results import MemoryChange
 from pcbench.report.compare.times import TimeChange
 from pcbench.report.wording import counted, number
 from pcbench.system.terminal import visible
@@ -51,16 +52,21 @@ def headline(found: Comparison) -> str:
 
 
 def _score_headline(found: Comparison) -> str:
-    """Of a gate of scores, how many were judged how."""
+    """Of a gate of scores and losses, how many were judged how."""
     if found.score_margin is None:
         return ""
-    verdicts = Counter("regression" if change.regression else change.verdict for change in found.scores)
-    said = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()) or "none"
-    return f"; scores, margin {found.score_margin * 100:g} points: {said}"
+    margin = f"{found.score_margin * 100:g}"
+    said = f"; scores, margin {margin} points: {_judged(found.scores)}" if found.scores or not found.losses else ""
+    return said + (f"; losses, margin {margin} % of perplexity: {_judged(found.losses)}" if found.losses else "")
+
+
+def _judged(changes: Sequence[PairedChange]) -> str:
+    verdicts = Counter("regression" if change.regression else change.verdict for change in changes)
+    return ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()) or "none"
 
 
 def tables(found: Comparison) -> list[Table]:
-    """What has something to show: endings, ratios, scores, memory, environment, absolute times."""
+    """What has something to show: endings, ratios, scores, losses, memory, environment, absolute times."""
     return [table for table in _tables(found) if table.rows]
 
 
@@ -122,6 +128,13 @@ def _tables(found: Comparison) -> Iterator[Table]:
         "Intervals and verdicts are at 95 % for each score alone. Where a verdict names a number of prompts, fewer "
         "can never be significant.",
     )
+    yield Table(
+        "Losses, nats a token",
+        ["cell", "run", baseline, "there", "difference of the same windows"],
+        [_loss_row(change) for change in found.losses],
+        "e to a loss is the perplexity; +0.0488 nats are 5 % more of it. Intervals and verdicts are at 95 % for each "
+        "loss alone. Where a verdict names a number of windows, fewer can never be significant.",
+    )
     changes = [change for change in found.memory if change.what in EXACT or _is_large(change)]
     yield Table(
         "Memory",
@@ -155,15 +168,27 @@ def _time_cell(change: TimeChange) -> str:
 
 
 def _score_row(change: ScoreChange) -> list[str]:
+    before, after = _before_and_after(change)
+    p = "" if change.p is None else f", p {change.p:.3f}"
+    return [change.name, change.scorer, change.run, before, after, _said(change, p)]
+
+
+def _loss_row(change: LossChange) -> list[str]:
+    return [change.name, change.run, *_before_and_after(change), _said(change)]
+
+
+def _before_and_after(change: PairedChange) -> list[str]:
+    return ["–" if mean is None else change.written(mean) for mean in (change.before, change.after)]
+
+
+def _said(change: PairedChange, p: str = "") -> str:
+    """The difference of the same prompts and what may be said of it."""
     if change.difference is None:
-        said = "no prompt in common was kept: " + change.verdict
-    else:
-        low, high = change.ci_low, change.ci_high
-        interval = "" if low is None or high is None else f" [{low * 100:+.1f}, {high * 100:+.1f}]"
-        p = "" if change.p is None else f", p {change.p:.3f}"
-        said = f"{change.difference * 100:+.1f}{interval}{p}, {counted(change.prompts, 'prompt')}: {change.verdict}"
-    before, after = ("–" if score is None else f"{score * 100:.1f}" for score in (change.before, change.after))
-    return [change.name, change.scorer, change.run, before, after, said]
+        return f"no {change.noun} in common was kept: {change.verdict}"
+    ends = [change.written(end, "+") for end in (change.ci_low, change.ci_high) if end is not None]
+    interval = f" [{', '.join(ends)}]" if ends else ""
+    difference = change.written(change.difference, "+")
+    return f"{difference}{interval}{p}, {counted(change.prompts, change.noun)}: {change.verdict}"
 
 
 def _memory_row(change: MemoryChange) -> list[str]:

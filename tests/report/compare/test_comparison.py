@@ -179,6 +179,7 @@ def test_compare_prints_json_of_its_schema(command):
             "times",
             "milliseconds",
             "scores",
+            "losses",
             "memory",
         )
     ]
@@ -303,7 +304,9 @@ def test_compare_passes_an_average_that_stays(tmp_path):
 
 
 def test_compare_does_not_pass_runs_without_scores(scored):
-    assert scored([None], [None])[2].startswith("compare: at least one score of b that can be judged, got none; ")
+    assert scored([None], [None])[2].startswith(
+        "compare: at least one score or loss of b that can be judged, got none; "
+    )
 
 
 def test_compare_wants_a_lower_score_to_be_significant_for_all_scores_together(scored):
