@@ -60,13 +60,13 @@ class Recipe:
     preset: str | None = None
 
 
-def load(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """A model with gradients and its tokenizer."""
+def load(name: str) -> tuple[Any, Any]:
+    """A model with gradients and its tokenizer; weights in float32, of which bf16 training rounds copies."""
     if name.startswith("random:"):
         torch.manual_seed(0)
-        model, tokenizer = pcbench.load_model(name, device="cpu", dtype=dtype)
+        model, tokenizer = pcbench.load_model(name, device="cpu", dtype=torch.float32)
         return model.requires_grad_(True), tokenizer
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
     return model, AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 
@@ -74,10 +74,15 @@ def read(path: Path) -> list[list[dict[str, str]]]:
     """Conversations of a JSONL file.
 
     Raises:
-        SystemExit: a line is none, or no line has an answer; names the line.
+        SystemExit: the file cannot be read, a line is none, or no line has an answer; names the line.
     """
+    try:
+        # other ends of lines may stand in a text
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{path}: a JSONL file in UTF-8, got {error}; give another file") from error
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -87,20 +92,24 @@ def read(path: Path) -> list[list[dict[str, str]]]:
             raise SystemExit(
                 f'{path}: line {number}: {{"messages": [{{"role": …, "content": …}}, …]}}, got {error!r}; mend the line'
             ) from error
-        if any(turn["role"] == "assistant" for turn in turns):
-            found.append(turns)
-    if not found:
+        found.append(turns)
+    if not any(turn["role"] == "assistant" for turns in found for turn in turns):
         raise SystemExit(f"{path}: a conversation with an answer of the assistant, got none; give another file")
     return found
 
 
 def text(tokenizer: Any, turns: Sequence[dict[str, str]], *, asks: bool) -> str:
-    """A conversation as the model reads it; with `asks` up to where its next answer begins."""
+    """A conversation as the model reads it; with `asks` up to where its next answer begins.
+
+    Without a chat template a line a turn, behind the token that begins a text; answers end with the one that ends it.
+    """
     if getattr(tokenizer, "chat_template", None):
         whole: str = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=asks)
         return whole
-    said = "".join(f"{turn['role']}: {turn['content']}\n" for turn in turns)
-    return f"{said}assistant: " if asks else said
+    begin, end = (getattr(tokenizer, name, None) or "" for name in ("bos_token", "eos_token"))
+    ends = {"assistant": end}
+    lines = [f"{turn['role']}: {turn['content']}{ends.get(turn['role'], '')}\n" for turn in turns]
+    return "".join([begin, *lines, *(["assistant: "] if asks else [])])
 
 
 def encode(tokenizer: Any, told: str) -> list[int]:
@@ -162,26 +171,31 @@ class Collated:
 
 
 def main(words: Sequence[str] | None = None) -> Trainer:
-    """Trains, from the last checkpoint of the output folder where there is one; saves the model there."""
+    """Trains, from the last checkpoint of the output folder where there is one; saves the model there.
+
+    The model that the trainer holds keeps dual chunk attention.
+    """
     parser = HfArgumentParser([Recipe, TrainingArguments])
     parser.set_defaults(**RECIPE)
     recipe, arguments = parser.parse_args_into_dataclasses(words)
-    model, tokenizer = load(recipe.model, torch.bfloat16 if arguments.bf16 else torch.float32)
+    model, tokenizer = load(recipe.model)
     config = {name: value for name in ("period", "clip", "preset") if (value := getattr(recipe, name)) is not None}
-    with pcbench.attach(model, "dual_chunk", **config):
-        model.train()
-        rows = [example(tokenizer, turns, recipe.max_tokens) for turns in read(Path(recipe.data))]
-        learned = [row for row in rows if any(label != IGNORED for label in row["labels"])]
-        if not learned:
-            raise SystemExit(
-                f"{recipe.data}: an answer within {recipe.max_tokens} tokens, got none; raise --max_tokens"
-            )
-        trainer = Trainer(model=model, args=arguments, train_dataset=learned, data_collator=Collated(0))
-        last = get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).is_dir() else None
-        trainer.train(resume_from_checkpoint=last)
-        trainer.save_model()
-        if hasattr(tokenizer, "save_pretrained") and trainer.is_world_process_zero():
-            tokenizer.save_pretrained(arguments.output_dir)
+    # for good, as mixed precision puts its own around the forward; the reference runs where the trainer moves the model
+    pcbench.attach(model, "dual_chunk", backend="reference", **config)
+    model.train()
+    rows = [example(tokenizer, turns, recipe.max_tokens) for turns in read(Path(recipe.data))]
+    learned = [row for row in rows if any(label != IGNORED for label in row["labels"])]
+    if len(learned) < len(rows) and arguments.process_index == 0:
+        left = f"{len(rows) - len(learned)} of {len(rows)} conversations left out"
+        print(f"{recipe.data}: {left}, no answer within {recipe.max_tokens} tokens")
+    if not learned:
+        raise SystemExit(f"{recipe.data}: an answer within {recipe.max_tokens} tokens, got none; raise --max_tokens")
+    trainer = Trainer(model=model, args=arguments, train_dataset=learned, data_collator=Collated(0))
+    last = get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    trainer.save_model()
+    if hasattr(tokenizer, "save_pretrained") and trainer.is_world_process_zero():
+        tokenizer.save_pretrained(arguments.output_dir)
     return trainer
 
 

@@ -63,7 +63,11 @@ class DualChunked(Planned):
         return KeptCache(self, plan.later(), segments, padded=rows.padded), self._padded(plan, rows)
 
     def _plan(self, rows: BatchRows) -> FreshPlan:
-        lengths = rows.lengths.to(self.runner.device) if rows.padded else None
+        device = self.runner.device
+        # trainers move a model after a method was attached
+        if self.rotary.device != device:
+            self.rotary = self.rotary.on(device)
+        lengths = rows.lengths.to(device) if rows.padded else None
         return DualChunk.plan(self.config, self.runner.spec, self.rotary, lengths)
 
     def _padded(self, plan: FreshPlan, rows: BatchRows) -> AttentionPlan:

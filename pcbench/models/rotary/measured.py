@@ -1,7 +1,7 @@
 """How a model's keys turn with their position: found by its own keys of one token at several positions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -36,6 +36,9 @@ class Turn:
     frequencies: Tensor
     interleaved: bool
 
+    def on(self, device: torch.device) -> Self:
+        return replace(self, frequencies=self.frequencies.to(device))
+
     def __call__(self, rows: Tensor, by: Tensor) -> Tensor:
         angles = by[..., None].double() * self.frequencies.to(rows.device)
         wide = torch.float64 if rows.dtype == torch.float64 else torch.float32
@@ -67,6 +70,11 @@ class ModelRotary:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # what is copied with a request is not the model's
         return self
+
+    def on(self, device: torch.device) -> "ModelRotary":
+        """The same of the model where it has been moved to."""
+        moved = {id(turn): turn and turn.on(device) for turn in self.turns}
+        return ModelRotary([moved[id(turn)] for turn in self.turns], device)
 
     def rotated(self, layer: int, rows: Tensor, by: Tensor) -> Tensor:
         """Keys or queries as they would be `by` positions later, in their dtype; computed in float32 at least.

@@ -10,6 +10,7 @@ from tiny import make_runner, with_rope
 from pcbench import attach
 from pcbench.errors import ConfigError
 from pcbench.methods.dual_chunk import plan as plans
+from pcbench.models.attach.rows import read_rows
 from pcbench.models.interface import CACHE
 
 NUMBERS = {"period": 8, "clip": 12}
@@ -259,3 +260,16 @@ def test_what_a_forward_cannot_do_is_refused_in_one_line(said):
     with attach(model, "dual_chunk", **NUMBERS), pytest.raises(ConfigError, match=f"^attach: .*{said}") as error:
         REFUSED[said](model)
     assert "\n" not in str(error.value)
+
+
+def test_its_turns_lie_where_the_model_has_been_moved():
+    runner = make_runner()
+    with attach(runner.model, "dual_chunk", **NUMBERS) as handle:
+        rows = read_rows(torch.arange(5)[None], None, None, None)
+        before = handle._plan(rows).rotary
+        runner.model.to("meta")
+        after = handle._plan(rows).rotary
+    assert [x.table(0, 12)[0].device.type for x in (before, after)] == ["cpu", "meta"]
+    # layers that turn alike still share a table
+    assert [len({id(turn) for turn in x.turns}) for x in (before, after)] == [1, 1]
+    assert handle._plan(rows).rotary is after
