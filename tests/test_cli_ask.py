@@ -110,13 +110,20 @@ def test_a_terminal_is_asked_until_ctrl_d(file, asked, monkeypatch):
         def isatty(self):
             return True
 
-    monkeypatch.setattr(sys, "stdin", Typed(f"Who?\n\n{'long ' * 1000}\nWhy?\n"))
+        def readline(self):
+            line = super().readline()
+            if line == "\xe9\n":
+                raise UnicodeDecodeError("utf-8", b"\xe9\n", 0, 1, "invalid continuation byte")
+            return line
+
+    monkeypatch.setattr(sys, "stdin", Typed(f"Who?\n\n{'long ' * 1000}\n\xe9\nWhy?\n"))
     code, _, said = asked(file, *TINY, *CHUNKS)
     assert code == 0
-    assert len(said) == 4
-    # the question that does not fit ends nothing
-    assert [line.startswith("question: ask: ") for line in said] == [True, False, True, False]
+    assert len(said) == 5
+    # a question that does not fit, and one in another encoding, end nothing
+    assert [line.startswith("question: ask: ") for line in said] == [True, False, True, True, False]
     assert said[1].startswith("question: question: parallel_comp: template + query + new tokens below the 2048")
+    assert said[2] == "question: ask: a question in UTF-8, got invalid continuation byte; type it once more"
 
 
 def test_wrong_words_are_one_line_and_exit_2(file, asked, tmp_path):

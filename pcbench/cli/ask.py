@@ -71,7 +71,11 @@ def _typed() -> Iterator[str]:
     """Questions of a terminal; empty lines are none."""
     while True:
         err.print("question: ", end="")
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            err.print(f"ask: a question in UTF-8, got {error.reason}; type it once more")
+            continue
         if not line:
             # behind Ctrl-D the shell begins a line of its own
             err.print()

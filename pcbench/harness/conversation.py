@@ -71,7 +71,8 @@ class Reply:
         document: "read", "reused" (its keys were stored), or "read again" (the method chooses by the question).
         chunks: all of them in reading order, None for a method without; kept: of those that were kept (number, first
             words).
-        kept_tokens: keys of template and document that the answer was read over, mean over layers and heads.
+        kept_tokens: keys that the answer was read over, mean over layers and heads: of template and document, and of
+            the question too where a method evicts among its tokens.
         prefill_ms: from token ids to the logits of the first answer token; decode_ms: of all later tokens.
         kv_bytes: of the stored keys and values.
         peak_bytes: on a GPU the allocator's peak with the weights, on a CPU how far memory grew since the model was

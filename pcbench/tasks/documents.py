@@ -17,7 +17,7 @@ __all__ = ["read_document"]
 MOST_BYTES = 1 << 29
 HTML_NAMES = (".html", ".htm", ".xhtml")
 HTML_START = re.compile(r"\s*(<!--.*?-->\s*)*<(!doctype html|html)\b", re.I | re.S)
-PDF_START = b"%PDF-"
+PDF_NAME, PDF_START = ".pdf", b"%PDF-"
 REMEDY = "name a text, HTML or PDF file"
 
 # elements whose text nobody sees, and those that stand on lines of their own
@@ -35,8 +35,8 @@ CELLS = ("td", "th")
 def read_document(path: Path) -> str:
     """A document's text.
 
-    A file that begins as a PDF is one; one named .html or .htm, or that begins as HTML, is HTML; all else is text in
-    UTF-8 as it stands.
+    A file that begins as a PDF is one, and one named .pdf in whose first KiB a PDF begins; one named .html or .htm, or
+    that begins as HTML, is HTML; all else is text in UTF-8 as it stands.
 
     Raises:
         DataMissing: there is no such file.
@@ -45,7 +45,7 @@ def read_document(path: Path) -> str:
     """
     where = str(path)
     data = read_bytes(path, MOST_BYTES, where=where, remedy=REMEDY)
-    if PDF_START in data[:1024]:
+    if _is_pdf(path, data[:1024]):
         return _pdf_text(data, where)
     text = decoded(data, where)
     if "\0" in text:
@@ -55,6 +55,11 @@ def read_document(path: Path) -> str:
     if not text.strip():
         raise ConfigError(f"{where}: a document with text, got an empty one; {REMEDY}")
     return text
+
+
+def _is_pdf(path: Path, head: bytes) -> bool:
+    """Whether a file is one; a text may speak of PDFs, and a PDF may have something before it."""
+    return head.lstrip().startswith(PDF_START) or (path.suffix.lower() == PDF_NAME and PDF_START in head)
 
 
 class _Text(HTMLParser):
@@ -68,6 +73,11 @@ class _Text(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:
         self.hidden += tag in HIDDEN
         self.as_it_stands += tag == "pre"
+        if tag in BLOCKS:
+            self.parts.append("\n")
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        # an element without a text
         if tag in BLOCKS:
             self.parts.append("\n")
 

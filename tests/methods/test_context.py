@@ -33,12 +33,15 @@ def test_questions_to_a_context_that_was_read_are_answered_as_if_it_were_read_ag
     settings = READING[name] | ({} if name == "full" else {"compress": "context"})
     method = made(name, **settings)
     prompts = [replace(make_prompt(), query=make_prompt(query=n, seed=n).query) for n in (7, 1, 90, 7)]
-    read = method.read_context(prompts[0], no_stages)
+    read, each = method.read_context(prompts[0], no_stages), []
     for prompt in prompts:
         expected = continued(method, prompt, steps=6)[1]
         asked = lambda _, stages, prompt=prompt: method.ask(read, prompt, stages)  # noqa: E731
         found = continued(Asking(method, asked), prompt, steps=6)[1]
         assert torch.allclose(found, expected, atol=1e-4)
+        each.append(found)
+    # whatever was asked before
+    assert torch.equal(each[0], each[3])
 
 
 class Asking:

@@ -18,7 +18,7 @@ HTML = """<!-- a page -->
 <!DOCTYPE html><html><head><title>Ships</title><style>p { color: red }</style>
 <script>if (1 < 2) { document.write("<p>no") }</script></head>
 <body><h1>Of  ships</h1><p>One&nbsp;ship &amp; <b>an</b>other
- sails.<br>On.<template><p>hidden</p></template></p>
+ sails.<br/>On.<script src="a.js"/><template><p>hidden</p></template></p>
 <table><tr><td>a</td><td>b</td></tr></table><pre>x = 1
   y = 2</pre></body></html>"""
 TEXT = "Ships\n\nOf ships\n\nOne\xa0ship & another sails.\nOn.\n\na b\n\nx = 1\n  y = 2\n"
@@ -44,6 +44,14 @@ def encrypted(data, password):
 
 def test_a_text_is_what_stands_in_it(written):
     assert read_document(written("\ufeffa\r\n# é\n", "a.md")) == "a\r\n# é\n"
+
+
+def test_a_text_may_speak_of_pdfs_and_a_pdf_may_begin_late(written):
+    said = "# PDFs\nThey begin with %PDF-1.4.\n"
+    assert read_document(written(said, "a.md")) == said
+    data = made_pdf([["a"]])
+    assert read_document(written(b"\n" + data, "a")).strip() == "a"
+    assert read_document(written(b"from a mail\n" + data, "a.PDF")).strip() == "a"
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.txt"])
