@@ -38,9 +38,10 @@ class Cut:
     Args:
         text: which; task: its name with all that changes what is scored.
         tokens: of a window, with what a tokenizer puts in front of a text.
+        longest: tokens of the windows whose ends all lengths share, so that their scored tokens are the same.
         scored: last tokens, whose loss is taken.
         query: tokens before them, which stand in a prompt where a question does.
-        stride: a window may begin at every so many tokens of the text.
+        stride: one of the longest windows may begin at every so many tokens of the text.
         windows: at most.
         whole: windows whose loss is wanted at every position, at most.
         seed: of where they begin.
@@ -49,6 +50,7 @@ class Cut:
     text: Text
     task: str
     tokens: int
+    longest: int
     scored: int
     query: int
     stride: int
@@ -57,7 +59,7 @@ class Cut:
     seed: int
 
     def begins(self, held: int, start: int) -> list[int]:
-        """Where windows begin: as many places apart as they can be, the first at random.
+        """Where windows begin; where they end, the longest ones stand as far apart as they can, the first at random.
 
         Args:
             held: tokens of the text.
@@ -65,10 +67,10 @@ class Cut:
 
         Raises:
             ConfigError: a window has no token of context.
-            BadData: the text is shorter than a window.
+            BadData: the text is shorter than the longest windows.
         """
-        needed = self.tokens - start
-        if needed <= self.query + self.scored:
+        needed = self.longest - start
+        if self.tokens - start <= self.query + self.scored:
             raise ConfigError(
                 f"windows of more than {start + self.query + self.scored} tokens, which start ids, query and scored "
                 f"tokens take, got {self.tokens}; lengthen suite.context_tokens"
@@ -81,7 +83,8 @@ class Cut:
         places = (held - needed) // self.stride + 1
         count = min(self.windows, places)
         first = random.Random(self.seed).randrange(places // count)
-        return [self.stride * (first + i * places // count) for i in range(count)]
+        skipped = self.longest - self.tokens
+        return [skipped + self.stride * (first + i * places // count) for i in range(count)]
 
     def window(self, ids: Ids, begins: Sequence[int], index: int, start_ids: Sequence[int]) -> Window:
         """One window.

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def cut(**changes):
     told = dict(text=Text("suite.text", None, None, "0"), task="ids@0", tokens=120, scored=20, query=10, stride=8)
-    return Cut(**(told | dict(windows=4, whole=1, seed=0) | changes))
+    made = told | dict(windows=4, whole=1, seed=0) | changes
+    return Cut(**(dict(longest=made["tokens"]) | made))
 
 
 def window(tokens=120, scored=20, query=10, start_ids=(), whole=True, seed=0):
@@ -135,6 +136,20 @@ def test_windows_are_spread_evenly_and_by_the_seed():
     assert len({tuple(begins) for begins in found.values()}) > 5
     # as many as there are
     assert cut(windows=50).begins(120 + 3 * 8 + 7, 0) == [0, 8, 16, 24]
+
+
+def test_windows_of_every_length_score_the_same_tokens():
+    ids, ends = np.arange(5000), []
+    for tokens in (40, 120, 1000):
+        made = cut(tokens=tokens, longest=1000, windows=6)
+        begins = made.begins(len(ids), 2)
+        windows = [made.window(ids, begins, i, (7, 7)) for i in range(6)]
+        assert {len(one.prefix + one.context + one.query + one.scored) for one in windows} == {tokens}
+        ends.append([one.query + one.scored for one in windows])
+    assert ends[0] == ends[1] == ends[2]
+    assert len(set(ends[0])) == 6
+    with pytest.raises(BadData, match="a text of 998 tokens or more, got 997"):
+        cut(tokens=40, longest=1000).begins(997, 2)
 
 
 def test_a_window_is_its_start_ids_context_query_and_scored_tokens():

@@ -99,6 +99,16 @@ def test_every_cell_of_a_length_reads_the_same_windows(finished):
     assert len(set(map(tuple, hashes.values()))) == 2
 
 
+def test_both_lengths_score_the_same_tokens(finished):
+    whole = {s.id.rpartition("/")[0]: [] for s in finished.samples.read()}
+    for sample in finished.samples.read():
+        task, tokens, begin = sample.id.rsplit("/", 2)
+        whole[f"{task}/{tokens}"].append(int(tokens) + int(begin))
+    short, long = whole.values()
+    assert short == long
+    assert len(set(short)) == 6
+
+
 def test_the_report_shows_perplexity_differences_and_positions(finished):
     page = build([finished.path]).read_text()
     text = " ".join(page.split())
@@ -112,6 +122,11 @@ def test_repro_command_measures_the_same_group_again(finished):
     sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     again = plan(Options(suite=words[3], device="cpu", sets=sets))
     assert [p.cell.key for p in again.cells] == [r.cell for r in read_records(finished.path)[3:]]
+    # windows of either length end where those of the longest do
+    shorter = shlex.split(read_records(finished.path)[0].repro_command)
+    sets = [shorter[i + 1] for i, word in enumerate(shorter) if word == "--set"]
+    cut = plan(Options(suite=shorter[3], device="cpu", sets=sets)).cells[0].task
+    assert (cut.tokens, cut.longest) == (200, 300)
 
 
 def test_a_run_resumes_inside_a_group(options, console, finished):
@@ -175,6 +190,7 @@ def test_a_model_beyond_its_training_says_so(options, console):
         (["suite.stride=nan"], r"suite.stride: input should be a valid integer"),
         (["suite.scored=8"], r'unknown name "scored"'),
         (["suite.context_tokens=[56]"], r"suite.context_tokens: more than the 56 of scored_tokens and query_tokens"),
+        (["suite.longest_tokens=250"], r"suite.longest_tokens: at least the 300 of context_tokens, got 250; raise it"),
         (["suite.text=a", "suite.token_file=b"], r"suite: text or token_file, got both; leave one out"),
         (["suite.token_file=b"], r"suite.token_dtype: uint16 or uint32 with token_file, got none; name the type"),
         (["suite.token_dtype=uint16"], r"suite.token_dtype: only with token_file, got uint16; leave it out"),

@@ -60,7 +60,8 @@ def perplexity(results: Results) -> Section | None:
         "perplexity",
         "Perplexity",
         "e to the mean loss of the last tokens of each window, given what the method kept of all before them, with "
-        "95 % intervals over windows. Lower is better; what another tokenizer or another text gives is not comparable.",
+        "95 % intervals over windows, which in one run end at the same tokens at every length. Lower is better; what "
+        "another tokenizer or another text gives is not comparable.",
         [figures, *_changes(changes), *_positions(shown), Block(tables=[rows])],
     )
 

@@ -40,6 +40,7 @@ class WindowCells(MethodCells):
             text=text,
             task=said,
             tokens=plan.context_tokens,
+            longest=settings.longest_tokens or max(settings.context_tokens),
             scored=settings.scored_tokens,
             query=settings.query_tokens,
             stride=settings.stride,

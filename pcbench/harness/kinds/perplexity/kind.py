@@ -31,4 +31,9 @@ class Perplexity(Methods):
         return PerplexitySession(self.spec, shared, path=folder)
 
     def narrowed(self, prepared: Prepared) -> Narrowed:
-        return Narrowed([f"suite.context_tokens=[{prepared.cell.context_tokens}]"])
+        # of the same windows
+        lengths = (
+            f"suite.context_tokens=[{prepared.cell.context_tokens}]",
+            f"suite.longest_tokens={prepared.task.longest}",
+        )
+        return Narrowed([*lengths])

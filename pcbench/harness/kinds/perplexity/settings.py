@@ -22,11 +22,13 @@ class PerplexitySettings(MethodChoice):
 
     Args:
         context_tokens: of a window, its scored tokens and what the tokenizer puts in front of a text included.
+        longest_tokens: windows of every length end where those of so many tokens do; None takes the longest of
+            context_tokens.
         text: a file of text in UTF-8; without it and token_file the text is CPython's documentation.
         token_file: ids of the model's own tokenizer one after another, as PG19's are stored for such tests.
         token_dtype: of that file, which does not say it itself.
         prompts: windows of a length at most, spread evenly over the text.
-        stride: windows begin at multiples of it.
+        stride: the longest windows begin at multiples of it.
         scored_tokens: the last ones of a window, whose loss is taken.
         query_tokens: those before them, which methods take for the question: by them chunks are ranked.
         whole_windows: of those windows, how many give the loss at every position, of methods that leave nothing out.
@@ -39,6 +41,7 @@ class PerplexitySettings(MethodChoice):
     model: str
     dtype: Literal["float32", "bfloat16", "float16"]
     context_tokens: Annotated[list[Context], Field(min_length=1)]
+    longest_tokens: Context | None = None
     text: str = ""
     token_file: str = ""
     token_dtype: Literal["uint16", "uint32"] | None = None
@@ -91,6 +94,12 @@ def perplexity_suite(source: Source, model: str | None, methods: Sequence[str]) 
                 f"{where}.context_tokens: more than the {taken} of scored_tokens and query_tokens, got {tokens}; "
                 "lengthen it"
             )
+    longest = max(settings.context_tokens)
+    if settings.longest_tokens is not None and settings.longest_tokens < longest:
+        raise ConfigError(
+            f"{where}.longest_tokens: at least the {longest} of context_tokens, got {settings.longest_tokens}; raise "
+            "it or leave it out"
+        )
     text = Workload(name=_workload(settings), task="", timed=False, prompts=settings.prompts, new_tokens=None)
     cells = merged.checked_cells()
     return MethodSuite(source.name, source.where, settings, None, [text], cells).checked()
