@@ -337,7 +337,7 @@ class Method(Protocol):
 
     A class with `Config` (a `MethodConfig`) and `backends` (what it can compute with: "ops" for any backend of
     `pcbench.ops`, "torch" for other code, which no parity covers), made from a resolved config and a runner. What one
-    may offer beside these two: `Reads`.
+    may offer beside these two: `Reads`, `ContextMethod`.
     """
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled: ...

@@ -11,8 +11,9 @@ leval = Scorer(
     id="leval",
     version=1,
     summary="L-Eval: 1 for the right options or verdict, 0.25 for a part of several right options",
-    source="github.com/OpenLMLab/LEval, Evaluation/auto_eval.py and em.py, arXiv:2307.11088; a prediction "
-    "that names no option is worth 0 here, there an empty one counts as a part",
+    source="auto_eval.py and em.py of L-Eval, arXiv:2307.11088, as github.com/HKUNLP/ChunkLlama has them, zero-shot/"
+    "Evaluation, but for an empty prediction: 0 here, 0.25 there; L-Eval's own code takes one that names no option for "
+    "an A",
     metrics={
         "coursera": Metric(name="exact match", function=options_match(several=True), reads=right_options),
         "quality": ONE,

@@ -9,19 +9,20 @@ from pcbench.tasks.scorers.metrics.overlap import normal_words
 __all__ = ["exam_match", "options_match", "right_options", "verdict_match"]
 
 LETTERS = "ABCD"
-# a capital that stands like the head of an option
+# a capital with a space, a full stop or a bracket behind it, as before the text of an option
 OPTION_HEAD = re.compile(r"[A-Z](?=[\s.)])")
-# of answers with several right options, what a part of them is worth
+# what some of several right options are worth
 PART = 0.25
 
 
 def exam_match(prediction: str, gold: str) -> float:
     """1 where a prediction is right.
 
-    A gold of option letters wants the same letters, and a part of them is worth 0.25; other golds want the same
-    number, or stand in the first line of more than a letter, case and spaces aside. Nothing is worth nothing.
+    A gold of option letters wants the same letters, and some of them are worth 0.25. Another gold wants the same
+    number, or to stand in the prediction's first line of more than one character, case and spaces aside. An empty
+    prediction is worth 0.
 
-    Source: em.py of L-Eval, arXiv:2307.11088; there nothing is a part of the right options.
+    Source: em.py of L-Eval, arXiv:2307.11088, where an empty one counts as some of the right options.
     """
     letters, given = (" ".join(normal_words(text, lower=False)) for text in (gold, prediction))
     if letters and set(letters) <= set(LETTERS):
