@@ -10,8 +10,6 @@ from pcbench.methods.eviction.budgets import BestWeighed, UNCompPyramid
 from pcbench.methods.h2o import H2O
 from pcbench.methods.streaming_llm import StreamingLLM
 from pcbench.registry import METHODS, load
-from pcbench.types import no_stages
-from tests.methods.eviction.test_decoding import attention_rows, positions
 from tests.methods.eviction.test_methods import answered, make
 from tests.tiny import make_prompt, make_runner
 
@@ -123,29 +121,3 @@ def test_a_preset_runs(name, preset, more):
     # these displace a token for each new one
     more = 1 if getattr(config, "decode", "grow") == "evict" else 6
     assert sum(int(x.sum()) for x in store.lengths) == sum(map(sum, budgets)) + 4 * more
-
-
-def test_a_window_that_rolls_evicts_what_plain_sums_say():
-    """Layer 0, whose queries and keys do not depend on what was evicted, followed by hand."""
-    runner, window, steps = make_runner(), 6, 12
-    prompt = make_prompt(new_tokens=20)
-    method = make("snapkv", runner, tokens=20, preset="uncomp-released", window=window)
-    prefilled = method.prefill(prompt, no_stages)
-    read = torch.cat([prompt.prefix, prompt.context, prompt.query])
-    scores, length = attention_rows(runner, torch.cat([read, torch.arange(steps)])), len(read)
-    plain = []
-    for head, kept in enumerate(positions(prefilled)):
-        assert len(kept) == 20
-        rows = scores(length, head, range(length))[-window:]
-        plain.append((kept, [{j: float(row[j]) for j in kept} for row in rows]))
-    for step in range(steps):
-        method.step(prefilled, torch.tensor([step]))
-        now = length + step
-        for head, (kept, last) in enumerate(plain):
-            kept = [*kept, now]
-            assert positions(prefilled)[head] == kept, (step, head)
-            row = scores(now + 1, head, kept)[-1]
-            last = [*last, dict(zip(kept, row.tolist(), strict=True))][-window:]
-            free = [j for j in kept if j <= now - window]
-            gone = min(free, key=lambda j: sum(row.get(j, 0.0) for row in last))
-            plain[head] = ([j for j in kept if j != gone], last)
