@@ -59,7 +59,7 @@ class Cut:
     seed: int
 
     def begins(self, held: int, start: int) -> list[int]:
-        """Where windows begin; where they end, the longest ones stand as far apart as they can, the first at random.
+        """Where windows begin: the longest as far apart as they can, the first at random; others end where these do.
 
         Args:
             held: tokens of the text.
