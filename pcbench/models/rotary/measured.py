@@ -99,8 +99,6 @@ class ModelRotary:
             self.tables[key] = self._table(turn, longest)
         return self.tables[key], turn is not None and turn.interleaved
 
-    # a table that was made in inference mode would be refused by later backward passes
-    @torch.inference_mode(False)
     def _table(self, turn: Turn | None, longest: int) -> Tensor:
         if turn is None:
             return torch.empty(longest + 1, 0, device=self.device)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pcbench.errors import ConfigError
@@ -98,7 +97,5 @@ def _config(config: Any, scaling: str, factor: float, trained_tokens: int, chann
     return changed
 
 
-# what is made in inference mode would be refused by later backward passes
-@torch.inference_mode(False)
 def _made(own: Any, config: Any) -> Any:
     return type(own)(config=config).to(own.inv_freq.device).train(own.training)

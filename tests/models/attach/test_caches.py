@@ -64,3 +64,14 @@ def test_a_row_without_tokens_has_nothing_to_go_on_from():
         again = model(input_ids=ids[:, 21:26], attention_mask=mask, **{CACHE: cache}).logits
         whole = model(input_ids=ids[:, :26], attention_mask=mask).logits[:, -5:]
         torch.testing.assert_close(again, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_read_and_taken_back_again_and_again_takes_no_room():
+    model, ids = make_runner().model, make_ids(30)
+    with attach(model, "dual_chunk", **METHODS["dual_chunk"]), torch.no_grad():
+        cache = model(input_ids=ids)[CACHE]
+        held = cache.nbytes()
+        for _ in range(30):
+            model(input_ids=ids[:, :5], **{CACHE: cache})
+            cache.crop(-5)
+    assert cache.nbytes() == held

@@ -109,6 +109,17 @@ def test_without_a_cache_padding_may_be_at_either_side(side):
         close(logits[i, batch["attention_mask"][i].bool()], truth)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_of_a_padded_batch_choose_the_chunks_that_they_choose_alone(side):
+    """Where a row ends in the middle of a tile, too."""
+    model, batch = make_runner().model, make_batch((45, 61), side=side)
+    with attach(model, "dual_chunk", **NUMBERS, keep_chunks=1, tile_rows=16), torch.no_grad():
+        logits = model(**batch, use_cache=False).logits
+        for i in range(2):
+            alone = model(**row(batch, i), use_cache=False).logits[0]
+            close(logits[i, batch["attention_mask"][i].bool()], alone)
+
+
 @pytest.mark.parametrize("more", [{}, {"keep_chunks": 99, "tile_rows": 3, "gain": "yarn", "trained_tokens": 16}])
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients_are_those_of_the_definition(training, more, monkeypatch):
@@ -183,11 +194,24 @@ def test_what_a_training_step_remembers_grows_with_the_text_not_its_square():
     assert sizes[1] <= 2 * sizes[0]
 
 
+@pytest.mark.parametrize("method", ["dual_chunk", "rope_scaling"])
+def test_training_goes_on_from_inference(method):
+    model, batch = make_runner().model.requires_grad_(True), make_batch()
+    with torch.inference_mode():
+        handle = attach(model, method, **(NUMBERS if method == "dual_chunk" else {}))
+        truth = model(**batch).logits
+    with handle:
+        logits = model(**batch).logits
+        logits.square().mean().backward()
+    close(logits, truth)
+
+
 def test_what_is_cached_has_no_gradient():
     model = make_runner().model.requires_grad_(True)
     with attach(model, "dual_chunk", **NUMBERS):
         output = model(**make_batch())
         assert output.logits.requires_grad
+        assert not any(x.requires_grad for x in (*output[CACHE].k, *output[CACHE].v))
         again = model(
             input_ids=torch.ones(3, 1, dtype=torch.long), attention_mask=_longer(make_batch()), **{CACHE: output[CACHE]}
         )
