@@ -51,11 +51,13 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
         **config: the method's parameters, as in a suite's `[cell.config]`, without `compress`.
 
     Returns:
-        The handle: `detach()`, or the end of a `with`, makes the model what it was.
+        The handle: `report()` says what the last request holds; `detach()`, or the end of a `with`, makes the model
+        what it was.
 
     Raises:
         ConfigError: an unknown method or parameter, one that cannot be attached, a model that is none, not supported,
             in train mode or has a method attached.
+        DataMissing: the method needs a table of the model; the message holds the command that makes it.
         NotFinite: the model's own logits hold NaN or infinity.
         BackendUnavailable: the backend cannot run here, or not with the model's dtype or head dim.
     """
