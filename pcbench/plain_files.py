@@ -16,6 +16,7 @@ from pcbench.errors import ConfigError, DataMissing, DiskFull, PcbenchError
 
 __all__ = [
     "FULL",
+    "MARKS",
     "append_whole",
     "decoded",
     "opened",

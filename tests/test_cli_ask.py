@@ -84,6 +84,7 @@ def test_a_line_says_what_was_read_for_an_answer(file, asked):
     ("settings", "later"),
     [
         (("--method", "full"), "reused"),
+        (("--method", "dual_chunk", "--set", "trained_tokens=500"), "reused"),
         (("--method", "h2o", "--set", "tokens=64", "--set", "compress=context"), "reused"),
         (("--method", "snapkv", "--set", "tokens=64"), "read again"),
         (CHUNKS, "read again"),

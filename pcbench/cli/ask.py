@@ -114,7 +114,7 @@ def _line(reply: "Reply") -> str:
         parts.append(f"{len(reply.chunks)} chunks, kept {kept}")
     else:
         parts.append(f"{reply.kept_tokens:,.0f} kept")
-    why = " (the method chooses by the question)" if reply.document == "read again" else ""
+    why = " (the question has a say in it)" if reply.document == "read again" else ""
     steps = reply.new_tokens - 1
     each = f" ({reply.decode_ms / steps:.0f} ms each)" if steps else ""
     limit = "" if reply.ended else ", the limit,"

@@ -68,7 +68,7 @@ class Reply:
         question, text: what was asked and what came out.
         new_tokens: of the answer, the one that ended it included; ended: by itself, not by the limit.
         prompt_tokens: template, document and question.
-        document: "read", "reused" (its keys were stored), or "read again" (the method chooses by the question).
+        document: "read", "reused" (its keys were stored), or "read again" (the question has a say in it).
         chunks: all of them in reading order, None for a method without; kept: of those that were kept (number, first
             words).
         kept_tokens: keys that the answer was read over, mean over layers and heads: of template and document, and of

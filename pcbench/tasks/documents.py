@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 from pcbench.errors import ConfigError, first_line
-from pcbench.plain_files import decoded, read_bytes
+from pcbench.plain_files import MARKS, decoded, read_bytes
 
 __all__ = ["read_document"]
 
@@ -47,9 +47,10 @@ def read_document(path: Path) -> str:
     data = read_bytes(path, MOST_BYTES, where=where, remedy=REMEDY)
     if _is_pdf(path, data[:1024]):
         return _pdf_text(data, where)
-    text = decoded(data, where)
-    if "\0" in text:
+    # UTF-16 has zero bytes, too, and other files are named by how they begin
+    if b"\0" in data and not data.startswith(tuple(MARKS)):
         raise ConfigError(f"{where}: a text, got a binary file (a zero byte at {data.index(0)}); {REMEDY}")
+    text = decoded(data, where)
     if path.suffix.lower() in HTML_NAMES or HTML_START.match(text):
         text = _html_text(text)
     if not text.strip():

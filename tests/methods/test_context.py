@@ -18,6 +18,9 @@ READING = {
     "streaming_llm": {"tokens": 16},
     "chai": {},
     "adakv": {"share": 0.5},
+    "dual_chunk": {"trained_tokens": 24},
+    "dual_chunk/gain": {"trained_tokens": 24, "gain": "yarn"},
+    "rope_scaling": {"trained_tokens": 24},
 }
 
 
@@ -30,8 +33,9 @@ def made(name, **settings):
 @pytest.mark.parametrize("name", READING)
 @torch.inference_mode()
 def test_questions_to_a_context_that_was_read_are_answered_as_if_it_were_read_again(name):
-    settings = READING[name] | ({} if name == "full" else {"compress": "context"})
-    method = made(name, **settings)
+    kind, *_ = name.split("/")
+    whole = kind in ("full", "dual_chunk", "rope_scaling")
+    method = made(kind, **READING[name] | ({} if whole else {"compress": "context"}))
     prompts = [replace(make_prompt(), query=make_prompt(query=n, seed=n).query) for n in (7, 1, 90, 7)]
     read, each = method.read_context(prompts[0], no_stages), []
     for prompt in prompts:
@@ -55,4 +59,6 @@ class Asking:
 def test_what_the_question_has_a_say_in_is_not_read_before_it():
     assert made("snapkv", tokens=16).read_context(make_prompt(), no_stages) is None
     assert made("snapkv", tokens=16, compress="context").read_context(make_prompt(0, 0), no_stages) is None
+    assert made("dual_chunk", trained_tokens=24, keep_chunks=1).read_context(make_prompt(), no_stages) is None
+    assert made("rope_scaling", type="dynamic").read_context(make_prompt(), no_stages) is None
     assert not hasattr(made("parallel_comp"), "read_context")

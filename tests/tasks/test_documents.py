@@ -79,6 +79,8 @@ def test_an_encrypted_pdf_that_needs_no_password_is_read(written):
         (b" \n\n", "a document with text, got an empty one; "),
         (b"<html><script>x</script></html>", "a document with text, got an empty one; "),
         (b"a\x00b", r"a text, got a binary file \(a zero byte at 1\); "),
+        (b"\x89PNG\r\n\x1a\n\0\0", r"a text, got a binary file \(a zero byte at 8\); name a text"),
+        ("a".encode("utf-16"), "text in UTF-8, got UTF-16; save it as UTF-8"),
         (b"PK\x03\x04\xff", "text in UTF-8, got a zip archive; "),
         ("é".encode("latin-1"), "text in UTF-8, got byte 0xe9 at 0; save it as UTF-8"),
         (made_pdf([[], []]), r"a PDF with text, got 2 pages without any, .*; run OCR on it first"),

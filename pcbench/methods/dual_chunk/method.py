@@ -1,5 +1,6 @@
 """The method: prefill, then tokens one by one over all that was read."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -53,9 +54,31 @@ class DualChunk:
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token, and keys and values of the whole prompt."""
-        ids, state, plan, segments = self._begin(prompt)
+        ids = _ids(prompt)
+        state, plan = self._begin(ids, prompt.new_tokens)
         with stages("forward"):
             self._read(ids, state, plan, stages)
+        return self._prefilled(state, prompt)
+
+    def read_context(self, prompt: Prompt, stages: Stages) -> State | None:
+        """Keys and values of prefix and context; None where chunks are left out, as tiles of queries choose them."""
+        ids = torch.cat([prompt.prefix, prompt.context])
+        if self.config.keep_chunks is not None or not ids.numel():
+            return None
+        state, plan = self._begin(ids, prompt.query.numel() + prompt.new_tokens)
+        with stages("forward"):
+            self._read(ids, state, plan, stages)
+        return state
+
+    def ask(self, read: State, prompt: Prompt, stages: Stages) -> Prefilled:
+        """The same as `prefill` from a copy of these."""
+        state = copy.deepcopy(read)
+        with stages("query"):
+            self._read(prompt.query, state, state.plan, stages)
+        return self._prefilled(state, prompt)
+
+    def _prefilled(self, state: State, prompt: Prompt) -> Prefilled:
+        segments = all_of([_ids(prompt).numel()], self.runner.spec, prompt.new_tokens)
         vector = self.runner.spec.head_dim * self.runner.dtype.itemsize
         return Prefilled(
             logits=state.logits,
@@ -81,8 +104,8 @@ class DualChunk:
         """Last hidden rows of every token of a prompt; None where chunks are left out."""
         if self.config.keep_chunks is not None:
             return None
-        ids, state, plan, _ = self._begin(prompt)
-        return self._read(ids, state, plan)
+        ids = _ids(prompt)
+        return self._read(ids, *self._begin(ids, prompt.new_tokens))
 
     @staticmethod
     def plan(config: Parameters, spec: ModelSpec, rotary: Rotary, lengths: Tensor | None = None) -> FreshPlan:
@@ -100,13 +123,11 @@ class DualChunk:
             choice = Choice(config.keep_chunks, config.score, config.tile_rows, period, clip, spec.scale, rotary)
         return FreshPlan(config, spec, rotary, choice, lengths=lengths)
 
-    def _begin(self, prompt: Prompt) -> tuple[Tensor, State, FreshPlan, list[Segments]]:
-        """Ids [A + N + n] of a prompt, an empty store for them, by what they are read, and what the store holds."""
-        spec = self.runner.spec
-        ids = torch.cat([prompt.prefix, prompt.context, prompt.query])
-        segments = all_of([ids.numel()], spec, prompt.new_tokens)
-        plan = self.plan(self.config, spec, self.runner.rotary)
-        return ids, State(self.runner.new_ragged_store(segments), plan.later(), ids.new_zeros(1)), plan, segments
+    def _begin(self, ids: Tensor, room: int) -> tuple[State, FreshPlan]:
+        """An empty store for ids [T] and `room` more, and by what the ids are read."""
+        plan = self.plan(self.config, self.runner.spec, self.runner.rotary)
+        store = self.runner.new_ragged_store(all_of([ids.numel()], self.runner.spec, room))
+        return State(store, plan.later(), ids.new_zeros(1)), plan
 
     def _read(self, tokens: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages) -> Tensor:
         """Reads tokens [T] at the next positions; their last hidden rows [T, E]."""
@@ -116,6 +137,10 @@ class DualChunk:
         state.position = state.position + tokens.numel()
         state.logits = self.runner.logits(hidden[:, -1])
         return hidden[0]
+
+
+def _ids(prompt: Prompt) -> Tensor:
+    return torch.cat([prompt.prefix, prompt.context, prompt.query])
 
 
 def all_of(counts: Sequence[int], spec: ModelSpec, room: int) -> list[Segments]:

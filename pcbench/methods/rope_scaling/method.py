@@ -64,7 +64,21 @@ class RopeScaling:
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token and the filled cache."""
         runner = self.runner.with_rope(*self.config.rope)
-        prefilled = Full(Full.Config(), runner).prefill(prompt, stages)
+        return self._prefilled(runner, Full(Full.Config(), runner).prefill(prompt, stages), prompt)
+
+    def read_context(self, prompt: Prompt, stages: Stages) -> "State | None":
+        """The cache of prefix and context; None where frequencies depend on how many tokens there are."""
+        if self.config.type == "dynamic":
+            return None
+        runner = self.runner.with_rope(*self.config.rope)
+        return State(runner, Full(Full.Config(), runner).read_context(prompt, stages))
+
+    def ask(self, read: "State", prompt: Prompt, stages: Stages) -> Prefilled:
+        """The same as `prefill` from a copy of that cache."""
+        return self._prefilled(read.runner, Full(Full.Config(), read.runner).ask(read.cache, prompt, stages), prompt)
+
+    def _prefilled(self, runner: ModelRunner, prefilled: Prefilled, prompt: Prompt) -> Prefilled:
+        """What full attention gave, as this method's."""
         prefilled.state = State(runner, prefilled.state)
         prefilled.warnings = []
         if self.config.type != "dynamic":
