@@ -2,10 +2,11 @@
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
@@ -57,12 +58,23 @@ class Attached:
         self.original = self.model.forward
         self.signature = inspect.signature(self.original)
         self.held: Callable[[], Sizes] | None = None
+        # the model's config says for all threads by what it attends
+        self.lock = threading.RLock()
 
         @functools.wraps(self.original)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            return self._forward(*args, **kwargs)
+            with self.lock:
+                return self._forward(*args, **kwargs)
+
+        def copied(memo: dict[int, Any]) -> NoReturn:
+            # the forward of the copy would be this model's, weights and all
+            raise ConfigError(
+                f"attach: a model without a method to copy, got one with {method} attached; detach it, copy it, and "
+                "attach to both"
+            )
 
         forward.attached = self  # type: ignore[attr-defined]
+        self.model.__deepcopy__ = copied
         self.model.forward = self.ours = forward
 
     def detach(self) -> None:
@@ -81,6 +93,7 @@ class Attached:
             del self.model.forward
         else:
             self.model.forward = self.own
+        del self.model.__deepcopy__
         self.ours = self.held = None
 
     def __enter__(self) -> Self:

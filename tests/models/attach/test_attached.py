@@ -174,6 +174,14 @@ def test_a_forward_that_the_model_had_of_its_own_is_there_again():
         handle.detach()
 
 
+def test_a_copy_of_an_attached_model_would_run_the_model_itself():
+    model, batch = make_model(), make_batch()
+    with attach(model, "snapkv", tokens=8), pytest.raises(ConfigError, match="a model without a method to copy, got"):
+        copy.deepcopy(model)
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(**batch).logits, model(**batch).logits)
+
+
 def test_two_models_have_two_methods():
     one, other, batch = make_model(), make_model("qwen2"), make_batch((50,))
     alone = {}

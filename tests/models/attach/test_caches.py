@@ -1,4 +1,6 @@
-"""The cache of a request that is stopped, given twice or taken back too far: refused, not read wrongly."""
+"""Requests that are stopped, given an empty cache twice, taken back too far, or run in several threads."""
+
+import threading
 
 import pytest
 import torch
@@ -75,3 +77,28 @@ def test_what_is_read_and_taken_back_again_and_again_takes_no_room():
             model(input_ids=ids[:, :5], **{CACHE: cache})
             cache.crop(-5)
     assert cache.nbytes() == held
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_forwards_of_several_threads_come_one_after_another(method):
+    model, ids, found = make_runner().model, make_ids(30), []
+    inside, over = threading.Event(), threading.Event()
+    other = threading.Thread(target=lambda: found.append(model(input_ids=ids).logits))
+
+    def meet(*_):
+        """The first forward ends while the other is between its layers, if it gets there."""
+        if threading.current_thread() is other:
+            inside.set()
+            over.wait(10)
+        else:
+            other.start()
+            inside.wait(0.3)
+
+    with attach(model, method, **METHODS[method]):
+        truth = model(input_ids=ids).logits
+        model.model.layers[1].register_forward_pre_hook(meet)
+        assert torch.equal(model(input_ids=ids).logits, truth)
+        over.set()
+        other.join()
+    assert torch.equal(found[0], truth)
+    assert model.config._attn_implementation == "sdpa"
