@@ -81,9 +81,12 @@ class Segments:
         return int(self.capacity.max())
 
     @property
-    def lacking(self) -> "Tensor | None":
-        """Rows that each segment has too few up to its limit; None without limits."""
-        return None if self.limit is None else (self.limit - self.kept - self.room).clamp_min(0)
+    def lacking(self) -> list[int] | None:
+        """Rows that each segment, [B·Hkv], has too few up to its limit; None without limits."""
+        if self.limit is None:
+            return None
+        lacking: list[int] = (self.limit - self.kept - self.room).clamp_min(0).flatten().tolist()
+        return lacking
 
 
 class KVStore(Protocol):

@@ -33,7 +33,7 @@ class KeptCache(RequestCache):
         if count >= int(self.seen.min()):
             self._refuse("a token that stays in every row", "start without a cache")
         self.lengths = [x - count for x in self.lengths]
-        self.free = [x + count for x in self.free]
+        self.free = [[rows + count for rows in free] for free in self.free]
         self.seen = self.seen - count
         self.tokens -= count
 

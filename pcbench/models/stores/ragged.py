@@ -53,9 +53,9 @@ class RaggedStore(Cache):  # type: ignore[misc]
         ]
         self.room = [x.room.int().to(device) for x in segments]
         self.limits = [None if x.limit is None else x.limit.int().to(device) for x in segments]
-        # known without asking the device, [B, Hkv] each: rows of every segment at most, and its free ones
-        self.capacity = [x.capacity for x in segments]
-        self.free = [x.room for x in segments]
+        # known without asking the device, of every segment: its rows at most, and the free ones
+        self.capacity: list[list[int]] = [x.capacity.flatten().tolist() for x in segments]
+        self.free: list[list[int]] = [x.room.flatten().tolist() for x in segments]
         # rows that it still lacks up to its limit; None without limits
         self.lacking = [x.lacking for x in segments]
         self.longest = [x.longest for x in segments]
@@ -87,7 +87,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
     def allow(self, tokens: int) -> None:
         """Moves the limits of all segments: a question has so many tokens more, or fewer, than there is room for."""
         self.limits = [limit if limit is None else limit + tokens for limit in self.limits]
-        self.lacking = [rows if rows is None else (rows + tokens).clamp_min(0) for rows in self.lacking]
+        self.lacking = [rows and [max(0, x + tokens) for x in rows] for rows in self.lacking]
 
     def share(self, layer: int, heads: Tensor) -> None:
         """Says before `fill` whose keys each kv-head of a layer reads.
@@ -160,30 +160,33 @@ class RaggedStore(Cache):  # type: ignore[misc]
     def _make_room(self, layer: int, count: int) -> None:
         """Enlarges the segments of a layer that `count` tokens do not fit into."""
         free, lacking = self.free[layer], self.lacking[layer]
-        short, more = free < count, torch.full_like(free, max(count, MORE))
-        if count == 1 and lacking is not None:
-            # one by one, tokens fill a segment to its limit and no further
-            short, more = short & (lacking > 0), lacking.clamp_max(MORE)
-        if bool(short.any()):
-            self._enlarge(layer, torch.where(short, more, 0))
-        self.free[layer] = (self.free[layer] - count).clamp_min(0)
+        if min(free) < count:
+            more = [max(count, MORE)] * len(free)
+            if count == 1 and lacking is not None:
+                # one by one, tokens fill a segment to its limit and no further
+                more = [min(x, MORE) for x in lacking]
+            more = [x if rows < count else 0 for x, rows in zip(more, free, strict=True)]
+            if any(more):
+                self._enlarge(layer, more)
+        self.free[layer] = [max(0, rows - count) for rows in self.free[layer]]
 
-    def _enlarge(self, layer: int, more: Tensor) -> None:
-        """Gives the segments of a layer `more` [B, Hkv] rows of room, in new arenas; those that share keys as many."""
+    def _enlarge(self, layer: int, more: list[int]) -> None:
+        """Gives each segment of a layer its part of `more` rows, in new arenas; those that share keys get as many."""
         starts, lengths, shared = self.starts[layer], self.lengths[layer], self.shared[layer]
-        sizes, rows = self.sizes[layer] + more.int().to(lengths.device), len(self.v[layer]) + int(more.sum())
+        sizes, rows = self.sizes[layer] + lengths.new_tensor(more).view(self.shape), len(self.v[layer]) + sum(more)
         source = _before(starts, lengths, *self._divide(layer, sizes, rows))
         for arena in (self.v, self.positions):
             arena[layer] = arena[layer][source.clamp_max(len(arena[layer]) - 1)]
         if shared is not None:
-            starts, rows = shared.starts, len(self.k[layer]) + shared.starts.numel() * int(more.max())
+            starts, rows = shared.starts, len(self.k[layer]) + shared.starts.numel() * max(more)
             source = _before(starts, shared.of_stored(lengths), *shared.divide(sizes, rows))
         self.k[layer] = self.k[layer][source.clamp_max(len(self.k[layer]) - 1)]
         lacking, before = self.lacking[layer], self.longest[layer]
-        self.free[layer] = self.free[layer] + more
-        self.lacking[layer] = None if lacking is None else (lacking - more).clamp_min(0)
-        self.capacity[layer] = self.capacity[layer] + more
-        self.longest[layer] = int(self.capacity[layer].max())
+        self.free[layer], self.capacity[layer] = (
+            [x + y for x, y in zip(rows, more, strict=True)] for rows in (self.free[layer], self.capacity[layer])
+        )
+        self.lacking[layer] = lacking and [max(0, x - y) for x, y in zip(lacking, more, strict=True)]
+        self.longest[layer] = max(self.capacity[layer])
         self.masses[layer] = torch.nn.functional.pad(self.masses[layer], (0, self.longest[layer] - before))
 
     def reorder(self, layer: int, order: Tensor) -> None:

@@ -52,8 +52,8 @@ def test_bytes_are_those_that_a_prefill_leaves_allocated_and_that_its_store_hold
     positions = 4 * sum(len(v) for v in store.v)
     left = sum(event.self_cpu_memory_usage for event in seen.events())
     beside = prefilled.logits.numel() * 4 + positions
-    # and ten numbers a segment: where it starts, what it holds and what it may
-    assert 0 <= left - prefilled.kv_bytes - beside <= SEGMENTS * 80
+    # and a few numbers a segment
+    assert 0 <= left - prefilled.kv_bytes - beside <= SEGMENTS * 64
     for step in range(20):
         held = storages(store, {True: {}, False: {}})
         assert sum(held[True].values()) == prefilled.kv_bytes == prefilled.kv_bytes_predicted, step
