@@ -71,7 +71,7 @@ def test_a_line_says_what_was_read_for_an_answer(file, asked):
     code, out, [line] = asked(file, "Who?", *TINY, *CHUNKS)
     [reply] = replies(asked(file, "Who?", *TINY, *CHUNKS, "--json")[1])
     assert (code, out) == (0, reply["text"].strip().translate(OF_LINES) + "\n")
-    kept = ", ".join(f"{i} {json.dumps(words, ensure_ascii=False)}" for i, words in reply["kept"])
+    kept = ", ".join(f"#{i} {json.dumps(words, ensure_ascii=False)}" for i, words in reply["kept"])
     start = (
         f"ask: {reply['prompt_tokens']:,} tokens; {len(reply['chunks'])} chunks, kept {kept}; document read, prefill"
     )

@@ -8,6 +8,7 @@ import pytest
 from pcbench.differences import (
     Difference,
     average_difference,
+    loss_difference,
     mcnemar,
     mean_of_means,
     paired_difference,
@@ -34,6 +35,14 @@ def test_paired_difference_ignores_what_both_share():
     shared = np.random.default_rng(3).random(40)
     found = paired_difference((0.5 * shared + 0.1).tolist(), (0.5 * shared).tolist())
     assert found == (*[pytest.approx(0.1)] * 3, None, 40, False)
+    assert found.words() == "higher"
+
+
+def test_losses_that_differ_by_rounding_do_not_differ():
+    losses = [6.3096, 6.31, 6.2, 6.25, 6.4, 6.5, 6.6]
+    assert loss_difference([x + 2e-8 for x in losses], losses).words() == "no significant difference"
+    found = loss_difference([x + 2e-4 for x in losses], losses)
+    assert found == (*[pytest.approx(2e-4)] * 3, None, 7, False)
     assert found.words() == "higher"
 
 

@@ -110,8 +110,8 @@ def _line(reply: "Reply") -> str:
     """What was used for an answer."""
     parts = [f"{reply.prompt_tokens:,} tokens"]
     if reply.chunks is not None and reply.kept is not None:
-        kept = ", ".join(f"{number} {json.dumps(words, ensure_ascii=False)}" for number, words in reply.kept)
-        parts.append(f"{len(reply.chunks)} chunks, kept {kept}")
+        kept = ", ".join(f"#{number} {json.dumps(words, ensure_ascii=False)}" for number, words in reply.kept)
+        parts.append(f"{len(reply.chunks)} chunk{'s' * (len(reply.chunks) != 1)}, kept {kept}")
     else:
         parts.append(f"{reply.kept_tokens:,.0f} kept")
     why = " (the question has a say in it)" if reply.document == "read again" else ""

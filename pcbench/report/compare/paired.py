@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pcbench.differences import Difference, mean_difference, paired_difference
+from pcbench.differences import Difference, loss_difference, paired_difference
 from pcbench.report.compare.runs import ComparedRun, shared_cells
 from pcbench.report.compare.times import joint_confidence
 
@@ -124,7 +124,7 @@ def loss_changes(runs: Sequence[ComparedRun], margin: float | None = None) -> li
         margin: of the gate, a share of perplexity; None gates nothing.
     """
     nats = None if margin is None else math.log1p(margin)
-    found = [LossChange(**fields) for fields, _ in _changes(LossChange, mean_difference, runs, nats)]
+    found = [LossChange(**fields) for fields, _ in _changes(LossChange, loss_difference, runs, nats)]
     return sorted(found, key=lambda change: -(change.difference or 0.0))
 
 

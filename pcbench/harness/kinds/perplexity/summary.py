@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pcbench.differences import mean_difference
+from pcbench.differences import loss_difference
 from pcbench.harness.kinds.accuracy.summary import Outcome, add_sizes
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.summary import add_kept, add_parity
@@ -69,6 +69,6 @@ def _add_difference(record: Record, samples: Sequence[Sample], baseline: Sequenc
     theirs = {s.id: s.nll for s in baseline}
     pairs = [(s.nll, nll) for s in samples if s.nll is not None and (nll := theirs.get(s.id)) is not None]
     if pairs:
-        found = mean_difference(*zip(*pairs, strict=True))
+        found = loss_difference(*zip(*pairs, strict=True))
         record.nll_vs_full, record.nll_vs_full_ci_low, record.nll_vs_full_ci_high = found[:3]
         record.nll_vs_full_pairs = found.n
