@@ -184,8 +184,8 @@ class DualChunkTiles {
     }
   }
 
-  // An element of a row as the sum of two numbers of T. Beyond the largest the second one goes on: turned, a row of fp16
-  // can have elements of 92640.
+  // An element of a row as the sum of two numbers of T. Beyond the largest the second one goes on: turned, a row of
+  // fp16 can have elements of 92640.
   PCBENCH_DEVICE void put_terms(int at, int column, float x) const {
     const int place = tile_.place(at, column / 8) + column % 8;
     const T high = narrow<T>(fmaxf(-largest<T>, fminf(x, largest<T>)));
