@@ -19,6 +19,9 @@ __all__ = [
     "pairs_that_tell",
 ]
 
+# what losses of a window differ by at least
+LEAST_NATS = 1e-4
+
 Verdict = Literal["higher", "lower", "no significant difference", "cannot tell"]
 
 
@@ -120,15 +123,15 @@ def paired_difference(scores: Sequence[float], baseline: Sequence[float], confid
 def loss_difference(losses: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Difference:
     """Mean of `losses` minus `baseline`, window by window, in nats a token.
 
-    A pair differs by a multiple of 0.0001 nats, 0.01 % of perplexity: methods that compute the same in another order
-    do not differ.
+    A pair that differs by less than 0.0001 nats, 0.01 % of perplexity, does not differ: so do methods that compute the
+    same in another order.
 
     Args:
         losses: at least one.
         baseline: as many, in the same order.
         confidence: of the interval, which is the bootstrap's; None under 5 pairs.
     """
-    differences = [round(a - b, 4) for a, b in zip(losses, baseline, strict=True)]
+    differences = [a - b if abs(a - b) >= LEAST_NATS else 0.0 for a, b in zip(losses, baseline, strict=True)]
     return Difference(*mean_interval(differences, confidence), None, len(differences))
 
 
