@@ -1,8 +1,6 @@
 """The gate, its exit codes and the command line."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -341,11 +339,3 @@ def test_compare_shows_scores_of_runs_that_were_not_timed(tmp_path):
     found = compare(folders)
     assert (found.times, found.milliseconds) == ([], {})
     assert [change.verdict for change in found.scores] == ["cannot tell, needs n ≥ 6"]
-
-
-def test_compare_needs_no_torch(tmp_path):
-    folders = [str(write(tmp_path / name, quiet_pair())) for name in "ab"]
-    program = "import sys; sys.modules['torch'] = None; from pcbench.cli import main; main(sys.argv[1:])"
-    done = subprocess.run([sys.executable, "-c", program, "compare", *folders], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "1 ratio against a, margin 5 %: 1 same"

@@ -1,6 +1,8 @@
 """Which runs may be held against each other, and what odd folders say."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -183,3 +185,11 @@ def test_names_tell_cells_apart_by_the_settings_that_differ(tmp_path):
         "parallel_comp/cpu @ passkey",
         "full/torch @ passkey 8192",
     ]
+
+
+def test_compare_needs_no_torch(tmp_path):
+    folders = [str(write(tmp_path / name, quiet_pair())) for name in "ab"]
+    program = "import sys; sys.modules['torch'] = None; from pcbench.cli import main; main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", program, "compare", *folders], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "1 ratio against a, margin 5 %: 1 same"
