@@ -1,5 +1,6 @@
 """Peak memory of a call and of its phases: the allocator's on a GPU, the growth of the resident set on a CPU."""
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +10,14 @@ import torch
 from pcbench.errors import PcbenchError
 from pcbench.ops.no_memory import is_out_of_memory
 
-__all__ = ["Phases", "is_out_of_memory", "peak_bytes"]
+__all__ = ["Phases", "is_out_of_memory", "peak_bytes", "return_freed_memory"]
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
+# of glibc's malloc.h
+M_MMAP_THRESHOLD = -3
+# what glibc begins with
+MAPPED_BYTES = 128 * 1024
 
 
 class Phases:
@@ -20,7 +25,7 @@ class Phases:
 
     On a GPU: the allocator's peak, weights included. On a CPU: the highest resident set minus the one at the start,
     so weights and the interpreter are not in it; use it in a process of its own, after something small has touched
-    the weights. A phase around others is as high as they are.
+    the weights and `return_freed_memory` has been called. A phase around others is as high as they are.
 
     Args:
         device: whose memory.
@@ -70,6 +75,23 @@ class Phases:
             CLEAR_REFS.write_text("5")
         except OSError as error:
             raise PcbenchError(f"peak memory: a Linux /proc/self/clear_refs, got {error}; run on Linux") from error
+
+
+def return_freed_memory() -> None:
+    """Gives what is free back to the system, and from now on every large block as soon as it is freed.
+
+    By itself glibc keeps freed blocks of up to 32 MiB, more of them the larger ones a program has freed before, so
+    that the resident set says little about what is in use. Slower: not for a process that is timed.
+
+    Raises:
+        PcbenchError: this system's C library is not glibc.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
+        raise PcbenchError("peak memory: the C library glibc, got another one; run on Linux with glibc")
+    # blocks from this size on are mapped by themselves; set once, it does not grow
+    libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+    libc.malloc_trim(0)
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:

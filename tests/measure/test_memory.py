@@ -5,6 +5,7 @@ import pytest
 import torch
 from builds import ROOT
 
+from pcbench.errors import PcbenchError
 from pcbench.measure import memory
 from pcbench.measure.memory import Phases, is_out_of_memory
 
@@ -51,6 +52,33 @@ def test_phases_have_their_own_highest_points_and_what_is_around_them_the_highes
     # what a phase leaves behind is in those after it
     assert 28 < after < 60
     assert around == peak == large
+
+
+FREED = """
+import torch
+from pcbench.measure.memory import peak_bytes, return_freed_memory
+
+def block(mib):
+    return torch.ones(mib << 20, dtype=torch.uint8)
+
+torch.set_num_threads(1)
+return_freed_memory()
+# glibc by itself keeps smaller ones from here on
+block(24)
+block(16)
+print(peak_bytes(lambda: block(16), torch.device("cpu")) >> 20)
+"""
+
+
+def test_what_was_freed_before_is_not_missing_in_a_peak():
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert 15 <= int(done.stdout) <= 17
+
+
+def test_another_c_library_cannot_return_memory(monkeypatch):
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    with pytest.raises(PcbenchError, match="the C library glibc, got another one; run on Linux with glibc"):
+        memory.return_freed_memory()
 
 
 def test_phases_of_a_gpu_are_the_allocators_without_waiting(monkeypatch):

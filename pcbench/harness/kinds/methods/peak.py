@@ -18,7 +18,7 @@ from pcbench.harness.processes.children import ending, memory_kills, started
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import Reading, driver_bytes, sampled
-from pcbench.measure.memory import Phases, is_out_of_memory
+from pcbench.measure.memory import Phases, is_out_of_memory, return_freed_memory
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
 from pcbench.types import Status
@@ -121,6 +121,8 @@ def _passes(prepared: Any) -> list[Peak]:
     cell = prepared.cell
     device, gpu = torch_device(cell.device), cell.device != "cpu"
     backend = ops.backend("reference" if cell.backend == "torch" else cell.backend)
+    if not gpu:
+        return_freed_memory()
     # loading ends with a short forward, so every weight has been touched
     runner = load_runner(cell.model, device, getattr(torch, cell.dtype), backend)
     return [_pass(prepared, runner, device) for _ in range(prepared.effort.peak_passes if gpu else 1)]
@@ -130,7 +132,11 @@ def _passes(prepared: Any) -> list[Peak]:
 def _pass(prepared: Any, runner: HFRunner, device: torch.device) -> Peak:
     prompt = device_prompt(build_example(prepared, runner.tokenizer, 0), device)
     method = prepared.method(prepared.config, runner)
-    loaded = {"weights": torch.cuda.memory_allocated(device)} if device.type == "cuda" else {}
+    loaded = {}
+    if device.type == "cuda":
+        loaded["weights"] = torch.cuda.memory_allocated(device)
+    else:
+        return_freed_memory()
     phases, readings = Phases(device), list[Reading]()
     with sampled(open_meter(prepared.cell.device), readings):
         with phases("prefill"):
