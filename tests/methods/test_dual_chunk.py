@@ -10,8 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcbench.errors import ConfigError
 from pcbench.methods.dual_chunk import DualChunk
+from pcbench.methods.dual_chunk import method as dual_chunk
 from pcbench.methods.dual_chunk.chunks import Choice
 from pcbench.methods.full import Full
+from pcbench.models.runner import HFRunner
 from pcbench.types import no_stages
 
 S, P = 16, 24
@@ -32,6 +34,39 @@ def resolved(runner, **config):
 
 def method(runner, **config):
     return DualChunk(resolved(runner, **({"period": S, "clip": P} | config)), runner)
+
+
+@pytest.mark.parametrize("more", [{}, {"gain": "yarn", "trained_tokens": 20}, {"keep_chunks": 1, "tile_rows": 6}])
+def test_a_prompt_is_read_in_parts_to_the_same_logits_and_rows(more, monkeypatch):
+    runner = make_runner()
+    prompt = make_prompt(context=3 * CONTEXT, new_tokens=STEPS + 1)
+    whole, logits, _ = continued(method(runner, **more), prompt, STEPS)
+    rows = method(runner, **more).rows(prompt)
+    monkeypatch.setattr(dual_chunk, "AT_ONCE", 20)
+    parts, same, _ = continued(method(runner, **more), prompt, STEPS)
+    assert parts.kv_bytes == whole.kv_bytes == parts.kv_bytes_predicted
+    assert parts.kv_bytes_prompt == whole.kv_bytes_prompt
+    torch.testing.assert_close(same, logits, rtol=1e-4, atol=1e-5)
+    if rows is not None:
+        torch.testing.assert_close(method(runner, **more).rows(prompt), rows, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_forward_computes_is_of_a_part_of_the_prompt(monkeypatch):
+    runner = make_runner()
+    monkeypatch.setattr(dual_chunk, "AT_ONCE", 20)
+    # made by a short forward
+    assert runner.rotary
+    counts, forward = [], HFRunner.forward
+
+    def counting(self, ids, *args):
+        counts.append(ids.numel())
+        return forward(self, ids, *args)
+
+    monkeypatch.setattr(HFRunner, "forward", counting)
+    prompt = make_prompt(context=CONTEXT, new_tokens=1)
+    method(runner).prefill(prompt, no_stages)
+    assert max(counts) == 20
+    assert sum(counts) == text(prompt, []).numel()
 
 
 def text(prompt, tokens):

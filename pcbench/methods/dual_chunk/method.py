@@ -1,7 +1,7 @@
 """The method: prefill, then tokens one by one over all that was read."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +25,9 @@ from pcbench.types import (
 )
 
 __all__ = ["DualChunk", "all_of"]
+
+# tokens of a prompt that a forward reads: what is computed on the way grows no further
+AT_ONCE = 4096
 
 
 @dataclass
@@ -54,10 +57,8 @@ class DualChunk:
 
     def prefill(self, prompt: Prompt, stages: Stages) -> Prefilled:
         """Logits of the first answer token, and keys and values of the whole prompt."""
-        ids = _ids(prompt)
-        state, plan = self._begin(ids, prompt.new_tokens)
         with stages("forward"):
-            self._read(ids, state, plan, stages)
+            state = self._begin(_ids(prompt), prompt.new_tokens, stages)
         return self._prefilled(state, prompt)
 
     def read_context(self, prompt: Prompt, stages: Stages) -> State | None:
@@ -65,10 +66,8 @@ class DualChunk:
         ids = torch.cat([prompt.prefix, prompt.context])
         if self.config.keep_chunks is not None or not ids.numel():
             return None
-        state, plan = self._begin(ids, prompt.query.numel() + prompt.new_tokens)
         with stages("forward"):
-            self._read(ids, state, plan, stages)
-        return state
+            return self._begin(ids, prompt.query.numel() + prompt.new_tokens, stages)
 
     def ask(self, read: State, prompt: Prompt, stages: Stages) -> Prefilled:
         """The same as `prefill` from a copy of these."""
@@ -104,8 +103,9 @@ class DualChunk:
         """Last hidden rows of every token of a prompt; None where chunks are left out."""
         if self.config.keep_chunks is not None:
             return None
-        ids = _ids(prompt)
-        return self._read(ids, *self._begin(ids, prompt.new_tokens))
+        found: list[Tensor] = []
+        self._begin(_ids(prompt), prompt.new_tokens, take=found.append)
+        return torch.cat(found)
 
     @staticmethod
     def plan(config: Parameters, spec: ModelSpec, rotary: Rotary, lengths: Tensor | None = None) -> FreshPlan:
@@ -123,11 +123,24 @@ class DualChunk:
             choice = Choice(config.keep_chunks, config.score, config.tile_rows, period, clip, spec.scale, rotary)
         return FreshPlan(config, spec, rotary, choice, lengths=lengths)
 
-    def _begin(self, ids: Tensor, room: int) -> tuple[State, FreshPlan]:
-        """An empty store for ids [T] and `room` more, and by what the ids are read."""
+    def _begin(
+        self, ids: Tensor, room: int, stages: Stages = no_stages, take: Callable[[Tensor], None] = lambda hidden: None
+    ) -> State:
+        """Reads ids [T] into a store with room for so many more; `take` gets the last hidden rows part by part."""
+        first, *others = ids.split(self._at_once())
         plan = self.plan(self.config, self.runner.spec, self.runner.rotary)
-        store = self.runner.new_ragged_store(all_of([ids.numel()], self.runner.spec, room))
-        return State(store, plan.later(), ids.new_zeros(1)), plan
+        segments = all_of([first.numel()], self.runner.spec, ids.numel() - first.numel() + room)
+        state = State(self.runner.new_ragged_store(segments), plan.later(), ids.new_zeros(1))
+        take(self._read(first, state, plan, stages))
+        for part in others:
+            take(self._read(part, state, state.plan, stages))
+        return state
+
+    def _at_once(self) -> int:
+        """AT_ONCE; where chunks are left out, whole tiles."""
+        if self.config.keep_chunks is None:
+            return AT_ONCE
+        return max(1, AT_ONCE // self.config.tile_rows) * self.config.tile_rows
 
     def _read(self, tokens: Tensor, state: State, plan: AttentionPlan, stages: Stages = no_stages) -> Tensor:
         """Reads tokens [T] at the next positions; their last hidden rows [T, E]."""
