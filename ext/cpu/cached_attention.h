@@ -53,17 +53,17 @@ class Cached {
         plan_(p),
         group_(p.heads / p.keys.kv_heads),
         scratch_(scratch),
-        partials_(scratch + workers_floats()),
-        attended_(reinterpret_cast<int32_t*>(partials_ + partial_floats(plan_))) {}
+        attended_(reinterpret_cast<Finished*>(scratch + workers_floats())),
+        partials_(scratch + workers_floats() + counts_floats(plan_)) {}
 
   static int64_t scratch_floats(const CachedAttention& p) {
     SplitPlan plan(p);
-    return workers_floats() + partial_floats(plan) + plan.pairs * plan.row_blocks;
+    return workers_floats() + counts_floats(plan) + partial_floats(plan);
   }
 
   void run() {
     for (int64_t i = 0; i < plan_.pairs * plan_.row_blocks; ++i) {
-      attended_[i] = 0;
+      attended_[i] = {};
     }
     auto task = [&](int64_t index, int worker) {
       FlushDenormals guard;
@@ -91,6 +91,10 @@ class Cached {
   static constexpr int row_floats = D + 2;
 
   static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D>) / sizeof(float)); }
+
+  static int64_t counts_floats(const SplitPlan& plan) {
+    return plan.pairs * plan.row_blocks * static_cast<int64_t>(sizeof(Finished) / sizeof(float));
+  }
 
   static int64_t partial_floats(const SplitPlan& plan) { return plan.pairs * plan.splits * plan.rows * row_floats; }
 
@@ -196,8 +200,8 @@ class Cached {
   const SplitPlan plan_;
   const int64_t group_;
   float* const scratch_;
+  Finished* const attended_;
   float* const partials_;
-  int32_t* const attended_;
 };
 
 }  // namespace pcbench::PCBENCH_ISA

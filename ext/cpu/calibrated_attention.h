@@ -44,7 +44,7 @@ class Calibrated {
 
   // Tasks of a pair that have finished.
   struct Progress {
-    int32_t packed, attended;
+    Finished packed, attended;
   };
 
   static int64_t pair_floats(const CalibratedAttention& p) {
@@ -98,7 +98,7 @@ class Calibrated {
   // last. What a task needs has a lower index.
   void run(int64_t first, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
-      progress_[i] = {0, 0};
+      progress_[i] = {};
     }
     const int64_t packs = count * key_blocks_, attends = count * row_blocks_;
     auto task = [&](int64_t index, int worker) {

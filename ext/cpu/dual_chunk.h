@@ -68,18 +68,19 @@ class DualChunk {
       : p_(p), plan_(p), rows_(p), at_once_(pairs_at_once(p, plan_)) {
     benches_ = reinterpret_cast<Bench<D>*>(scratch);
     panels_ = scratch + benches_floats();
-    first_block_ = reinterpret_cast<int64_t*>(panels_ + at_once_ * pair_floats(plan_));
+    packed_ = reinterpret_cast<Finished*>(panels_ + at_once_ * pair_floats(plan_));
+    attended_ = packed_ + at_once_;
+    first_block_ = reinterpret_cast<int64_t*>(attended_ + plan_.blocks);
     blocks_ = reinterpret_cast<ChunkedBlock*>(first_block_ + rows_.pairs() + 1);
     partials_ = reinterpret_cast<float*>(blocks_ + plan_.blocks);
-    packed_ = reinterpret_cast<int32_t*>(partials_ + partials_floats(p, plan_));
-    attended_ = packed_ + at_once_;
   }
 
   static int64_t scratch_floats(const DualChunkAttention& p) {
     const DualChunkPlan plan(p);
     const int64_t pairs = ChunkedRows(p).pairs(), at_once = pairs_at_once(p, plan);
     const int64_t table = 2 * (pairs + 1) + static_cast<int64_t>(sizeof(ChunkedBlock) / sizeof(float)) * plan.blocks;
-    return benches_floats() + at_once * pair_floats(plan) + table + partials_floats(p, plan) + at_once + plan.blocks;
+    const int64_t counts = (at_once + plan.blocks) * static_cast<int64_t>(sizeof(Finished) / sizeof(float));
+    return benches_floats() + at_once * pair_floats(plan) + counts + table + partials_floats(p, plan);
   }
 
   void run() {
@@ -87,7 +88,7 @@ class DualChunk {
     for (int64_t i = 0; i < rows_.pairs(); ++i) {
       first_block_[i] = count;
       rows_.for_blocks(rows_.pair(i), [&](const ChunkedBlock& block) {
-        attended_[count] = 0;
+        attended_[count] = {};
         blocks_[count++] = block;
       });
     }
@@ -123,7 +124,7 @@ class DualChunk {
   void run(int64_t first, int64_t count) {
     const int64_t packs = plan_.packed ? (plan_.panels + panels_at_once - 1) / panels_at_once : 0;
     for (int64_t i = 0; i < count; ++i) {
-      packed_[i] = 0;
+      packed_[i] = {};
     }
     auto task = [&](int64_t index, int worker) {
       FlushDenormals guard;
@@ -300,11 +301,11 @@ class DualChunk {
   const int64_t at_once_;
   Bench<D>* benches_;
   float* panels_;
+  Finished* packed_;
+  Finished* attended_;
   int64_t* first_block_;
   ChunkedBlock* blocks_;
   float* partials_;
-  int32_t* packed_;
-  int32_t* attended_;
 };
 
 }  // namespace pcbench::PCBENCH_ISA

@@ -1,5 +1,8 @@
 """The same inputs give the same bits."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -51,14 +54,40 @@ def test_three_runs_are_equal_bit_for_bit(case, dtype, device):
         assert same(first, run(ops, case.op, inputs))
 
 
-@pytest.mark.parametrize("case", [c for c in LARGE if c.op != "chunk_select"], ids=str)
-def test_result_does_not_depend_on_the_number_of_threads(case, isa):
-    inputs = case.inputs("cpu", torch.float32)
+# beyond the cores of most machines that test: threads wait for others that do not run
+THREADS = (1, 2, 3, 4, 8)
+COMPILED = [case for case in LARGE if case.op != "chunk_select"]
+
+
+@pytest.fixture
+def threads():
+    """The number of torch's threads may be set; it ends with the test."""
     before = torch.get_num_threads()
-    results = []
-    for threads in (1, 2, 5):
-        torch.set_num_threads(threads)
-        results.append(run(ops, case.op, inputs))
+    yield
     torch.set_num_threads(before)
-    assert same(results[0], results[1])
-    assert same(results[0], results[2])
+
+
+@pytest.mark.parametrize("case", COMPILED, ids=str)
+def test_result_does_not_depend_on_the_number_of_threads(case, isa, threads):
+    inputs = case.inputs("cpu", torch.float32)
+    results = []
+    for count in THREADS:
+        torch.set_num_threads(count)
+        results.append(run(ops, case.op, inputs))
+    assert [same(results[0], result) for result in results] == [True] * len(THREADS)
+
+
+def test_calls_of_several_python_threads_keep_apart(threads):
+    """Each with its own number of torch's threads, and all in the same op at first."""
+    prepared = [(case, case.inputs("cpu", torch.float32)) for case in COMPILED if "long" not in case.name]
+    wanted = [run(ops, case.op, inputs) for case, inputs in prepared]
+    together = threading.Barrier(len(THREADS))
+
+    def call(count):
+        torch.set_num_threads(count)
+        together.wait()
+        found = [run(ops, case.op, inputs) for case, inputs in prepared]
+        return [str(case) for (case, _), a, b in zip(prepared, wanted, found, strict=True) if not same(a, b)]
+
+    with ThreadPoolExecutor(len(THREADS)) as pool:
+        assert list(pool.map(call, THREADS)) == [[]] * len(THREADS)
