@@ -1,5 +1,6 @@
 """Every command of the README parses, every `run` block runs, generated tables are what the program prints."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -104,6 +105,18 @@ HEAD = (
 @pytest.mark.parametrize(("folder", "text"), RESULTS.findall(README))
 def test_results_are_those_of_the_example_run(folder, text):
     assert text == f"\n{HEAD}{''.join(result_rows(folder))}\n"
+
+
+EXAMPLES = sorted((ROOT / "reports/examples").glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize("manifest", EXAMPLES, ids=lambda path: path.parent.name)
+def test_figures_of_a_cpu_say_how_many_threads_ran(manifest):
+    environment = json.loads(manifest.read_text(encoding="utf-8"))["environment"]
+    if environment["device"] == "cpu":
+        own = manifest.with_name("README.md").read_text(encoding="utf-8")
+        cited = [line for line in README.splitlines() if f"({manifest.parent.relative_to(ROOT)})" in line]
+        assert [text for text in (own, *cited) if f" {environment['threads']} threads" not in text] == []
 
 
 def own(entries, names):
