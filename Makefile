@@ -8,7 +8,7 @@ PARALLEL ?= -n logical --maxprocesses 8 --dist worksteal
 export PCBENCH_GOLDEN ?= $(realpath ../shared/golden)
 export PCBENCH_DATA ?= $(realpath ../shared/data)
 
-.PHONY: bench test test-slow check-style benchmark benchmark-compare format clean help
+.PHONY: bench test test-slow test-sanitized check-style benchmark benchmark-compare format clean help
 
 bench: $(VENV)/.pcbench           ## measure the prefill suite; the last line is the path of report.html
 	@$(BIN)/pcbench run --suite prefill --preset bench --device auto
@@ -16,8 +16,11 @@ bench: $(VENV)/.pcbench           ## measure the prefill suite; the last line is
 test: $(VENV)/.pcbench-test check-style  ## format, lint, types, imports, gates, the whole test suite
 	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
 
-test-slow: $(VENV)/.pcbench-test  ## the tests marked slow
+test-slow: $(VENV)/.pcbench-test test-sanitized  ## the tests marked slow, and the op tests under sanitizers
 	$(BIN)/python -m pytest -q -m slow $(PARALLEL)
+
+test-sanitized: $(VENV)/.pcbench-test  ## the op tests on CPU kernels built with AddressSanitizer and UBSan
+	$(BIN)/python tests/sanitized.py $(PARALLEL)
 
 check-style: $(VENV)/.pcbench-test
 	$(BIN)/ruff format --check .

@@ -12,9 +12,10 @@ from builds import give_up
 from deprecations import forbid_deprecated_calls
 from gpu_code import program
 from installed import install  # noqa: F401
+from sanitized import library_folder
 from tallies import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401
 
-from pcbench import ops
+from pcbench import _build_info, ops
 from pcbench.system.terminal import Terminal
 
 # what a shell or a torchrun around the tests may have set
@@ -24,6 +25,7 @@ for name in ("FORCE_COLOR", "PCBENCH_TRACEBACK", "RANK", "WORLD_SIZE", "LOCAL_WO
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 forbid_deprecated_calls()
+_build_info.__file__ = str(library_folder(_build_info.__file__) / "_build_info.so")
 
 # device → compiled backend
 DEVICES = {"cpu": "cpu"}

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +28,13 @@ def python(code, **environment):
 def test_import_loads_no_library():
     code = "from pcbench import ops; print('libpcbench' in open('/proc/self/maps').read())"
     assert python(code)[:2] == (0, "False")
+
+
+def test_this_process_has_the_library_under_test_and_no_other():
+    assert ops.why_not("cpu") is None
+    mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    wanted = Path(_build_info.__file__).with_name("libpcbench_cpu.so").resolve()
+    assert {Path(path) for path in mapped if path.endswith("libpcbench_cpu.so")} == {wanted}
 
 
 def test_why_not_is_none_for_what_runs():
