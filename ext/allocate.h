@@ -26,7 +26,17 @@ inline std::string torch_error() {
 inline torch::stable::Tensor allocate(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes,
                                       torch::headeronly::ScalarType dtype) {
   try {
-    return torch::stable::new_empty(like, sizes, dtype);
+    // torch::stable::new_empty looks its op up by name, which takes a microsecond
+    int32_t device_type, device_index, layout;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_layout(like.get(), &layout));
+    int32_t dtype_code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+    AtenTensorHandle made;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_aten_new_empty(like.get(), sizes.begin(),
+                                                            static_cast<int64_t>(sizes.size()), &dtype_code, &layout,
+                                                            &device_type, device_index, nullptr, &made));
+    return torch::stable::Tensor(made);
   } catch (const std::exception&) {
     std::string text;
     for (int64_t size : sizes) {

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <array>
 #include <initializer_list>
 #include <optional>
 #include <sstream>
@@ -11,7 +12,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 namespace pcbench {
 
@@ -52,7 +52,7 @@ class Arguments {
   // last dimension.
   void tensor(const char* name, const Tensor& x, const char* shape, std::initializer_list<ScalarType> dtypes) {
     place(name, x);
-    spans_.push_back({name, static_cast<const char*>(x.const_data_ptr()), extent_bytes(x), false});
+    spans_.add({name, static_cast<const char*>(x.const_data_ptr()), extent_bytes(x), false});
     int64_t dim = 0;
     for (std::string_view rest = shape; !rest.empty(); ++dim) {
       std::string_view letter = rest.substr(0, rest.find(' '));
@@ -98,7 +98,7 @@ class Arguments {
   }
 
   // The argument that was checked last is written to.
-  void changed() { spans_.back().changed = true; }
+  void changed() { spans_.last().changed = true; }
 
   // What is written to shares no memory with another argument.
   void apart() const {
@@ -161,15 +161,37 @@ class Arguments {
     if (found != sizes_.end()) {
       return found->second;
     }
-    sizes_.emplace_back(letter, size);
+    sizes_.add({letter, size});
     return size;
   }
 
  private:
-  using Sizes = std::vector<std::pair<std::string_view, int64_t>>;
+  // A short list without memory of its own: calls are checked in less than a microsecond.
+  template <class T>
+  class Few {
+   public:
+    void add(const T& x) {
+      if (count_ == items_.size()) {
+        throw std::logic_error("more arguments or letters than any op has");
+      }
+      items_[count_++] = x;
+    }
 
-  Sizes::const_iterator find(std::string_view letter) const {
-    return std::find_if(sizes_.begin(), sizes_.end(), [&](const auto& entry) { return entry.first == letter; });
+    bool empty() const { return count_ == 0; }
+    T& last() { return items_[count_ - 1]; }
+    const T& operator[](std::size_t i) const { return items_[i]; }
+    const T* begin() const { return items_.data(); }
+    const T* end() const { return items_.data() + count_; }
+
+   private:
+    std::array<T, 16> items_;
+    std::size_t count_ = 0;
+  };
+
+  using Size = std::pair<std::string_view, int64_t>;
+
+  const Size* find(std::string_view letter) const {
+    return std::find_if(sizes_.begin(), sizes_.end(), [&](const Size& entry) { return entry.first == letter; });
   }
 
   struct Span {
@@ -211,8 +233,8 @@ class Arguments {
 
   const char* op_;
   Takes takes_;
-  Sizes sizes_;
-  std::vector<Span> spans_;
+  Few<Size> sizes_;
+  Few<Span> spans_;
   int32_t device_ = -1;
 };
 

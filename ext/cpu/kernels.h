@@ -19,6 +19,8 @@ struct Kernels {
   void (*window_mass)(const WindowMass&, float* scratch);
   void (*merge_states)(const MergeStates&);
   void (*query_nll_update)(const QueryNll&);
+  int64_t (*select_indices_scratch)(const SelectTokens&);
+  void (*select_indices)(const SelectTokens&, int64_t pair, float* scratch);
 };
 
 namespace portable {

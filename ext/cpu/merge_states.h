@@ -21,7 +21,7 @@ class Merge {
         merge(row);
       }
     };
-    for_each_task((rows + rows_at_once - 1) / rows_at_once, task);
+    for_each_task((rows + rows_at_once - 1) / rows_at_once, task, p_.parts * rows * p_.dim);
   }
 
  private:

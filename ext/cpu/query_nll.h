@@ -16,7 +16,7 @@ class Nll {
 
   void run() {
     auto task = [&](int64_t row, int) { update(row); };
-    for_each_task(p_.rows, task);
+    for_each_task(p_.rows, task, p_.rows * p_.columns);
   }
 
  private:

@@ -4,6 +4,7 @@
 #include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "cpu/select.h"
+#include "cpu/tasks.h"
 #include "op_checks.h"
 #include "registration.h"
 
@@ -66,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
   Tensor index = allocate(k, {batch, kv_heads, capacity}, ScalarType::Int);
   Tensor lengths = allocate(k, {batch, kv_heads}, ScalarType::Int);
   const int64_t itemsize = static_cast<int64_t>(k.element_size());
-  plain::select_tokens({
+  const SelectTokens p{
       .batch = batch,
       .kv_heads = kv_heads,
       .group = a.size("H") / kv_heads,
@@ -89,7 +90,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
       .v2 = v2.mutable_data_ptr(),
       .index = int_data(index),
       .lengths = int_data(lengths),
-  });
+  };
+  const Kernels& run = kernels();
+  const int64_t words = run.select_indices_scratch(p);
+  float few[1 << 12];
+  std::optional<Tensor> memory;
+  if (words * task_workers() > static_cast<int64_t>(std::size(few))) {
+    memory = scratch(k, words * task_workers());
+  }
+  plain::select_tokens(p, run, memory ? data(*memory) : few, words);
   return {k2, v2, index, lengths};
 }
 

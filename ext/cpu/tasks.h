@@ -5,17 +5,22 @@
 
 namespace pcbench {
 
+// Elements that one thread is through with before another has woken up.
+constexpr int64_t few_elements = 1 << 15;
+
 // Runs task(context, index, worker) for every index in [0, count). Indices are handed out in ascending order to
-// whichever worker is free; a worker runs one task at a time and workers count from 0.
-void run_tasks(int64_t count, void (*task)(void* context, int64_t index, int worker), void* context);
+// whichever worker is free; a worker runs one task at a time and workers count from 0. `elements` are those of all
+// tasks: few of them are left to one worker.
+void run_tasks(int64_t count, void (*task)(void* context, int64_t index, int worker), void* context, int64_t elements);
 
 // Upper bound of the workers of a run_tasks call.
 int task_workers();
 
 template <class Task>
-[[gnu::always_inline]] inline void for_each_task(int64_t count, Task& task) {
+[[gnu::always_inline]] inline void for_each_task(int64_t count, Task& task, int64_t elements = few_elements) {
   run_tasks(
-      count, [](void* context, int64_t index, int worker) { (*static_cast<Task*>(context))(index, worker); }, &task);
+      count, [](void* context, int64_t index, int worker) { (*static_cast<Task*>(context))(index, worker); }, &task,
+      elements);
 }
 
 // How many tasks have finished, alone in its cache line: who counts here does not slow down who waits elsewhere.

@@ -1,9 +1,8 @@
 """Compiled attention; the documentation is in `pcbench.reference`."""
 
-import torch
 from torch import Tensor
 
-from pcbench.ops.backends import require
+from pcbench.ops.backends import launch
 from pcbench.reference.attention import check_calibrated_attention, check_merge_states
 from pcbench.reference.cached import check_cached_attention, check_window_mass
 from pcbench.reference.decode import check_decode_attention
@@ -26,9 +25,10 @@ def calibrated_attention(
     lse_in: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compiled `pcbench.reference.calibrated_attention`."""
-    check_calibrated_attention(q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in)
-    require("calibrated_attention", q, k, v, out_in, lse_in, head_dim=q.shape[3])
-    out, lse, mass = torch.ops.pcbench.calibrated_attention(
+    out, lse, mass = launch(
+        "calibrated_attention",
+        lambda: check_calibrated_attention(q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in),
+        (q, k, v, out_in, lse_in),
         q,
         k,
         v,
@@ -58,9 +58,10 @@ def cached_attention(
     causal_last: bool,
 ) -> tuple[Tensor, Tensor]:
     """Compiled `pcbench.reference.cached_attention`."""
-    check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts)
-    require("cached_attention", q, k_rows, v_rows, head_dim=q.shape[3])
-    out, lse = torch.ops.pcbench.cached_attention(
+    out, lse = launch(
+        "cached_attention",
+        lambda: check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts),
+        (q, k_rows, v_rows),
         q,
         k_rows,
         v_rows,
@@ -87,10 +88,18 @@ def decode_attention(
     longest: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compiled `pcbench.reference.decode_attention`."""
-    check_decode_attention(q, k_rows, v_rows, starts, lengths, v_starts, longest)
-    require("decode_attention", q, k_rows, v_rows, head_dim=q.shape[3])
-    out, lse, mass = torch.ops.pcbench.decode_attention(
-        q, k_rows, v_rows, starts, lengths, scale=scale, v_starts=v_starts, longest=longest
+    out, lse, mass = launch(
+        "decode_attention",
+        lambda: check_decode_attention(q, k_rows, v_rows, starts, lengths, v_starts, longest),
+        (q, k_rows, v_rows),
+        q,
+        k_rows,
+        v_rows,
+        starts,
+        lengths,
+        scale=scale,
+        v_starts=v_starts,
+        longest=longest,
     )
     return out, lse, mass
 
@@ -108,17 +117,24 @@ def window_mass(
     longest: int,
 ) -> Tensor:
     """Compiled `pcbench.reference.window_mass`."""
-    check_window_mass(q_last, lse, k_rows, starts, lengths, slots, longest)
-    require("window_mass", q_last, lse, k_rows, head_dim=q_last.shape[3])
-    mass: Tensor = torch.ops.pcbench.window_mass(
-        q_last, lse, k_rows, starts, lengths, slots, scale=scale, causal_last=causal_last, longest=longest
+    mass: Tensor = launch(
+        "window_mass",
+        lambda: check_window_mass(q_last, lse, k_rows, starts, lengths, slots, longest),
+        (q_last, lse, k_rows),
+        q_last,
+        lse,
+        k_rows,
+        starts,
+        lengths,
+        slots,
+        scale=scale,
+        causal_last=causal_last,
+        longest=longest,
     )
     return mass
 
 
 def merge_states(outs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
     """Compiled `pcbench.reference.merge_states`."""
-    check_merge_states(outs, lses)
-    require("merge_states", outs, lses)
-    out, lse = torch.ops.pcbench.merge_states(outs, lses)
+    out, lse = launch("merge_states", lambda: check_merge_states(outs, lses), (outs, lses), outs, lses)
     return out, lse

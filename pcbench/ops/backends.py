@@ -1,5 +1,6 @@
 """Which backend a device has, and the ops of a backend as an object."""
 
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -10,10 +11,10 @@ from torch import Tensor
 from pcbench import reference
 from pcbench.errors import BackendUnavailable
 from pcbench.ops.fakes import refuse_gradients
-from pcbench.ops.libraries import COMPILED, HEAD_DIMS, why_not
+from pcbench.ops.libraries import COMPILED, FIXED_HEAD_DIM, HEAD_DIMS, why_not
 from pcbench.types import DeviceKind
 
-__all__ = ["BackendOps", "compiled_backend", "make_backend", "require"]
+__all__ = ["BackendOps", "compiled_backend", "launch", "make_backend", "require"]
 
 _COMPILED_BY_KIND = {"cpu": "cpu", "cuda": "cuda", "rocm": "hip"}
 
@@ -52,14 +53,56 @@ def make_backend(name: str, compiled: ModuleType) -> BackendOps:
     return BackendOps(name, reference if name == "reference" else compiled)
 
 
-def require(op: str, lead: Tensor, *inputs: Tensor | None, head_dim: int | None = None) -> None:
+def launch(
+    op: str, check: Callable[[], object], floats: tuple[Tensor, *tuple[Tensor | None, ...]], *args: Any, **kwargs: Any
+) -> Any:
+    """Calls a compiled op.
+
+    The kernels refuse whatever `check` and `require` refuse before they write anything, so a call that they have run
+    before for this device and dtype asks them at once; the words of an error are looked for where there is one.
+
+    Args:
+        op: one of `pcbench.ops.__all__`.
+        check: raises in the reference's words where an argument is wrong.
+        floats: float inputs; the device and dtype of the first decide.
+        args, kwargs: of the op.
+
+    Raises:
+        ShapeError: from `check`.
+        BackendUnavailable, RuntimeError: from `require`.
+    """
+    lead = floats[0]
+    # a trace has no kernels that check, gradients are refused above them
+    plain = not torch.compiler.is_compiling() and type(lead) is Tensor and not torch.is_grad_enabled()
+    known = plain and _kernels.get((lead.device, op, lead.dtype))
+    if not known:
+        check()
+        require(op, *floats)
+        if plain:
+            _kernels[lead.device, op, lead.dtype] = getattr(torch.ops.pcbench, op).default
+        return getattr(torch.ops.pcbench, op)(*args, **kwargs)
+    try:
+        if torch.is_inference_mode_enabled():
+            return known(*args, **kwargs)
+        with torch._C._AutoDispatchBelowAutograd():
+            return known(*args, **kwargs)
+    except Exception:
+        check()
+        require(op, *floats)
+        raise
+
+
+# what has run: device, op, dtype → the op
+_kernels: dict[tuple[torch.device, str, torch.dtype], Any] = {}
+
+
+def require(op: str, lead: Tensor, *inputs: Tensor | None) -> None:
     """Raises unless the compiled backend of `lead`'s device runs `op` on these inputs.
 
     Args:
         op: one of `pcbench.ops.__all__`.
-        lead: the tensor whose device and dtype decide.
+        lead: the tensor whose device and dtype decide; where the op has an instantiation for each head dim, it is last.
         inputs: the other float inputs.
-        head_dim: D, where the op has an instantiation for each.
 
     Raises:
         BackendUnavailable: no backend, no instantiation for the dtype or the head dim.
@@ -69,8 +112,8 @@ def require(op: str, lead: Tensor, *inputs: Tensor | None, head_dim: int | None 
     wide = any(x is not None and x.dtype == torch.float64 for x in inputs)
     dtype = torch.float64 if wide else lead.dtype
     reason = _refusal(lead.device.type, op, dtype)
-    if reason is None and head_dim is not None and head_dim not in HEAD_DIMS:
-        reason = why_not(_backend_of(lead.device.type), op, head_dim=int(head_dim))
+    if reason is None and op in FIXED_HEAD_DIM and lead.shape[-1] not in HEAD_DIMS:
+        reason = why_not(_backend_of(lead.device.type), op, head_dim=int(lead.shape[-1]))
     if reason:
         raise BackendUnavailable(f"{op}: {reason}; pcbench.reference.{op} runs anywhere", {lead.device.type: reason})
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pcbench.ops.backends import require
+from pcbench.ops.backends import launch, require
 from pcbench.reference.chunks import (
     check_chunk_select,
     check_chunk_topk,
@@ -27,9 +27,17 @@ def query_nll_update(
     row_target: Tensor,
 ) -> None:
     """Compiled `pcbench.reference.query_nll_update`."""
-    check_query_nll_update(logits, targets, first_column, row_max, row_sum, row_target)
-    require("query_nll_update", logits, row_max, row_sum, row_target)
-    torch.ops.pcbench.query_nll_update(logits, targets, first_column, row_max, row_sum, row_target)
+    launch(
+        "query_nll_update",
+        lambda: check_query_nll_update(logits, targets, first_column, row_max, row_sum, row_target),
+        (logits, row_max, row_sum, row_target),
+        logits,
+        targets,
+        first_column,
+        row_max,
+        row_sum,
+        row_target,
+    )
 
 
 def chunk_topk(
@@ -41,9 +49,17 @@ def chunk_topk(
     best_slots: Tensor,
 ) -> Tensor:
     """Compiled `pcbench.reference.chunk_topk`."""
-    check_chunk_topk(scores, chunk_ids, slots, best_scores, best_ids, best_slots)
-    require("chunk_topk", scores, best_scores)
-    freed: Tensor = torch.ops.pcbench.chunk_topk(scores, chunk_ids, slots, best_scores, best_ids, best_slots)
+    freed: Tensor = launch(
+        "chunk_topk",
+        lambda: check_chunk_topk(scores, chunk_ids, slots, best_scores, best_ids, best_slots),
+        (scores, best_scores),
+        scores,
+        chunk_ids,
+        slots,
+        best_scores,
+        best_ids,
+        best_slots,
+    )
     return freed
 
 
@@ -69,13 +85,15 @@ def chunk_select(
     row_sum = torch.zeros_like(row_max)
     row_target = torch.full_like(row_max, -torch.inf)
     space = row_max.new_empty(hidden.shape[0] * min(columns, vocab))
+    widened = None if mixed or lm_head.dtype == rows.dtype else rows.new_empty(min(columns, vocab), rows.shape[1])
     for first in range(0, vocab, columns):
         width = min(columns, vocab - first)
         weights, tile = lm_head[first : first + width], space[: hidden.shape[0] * width].view(-1, width)
         if mixed:
             torch.mm(rows, weights.T, out_dtype=torch.float32, out=tile)
         else:
-            torch.mm(rows, weights.float().T, out=tile)
+            weights = weights if widened is None else widened[:width].copy_(weights)
+            torch.mm(rows, weights.T, out=tile)
         query_nll_update(tile, targets, first, row_max, row_sum, row_target)
     scores = mean_nll(row_max, row_sum, row_target, segments, chunk_ids.shape[0])
     return scores, chunk_topk(scores, chunk_ids, slots, best_scores, best_ids, best_slots)

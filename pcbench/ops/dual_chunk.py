@@ -1,9 +1,8 @@
 """Compiled attention of Dual Chunk Attention; the documentation is in `pcbench.reference`."""
 
-import torch
 from torch import Tensor
 
-from pcbench.ops.backends import require
+from pcbench.ops.backends import launch
 from pcbench.reference.dual_chunk import check_dual_chunk_attention
 
 __all__ = ["dual_chunk_attention"]
@@ -26,11 +25,12 @@ def dual_chunk_attention(
     tile_rows: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Compiled `pcbench.reference.dual_chunk_attention`."""
-    check_dual_chunk_attention(
-        q, k_rows, v_rows, starts, lengths, turns, period, query_lengths, gains, chunks, tile_rows
-    )
-    require("dual_chunk_attention", q, k_rows, v_rows, turns, gains, head_dim=q.shape[3])
-    out, lse = torch.ops.pcbench.dual_chunk_attention(
+    out, lse = launch(
+        "dual_chunk_attention",
+        lambda: check_dual_chunk_attention(
+            q, k_rows, v_rows, starts, lengths, turns, period, query_lengths, gains, chunks, tile_rows
+        ),
+        (q, k_rows, v_rows, turns, gains),
         q,
         k_rows,
         v_rows,

@@ -17,7 +17,7 @@ COMPOSITES = ("chunk_select",)
 def register() -> None:
     """Registers the fakes and the refusal of gradients for every op of the loaded schema."""
     for name, fake in FAKES.items():
-        torch.library.register_fake(f"pcbench::{name}", fake)
+        torch.library.register_fake(f"pcbench::{name}", _of_one_device(fake))
     library = torch.library.Library("pcbench", "IMPL")
     for name in FAKES:
         library.impl(name, _Refusing(name), "Autograd", with_keyset=True)
@@ -47,6 +47,18 @@ class _Refusing:
 
 
 _kept: list[torch.library.Library] = []
+
+
+def _of_one_device(fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuses tensors of several devices: one on meta calls the fake whatever the others are on."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        devices = {x.device for x in (*args, *kwargs.values()) if isinstance(x, Tensor)}
+        if len(devices) > 1:
+            raise RuntimeError(f"tensors of one device, got {', '.join(map(str, devices))}")
+        return fake(*args, **kwargs)
+
+    return call
 
 
 def _calibrated_attention(

@@ -15,7 +15,7 @@ from pcbench.errors import unknown_name
 from pcbench.ops.fakes import register
 from pcbench.ops.gpus import TorchGpu
 
-__all__ = ["COMPILED", "HEAD_DIMS", "load", "why_not"]
+__all__ = ["COMPILED", "FIXED_HEAD_DIM", "HEAD_DIMS", "load", "why_not"]
 
 COMPILED = ("cpu", "cuda", "hip")
 HEAD_DIMS = (64, 96, 128)

@@ -1,9 +1,8 @@
 """Compiled token selection; the documentation is in `pcbench.reference`."""
 
-import torch
 from torch import Tensor
 
-from pcbench.ops.backends import require
+from pcbench.ops.backends import launch
 from pcbench.reference.checks import Arguments
 from pcbench.reference.selection import check_select_tokens
 
@@ -28,11 +27,16 @@ def select_tokens(
     evicted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compiled `pcbench.reference.select_tokens`."""
-    check_select_tokens(mass, k, v, capacity, budgets, key_lengths, pool, sink, recent, protect, evicted)
-    if capacity > LARGEST_CAPACITY:
-        raise Arguments("select_tokens").fail(f"capacity must be in 1..{LARGEST_CAPACITY}", capacity)
-    require("select_tokens", k, mass, v)
-    k2, v2, index, lengths = torch.ops.pcbench.select_tokens(
+
+    def check() -> None:
+        check_select_tokens(mass, k, v, capacity, budgets, key_lengths, pool, sink, recent, protect, evicted)
+        if capacity > LARGEST_CAPACITY:
+            raise Arguments("select_tokens").fail(f"capacity must be in 1..{LARGEST_CAPACITY}", capacity)
+
+    k2, v2, index, lengths = launch(
+        "select_tokens",
+        check,
+        (k, mass, v),
         mass,
         k,
         v,

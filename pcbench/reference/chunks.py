@@ -14,6 +14,8 @@ __all__ = ["chunk_select", "chunk_topk", "query_nll_update", "split_chunks"]
 TILE_COLUMNS = 8192
 # on a GPU: a multiple of these
 COLUMNS_STEP = 256
+# on a CPU: weights and logits of a tile stay in its caches
+CPU_COLUMNS = 512
 
 
 def split_chunks(tokens: int, chunk_tokens: int) -> list[tuple[int, int]]:
@@ -180,7 +182,7 @@ def chunk_select(
 def tile_columns(vocab: int, device: torch.device) -> int:
     """Vocabulary columns whose logits exist at a time; on a GPU, in float32, a twentieth of all logits in 16 bits."""
     if device.type == "cpu":
-        return TILE_COLUMNS
+        return min(TILE_COLUMNS, CPU_COLUMNS)
     return min(TILE_COLUMNS, max(COLUMNS_STEP, vocab // 40 // COLUMNS_STEP * COLUMNS_STEP))
 
 

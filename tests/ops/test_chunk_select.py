@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcbench import ops
-from pcbench.ops import chunks
+from pcbench.ops import backends, chunks
 
 ROWS, HIDDEN, VOCAB, CHUNKS, KEEP = 1080, 4096, 128256, 36, 3
 
@@ -33,7 +33,8 @@ class Watch(TorchDispatchMode):
 def watched(monkeypatch, dtype):
     # the ops are registered with the library; no backend has tensors without contents
     assert not ops.why_not("cpu")
-    monkeypatch.setattr(chunks, "require", lambda *_: None)
+    for module in (chunks, backends):
+        monkeypatch.setattr(module, "require", lambda *_: None)
     with torch.device("meta"):
         targets, segments = torch.empty(2, ROWS, dtype=torch.int32)
         chunk_ids, slots = torch.empty(2, CHUNKS, dtype=torch.int32)

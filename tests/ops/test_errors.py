@@ -73,14 +73,20 @@ WRONG = [
 ]
 
 
+def ready(op):
+    """The op has run: its later calls ask the kernels first, and the reference's words only about what these refuse."""
+    getattr(ops, op)(**next(make for name, _, make in CALLS if name == op)())
+
+
 @pytest.mark.parametrize(("op", "arguments", "words"), WRONG, ids=[f"{op}-{words}" for op, _, words in WRONG])
 def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments, words):
     with pytest.raises(ShapeError, match=words) as expected:
         getattr(reference, op)(**arguments)
-    with pytest.raises(ShapeError) as found:
-        getattr(ops, op)(**arguments)
-    assert str(found.value) == str(expected.value)
-    assert ops.why_not("cpu") is None
+    for _ in range(2):
+        with pytest.raises(ShapeError) as found:
+            getattr(ops, op)(**arguments)
+        assert str(found.value) == str(expected.value)
+        ready(op)
     with pytest.raises(RuntimeError, match=f"{op}: {words.split(',')[0]}"):
         getattr(torch.ops.pcbench, op)(**arguments)
 
@@ -98,6 +104,7 @@ def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments,
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_numbers_beyond_64_bits_are_refused(op, arguments, name):
+    ready(op)
     for ops_of in (ops, reference):
         with pytest.raises(ShapeError, match=rf"{op}: {name} must be below 2\^63, got 922"):
             getattr(ops_of, op)(**arguments)
@@ -178,6 +185,7 @@ def test_layout_without_a_kernel_is_refused_by_name(op, name):
 
 
 def test_float64_state_is_refused_by_name():
+    ready("query_nll_update")
     arguments = nll()
     arguments |= {name: arguments[name].double() for name in ("row_max", "row_sum", "row_target")}
     with pytest.raises(BackendUnavailable, match="query_nll_update on cpu needs float32 or bfloat16, got float64"):
@@ -186,6 +194,7 @@ def test_float64_state_is_refused_by_name():
 
 @pytest.mark.parametrize(("op", "lead", "make"), CALLS[:5], ids=lambda x: str(x)[:20])
 def test_head_dim_without_a_kernel_is_refused_by_name(op, lead, make):
+    ready(op)
     arguments = {
         name: x[..., :1].repeat_interleave(80, -1) if name in MODEL_TENSORS else x for name, x in make().items()
     }
@@ -229,6 +238,7 @@ def test_cpu_tensor_among_those_of_a_gpu_is_refused_by_name(op, lead, make, gpu_
 
 
 def test_capacity_beyond_the_kernels_is_refused():
+    ready("select_tokens")
     with pytest.raises(ShapeError, match=r"select_tokens: capacity must be in 1\.\.8192, got 8193"):
         ops.select_tokens(**select(capacity=8193))
 
@@ -250,6 +260,7 @@ def test_capacity_beyond_the_kernels_is_refused():
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_tensors_of_two_devices_are_refused_by_name(op, arguments, moved, lead):
+    ready(op)
     arguments = arguments | {moved: arguments[moved].to("meta")}
     for backend in (ops, reference):
         with pytest.raises(ShapeError, match=f"{op}: {moved} must be on cpu as {lead} is, got meta"):

@@ -162,6 +162,7 @@ SELECT: dict[str, Make] = {
     "mass by kv-head": partial(select, heads=2),
     "one kv-head of many": partial(select, heads=32, kv_heads=1, dim=128),
     "ties": partial(select, levels=2, pool=1),
+    "ties among many keys": partial(select, batch=1, keys=3000, dim=8, capacity=700, levels=3, pool=1, evicted=0.3),
     "ties after pooling": partial(select, levels=3, pool=5),
     "all equal": partial(select, levels=1),
     "NaN, infinities, signed zeros": partial(select, special=True, pool=1),
