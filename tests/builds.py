@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import NoReturn
 import pytest
 from tallies import TALLIES
 
-__all__ = ["ROOT", "alone_in", "build", "give_up", "gpu_library", "tool"]
+__all__ = ["ROOT", "alone_in", "build", "give_up", "gpu_library", "isa_flags", "tool"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,6 +69,13 @@ def gpu_library(backend: str) -> Path:
         give_up(reason)
     TALLIES["clean builds"].update([backend] if clean else [])
     return folder / f"ext/libpcbench_{backend}.so"
+
+
+def isa_flags(isa: str) -> list[str]:
+    """What the CPU's kernels of an instruction set are compiled with."""
+    (words,) = re.findall(rf"^set\(flags_{isa} (.*)\)$", (ROOT / "ext/CMakeLists.txt").read_text(), re.M)
+    others = re.findall(r"\${flags_(\w+)}", words)
+    return [flag for other in others for flag in isa_flags(other)] + [x for x in words.split() if x.startswith("-")]
 
 
 def tool(name: str) -> str:

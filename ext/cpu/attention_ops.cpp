@@ -221,7 +221,7 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
+PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, CPU, m) {
   PCBENCH_OP(m, calibrated_attention);
   PCBENCH_OP(m, cached_attention);
   PCBENCH_OP(m, decode_attention);

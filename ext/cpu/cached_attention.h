@@ -66,8 +66,8 @@ class Cached {
       attended_[i] = {};
     }
     auto task = [&](int64_t index, int worker) {
-      FlushDenormals guard;
-      Bench<D>& bench = reinterpret_cast<Bench<D>*>(scratch_)[worker];
+      TaskGuard guard;
+      Bench<D, E>& bench = reinterpret_cast<Bench<D, E>*>(scratch_)[worker];
       int64_t split = index % plan_.splits, block = index / plan_.splits;
       attend(bench, block, split);
       if (count_finished(&attended_[block]) == plan_.splits) {
@@ -78,7 +78,7 @@ class Cached {
     if (p_.mass) {
       const int64_t parts = (p_.longest + mass_keys - 1) / mass_keys;
       auto weighing = [&](int64_t index, int) {
-        FlushDenormals guard;
+        TaskGuard guard;
         weigh(index / parts, index % parts * mass_keys);
       };
       for_each_task(plan_.pairs * parts, weighing);
@@ -86,11 +86,13 @@ class Cached {
   }
 
  private:
+  using E = Element<T>;
+
   static constexpr int64_t mass_keys = 1024;
 
   static constexpr int row_floats = D + 2;
 
-  static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D>) / sizeof(float)); }
+  static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D, E>) / sizeof(float)); }
 
   static int64_t counts_floats(const SplitPlan& plan) {
     return plan.pairs * plan.row_blocks * static_cast<int64_t>(sizeof(Finished) / sizeof(float));
@@ -105,7 +107,7 @@ class Cached {
   int rows_from(int64_t top) const { return static_cast<int>(smaller<int64_t>(block_rows, plan_.rows - top)); }
 
   // One split of the keys for one block of rows; blocks count over the pairs.
-  void attend(Bench<D>& bench, int64_t block, int64_t split) const {
+  void attend(Bench<D, E>& bench, int64_t block, int64_t split) const {
     int64_t pair = block / plan_.row_blocks, top = block % plan_.row_blocks * block_rows;
     load(bench.rows, pair, top, rows_from(top));
     take(bench, pair, top, split * plan_.span, (split + 1) * plan_.span);
@@ -117,7 +119,7 @@ class Cached {
     }
   }
 
-  void load(RowBlock<D>& rows, int64_t pair, int64_t top, int count) const {
+  void load(RowBlock<D, E>& rows, int64_t pair, int64_t top, int count) const {
     const int64_t b = pair / p_.keys.kv_heads, h = pair % p_.keys.kv_heads;
     rows.reset(count);
     rows.words = p_.words;
@@ -129,7 +131,7 @@ class Cached {
   }
 
   // Attends to the keys [from, to) of the pair's segments laid end to end.
-  void take(Bench<D>& bench, int64_t pair, int64_t top, int64_t from, int64_t to) const {
+  void take(Bench<D, E>& bench, int64_t pair, int64_t top, int64_t from, int64_t to) const {
     const int64_t b = pair / p_.keys.kv_heads, h = pair % p_.keys.kv_heads, last = last_used(p_.keys, b);
     int64_t origin = 0;
     for (int64_t p = 0; p < p_.keys.listed && origin < to; ++p) {
@@ -140,12 +142,11 @@ class Cached {
       }
       for (int64_t j = larger<int64_t>(0, from - origin); j < end; j += block_keys) {
         int keys = static_cast<int>(smaller<int64_t>(block_keys, end - j));
-        const KeyBlock block = pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.wide);
+        const auto block = pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.values);
         bench.rows.attend(block, [&](int first, int rows, int seen) {
           for (int r = 0; p_.mass && r < rows; ++r) {
             // one position: rows are the heads of the group
-            __builtin_memcpy(scores(b, h * group_ + top + first + r) + j, bench.rows.scores + r * block_keys,
-                             static_cast<uint64_t>(seen) * sizeof(float));
+            bench.rows.store_scores(r, seen, scores(b, h * group_ + top + first + r) + j);
           }
         });
       }
@@ -154,7 +155,7 @@ class Cached {
   }
 
   // Limits and eviction bits of the rows for one segment.
-  void see(RowBlock<D>& rows, const Segment& x, int64_t h, int64_t top) const {
+  void see(RowBlock<D, E>& rows, const Segment& x, int64_t h, int64_t top) const {
     for (int r = 0; r < rows.rows; ++r) {
       rows.limits[r] = visible(x, (top + r) / group_, p_.rows);
       if (p_.evicted.data) {
@@ -164,7 +165,7 @@ class Cached {
     }
   }
 
-  void merge(RowBlock<D>& rows, int64_t block) const {
+  void merge(RowBlock<D, E>& rows, int64_t block) const {
     int64_t pair = block / plan_.row_blocks, top = block % plan_.row_blocks * block_rows;
     rows.reset(rows_from(top));
     for (int r = 0; r < rows.rows; ++r) {
@@ -191,7 +192,7 @@ class Cached {
     for (int64_t head = h * group_; seen > 0 && head < (h + 1) * group_; ++head) {
       const float lse = p_.lse[b * p_.heads + head];
       if (lse != -infinity) {
-        ColumnMass::add_row(scores(b, head) + from, lse * log2_e, static_cast<int>(seen), mass);
+        ColumnMass::add_row(scores(b, head) + from, log2_e, lse * log2_e, static_cast<int>(seen), mass);
       }
     }
   }

@@ -1,11 +1,12 @@
 // calibrated_attention: flash attention over a batch of chunks, and the mass of every key.
 //
 // A task owns block_rows rows of one (b, hkv): rows are (position, head of the group), so a group's heads share their
-// keys. Keys are packed once per (b, hkv) into panels of 32, transposed, in float32; 16-bit values are widened beside
-// them. Scratch: 4·D·⌈S/32⌉·32 bytes a kv-head (twice that for 16-bit inputs), for as many kv-heads as fit 64 MiB, at
-// least one; a RowBlock a worker. Scores, weights and sums are float32. A row takes its keys in blocks of block_keys
-// from key 0 on, whatever the number of threads.
-// Equals pcbench.reference.calibrated_attention. Online softmax after FlashAttention, arXiv:2205.14135.
+// keys. Keys are packed once per (b, hkv) into panels of 32, transposed; 16-bit values are packed beside them: both as
+// pairs of bfloat16 where the instruction set multiplies these, else in float32. Scratch: 4·D·⌈S/32⌉·32 bytes a kv-head
+// (twice that for widened inputs), for as many kv-heads as fit 64 MiB, at least one; a RowBlock a worker. Scores and
+// sums are float32, weights what v is packed in. A row takes its keys in blocks of block_keys from key 0 on, whatever
+// the number of threads. Equals pcbench.reference.calibrated_attention. Online softmax after FlashAttention,
+// arXiv:2205.14135.
 #pragma once
 
 #include "cpu/column_mass.h"
@@ -40,7 +41,11 @@ class Calibrated {
   }
 
  private:
-  static constexpr bool widen = sizeof(T) < sizeof(float);
+  using E = Element<T>;
+  using Rows = RowBlock<D, E>;
+
+  static constexpr bool packs_values = sizeof(T) < sizeof(float);
+  static constexpr int depth = depth_of<D, E>;
 
   // Tasks of a pair that have finished.
   struct Progress {
@@ -48,7 +53,7 @@ class Calibrated {
   };
 
   static int64_t pair_floats(const CalibratedAttention& p) {
-    return (p.keys + panel_keys - 1) / panel_keys * panel_keys * D * (widen ? 2 : 1);
+    return (p.keys + panel_keys - 1) / panel_keys * panel_keys * depth * (packs_values ? 2 : 1);
   }
 
   static int64_t pairs_at_once(const CalibratedAttention& p) {
@@ -56,16 +61,15 @@ class Calibrated {
     return smaller(p.batch * p.kv_heads, larger<int64_t>(1, budget / larger<int64_t>(1, pair_floats(p))));
   }
 
-  static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(RowBlock<D>) / sizeof(float)); }
+  static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Rows) / sizeof(float)); }
 
-  RowBlock<D>& rows_of(int worker) const { return reinterpret_cast<RowBlock<D>*>(scratch_)[worker]; }
+  Rows& rows_of(int worker) const { return reinterpret_cast<Rows*>(scratch_)[worker]; }
 
   struct Pair {
     int64_t b, h;  // batch row, kv-head
     int64_t query_length, key_length;
-    const float* panels;
-    const float* v;
-    int64_t v_row;
+    E* panels;
+    E* values;  // packed; null where v is read as it is
   };
 
   Pair pair(int64_t first, int64_t offset) const {
@@ -79,15 +83,21 @@ class Calibrated {
     }
     x.query_length = smaller(p_.rows, larger<int64_t>(0, x.query_length));
     x.key_length = smaller(p_.keys, larger<int64_t>(0, x.key_length));
-    x.panels = packed_ + offset * pair_floats(p_);
-    if constexpr (widen) {
-      x.v = x.panels + panels_ * panel_keys * D;
-      x.v_row = D;
-    } else {
-      x.v = at(p_.v, x.b, x.h);
-      x.v_row = p_.v.strides[2];
-    }
+    x.panels = reinterpret_cast<E*>(packed_ + offset * pair_floats(p_));
+    x.values = packs_values ? x.panels + panels_ * panel_keys * depth : nullptr;
     return x;
+  }
+
+  // Keys [first, first + keys) as rows read them.
+  KeyBlock<E> block_of(const Pair& x, int64_t first, int keys) const {
+    KeyBlock<E> block{first, keys, x.panels + first * depth, nullptr, D};
+    if constexpr (packs_values) {
+      block.v = x.values + first * depth;
+    } else {
+      block.v = at(p_.v, x.b, x.h) + first * p_.v.strides[2];
+      block.v_row = p_.v.strides[2];
+    }
+    return block;
   }
 
   static const T* at(const Floats& x, int64_t b, int64_t h) {
@@ -102,7 +112,7 @@ class Calibrated {
     }
     const int64_t packs = count * key_blocks_, attends = count * row_blocks_;
     auto task = [&](int64_t index, int worker) {
-      FlushDenormals guard;
+      TaskGuard guard;
       Progress& progress = progress_[index % count];
       Pair x = pair(first, index % count);
       if (index < packs) {
@@ -123,14 +133,12 @@ class Calibrated {
   void pack(const Pair& x, int64_t block) const {
     int64_t from = block * block_keys, to = smaller(x.key_length, from + block_keys);
     const T* k = at(p_.k, x.b, x.h);
-    float* panels = const_cast<float*>(x.panels);
     for (int64_t j = from; j < to; j += panel_keys) {
       int keys = static_cast<int>(smaller<int64_t>(panel_keys, to - j));
-      pack_panel<D>(k + j * p_.k.strides[2], p_.k.strides[2], keys, panels + j * D);
+      pack_panel<D>(k + j * p_.k.strides[2], p_.k.strides[2], keys, x.panels + j * depth);
     }
-    if constexpr (widen) {
-      copy_rows<D>(at(p_.v, x.b, x.h) + from * p_.v.strides[2], p_.v.strides[2], to - from,
-                   const_cast<float*>(x.v) + from * D);
+    if constexpr (packs_values) {
+      pack_values<D>(at(p_.v, x.b, x.h) + from * p_.v.strides[2], p_.v.strides[2], to - from, x.values + from * depth);
     }
   }
 
@@ -152,7 +160,7 @@ class Calibrated {
   }
 
   // Rows [first, first + count) of the pair, in the order of RowBlock.
-  void load(RowBlock<D>& rows, const Pair& x, int64_t first, int count) const {
+  void load(Rows& rows, const Pair& x, int64_t first, int count) const {
     rows.reset(count);
     rows.words = p_.words;
     for (int r = 0; r < count; ++r) {
@@ -163,7 +171,7 @@ class Calibrated {
     }
   }
 
-  void attend(const Pair& x, int64_t block, RowBlock<D>& rows) const {
+  void attend(const Pair& x, int64_t block, Rows& rows) const {
     int64_t top = block * block_rows;
     load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
     resume(rows, x, top);
@@ -173,12 +181,12 @@ class Calibrated {
     }
     for (int64_t j = 0; j < most; j += block_keys) {
       int keys = static_cast<int>(smaller<int64_t>(block_keys, most - j));
-      rows.attend({j, keys, x.panels + j * D, x.v + j * x.v_row, x.v_row});
+      rows.attend(block_of(x, j, keys));
     }
     finish(rows, x, top);
   }
 
-  void resume(RowBlock<D>& rows, const Pair& x, int64_t first) const {
+  void resume(Rows& rows, const Pair& x, int64_t first) const {
     if (!p_.out_in.data) {
       return;
     }
@@ -191,7 +199,7 @@ class Calibrated {
     }
   }
 
-  void finish(const RowBlock<D>& rows, const Pair& x, int64_t first) const {
+  void finish(const Rows& rows, const Pair& x, int64_t first) const {
     for (int r = 0; r < rows.rows; ++r) {
       int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
       int64_t place = (x.b * p_.heads + head) * p_.rows + i;
@@ -201,7 +209,7 @@ class Calibrated {
   }
 
   // The mass of a block of keys; keys beyond the length get 0.
-  void weigh(const Pair& x, int64_t block, RowBlock<D>& rows) const {
+  void weigh(const Pair& x, int64_t block, Rows& rows) const {
     int64_t from = block * block_keys;
     int keys = static_cast<int>(smaller<int64_t>(block_keys, p_.keys - from));
     ColumnMass mass{p_.mass + (x.b * p_.heads + x.h * group_) * p_.keys + from, p_.keys, group_, keys};
@@ -214,7 +222,7 @@ class Calibrated {
         int64_t i = (top + r) / group_, head = x.h * group_ + (top + r) % group_;
         mass.set_row(rows, r, p_.lse[(x.b * p_.heads + head) * p_.rows + i]);
       }
-      mass.add(rows, {from, present, x.panels + from * D, nullptr, 0}, top % group_);
+      mass.add(rows, block_of(x, from, present), top % group_);
     }
   }
 

@@ -21,41 +21,42 @@ struct ColumnMass {
   }
 
   // A row without keys adds nothing.
-  template <int D>
-  static void set_row(RowBlock<D>& rows, int row, float lse) {
+  template <int D, class E>
+  static void set_row(RowBlock<D, E>& rows, int row, float lse) {
     rows.shift[row] = lse == -infinity ? 0.0f : lse * log2_e;
     rows.limits[row] = lse == -infinity ? 0 : rows.limits[row];
   }
 
-  // Adds 2^(score·log2_e − shift) of all rows; row 0 belongs to head `first_head` of the group.
-  template <int D>
-  void add(RowBlock<D>& rows, const KeyBlock& block, int64_t first_head) const {
-    for (int top = 0; top < rows.rows; top += tile_rows) {
-      int count = smaller(tile_rows, rows.padded_rows() - top);
+  // Adds 2^(score·unit − shift) of all rows; row 0 belongs to head `first_head` of the group.
+  template <int D, class E>
+  void add(RowBlock<D, E>& rows, const KeyBlock<E>& block, int64_t first_head) const {
+    for (int top = 0; top < rows.rows; top += rows.tile) {
+      int count = smaller(rows.tile, rows.padded_rows() - top);
       int seen = rows.seen(block, top, count);
       rows.score(block, top, count, (seen + panel_keys - 1) / panel_keys);
       for (int i = 0; i < smaller(count, rows.rows - top); ++i) {
-        add_row(rows.scores + i * block_keys, rows.shift[top + i], seen, mass + (first_head + top + i) % group * head);
+        add_row(rows.scores + i * block_keys, rows.unit, rows.shift[top + i], seen,
+                mass + (first_head + top + i) % group * head);
       }
     }
   }
 
-  static void add_row(const float* scores, float shift, int seen, float* to) {
+  static void add_row(const float* scores, float unit, float shift, int seen, float* to) {
     int j = 0;
     for (; j + Vec::width <= seen; j += Vec::width) {
-      (Vec::load(to + j) + weights(scores + j, shift)).store(to + j);
+      (Vec::load(to + j) + weights(scores + j, unit, shift)).store(to + j);
     }
     if (j < seen) {
       float rest[Vec::width];
-      weights(scores + j, shift).store(rest);
+      weights(scores + j, unit, shift).store(rest);
       for (int i = 0; j + i < seen; ++i) {
         to[j + i] += rest[i];
       }
     }
   }
 
-  static Vec weights(const float* scores, float shift) {
-    return exp2(fma(Vec::load(scores), Vec::all(log2_e), Vec::all(-shift)));
+  static Vec weights(const float* scores, float unit, float shift) {
+    return exp2(fma(Vec::load(scores), Vec::all(unit), Vec::all(-shift)));
   }
 };
 

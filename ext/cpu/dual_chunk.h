@@ -127,7 +127,7 @@ class DualChunk {
       packed_[i] = {};
     }
     auto task = [&](int64_t index, int worker) {
-      FlushDenormals guard;
+      TaskGuard guard;
       if (index < packs * count) {
         const int64_t offset = index % count;
         pack(rows_.pair(first + offset), index / count * panels_at_once, pair_panels(offset));
@@ -168,17 +168,17 @@ class DualChunk {
       if constexpr (widen) {
         const Floats& v_rows = p_.keys.v_rows;
         const T* v = static_cast<const T*>(v_rows.data) + (x.keys.start + j) * v_rows.strides[0];
-        copy_rows<D>(v, v_rows.strides[0], keys, wide_values(panels) + j * D);
+        pack_values<D>(v, v_rows.strides[0], keys, wide_values(panels) + j * D);
       }
     }
   }
 
   // Keys [first, first + keys) of a pair, of one run.
-  KeyBlock key_block(Bench<D>& bench, const ChunkedPair& x, int64_t first, int keys, float* panels) const {
+  KeyBlock<float> key_block(Bench<D>& bench, const ChunkedPair& x, int64_t first, int keys, float* panels) const {
     if (!plan_.packed) {
-      return pack_block<D, T>(p_.keys, x.keys, first, keys, bench.panels, bench.wide);
+      return pack_block<D, T>(p_.keys, x.keys, first, keys, bench.panels, bench.values);
     }
-    KeyBlock block{first, keys, panels + plan_.panels_up_to(p_, first) * panel_keys * D, nullptr, 0};
+    KeyBlock<float> block{first, keys, panels + plan_.panels_up_to(p_, first) * panel_keys * D, nullptr, 0};
     if constexpr (widen) {
       block.v = wide_values(panels) + first * D;
       block.v_row = D;

@@ -1,5 +1,10 @@
 #include "cpu/isa.h"
 
+#ifdef PCBENCH_X86
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -14,18 +19,38 @@ struct Isa {
   bool (*present)();
 };
 
+#ifdef PCBENCH_X86
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+
+bool has_avx512_bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
+[[maybe_unused]] bool has_amx() {
+  // Linux lets a process use tiles that has asked for them (arch_prctl(2), ARCH_REQ_XCOMP_PERM of XTILEDATA)
+  return has_avx512_bf16() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+}
+#endif
+
 // best first
 const Isa isas[] = {
+#ifdef PCBENCH_EMULATED_AMX
+    {"amx", &amx::kernels, has_avx512_bf16},
+};
+#else
 #ifdef PCBENCH_X86
-    {"avx512", &avx512::kernels,
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
-     }},
+    {"amx", &amx::kernels, has_amx},
+    {"avx512_bf16", &avx512_bf16::kernels, has_avx512_bf16},
+    {"avx512", &avx512::kernels, has_avx512},
     {"avx2", &avx2::kernels, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #endif
     {"portable", &portable::kernels, [] { return true; }},
 };
+#endif
 
 std::string present_names() {
   std::string names;

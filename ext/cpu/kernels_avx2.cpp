@@ -1,5 +1,5 @@
-#include "cpu/vec_avx2.h"
-
 #define PCBENCH_ISA avx2
+
+#include "cpu/vec_avx2.h"
 
 #include "cpu/kernels.inc"

@@ -1,5 +1,5 @@
-#include "cpu/vec_portable.h"
-
 #define PCBENCH_ISA portable
+
+#include "cpu/vec_portable.h"
 
 #include "cpu/kernels.inc"

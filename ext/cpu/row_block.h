@@ -13,29 +13,34 @@ constexpr float log2_e = 1.44269504f;
 // a decoded token's rows at most: the heads of a group
 constexpr int few_rows = 32;
 
-// Keys [first, first + keys) of the axis that RowBlock's limits count on.
+// Keys [first, first + keys) of the axis that RowBlock's limits count on. Of pairs, a row of v is that of two keys, and
+// rows up to the end of a panel are there.
+template <class E>
 struct KeyBlock {
-  int64_t first;        // a multiple of panel_keys
-  int keys;             // 1 … block_keys
-  const float* panels;  // [⌈keys/32⌉, D, 32]
-  const float* v;       // [keys, D]
+  int64_t first;    // a multiple of panel_keys
+  int keys;         // 1 … block_keys
+  const E* panels;  // [⌈keys/32⌉, depth, 32]
+  const E* v;       // [keys, D] or [keys/2, D]
   int64_t v_row;
 };
 
 // Rows are (position, head of the group), position first: the heads of a group share every key they read.
-template <int D>
+template <int D, class E = float>
 struct RowBlock {
-  alignas(64) float q[block_rows * D];  // times the scale; zero rows fill up the last tile
+  static constexpr int tile = tile_rows_of<E>, step = tile_step_of<E>, depth = depth_of<D, E>;
+
+  alignas(64) E q[block_rows * depth];  // zero rows fill up the last tile
   alignas(64) float out[block_rows * D];
-  alignas(64) float scores[tile_rows * block_keys];
-  float shift[block_rows];  // largest score so far times log2_e; −inf where nothing was seen
-  float sum[block_rows];    // of 2^(score·log2_e − shift)
+  alignas(64) float scores[tile * block_keys];  // q·k; then weights, of pairs two in each float
+  float unit;               // what takes q·k to base 2; q has the scale already, or only its sign as a pair
+  float shift[block_rows];  // largest score so far to base 2; −inf where nothing was seen
+  float sum[block_rows];    // of 2^(score − shift)
   int64_t limits[block_rows];
   const int32_t* evicted[block_rows];  // bits of the row's head from key 0, may be null
   int64_t words;                       // bits[words…] are 0
   int rows;
 
-  int padded_rows() const { return (rows + tile_step - 1) / tile_step * tile_step; }
+  int padded_rows() const { return (rows + step - 1) / step * step; }
 
   void reset(int count) {
     rows = count;
@@ -48,15 +53,22 @@ struct RowBlock {
       limits[i] = 0;
       evicted[i] = nullptr;
     }
-    for (int i = rows * D; i < padded_rows() * D; i += Vec::width) {
-      Vec::zero().store(q + i);
-    }
+    __builtin_memset(q + rows * depth, 0, static_cast<uint64_t>(padded_rows() - rows) * depth * sizeof(E));
   }
 
+  // The scale is the same for all rows.
   template <class T>
   void load_row(int row, const T* from, float scale) {
-    for (int d = 0; d < D; d += Vec::width) {
-      (Vec::load(from + d) * Vec::all(scale)).store(q + row * D + d);
+    if constexpr (is_pair<E>) {
+      unit = scale == 0.0f ? log2_e : __builtin_fabsf(scale) * log2_e;
+      for (int d = 0; d < depth; d += Vec::width) {
+        copy_signed(from + 2 * d, scale, q + row * depth + d);
+      }
+    } else {
+      unit = log2_e;
+      for (int d = 0; d < D; d += Vec::width) {
+        (Vec::load(from + d) * Vec::all(scale)).store(q + row * D + d);
+      }
     }
   }
 
@@ -83,7 +95,7 @@ struct RowBlock {
   }
 
   // Keys of the block that any of the rows [top, top + count) sees.
-  int seen(const KeyBlock& block, int top, int count) const {
+  int seen(const KeyBlock<E>& block, int top, int count) const {
     int64_t most = 0;
     for (int i = top; i < smaller(top + count, rows); ++i) {
       most = larger(most, limits[i]);
@@ -92,15 +104,15 @@ struct RowBlock {
   }
 
   // scores[i, j] of the rows [top, top + count) and the block's first `panels` panels; −inf where hidden.
-  void score(const KeyBlock& block, int top, int count, int panels) {
-    // what few rows cost is reading the keys, and a small tile keeps short sums
-    const int step = rows <= few_rows ? tile_step : count;
+  void score(const KeyBlock<E>& block, int top, int count, int panels) {
+    // what few rows cost is reading the keys, and a small tile of floats keeps short sums
+    const int at_once = rows <= few_rows && !is_pair<E> ? step : count;
     for (int p = 0; p < panels; ++p) {
       for (int c = 0; c < panel_keys; c += tile_columns) {
-        const float* keys = block.panels + p * D * panel_keys + c;
-        for (int i = 0; i < count; i += step) {
-          multiply_rows<D, block_keys>(smaller(step, count - i), q + (top + i) * D, keys, panel_keys, D,
-                                       scores + i * block_keys + p * panel_keys + c, nullptr);
+        const E* keys = block.panels + p * depth * panel_keys + c;
+        for (int i = 0; i < count; i += at_once) {
+          multiply_rows<depth, block_keys>(smaller(at_once, count - i), q + (top + i) * depth, keys, panel_keys, depth,
+                                           scores + i * block_keys + p * panel_keys + c, nullptr);
         }
       }
       for (int i = 0; i < smaller(count, rows - top); ++i) {
@@ -112,18 +124,26 @@ struct RowBlock {
     }
   }
 
+  // The scores of row i of those in `scores`, with the scale.
+  void store_scores(int i, int keys, float* to) const {
+    const float scale = unit == log2_e ? 1.0f : unit / log2_e;
+    for (int j = 0; j < keys; ++j) {
+      to[j] = scores[i * block_keys + j] * scale;
+    }
+  }
+
   static void hide(float* panel, uint32_t bits) {
     for (int j = 0; j < panel_keys; j += Vec::width) {
       replace(Vec::load(panel + j), bits >> j, -infinity).store(panel + j);
     }
   }
 
-  // Scores become weights 2^(score·log2_e − shift); keep[i] rescales what row i summed up before.
+  // Scores become weights 2^(score·unit − shift); keep[i] rescales what row i summed up before.
   void weigh(int top, int count, int columns, float* keep) {
-    float safe[tile_rows], before[tile_rows];
+    float safe[tile], before[tile];
     for (int i = 0; i < count; ++i) {
       before[i] = shift[top + i];
-      float peak = larger(before[i], peak_of(scores + i * block_keys, columns) * log2_e);
+      float peak = larger(before[i], peak_of(scores + i * block_keys, columns) * unit);
       safe[i] = peak == -infinity ? 0.0f : peak;
       keep[i] = before[i] - safe[i];
       shift[top + i] = peak;
@@ -147,29 +167,35 @@ struct RowBlock {
     return largest(max(a, b));
   }
 
-  static float weigh_row(float* row, int columns, float shift) {
+  float weigh_row(float* row, int columns, float shift) const {
     Vec total[2] = {Vec::zero(), Vec::zero()};
     for (int j = 0; j < columns; j += 2 * Vec::width) {
+      Vec weight[2];
       for (int half = 0; half < 2; ++half) {
-        float* place = row + j + half * Vec::width;
-        Vec weight = exp2(fma(Vec::load(place), Vec::all(log2_e), Vec::all(-shift)));
-        weight.store(place);
-        total[half] = total[half] + weight;
+        Vec score = Vec::load(row + j + half * Vec::width);
+        weight[half] = exp2(fma(score, Vec::all(unit), Vec::all(-shift)));
+        total[half] = total[half] + weight[half];
+      }
+      if constexpr (is_pair<E>) {
+        store_narrow(weight[0], weight[1], reinterpret_cast<E*>(row) + j / 2);
+      } else {
+        weight[0].store(row + j);
+        weight[1].store(row + j + Vec::width);
       }
     }
     return PCBENCH_ISA::sum(total[0] + total[1]);
   }
 
-  void attend(const KeyBlock& block) {
+  void attend(const KeyBlock<E>& block) {
     attend(block, [](int, int, int) {});
   }
 
   // Calls keep_scores(top, count, keys) while `scores` holds those of `count` rows from `top` on with the block's first
   // `keys`.
   template <class Keep>
-  void attend(const KeyBlock& block, Keep keep_scores) {
-    for (int top = 0; top < rows; top += tile_rows) {
-      int count = smaller(tile_rows, padded_rows() - top);
+  void attend(const KeyBlock<E>& block, Keep keep_scores) {
+    for (int top = 0; top < rows; top += tile) {
+      int count = smaller(tile, padded_rows() - top);
       int keys = seen(block, top, count);
       if (!keys) {
         continue;
@@ -177,10 +203,11 @@ struct RowBlock {
       int panels = (keys + panel_keys - 1) / panel_keys;
       score(block, top, count, panels);
       keep_scores(top, smaller(count, rows - top), keys);
-      alignas(64) float keep[2 * Vec::width] = {};
+      alignas(64) float keep[tile + Vec::width] = {};
       weigh(top, smaller(count, rows - top), panels * panel_keys, keep);
       for (int c = 0; c < D; c += tile_columns) {
-        multiply_rows<block_keys, D>(count, scores, block.v + c, block.v_row, keys, out + top * D + c, keep);
+        multiply_rows<block_keys, D>(count, reinterpret_cast<const E*>(scores), block.v + c, block.v_row,
+                                     is_pair<E> ? (keys + 1) / 2 : keys, out + top * D + c, keep);
       }
     }
   }

@@ -43,23 +43,23 @@ inline int64_t visible(const Segment& x, int64_t i, int64_t rows) {
   return x.causal ? smaller(x.length, larger<int64_t>(0, i + 1 + x.length - rows)) : x.length;
 }
 
-// Keys [first, first + keys) of a segment, packed into `panels` and, where v is wanted and is 16-bit, into `wide`.
-template <int D, class T>
-inline KeyBlock pack_block(const KeyRows& rows, const Segment& x, int64_t first, int keys, float* panels, float* wide) {
+// Keys [first, first + keys) of a segment, packed into `panels` and, where v is wanted and is 16-bit, into `values`.
+template <int D, class T, class E>
+inline KeyBlock<E> pack_block(const KeyRows& rows, const Segment& x, int64_t first, int keys, E* panels, E* values) {
   const T* k = static_cast<const T*>(rows.k_rows.data) + (x.start + first) * rows.k_rows.strides[0];
   for (int j = 0; j < keys; j += panel_keys) {
     pack_panel<D>(k + j * rows.k_rows.strides[0], rows.k_rows.strides[0], smaller(panel_keys, keys - j),
-                  panels + j * D);
+                  panels + j * depth_of<D, E>);
   }
-  KeyBlock block{first, keys, panels, nullptr, 0};
+  KeyBlock<E> block{first, keys, panels, nullptr, 0};
   if (rows.v_rows.data) {
     const T* v = static_cast<const T*>(rows.v_rows.data) + (x.v_start + first) * rows.v_rows.strides[0];
     if constexpr (sizeof(T) == sizeof(float)) {
       block.v = v;
       block.v_row = rows.v_rows.strides[0];
     } else {
-      copy_rows<D>(v, rows.v_rows.strides[0], keys, wide);
-      block.v = wide;
+      pack_values<D>(v, rows.v_rows.strides[0], keys, values);
+      block.v = values;
       block.v_row = D;
     }
   }
@@ -67,11 +67,11 @@ inline KeyBlock pack_block(const KeyRows& rows, const Segment& x, int64_t first,
 }
 
 // What a worker needs for a block of rows and a block of keys.
-template <int D>
+template <int D, class E = float>
 struct Bench {
-  RowBlock<D> rows;
-  alignas(64) float panels[block_keys * D];
-  alignas(64) float wide[block_keys * D];
+  RowBlock<D, E> rows;
+  alignas(64) E panels[block_keys * depth_of<D, E>];
+  alignas(64) E values[block_keys * depth_of<D, E>];
 };
 
 }  // namespace pcbench::PCBENCH_ISA

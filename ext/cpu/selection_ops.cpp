@@ -104,7 +104,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(pcbench, CPU, m) {
+PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, CPU, m) {
   PCBENCH_OP(m, query_nll_update);
   PCBENCH_OP(m, chunk_topk);
   PCBENCH_OP(m, select_tokens);

@@ -8,8 +8,65 @@ namespace pcbench::PCBENCH_ISA {
 // keys of a panel: one word of eviction bits
 constexpr int panel_keys = 32;
 constexpr int tile_columns = 2 * Vec::width;
-// a row block that is no multiple of tile_rows ends in a smaller tile
-constexpr int tile_step = tile_rows / 3;
+
+// What products of 16-bit inputs are made of: two neighbours along the sum where the instruction set multiplies pairs
+// of bfloat16, else floats.
+#ifdef PCBENCH_PAIRS
+using Narrow = uint32_t;
+#else
+using Narrow = float;
+#endif
+
+// What a thread has set while it runs a task.
+#ifdef PCBENCH_TILES
+struct TaskGuard {
+  FlushDenormals denormals;
+  Tiles tiles;
+};
+#else
+using TaskGuard = FlushDenormals;
+#endif
+
+template <class T>
+struct ElementOf {
+  using type = Narrow;
+};
+template <>
+struct ElementOf<float> {
+  using type = float;
+};
+
+template <class E>
+constexpr bool is_pair = false;
+template <>
+constexpr bool is_pair<uint32_t> = true;
+
+template <class T>
+using Element = ElementOf<T>::type;
+
+// Elements of a row of D.
+template <int D, class E>
+constexpr int depth_of = is_pair<E> ? D / 2 : D;
+
+// Rows of a register tile; a row block that is no multiple ends in a smaller tile, a multiple of the step.
+template <class E>
+constexpr int tile_rows_of = tile_rows;
+template <class E>
+constexpr int tile_step_of = tile_rows / 3;
+#ifdef PCBENCH_PAIRS
+template <>
+constexpr int tile_rows_of<uint32_t> = pair_tile_rows;
+template <>
+constexpr int tile_step_of<uint32_t> = pair_tile_step;
+#endif
+
+inline Vec load(const float* p) {
+  return Vec::load(p);
+}
+
+inline Vec broadcast(const float* p) {
+  return Vec::all(*p);
+}
 
 template <class T>
 inline T smaller(T a, T b) {
@@ -22,9 +79,9 @@ inline T larger(T a, T b) {
 }
 
 // c[i, :] = keep[i]·c[i, :] + a[i, :depth]·b for Rows rows and tile_columns columns; without keep, c is not read.
-template <int Rows, int AStride, int CStride>
-[[gnu::always_inline]] inline void multiply_tile(const float* a, const float* b, int64_t b_stride, int64_t depth,
-                                                 float* c, const float* keep) {
+template <int Rows, int AStride, int CStride, class E>
+[[gnu::always_inline]] inline void multiply_tile(const E* a, const E* b, int64_t b_stride, int64_t depth, float* c,
+                                                 const float* keep) {
   constexpr int width = Vec::width;
   Vec sums[Rows][2];
   for (int i = 0; i < Rows; ++i) {
@@ -33,16 +90,16 @@ template <int Rows, int AStride, int CStride>
   auto multiply = [&](int64_t count, Vec(&to)[Rows][2]) {
 #pragma GCC unroll 4
     for (int64_t k = 0; k < count; ++k, ++a, b += b_stride) {
-      Vec left = Vec::load(b), right = Vec::load(b + width);
+      auto left = load(b), right = load(b + width);
 #pragma GCC unroll 16
       for (int i = 0; i < Rows; ++i) {
-        Vec x = Vec::all(a[i * AStride]);
+        auto x = broadcast(a + i * AStride);
         to[i][0] = fma(x, left, to[i][0]);
         to[i][1] = fma(x, right, to[i][1]);
       }
     }
   };
-  if constexpr (Rows == tile_step) {
+  if constexpr (Rows == tile_step_of<E> && !is_pair<E>) {
     // it has registers to spare: sums of short stretches round less than one long sum
     constexpr int64_t stretch = 16;
     for (; depth > 0; depth -= stretch) {
@@ -73,33 +130,40 @@ template <int Rows, int AStride, int CStride>
   }
 }
 
-// The same for `rows` rows, a multiple of tile_step up to tile_rows.
-template <int AStride, int CStride>
-inline void multiply_rows(int rows, const float* a, const float* b, int64_t b_stride, int64_t depth, float* c,
+// The same for `rows` rows, a multiple of the step up to a whole tile.
+template <int AStride, int CStride, class E>
+inline void multiply_rows(int rows, const E* a, const E* b, int64_t b_stride, int64_t depth, float* c,
                           const float* keep) {
-  if (rows == tile_rows) {
-    multiply_tile<tile_rows, AStride, CStride>(a, b, b_stride, depth, c, keep);
+  constexpr int whole = tile_rows_of<E>, step = tile_step_of<E>;
+  if (rows == whole) {
+    multiply_tile<whole, AStride, CStride>(a, b, b_stride, depth, c, keep);
     return;
   }
-  for (int top = 0; top < rows; top += tile_step) {
-    multiply_tile<tile_step, AStride, CStride>(a + top * AStride, b, b_stride, depth, c + top * CStride,
-                                               keep ? keep + top : nullptr);
+  for (int top = 0; top < rows; top += step) {
+    multiply_tile<step, AStride, CStride>(a + top * AStride, b, b_stride, depth, c + top * CStride,
+                                          keep ? keep + top : nullptr);
   }
 }
 
-// One panel of keys, transposed: to[d, j] = k[j, d] for j < keys, 0 for the rest of the panel.
-template <int D, class T>
-inline void pack_panel(const T* k, int64_t row, int keys, float* to) {
+// One panel of keys, transposed: to[d, j] is element d of key j for j < keys, 0 for the rest of the panel.
+template <int D, class E, class T>
+inline void pack_panel(const T* k, int64_t row, int keys, E* to) {
   constexpr int width = Vec::width;
   for (int first = 0; first < panel_keys; first += width) {
-    for (int d = 0; d < D; d += width) {
+    for (int d = 0; d < depth_of<D, E>; d += width) {
       Vec block[width];
       for (int j = 0; j < width; ++j) {
-        block[j] = first + j < keys ? Vec::load(k + (first + j) * row + d) : Vec::zero();
+        const T* key = k + (first + j) * row;
+        if constexpr (is_pair<E>) {
+          // 32 bits of any kind
+          block[j] = first + j < keys ? load(reinterpret_cast<const float*>(key + 2 * d)) : Vec::zero();
+        } else {
+          block[j] = first + j < keys ? Vec::load(key + d) : Vec::zero();
+        }
       }
       transpose(block);
       for (int j = 0; j < width; ++j) {
-        block[j].store(to + (d + j) * panel_keys + first);
+        block[j].store(reinterpret_cast<float*>(to + (d + j) * panel_keys + first));
       }
     }
   }
@@ -115,12 +179,23 @@ inline uint16_t to_bf16(float x) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// to[j, :] = from[j, :] in float32.
-template <int D, class T>
-inline void copy_rows(const T* from, int64_t row, int64_t rows, float* to) {
-  for (int64_t j = 0; j < rows; ++j) {
-    for (int d = 0; d < D; d += Vec::width) {
-      Vec::load(from + j * row + d).store(to + j * D + d);
+// Rows of values as products read them: in float32, or pairs of rows up to the end of a panel, where they are 0.
+template <int D, class E, class T>
+inline void pack_values(const T* from, int64_t row, int64_t rows, E* to) {
+  if constexpr (is_pair<E>) {
+    static constexpr T none[D] = {};
+    for (int64_t j = 0; j < (rows + panel_keys - 1) / panel_keys * panel_keys; j += 2) {
+      const T* even = j < rows ? from + j * row : none;
+      const T* odd = j + 1 < rows ? from + (j + 1) * row : none;
+      for (int d = 0; d < D; d += Vec::width) {
+        zip(even + d, odd + d, to + j / 2 * D + d);
+      }
+    }
+  } else {
+    for (int64_t j = 0; j < rows; ++j) {
+      for (int d = 0; d < D; d += Vec::width) {
+        Vec::load(from + j * row + d).store(to + j * D + d);
+      }
     }
   }
 }

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace pcbench::avx2 {
+namespace pcbench::PCBENCH_ISA {
 
 // query rows and keys that are worked on together: they stay in a level-2 cache of 512 KiB
 constexpr int block_rows = 192;
@@ -102,4 +102,4 @@ inline void transpose(Vec (&x)[8]) {
   }
 }
 
-}  // namespace pcbench::avx2
+}  // namespace pcbench::PCBENCH_ISA

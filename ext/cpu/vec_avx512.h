@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace pcbench::avx512 {
+namespace pcbench::PCBENCH_ISA {
 
 // query rows and keys that are worked on together: they stay in a level-2 cache of 1 MiB
 constexpr int block_rows = 192;
@@ -101,4 +101,4 @@ inline void transpose(Vec (&x)[16]) {
   }
 }
 
-}  // namespace pcbench::avx512
+}  // namespace pcbench::PCBENCH_ISA

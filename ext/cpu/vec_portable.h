@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace pcbench::portable {
+namespace pcbench::PCBENCH_ISA {
 
 // query rows and keys that are worked on together: they stay in a level-2 cache of 512 KiB
 constexpr int block_rows = 192;
@@ -97,4 +97,4 @@ inline void transpose(Vec (&x)[4]) {
   }
 }
 
-}  // namespace pcbench::portable
+}  // namespace pcbench::PCBENCH_ISA

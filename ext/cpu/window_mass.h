@@ -17,22 +17,24 @@ class Window {
   Window(const WindowMass& p, float* scratch) : p_(p), group_(p.heads / p.keys.kv_heads), scratch_(scratch) {}
 
   static int64_t scratch_floats(const WindowMass&) {
-    return task_workers() * static_cast<int64_t>(sizeof(Bench<D>) / sizeof(float));
+    return task_workers() * static_cast<int64_t>(sizeof(Bench<D, E>) / sizeof(float));
   }
 
   void run() {
     const int64_t parts = (p_.longest + block_keys - 1) / block_keys;
     auto task = [&](int64_t index, int worker) {
-      FlushDenormals guard;
+      TaskGuard guard;
       int64_t from = index % parts * block_keys, h = index / parts % p_.keys.kv_heads;
       int64_t place = index / parts / p_.keys.kv_heads;
-      weigh(reinterpret_cast<Bench<D>*>(scratch_)[worker], place / p_.keys.listed, place % p_.keys.listed, h, from);
+      weigh(reinterpret_cast<Bench<D, E>*>(scratch_)[worker], place / p_.keys.listed, place % p_.keys.listed, h, from);
     };
     for_each_task(p_.keys.batch * p_.keys.listed * p_.keys.kv_heads * parts, task);
   }
 
  private:
-  void weigh(Bench<D>& bench, int64_t b, int64_t place, int64_t h, int64_t from) const {
+  using E = Element<T>;
+
+  void weigh(Bench<D, E>& bench, int64_t b, int64_t place, int64_t h, int64_t from) const {
     int keys = static_cast<int>(smaller<int64_t>(block_keys, p_.longest - from));
     float* to = p_.mass + ((b * p_.keys.listed + place) * p_.heads + h * group_) * p_.longest + from;
     ColumnMass mass{to, p_.longest, group_, keys};
@@ -42,14 +44,14 @@ class Window {
     if (present <= 0) {
       return;
     }
-    KeyBlock block = pack_block<D, T>(p_.keys, x, from, present, bench.panels, bench.wide);
+    KeyBlock<E> block = pack_block<D, T>(p_.keys, x, from, present, bench.panels, bench.values);
     for (int64_t top = 0; top < p_.rows * group_; top += block_rows) {
       load(bench.rows, x, b, h, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
       mass.add(bench.rows, block, top % group_);
     }
   }
 
-  void load(RowBlock<D>& rows, const Segment& x, int64_t b, int64_t h, int64_t top, int count) const {
+  void load(RowBlock<D, E>& rows, const Segment& x, int64_t b, int64_t h, int64_t top, int count) const {
     rows.reset(count);
     rows.words = 0;
     for (int r = 0; r < count; ++r) {

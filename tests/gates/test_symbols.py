@@ -1,12 +1,11 @@
 """What the op libraries ask of torch at load time, and what their kernels share with each other."""
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import stable_symbols
-from builds import ROOT, gpu_library
+from builds import ROOT, gpu_library, isa_flags
 
 from pcbench import _build_info
 
@@ -42,9 +41,8 @@ def test_list_is_what_the_headers_declare():
 @pytest.mark.parametrize("isa", [isa for isa in _build_info.cpu_isas if isa != "portable"])
 def test_kernels_of_an_instruction_set_share_no_code(isa, tmp_path):
     # a weak function is merged by the linker: another instruction set might run this one's copy
-    flags = re.search(rf"set\(flags_{isa} ([^)]*)\)", (ROOT / "ext/CMakeLists.txt").read_text())[1].split()
     source, object_file = ROOT / f"ext/cpu/kernels_{isa}.cpp", tmp_path / "kernels.o"
-    options = ["-std=c++20", "-O3", "-DNDEBUG", "-fPIC", "-fno-math-errno", "-w", f"-I{ROOT / 'ext'}", *flags]
+    options = ["-std=c++20", "-O3", "-DNDEBUG", "-fPIC", "-fno-math-errno", "-w", f"-I{ROOT / 'ext'}", *isa_flags(isa)]
     subprocess.run([stable_symbols.compiler(), *options, "-c", source, "-o", object_file], check=True)
     shared = [line for line in nm("-C", object_file) if " W " in line]
     assert [line for line in shared if f"pcbench::{isa}::" not in line] == []

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from builds import ROOT
+from builds import isa_flags
 
 from pcbench import _build_info
 from pcbench.ops.isa import cpu_isa, cpu_isas, use_cpu_isa
@@ -15,11 +15,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 def asked_for(isa):
     """What the kernels of an instruction set were compiled for: avx512f, fma and the like."""
-    (words,) = re.findall(rf"^set\(flags_{isa} (.*)\)$", (ROOT / "ext/CMakeLists.txt").read_text(), re.M)
-    features = {word.removeprefix("-m") for word in words.split() if word.startswith("-m") and "=" not in word}
-    for other in re.findall(r"\${flags_(\w+)}", words):
-        features |= asked_for(other)
-    return features
+    return {flag.removeprefix("-m") for flag in isa_flags(isa) if flag.startswith("-m") and "=" not in flag}
 
 
 @pytest.mark.skipif(not CPUINFO.exists(), reason="the features of the CPU are read from /proc/cpuinfo")

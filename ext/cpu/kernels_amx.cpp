@@ -1,0 +1,5 @@
+#define PCBENCH_ISA amx
+
+#include "cpu/tiles_amx.h"
+
+#include "cpu/kernels.inc"

@@ -1,0 +1,79 @@
+// Products of pairs of bfloat16 on AMX tiles: 16 rows of 16 pairs times 16 pairs of 16 columns.
+#pragma once
+
+#define PCBENCH_TILES
+
+#include "cpu/pairs_avx512.h"
+
+#ifdef PCBENCH_EMULATED_AMX
+#include "emulator/amx.h"
+#endif
+
+namespace pcbench::PCBENCH_ISA {
+
+// two tiles of rows
+constexpr int pair_tile_rows = 32, pair_tile_step = 16;
+
+// A thread's tiles while it lives: 0 … 3 accumulate, 4 and 5 hold rows, 6 and 7 columns.
+class Tiles {
+ public:
+  Tiles() {
+    alignas(64) struct {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } config;
+    _tile_loadconfig(&config);
+  }
+  ~Tiles() { _tile_release(); }
+};
+
+// c[i, :] = keep[i]·c[i, :] + a[i, :depth]·b for `rows` rows, 16 or 32, and 32 columns; depth, in pairs, is filled up
+// to a multiple of 16. Without keep, c is not read.
+template <int AStride, int CStride>
+inline void multiply_rows(int rows, const uint32_t* a, const uint32_t* b, int64_t b_stride, int64_t depth, float* c,
+                          const float* keep) {
+  constexpr int width = Vec::width, row = 4;
+  if (keep) {
+    for (int i = 0; i < rows; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        float* place = c + i * CStride + half * width;
+        (Vec::all(keep[i]) * Vec::load(place)).store(place);
+      }
+    }
+  }
+  // the compiler wants tiles by their numerals
+  if (keep) {
+    _tile_loadd(0, c, CStride * row);
+    _tile_loadd(1, c + width, CStride * row);
+    if (rows > 16) {
+      _tile_loadd(2, c + 16 * CStride, CStride * row);
+      _tile_loadd(3, c + 16 * CStride + width, CStride * row);
+    }
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t k = 0; k < depth; k += 16, a += 16, b += 16 * b_stride) {
+    _tile_loadd(6, b, b_stride * row);
+    _tile_loadd(7, b + width, b_stride * row);
+    _tile_loadd(4, a, AStride * row);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if (rows > 16) {
+      _tile_loadd(5, a + 16 * AStride, AStride * row);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, c, CStride * row);
+  _tile_stored(1, c + width, CStride * row);
+  if (rows > 16) {
+    _tile_stored(2, c + 16 * CStride, CStride * row);
+    _tile_stored(3, c + 16 * CStride + width, CStride * row);
+  }
+}
+
+}  // namespace pcbench::PCBENCH_ISA
