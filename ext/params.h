@@ -121,6 +121,13 @@ struct QueryNll {
   float* row_target;  // [X], changed
 };
 
+struct Logits {
+  int64_t rows, columns, depth;
+  Floats a;        // [X, E] bfloat16
+  Floats weights;  // [Vt, E] bfloat16
+  float* out;      // [X, Vt], contiguous
+};
+
 struct SelectTokens {
   int64_t batch, kv_heads, group, keys, row_bytes, itemsize;
   Floats mass;                // [B, Hkv·group, S] float32

@@ -1,4 +1,5 @@
-// The ops of pcbench, defined here and nowhere else. Each equals the function of pcbench.reference of the same name.
+// The ops of pcbench, defined here and nowhere else. Each equals the function of pcbench.reference of the same name;
+// one with an underscore is a part of another.
 //
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W = ⌈S/32⌉ words of eviction
 // bits, T rows of a store, Tv those of its values, N its slots, P slots a row reads or parts, R rows of a window, L
@@ -47,6 +48,10 @@ PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
   m.def(
       "query_nll_update(Tensor logits, Tensor targets, int first_column, Tensor(a!) row_max, Tensor(b!) row_sum, "
       "Tensor(c!) row_target) -> ()");
+
+  // A part of chunk_select, which is Python over other ops, on CPUs that multiply bfloat16.
+  // rows [X, E], weights [Vt, E] -> out [X, Vt], float32
+  m.def("_logits(Tensor rows, Tensor weights, Tensor(a!) out) -> ()");
 
   // scores, chunk_ids and slots [M], best_scores, best_ids and best_slots [K] -> freed [M]
   m.def(

@@ -19,6 +19,9 @@ struct Kernels {
   void (*window_mass)(const WindowMass&, float* scratch);
   void (*merge_states)(const MergeStates&);
   void (*query_nll_update)(const QueryNll&);
+  // null without an instruction that multiplies pairs of bfloat16
+  int64_t (*logits_scratch)(const Logits&);
+  void (*logits)(const Logits&, float* scratch);
   int64_t (*select_indices_scratch)(const SelectTokens&);
   void (*select_indices)(const SelectTokens&, int64_t pair, float* scratch);
 };

@@ -35,6 +35,31 @@ void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tenso
   });
 }
 
+void _logits(Tensor rows, Tensor weights, Tensor out) {
+  Arguments a("_logits");
+  a.tensor("rows", rows, "X E", {ScalarType::BFloat16});
+  a.tensor("weights", weights, "Vt E", {ScalarType::BFloat16});
+  a.state("out", out, "X Vt");
+  a.changed();
+  a.apart();
+  a.number("E", a.size("E") % 2 == 0, "even", a.size("E"));
+  a.number("stride of out", out.stride(0) == a.size("Vt"), "that of a contiguous tensor", out.stride(0));
+  const Kernels& run = kernels();
+  if (!run.logits) {
+    throw std::runtime_error("_logits: an instruction set that multiplies bfloat16, got one that does not; widen them");
+  }
+  const Logits p{
+      .rows = a.size("X"),
+      .columns = a.size("Vt"),
+      .depth = a.size("E"),
+      .a = floats(rows),
+      .weights = floats(weights),
+      .out = data(out),
+  };
+  Tensor memory = scratch(out, run.logits_scratch(p));
+  run.logits(p, data(memory));
+}
+
 Tensor chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor best_scores, Tensor best_ids,
                   Tensor best_slots) {
   Arguments a("chunk_topk");
@@ -106,8 +131,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
 
 PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, CPU, m) {
   PCBENCH_OP(m, query_nll_update);
+  PCBENCH_OP(m, _logits);
   PCBENCH_OP(m, chunk_topk);
   PCBENCH_OP(m, select_tokens);
 }
 
 }  // namespace pcbench
+
+// Whether there is `logits` on the instruction set in use.
+extern "C" [[gnu::visibility("default")]] int pcbench_cpu_has_logits() {
+  return pcbench::kernels().logits != nullptr;
+}

@@ -18,6 +18,7 @@ def register() -> None:
     """Registers the fakes and the refusal of gradients for every op of the loaded schema."""
     for name, fake in FAKES.items():
         torch.library.register_fake(f"pcbench::{name}", _of_one_device(fake))
+    torch.library.register_fake("pcbench::_logits", _of_one_device(_changes_only))
     library = torch.library.Library("pcbench", "IMPL")
     for name in FAKES:
         library.impl(name, _Refusing(name), "Autograd", with_keyset=True)
@@ -98,7 +99,7 @@ def _merge_states(outs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
     return outs.new_empty(outs.shape[1:]), lses.new_empty(lses.shape[1:])
 
 
-def _query_nll_update(*_: Any) -> None:
+def _changes_only(*_: Any) -> None:
     return None
 
 
@@ -121,7 +122,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     "decode_attention": _decode_attention,
     "dual_chunk_attention": _out_and_lse,
     "merge_states": _merge_states,
-    "query_nll_update": _query_nll_update,
+    "query_nll_update": _changes_only,
     "select_tokens": _select_tokens,
     "window_mass": _window_mass,
 }

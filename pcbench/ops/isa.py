@@ -6,7 +6,7 @@ from importlib import import_module
 from pcbench.errors import BackendUnavailable, unknown_name
 from pcbench.ops.libraries import load
 
-__all__ = ["cpu_isa", "cpu_isas", "use_cpu_isa"]
+__all__ = ["cpu_isa", "cpu_isas", "multiplies_bfloat16", "use_cpu_isa"]
 
 
 def cpu_isa() -> str:
@@ -34,6 +34,15 @@ def use_cpu_isa(name: str) -> None:
     """
     if not _library().pcbench_cpu_use_isa(name.encode()):
         raise unknown_name("ops", "instruction set", name, cpu_isas())
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the instruction set in use multiplies bfloat16, so that there is `torch.ops.pcbench._logits`."""
+    return bool(_library().pcbench_cpu_has_logits())
+
+
+# for torch.compile, which cannot trace a call of the library
+multiplies_bfloat16._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _library() -> ctypes.CDLL:
