@@ -24,9 +24,7 @@ class LogitsOfPairs {
       const int64_t first = panel * tile_columns;
       const int columns = static_cast<int>(smaller<int64_t>(tile_columns, p_.columns - first));
       pack(first, columns, weights);
-      for (int64_t top = 0; top < p_.rows;) {
-        top += multiply(top, first, columns, weights);
-      }
+      multiply(first, columns, weights);
     };
     for_each_task((p_.columns + tile_columns - 1) / tile_columns, task, p_.rows * p_.columns * pairs_);
   }
@@ -43,54 +41,81 @@ class LogitsOfPairs {
 
   // to[k, j]: pair k of row first + j of the weights; anything from `columns` on.
   void pack(int64_t first, int columns, uint32_t* to) const {
-    for (int64_t k = 0; k < pairs_; k += Vec::width) {
-      const int64_t count = smaller<int64_t>(Vec::width, pairs_ - k);
-      for (int half = 0; half < tile_columns; half += Vec::width) {
-        Vec block[Vec::width];
-        for (int j = 0; j < Vec::width; ++j) {
-          // 32 bits of any kind
-          const uint16_t* from = row(p_.weights, first + smaller(half + j, columns - 1)) + 2 * k;
-          float rest[Vec::width] = {};
-          if (count < Vec::width) {
-            __builtin_memcpy(rest, from, count * sizeof(float));
-          }
-          block[j] = Vec::load(count < Vec::width ? rest : reinterpret_cast<const float*>(from));
-        }
-        transpose(block);
-        for (int j = 0; j < Vec::width; ++j) {
-          block[j].store(reinterpret_cast<float*>(to + (k + j) * tile_columns + half));
-        }
+    const int64_t whole = pairs_ / Vec::width * Vec::width;
+    for (int half = 0; half < tile_columns; half += Vec::width) {
+      const uint16_t* from[Vec::width];
+      for (int j = 0; j < Vec::width; ++j) {
+        from[j] = row(p_.weights, first + smaller(half + j, columns - 1));
+      }
+      for (int64_t k = 0; k < whole; k += Vec::width) {
+        pack_block(from, k, [](const uint16_t* pairs) { return load_bits(pairs); }, to + k * tile_columns + half);
+      }
+      if (whole < pairs_) {
+        auto load_rest = [&](const uint16_t* pairs) {
+          uint16_t rest[2 * Vec::width] = {};
+          __builtin_memcpy(rest, pairs, (pairs_ - whole) * sizeof(uint32_t));
+          return load_bits(rest);
+        };
+        pack_block(from, whole, load_rest, to + whole * tile_columns + half);
       }
     }
   }
 
-  // Some of the rows from `top` on; returns how many.
-  int multiply(int64_t top, int64_t first, int columns, const uint32_t* weights) const {
-    const int64_t left = p_.rows - top;
-    return left >= 12  ? multiply_rows<12>(top, first, columns, weights)
-           : left >= 4 ? multiply_rows<4>(top, first, columns, weights)
-                       : multiply_rows<1>(top, first, columns, weights);
+  // 32 bits of any kind.
+  static Vec load_bits(const uint16_t* pairs) { return Vec::load(reinterpret_cast<const float*>(pairs)); }
+
+  template <class Load>
+  [[gnu::always_inline]] static void pack_block(const uint16_t* const* from, int64_t k, Load load, uint32_t* to) {
+    Vec block[Vec::width];
+    for (int j = 0; j < Vec::width; ++j) {
+      block[j] = load(from[j] + 2 * k);
+    }
+    transpose(block);
+    for (int j = 0; j < Vec::width; ++j) {
+      block[j].store(reinterpret_cast<float*>(to + j * tile_columns));
+    }
   }
 
+  // The rows from `top` on that a register tile takes where tiles are as equal as can be.
+  int rows_from(int64_t top) const {
+    const int64_t left = p_.rows - top, tiles = (left + most_rows - 1) / most_rows;
+    return static_cast<int>((left + tiles - 1) / tiles);
+  }
+
+  void multiply(int64_t first, int columns, const uint32_t* weights) const {
+    for (int64_t top = 0; top < p_.rows;) {
+      const int rows = rows_from(top);
+      float* out = p_.out + top * p_.columns + first;
+      multiply_rows<most_rows>(rows, row(p_.a, top), p_.a.strides[0], weights, out, columns);
+      top += rows;
+    }
+  }
+
+  // Rows and fewer.
   template <int Rows>
-  int multiply_rows(int64_t top, int64_t first, int columns, const uint32_t* weights) const {
+  void multiply_rows(int rows, const uint16_t* a, int64_t stride, const uint32_t* weights, float* out,
+                     int columns) const {
+    if constexpr (Rows > 1) {
+      if (rows < Rows) {
+        multiply_rows<Rows - 1>(rows, a, stride, weights, out, columns);
+        return;
+      }
+    }
     Vec sums[Rows][2];
     for (int i = 0; i < Rows; ++i) {
       sums[i][0] = sums[i][1] = Vec::zero();
     }
-    const uint16_t* a = row(p_.a, top);
     for (int64_t k = 0; k < pairs_; ++k, a += 2, weights += tile_columns) {
       const Pairs left = load(weights), right = load(weights + Vec::width);
 #pragma GCC unroll 16
       for (int i = 0; i < Rows; ++i) {
-        const Pairs x = broadcast(reinterpret_cast<const uint32_t*>(a + i * p_.a.strides[0]));
+        const Pairs x = broadcast(reinterpret_cast<const uint32_t*>(a + i * stride));
         sums[i][0] = fma(x, left, sums[i][0]);
         sums[i][1] = fma(x, right, sums[i][1]);
       }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-      float* out = p_.out + (top + i) * p_.columns + first;
+    for (int i = 0; i < Rows; ++i, out += p_.columns) {
       if (columns == tile_columns) {
         sums[i][0].store(out);
         sums[i][1].store(out + Vec::width);
@@ -101,8 +126,10 @@ class LogitsOfPairs {
         __builtin_memcpy(out, all, columns * sizeof(float));
       }
     }
-    return Rows;
   }
+
+  // 24 of 32 registers accumulate
+  static constexpr int most_rows = 12;
 
   const Logits& p_;
   float* scratch_;

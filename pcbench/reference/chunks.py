@@ -15,7 +15,7 @@ TILE_COLUMNS = 8192
 # on a GPU: a multiple of these
 COLUMNS_STEP = 256
 # on a CPU: weights and logits of a tile stay in its caches
-CPU_COLUMNS = 512
+CPU_COLUMNS = 1024
 
 
 def split_chunks(tokens: int, chunk_tokens: int) -> list[tuple[int, int]]:

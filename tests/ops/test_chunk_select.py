@@ -1,11 +1,13 @@
-"""How the compiled chunk_select multiplies off the CPU, on tensors without contents."""
+"""How the compiled chunk_select multiplies: off the CPU on tensors without contents, on it in which precision."""
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcbench import ops
+from pcbench.measure.kernels.cases import CASES, compare, run
 from pcbench.ops import backends, chunks
+from pcbench.ops.isa import multiplies_bfloat16
 
 ROWS, HIDDEN, VOCAB, CHUNKS, KEEP = 1080, 4096, 128256, 36, 3
 
@@ -69,3 +71,46 @@ def test_chunk_select_widens_a_tile_at_a_time_where_a_matmul_has_no_dtype_of_its
     watch = watched(monkeypatch, torch.bfloat16)
     assert set(watch.matmuls) == {(torch.float32,) * 3}
     assert max(watch.bytes) <= VOCAB // 40 * HIDDEN * 4
+
+
+@pytest.mark.parametrize(("rows", "columns", "depth"), [(1, 1, 2), (13, 33, 34), (31, 100, 62), (5, 64, 576)])
+def test_bfloat16_logits_are_float32_sums(rows, columns, depth, isa):
+    if isa not in ("avx512_bf16", "amx"):
+        assert not multiplies_bfloat16()
+        with pytest.raises(RuntimeError, match="_logits: an instruction set that multiplies bfloat16"):
+            torch.ops.pcbench._logits(*torch.zeros(2, 1, 2).bfloat16(), torch.zeros(1, 1))
+        return
+    a = torch.randn(rows, depth + 3).bfloat16()[:, 1 : 1 + depth]
+    w = torch.randn(columns + 1, depth + 1).bfloat16()[1:, :depth]
+    out = torch.full((rows, columns), torch.nan)
+    torch.ops.pcbench._logits(a, w, out)
+    error = (out - a.double() @ w.double().T).abs()
+    assert (error <= 1e-6 * a.double().abs() @ w.double().abs().T).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "weights", "out", "words"),
+    [
+        ((3, 4), (5, 6), (3, 5), "weights must be"),
+        ((3, 3), (5, 3), (3, 5), "E must be even, got 3"),
+        ((3, 4), (5, 4), (3, 6), "out must be"),
+    ],
+)
+def test_wrong_bfloat16_logits_are_refused(rows, weights, out, words):
+    with pytest.raises(RuntimeError, match=f"_logits: {words}"):
+        torch.ops.pcbench._logits(torch.zeros(rows).bfloat16(), torch.zeros(weights).bfloat16(), torch.zeros(out))
+    with pytest.raises(RuntimeError, match="_logits: rows must have a dtype that this op takes, got Float"):
+        torch.ops.pcbench._logits(torch.zeros(3, 4), torch.zeros(5, 4), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_bfloat16_scores_of_a_cpu_are_those_of_float32(multiplies, monkeypatch):
+    # logits of up to 40, as a model's: rounded to bfloat16 a score would be off by 0.02 and more
+    if multiplies and not multiplies_bfloat16():
+        pytest.skip("this CPU multiplies no bfloat16")
+    monkeypatch.setattr(chunks, "multiplies_bfloat16", lambda: multiplies)
+    case = next(case for case in CASES if str(case) == "chunk_select-several tiles")
+    inputs = case.inputs("cpu", torch.bfloat16)
+    inputs["hidden"] *= 10
+    for result, comparison in compare("chunk_select", inputs, run(ops, "chunk_select", inputs)).items():
+        assert comparison.ok, f"{result}: {comparison}"

@@ -42,6 +42,7 @@ def checked(monkeypatch, backend=None, mm=tensor_core_mm):
         backend = ops.backend("cpu")
     monkeypatch.setattr(reference.chunks, "TILE_COLUMNS", TILE)
     monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(ops.chunks, "multiplies_bfloat16", lambda: False)
     case = Case("chunk_select", "scaled down", partial(chunk_select, rows=ROWS, vocab=VOCAB, hidden=HIDDEN))
     return check_case(case, backend, "cpu", torch.bfloat16)
 
