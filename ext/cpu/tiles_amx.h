@@ -14,15 +14,19 @@ namespace pcbench::PCBENCH_ISA {
 // two tiles of rows
 constexpr int pair_tile_rows = 32, pair_tile_step = 16;
 
+struct TileConfig {
+  uint8_t palette, start_row, reserved[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+};
+
 // A thread's tiles while it lives: 0 … 3 accumulate, 4 and 5 hold rows, 6 and 7 columns.
 class Tiles {
  public:
   Tiles() {
-    alignas(64) struct {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } config;
+    // a constant: the intrinsic tells the compiler of its first bytes only
+    alignas(64) static constexpr TileConfig config{
+        1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
     _tile_loadconfig(&config);
   }
   ~Tiles() { _tile_release(); }
@@ -42,7 +46,9 @@ inline void multiply_rows(int rows, const uint32_t* a, const uint32_t* b, int64_
       }
     }
   }
-  // the compiler wants tiles by their numerals
+  // the intrinsics that load tiles do not say that they read memory
+  __asm__ volatile("" ::: "memory");
+  // tiles go by their numerals
   if (keep) {
     _tile_loadd(0, c, CStride * row);
     _tile_loadd(1, c + width, CStride * row);

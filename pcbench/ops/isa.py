@@ -2,11 +2,13 @@
 
 import ctypes
 from importlib import import_module
+from typing import Literal
 
 from pcbench.errors import BackendUnavailable, unknown_name
 from pcbench.ops.libraries import load
+from pcbench.types import DeviceKind
 
-__all__ = ["cpu_isa", "cpu_isas", "multiplies_bfloat16", "use_cpu_isa"]
+__all__ = ["cpu_isa", "cpu_isas", "fastest_dtype", "multiplies_bfloat16", "use_cpu_isa"]
 
 
 def cpu_isa() -> str:
@@ -24,6 +26,11 @@ def cpu_isas() -> list[str]:
     present = [isa for isa in built if _library().pcbench_cpu_use_isa(isa.encode())]
     _library().pcbench_cpu_use_isa(current.encode())
     return present
+
+
+def fastest_dtype(device: DeviceKind) -> Literal["bfloat16", "float32"]:
+    """In which models run fastest: bfloat16, but on a CPU whose instruction set in use does not multiply it float32."""
+    return "float32" if device == "cpu" and not multiplies_bfloat16() else "bfloat16"
 
 
 def use_cpu_isa(name: str) -> None:

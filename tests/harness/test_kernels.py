@@ -13,6 +13,7 @@ from pcbench.cli import main
 from pcbench.errors import ConfigError, Interrupted
 from pcbench.harness import runner
 from pcbench.harness.kinds.kernel import group as kernel_group
+from pcbench.harness.kinds.kernel import session as kernel_session
 from pcbench.harness.kinds.kernel.cells import prepare_kernels
 from pcbench.harness.runner import Options, plan, run
 from pcbench.records import read_records
@@ -258,6 +259,21 @@ def test_the_repro_command_measures_the_same_group_again(options, console, tmp_p
         planned = plan(Options(suite=words[3], device="cpu", methods=[words[words.index("--method") + 1]],
                                sets=[words[words.index("--set") + 1]], limit=1))  # fmt: skip
         assert {p.cell.key for p in planned.cells} == {r.cell for r in records if r.group == record.group}
+
+
+def test_a_group_of_another_dtype_has_its_ceiling_and_command(options, console, monkeypatch):
+    seen = []
+    real = kernel_session.measure_ceilings
+    monkeypatch.setattr(kernel_session, "measure_ceilings", lambda *args: seen.append(args[1]) or real(*args))
+    sets = ["kernel.query_nll_update.dtype=['float32', 'bfloat16']"]
+    _, records = run(options(limit=1, methods=["query_nll_update"], sets=sets), console)
+    assert seen == [torch.float32, torch.bfloat16]
+    for dtype in ("float32", "bfloat16"):
+        group = [r for r in records if r.dtype == dtype]
+        words = shlex.split(group[0].repro_command)
+        narrowed = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        again = plan(Options(suite=words[3], device="cpu", methods=["query_nll_update"], sets=narrowed, limit=1))
+        assert {p.cell.key for p in again.cells} == {r.cell for r in group}
 
 
 def test_telemetry_of_the_group_is_in_every_record_and_other_processes_are_told(options, console, monkeypatch):

@@ -100,7 +100,7 @@ def measured(tmp_path_factory, console):
     """A store that grows has room for every new token, one that does not a row for one."""
     sets = [
         "device.cpu.model=random:tiny", "device.cpu.budget_bytes=4000000", "suite.context_tokens=[700]",
-        "suite.repeats=1", f"workload.passkey.new_tokens={NEW}",
+        "suite.dtype=float32", "suite.repeats=1", f"workload.passkey.new_tokens={NEW}",
     ]  # fmt: skip
     folder, spec = tmp_path_factory.mktemp("all"), model_spec("random:tiny")
     with pytest.MonkeyPatch.context() as patch:

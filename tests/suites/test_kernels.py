@@ -54,6 +54,15 @@ def test_a_list_in_a_shape_stands_for_each_of_its_values(suite_file):
     assert found == [(2, 8), (2, 16), (3, 8), (3, 16), (1, 1)]
 
 
+def test_a_shape_may_have_a_dtype_of_its_own(suite_file):
+    sets = ["kernel.chunk_topk.shapes=[{chunks = 9, keep = [1, 2], dtype = ['float32', 'bfloat16']}]"]
+    plans = [p for p in load_suite(suite_file, "cpu", sets=sets).plans() if p.op == "chunk_topk"]
+    assert [(p.shape, p.dtype) for p in plans] == [
+        ({"chunks": 9, "keep": keep}, dtype) for keep in (1, 2) for dtype in ("float32", "bfloat16")
+    ]
+    assert {p.dtype for p in load_suite(suite_file, "cpu").plans()} == {"float32"}
+
+
 def test_preset_then_set_change_settings_grids_and_numbers(suite_file):
     sets = [
         "kernel.merge_states.rows=[7]",
@@ -88,6 +97,10 @@ def test_methods_keep_only_the_named_ops(suite_file):
         ),
         ({"sets": ["kernel.merge_states=1"]}, "mine.toml: --set kernel.merge_states: suite.KEY, device.cpu.KEY or"),
         ({"sets": ["kernel.merge_states.shapes=3"]}, "mine.toml: kernel[0].grid.small.shapes: input should be a valid"),
+        (
+            {"sets": ["kernel.chunk_topk.dtype=float8"]},
+            "mine.toml: kernel[1].grid.small.shapes[0].dtype: float32, bfloat16, float16, got 'float8'; name one of",
+        ),
         ({"sets": ["rounds"]}, '--set: key.path=value, got "rounds"'),
         ({"preset": "quik"}, 'mine.toml: --preset: unknown preset "quik"; did you mean "quick"?'),
         (

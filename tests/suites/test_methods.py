@@ -6,6 +6,7 @@ from pcbench.errors import ConfigError
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan, run
 from pcbench.measure.machine.ceilings import Ceilings
+from pcbench.ops.isa import cpu_isa, cpu_isas, use_cpu_isa
 from pcbench.suites import load_suite
 
 TINY = ["device.cpu.model=random:tiny", "cell.parallel_comp.chunk_tokens=320", "device.cpu.budget_bytes=8000000"]
@@ -27,6 +28,21 @@ def test_the_suite_is_for_full_attention_and_chunks_with_and_without_eviction(na
     assert {"evict" in config for config in ours} == {True, False}
     if name == "throughput":
         assert {config["micro_batch"] for config in ours} == {1, 2, 4}
+
+
+@pytest.mark.parametrize("isa", cpu_isas())
+@pytest.mark.parametrize("name", ["prefill", "throughput", "memory"])
+def test_every_cell_has_the_dtype_that_is_fastest_here(name, isa):
+    before = cpu_isa()
+    use_cpu_isa(isa)
+    found = planned(name, "suite.workloads=['passkey']")
+    use_cpu_isa(before)
+    dtype = "bfloat16" if isa in ("amx", "avx512_bf16") else "float32"
+    assert {p.cell.dtype for p in found.cells} == {dtype}
+    # the command says it, because the fastest one elsewhere may be another
+    assert f"suite.dtype={dtype}" in found.repro(found.cells[0])
+    chosen = planned(name, "suite.dtype=float16", "suite.workloads=['passkey']")
+    assert {p.cell.dtype for p in chosen.cells} == {"float16"}
 
 
 def test_throughput_compares_compiled_with_reference_at_every_micro_batch():
@@ -128,7 +144,11 @@ def test_a_dry_run_estimates_every_cell(name, rates):
 def test_a_dry_run_counts_what_decoding_reads(rates):
     spec = planned("throughput").kind.spec
     short, long = (
-        next(planned("throughput", f"workload.passkey.new_tokens={n}", methods=["full"]).kind.estimates()).seconds
+        next(
+            planned(
+                "throughput", f"workload.passkey.new_tokens={n}", "suite.dtype=float32", methods=["full"]
+            ).kind.estimates()
+        ).seconds
         for n in (2, 102)
     )
     # five prompts, 100 steps, four bytes a weight

@@ -74,7 +74,7 @@ def _group(suite: KernelSuite, plan: KernelPlan, device: DeviceKind, limit: int 
             method_config={},
             backend=backend,
             device=device,
-            dtype=settings.dtype,
+            dtype=plan.dtype,
             workload=f"{plan.op} {shape}",
             context_tokens=None,
             seed=settings.seed,

@@ -8,7 +8,7 @@ from pcbench import ops
 from pcbench.harness.kinds import Estimate
 from pcbench.harness.kinds.kernel.cells import PreparedKernel
 from pcbench.measure.kernels.timing import SAMPLE_MS
-from pcbench.measure.machine.ceilings import measure_ceilings
+from pcbench.measure.machine.ceilings import Ceilings, measure_ceilings
 from pcbench.measure.machine.devices import torch_device
 
 __all__ = ["estimates"]
@@ -23,10 +23,12 @@ PARITY_PASSES = 30
 
 def estimates(cells: Sequence[PreparedKernel]) -> Iterator[Estimate]:
     """An estimate for every cell of a run; the passes are rounds."""
-    first = cells[0].cell
-    ceilings = measure_ceilings(torch_device(first.device), getattr(torch, first.dtype))
+    probed: dict[str, Ceilings] = {}
     for prepared in cells:
         cell = prepared.cell
+        if cell.dtype not in probed:
+            probed[cell.dtype] = measure_ceilings(torch_device(cell.device), getattr(torch, cell.dtype))
+        ceilings = probed[cell.dtype]
         work = prepared.shape.work(getattr(torch, cell.dtype).itemsize)
         once = max(work.flops / ceilings.flops_per_s, work.bytes / ceilings.bytes_per_s) / SHARE
         passes = cell.prompts + (WARM_CALLS if cell.backend == "torch" else PARITY_PASSES)

@@ -35,6 +35,8 @@ class Kernel(Kind):
 
     def narrowed(self, prepared: PreparedKernel) -> Narrowed:
         numbers = prepared.shape.model_dump(exclude_none=True)
+        if prepared.cell.dtype != self.suite.settings.dtype:
+            numbers["dtype"] = prepared.cell.dtype
         shape = ", ".join(f"{key} = {json.dumps(value)}" for key, value in numbers.items())
         return Narrowed([f"kernel.{prepared.op}.shapes=[{{{shape}}}]"], [prepared.op])
 

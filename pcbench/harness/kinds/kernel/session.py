@@ -1,6 +1,6 @@
 """What groups of kernels share: the machine's ceilings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,23 +18,23 @@ __all__ = ["KernelSession"]
 
 @dataclass
 class KernelSession:
-    """The fields all records share, and the machine's ceilings once they are measured."""
+    """The fields all records share, and of each dtype the machine's ceilings once they are measured."""
 
     shared: dict[str, Any]
-    ceilings: Ceilings | None = None
+    ceilings: dict[str, Ceilings] = field(default_factory=dict)
 
     def fresh(self) -> "KernelSession":
         return self
 
     def measure(self, cells: list[PreparedKernel], repro: str, say: Say) -> Measured:
         """Measures one op at one shape."""
-        if self.ceilings is None:
+        cell = cells[0].cell
+        if cell.dtype not in self.ceilings:
             say("matmul rate and copy bandwidth")
-            cell = cells[0].cell
-            self.ceilings = measure_ceilings(torch_device(cell.device), getattr(torch, cell.dtype))
+            self.ceilings[cell.dtype] = measure_ceilings(torch_device(cell.device), getattr(torch, cell.dtype))
         lanes = KernelGroup(cells, say).measure()
         return Measured(
-            summarise_kernels(lanes, self.ceilings, self.shared, repro),
+            summarise_kernels(lanes, self.ceilings[cell.dtype], self.shared, repro),
             [],
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )

@@ -3,23 +3,25 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from pcbench.config import Repeats, Seconds, Seed, Table, every_key_optional, validate
-from pcbench.errors import ConfigError, unknown_name
+from pcbench.errors import ConfigError, shown, unknown_name
 from pcbench.registry import op_summaries
 from pcbench.suites.files import Change, Source, Suite, known, set_settings
 
 __all__ = ["KernelPlan", "KernelSuite", "kernel_suite"]
+
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class KernelSettings(Table):
     """`[suite]` with the device's table merged over it."""
 
     kind: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     grid: str
     seed: Seed = 0
     rounds: Repeats = 20
@@ -28,7 +30,10 @@ class KernelSettings(Table):
 
 
 class Grid(Table):
-    """`[kernel.grid.NAME]`: shapes, in which a list stands for each of its values, and the baselines they meet."""
+    """`[kernel.grid.NAME]`: shapes, in which a list stands for each of its values, and the baselines they meet.
+
+    A shape may have a `dtype` of its own in place of the suite's.
+    """
 
     shapes: Annotated[list[dict[str, Any]], Field(min_length=1)]
     baselines: list[str] = Field(default_factory=list)
@@ -60,6 +65,7 @@ class KernelPlan:
     where: str
     op: str
     shape: dict[str, Any]
+    dtype: Dtype
     baselines: list[str]
 
 
@@ -108,7 +114,7 @@ def kernel_suite(source: Source, model: str | None, ops: Sequence[str]) -> Kerne
     for op in ops:
         if op not in grids:
             raise unknown_name(f"{source.where}: --method", "op of the suite", op, grids)
-    kernels = [plan for op in kept for plan in _plans(op, grids[op])]
+    kernels = [plan for op in kept for plan in _plans(op, grids[op], checked.dtype)]
     return KernelSuite(source.name, source.where, checked, None, kernels)
 
 
@@ -144,9 +150,14 @@ def _change(source: Source, grids: dict[str, dict[str, Any]], change: Change) ->
     grids[op]["shapes"] = [shape | {key: change.value} for shape in grids[op]["shapes"]]
 
 
-def _plans(op: str, table: dict[str, Any]) -> Iterator[KernelPlan]:
+def _plans(op: str, table: dict[str, Any], dtype: Dtype) -> Iterator[KernelPlan]:
     for i, shape in enumerate(table["shapes"]):
         values = [value if isinstance(value, list) else [value] for value in shape.values()]
         for numbers in product(*values):
             where = f"{table['where']}.shapes[{i}]"
-            yield KernelPlan(where, op, dict(zip(shape, numbers, strict=True)), table["baselines"])
+            found = {"dtype": dtype} | dict(zip(shape, numbers, strict=True))
+            own = found.pop("dtype")
+            if own not in get_args(Dtype):
+                names = ", ".join(get_args(Dtype))
+                raise ConfigError(f"{where}.dtype: {names}, got {shown(own)}; name one of them")
+            yield KernelPlan(where, op, found, own, table["baselines"])

@@ -10,6 +10,7 @@ from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import check_once
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
 from pcbench.ops import compiled_backend
+from pcbench.ops.isa import fastest_dtype
 from pcbench.registry import METHODS, load
 from pcbench.tasks import load_task
 from pcbench.types import Cell, Cost, DeviceKind, ModelSpec
@@ -190,7 +191,7 @@ class MethodCells:
             method_config=dumped,
             backend=_backend(plan, method.backends, self.device),
             device=self.device,
-            dtype=settings.dtype,
+            dtype=fastest_dtype(self.device) if settings.dtype == "auto" else settings.dtype,
             workload=workload.name,
             context_tokens=plan.context_tokens,
             seed=settings.seed,

@@ -47,7 +47,11 @@ class Methods(Kind):
         cell = prepared.cell
         workload = next(w for w in self.suite.workloads if w.name == cell.workload)
         path = "suite" if workload.context_tokens is None else f"workload.{workload.name}"
-        return Narrowed([f'suite.workloads=["{workload.name}"]', f"{path}.context_tokens=[{cell.context_tokens}]"])
+        sets = [f'suite.workloads=["{workload.name}"]', f"{path}.context_tokens=[{cell.context_tokens}]"]
+        if self.suite.settings.dtype == "auto":
+            # elsewhere it might be another
+            sets.append(f"suite.dtype={cell.dtype}")
+        return Narrowed(sets)
 
     def estimates(self) -> Iterator[Estimate]:
         return estimates(self.cells, self.spec)

@@ -33,6 +33,7 @@ class Settings(MethodChoice):
 
     Args:
         workloads: those to measure, None all.
+        dtype: of weights and of what is computed; auto is the fastest of the device.
         repeats: timed passes, each of a prompt of its own; with `repeats_up_to` the least of them.
         relative_error: stop once every time is known so well; needs `repeats_up_to`.
         warmup_up_to: untimed passes at most; they end when they no longer become faster.
@@ -45,7 +46,7 @@ class Settings(MethodChoice):
 
     kind: str
     model: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
     context_tokens: Annotated[list[Context], Field(min_length=1)]
     seed: Seed = 0
     repeats: Repeats = 5
