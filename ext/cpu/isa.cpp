@@ -108,6 +108,11 @@ extern "C" {
   return pcbench::choice().isa ? nullptr : pcbench::choice().error.c_str();
 }
 
+// Whether the instruction set in use has `logits`; not where none is in use.
+[[gnu::visibility("default")]] int pcbench_cpu_has_logits() {
+  return pcbench::choice().isa && pcbench::choice().isa->kernels->logits;
+}
+
 // Chooses anew, null or "" for the best; returns whether it can run here. Not while an op runs.
 [[gnu::visibility("default")]] int pcbench_cpu_use_isa(const char* name) {
   pcbench::Choice chosen(name);

@@ -137,8 +137,3 @@ PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, CPU, m) {
 }
 
 }  // namespace pcbench
-
-// Whether there is `logits` on the instruction set in use.
-extern "C" [[gnu::visibility("default")]] int pcbench_cpu_has_logits() {
-  return pcbench::kernels().logits != nullptr;
-}

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Literal
 
 from pcbench.errors import BackendUnavailable, unknown_name
-from pcbench.ops.libraries import load
+from pcbench.ops.libraries import load, why_not
 from pcbench.types import DeviceKind
 
 __all__ = ["cpu_isa", "cpu_isas", "fastest_dtype", "multiplies_bfloat16", "use_cpu_isa"]
@@ -29,8 +29,10 @@ def cpu_isas() -> list[str]:
 
 
 def fastest_dtype(device: DeviceKind) -> Literal["bfloat16", "float32"]:
-    """In which models run fastest: bfloat16, but on a CPU whose instruction set in use does not multiply it float32."""
-    return "float32" if device == "cpu" and not multiplies_bfloat16() else "bfloat16"
+    """In which models run fastest: bfloat16, but on a CPU whose kernels do not multiply it, or are not there, float32."""
+    if device != "cpu":
+        return "bfloat16"
+    return "bfloat16" if why_not("cpu") is None and multiplies_bfloat16() else "float32"
 
 
 def use_cpu_isa(name: str) -> None:

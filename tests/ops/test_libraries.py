@@ -139,6 +139,11 @@ def test_direct_call_without_an_instruction_set_fails():
     assert "RuntimeError: merge_states: PCBENCH_CPU_ISA: must be one of" in stderr
 
 
+def test_the_fastest_dtype_without_an_instruction_set_is_float32():
+    code = "from pcbench.ops.isa import fastest_dtype; print(fastest_dtype('cpu'), fastest_dtype('cuda'))"
+    assert python(code, PCBENCH_CPU_ISA="sse")[:2] == (0, "float32 bfloat16")
+
+
 def test_use_cpu_isa_refuses_what_is_not_there():
     with pytest.raises(ConfigError, match='ops: unknown instruction set "avx3"'):
         use_cpu_isa("avx3")
