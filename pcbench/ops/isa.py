@@ -29,7 +29,7 @@ def cpu_isas() -> list[str]:
 
 
 def fastest_dtype(device: DeviceKind) -> Literal["bfloat16", "float32"]:
-    """In which models run fastest: bfloat16, but on a CPU whose kernels do not multiply it, or are not there, float32."""
+    """In which models run fastest: bfloat16; on a CPU without kernels that multiply it, float32."""
     if device != "cpu":
         return "bfloat16"
     return "bfloat16" if why_not("cpu") is None and multiplies_bfloat16() else "float32"
