@@ -30,8 +30,9 @@ def resolved(task="", model="llama", trained_tokens=4096, **config):
 
 def test_the_committed_examples_cells_keep_their_keys():
     records = [json.loads(line) for line in EXAMPLE.read_text().splitlines()]
-    # prose was scored at every length
-    suite = load_suite("prefill", "cpu", sets=["workload.prose.context_tokens=[2048, 4096, 8192]"])
+    # prose was scored at every length, and float32 was the dtype on every CPU
+    sets = ["workload.prose.context_tokens=[2048, 4096, 8192]", "suite.dtype=float32"]
+    suite = load_suite("prefill", "cpu", sets=sets)
     made = {p.cell.key for p in MethodCells(suite, make_runner(trained_tokens=8192).spec, "cpu", None, Rules()).all()}
     assert {r["cell"] for r in records} == made
 
