@@ -1,4 +1,4 @@
-// Sixteen floats: AVX-512 F, DQ, BW, VL. Compiled only into cpu/kernels_avx512.cpp.
+// Sixteen floats: AVX-512 F, DQ, BW, VL. Compiled only into cpu/kernels_avx512.cpp, _avx512_bf16.cpp and _amx.cpp.
 #pragma once
 
 #include <immintrin.h>
