@@ -262,8 +262,7 @@ def test_the_repro_command_measures_the_same_group_again(options, console, tmp_p
 
 
 def test_a_group_of_another_dtype_has_its_ceiling_and_command(options, console, monkeypatch):
-    seen = []
-    real = kernel_session.measure_ceilings
+    seen, real = [], kernel_session.measure_ceilings
     monkeypatch.setattr(kernel_session, "measure_ceilings", lambda *args: seen.append(args[1]) or real(*args))
     sets = ["kernel.query_nll_update.dtype=['float32', 'bfloat16']"]
     _, records = run(options(limit=1, methods=["query_nll_update"], sets=sets), console)
@@ -272,7 +271,7 @@ def test_a_group_of_another_dtype_has_its_ceiling_and_command(options, console, 
         group = [r for r in records if r.dtype == dtype]
         words = shlex.split(group[0].repro_command)
         narrowed = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-        again = plan(Options(suite=words[3], device="cpu", methods=["query_nll_update"], sets=narrowed, limit=1))
+        again = plan(options(limit=1, methods=["query_nll_update"], sets=narrowed))
         assert {p.cell.key for p in again.cells} == {r.cell for r in group}
 
 

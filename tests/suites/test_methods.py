@@ -35,8 +35,10 @@ def test_the_suite_is_for_full_attention_and_chunks_with_and_without_eviction(na
 def test_every_cell_has_the_dtype_that_is_fastest_here(name, isa):
     before = cpu_isa()
     use_cpu_isa(isa)
-    found = planned(name, "suite.workloads=['passkey']")
-    use_cpu_isa(before)
+    try:
+        found = planned(name, "suite.workloads=['passkey']")
+    finally:
+        use_cpu_isa(before)
     dtype = "bfloat16" if isa in ("amx", "avx512_bf16") else "float32"
     assert {p.cell.dtype for p in found.cells} == {dtype}
     # the command says it, because the fastest one elsewhere may be another
