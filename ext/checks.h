@@ -13,10 +13,19 @@
 #include <string_view>
 #include <utility>
 
+#include "params.h"
+
 namespace pcbench {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+
+// The dtype of a tensor that `Arguments::floats` has checked.
+inline Float float_of(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Float      ? Float::f32
+         : x.scalar_type() == ScalarType::BFloat16 ? Float::bf16
+                                                   : Float::f16;
+}
 
 // From the first to the last element.
 inline int64_t extent_bytes(const Tensor& x) {
@@ -30,16 +39,11 @@ inline int64_t extent_bytes(const Tensor& x) {
   return (last + 1) * static_cast<int64_t>(x.element_size());
 }
 
-// Where the tensors of a call must be, and the dtypes of the model's tensors.
-struct Takes {
-  bool on_gpu = false;
-  bool f16 = false;
-};
-
 // Binds shape letters while the arguments of one call are checked.
 class Arguments {
  public:
-  explicit Arguments(const char* op, Takes takes = {}) : op_(op), takes_(takes) {}
+  // Its tensors must be on a GPU, or on the CPU.
+  explicit Arguments(const char* op, bool on_gpu = false) : op_(op), on_gpu_(on_gpu) {}
 
   template <class Actual>
   [[noreturn]] void fail(const std::string& expected, const Actual& actual) const {
@@ -73,11 +77,7 @@ class Arguments {
   }
 
   void floats(const char* name, const Tensor& x, const char* shape) {
-    if (takes_.f16) {
-      tensor(name, x, shape, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
-    } else {
-      tensor(name, x, shape, {ScalarType::Float, ScalarType::BFloat16});
-    }
+    tensor(name, x, shape, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
   }
 
   void state(const char* name, const Tensor& x, const char* shape) { tensor(name, x, shape, {ScalarType::Float}); }
@@ -202,7 +202,7 @@ class Arguments {
   };
 
   void place(const char* name, const Tensor& x) {
-    if (!takes_.on_gpu) {
+    if (!on_gpu_) {
       if (!x.is_cpu()) {
         fail(std::string(name) + " must be on the CPU", "another device");
       }
@@ -232,7 +232,7 @@ class Arguments {
   }
 
   const char* op_;
-  Takes takes_;
+  bool on_gpu_;
   Few<Size> sizes_;
   Few<Span> spans_;
   int32_t device_ = -1;

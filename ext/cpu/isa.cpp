@@ -20,6 +20,10 @@ struct Isa {
 };
 
 #ifdef PCBENCH_X86
+[[maybe_unused]] bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
@@ -46,7 +50,7 @@ const Isa isas[] = {
     {"amx", &amx::kernels, has_amx},
     {"avx512_bf16", &avx512_bf16::kernels, has_avx512_bf16},
     {"avx512", &avx512::kernels, has_avx512},
-    {"avx2", &avx2::kernels, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {"avx2", &avx2::kernels, has_avx2},
 #endif
     {"portable", &portable::kernels, [] { return true; }},
 };

@@ -12,10 +12,6 @@ namespace pcbench {
 
 using torch::stable::Tensor;
 
-inline Float float_of(const Tensor& x) {
-  return x.scalar_type() == torch::headeronly::ScalarType::BFloat16 ? Float::bf16 : Float::f32;
-}
-
 inline Floats floats(const Tensor& x) {
   Floats view{const_cast<void*>(x.const_data_ptr()), {}};
   for (int64_t i = 0; i + 1 < x.dim(); ++i) {

@@ -253,9 +253,14 @@ struct RowBlock {
     }
     float wide[D];
     finish_row(row, wide);
-    uint16_t* narrow = static_cast<uint16_t*>(to) + place * D;
-    for (int d = 0; d < D; ++d) {
-      narrow[d] = to_bf16(wide[d]);
+    if (dtype == Float::bf16) {
+      for (int d = 0; d < D; ++d) {
+        static_cast<uint16_t*>(to)[place * D + d] = to_bf16(wide[d]);
+      }
+    } else {
+      for (int d = 0; d < D; ++d) {
+        static_cast<Half*>(to)[place * D + d] = to_half(wide[d]);
+      }
     }
   }
 };

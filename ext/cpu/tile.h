@@ -9,8 +9,8 @@ namespace pcbench::PCBENCH_ISA {
 constexpr int panel_keys = 32;
 constexpr int tile_columns = 2 * Vec::width;
 
-// What products of 16-bit inputs are made of: two neighbours along the sum where the instruction set multiplies pairs
-// of bfloat16, else floats.
+// What products of bfloat16 are made of: two neighbours along the sum where the instruction set multiplies such pairs,
+// else floats, as those of float16 and float32 everywhere.
 #ifdef PCBENCH_PAIRS
 using Narrow = uint32_t;
 #else
@@ -29,11 +29,11 @@ using TaskGuard = FlushDenormals;
 
 template <class T>
 struct ElementOf {
-  using type = Narrow;
+  using type = float;
 };
 template <>
-struct ElementOf<float> {
-  using type = float;
+struct ElementOf<uint16_t> {
+  using type = Narrow;
 };
 
 template <class E>
@@ -167,16 +167,6 @@ inline void pack_panel(const T* k, int64_t row, int keys, E* to) {
       }
     }
   }
-}
-
-// Rounded to nearest even.
-inline uint16_t to_bf16(float x) {
-  if (x != x) {
-    return 0x7fc0;
-  }
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 // Rows of values as products read them: in float32, or pairs of rows up to the end of a panel, where they are 0.

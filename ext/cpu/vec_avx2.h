@@ -1,9 +1,11 @@
-// Eight floats: AVX2 and FMA. Compiled only into cpu/kernels_avx2.cpp.
+// Eight floats: AVX2, FMA and F16C. Compiled only into cpu/kernels_avx2.cpp.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
+
+#include "cpu/half.h"
 
 namespace pcbench::PCBENCH_ISA {
 
@@ -25,6 +27,7 @@ struct Vec {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bf16)));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
   }
+  static Vec load(const Half* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
 
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }

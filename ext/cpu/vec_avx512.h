@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cpu/half.h"
+
 namespace pcbench::PCBENCH_ISA {
 
 // query rows and keys that are worked on together: they stay in a level-2 cache of 1 MiB
@@ -24,6 +26,9 @@ struct Vec {
   static Vec load(const uint16_t* bf16) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bf16)));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+  }
+  static Vec load(const Half* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
   }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
 

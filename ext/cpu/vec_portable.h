@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "cpu/half.h"
+
 namespace pcbench::PCBENCH_ISA {
 
 // query rows and keys that are worked on together: they stay in a level-2 cache of 512 KiB
@@ -29,6 +31,15 @@ struct Vec {
     Ints wide{bf16[0], bf16[1], bf16[2], bf16[3]};
     wide = wide << 16;
     return {reinterpret_cast<Floats>(wide)};
+  }
+  static Vec load(const Half* p) {
+    const Ints bits{p[0].bits, p[1].bits, p[2].bits, p[3].bits}, exponent = bits & 0x7c00;
+    // exponents count from 127 in place of 15; those of infinities and NaN are the largest of all
+    const Ints normal = ((bits & 0x7fff) << 13) + (112 << 23) + ((exponent == 0x7c00) & (112 << 23));
+    // a denormal half is a whole number of 2^-24
+    const Floats whole = __builtin_convertvector(bits & 0x3ff, Floats) * 0x1p-24f;
+    const Ints magnitude = exponent == 0 ? reinterpret_cast<Ints>(whole) : normal;
+    return {reinterpret_cast<Floats>(magnitude | (bits & 0x8000) << 16)};
   }
   void store(float* p) const { __builtin_memcpy(p, &v, sizeof v); }
 

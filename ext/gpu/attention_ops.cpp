@@ -13,7 +13,7 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
                                                         std::optional<Tensor> key_lengths,
                                                         std::optional<Tensor> evicted, int64_t mass_rows,
                                                         std::optional<Tensor> out_in, std::optional<Tensor> lse_in) {
-  Arguments a("calibrated_attention", gpu_takes);
+  Arguments a("calibrated_attention", on_gpu);
   check_calibrated_attention(a, q, k, v, query_lengths, key_lengths, evicted, mass_rows, out_in, lse_in);
   const Call call(a);
   const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), keys = a.size("S"), dim = a.size("D");
@@ -28,7 +28,7 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
       .rows = rows,
       .keys = keys,
       .dim = dim,
-      .dtype = call.float_of(q),
+      .dtype = float_of(q),
       .q = call.floats(q),
       .k = call.floats(k),
       .v = call.floats(v),
@@ -43,7 +43,7 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
       .out_in = call.floats(out_in),
       .lse_in = call.floats(lse_in),
       .out = call.written<void>(out),
-      .out_dtype = call.float_of(out),
+      .out_dtype = float_of(out),
       .lse = call.written<float>(lse),
       .mass = call.written<float>(mass),
   };
@@ -68,7 +68,7 @@ KeyRows key_rows(const Call& call, const Arguments& a, const Tensor& k_rows, con
       .dim = a.size("D"),
       .stored_rows = a.size("T"),
       .value_rows = a.size("Tv"),
-      .dtype = call.float_of(k_rows),
+      .dtype = float_of(k_rows),
       .k_rows = call.floats(k_rows),
       .v_rows = call.floats(v_rows),
       .starts = call.ints(starts),
@@ -106,7 +106,7 @@ void run_cached_attention(const char* op, const Call& call, const Tensor& q, con
 std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths,
                                             Tensor slots, double scale, std::optional<Tensor> evicted,
                                             std::optional<Tensor> v_starts, bool causal_last) {
-  Arguments a("cached_attention", gpu_takes);
+  Arguments a("cached_attention", on_gpu);
   check_cached_attention(a, q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts);
   const Call call(a);
   const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, v_starts, slots, causal_last);
@@ -123,7 +123,7 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
 std::tuple<Tensor, Tensor, Tensor> decode_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts,
                                                     Tensor lengths, double scale, std::optional<Tensor> v_starts,
                                                     int64_t longest) {
-  Arguments a("decode_attention", gpu_takes);
+  Arguments a("decode_attention", on_gpu);
   check_decode_attention(a, q, k_rows, v_rows, starts, lengths, v_starts, longest);
   const Call call(a);
   const KeyRows keys = key_rows(call, a, k_rows, v_rows, starts, lengths, v_starts, std::nullopt, false);
@@ -144,7 +144,7 @@ std::tuple<Tensor, Tensor, Tensor> decode_attention(Tensor q, Tensor k_rows, Ten
 
 Tensor window_mass(Tensor q_last, Tensor lse, Tensor k_rows, Tensor starts, Tensor lengths, Tensor slots, double scale,
                    bool causal_last, int64_t longest) {
-  Arguments a("window_mass", gpu_takes);
+  Arguments a("window_mass", on_gpu);
   check_window_mass(a, q_last, lse, k_rows, starts, lengths, slots, longest);
   const Call call(a);
   const KeyRows keys = key_rows(call, a, k_rows, std::nullopt, starts, lengths, std::nullopt, slots, causal_last);
@@ -169,7 +169,7 @@ std::tuple<Tensor, Tensor> dual_chunk_attention(Tensor q, Tensor k_rows, Tensor 
                                                 Tensor turns, double scale, int64_t period, bool interleaved,
                                                 std::optional<Tensor> query_lengths, std::optional<Tensor> gains,
                                                 std::optional<Tensor> chunks, int64_t tile_rows) {
-  Arguments a("dual_chunk_attention", gpu_takes);
+  Arguments a("dual_chunk_attention", on_gpu);
   check_dual_chunk_attention(a, q, k_rows, v_rows, starts, lengths, turns, period, query_lengths, gains, chunks,
                              tile_rows);
   const Call call(a);
@@ -206,7 +206,7 @@ std::tuple<Tensor, Tensor> dual_chunk_attention(Tensor q, Tensor k_rows, Tensor 
 }
 
 std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
-  Arguments a("merge_states", gpu_takes);
+  Arguments a("merge_states", on_gpu);
   check_merge_states(a, outs, lses);
   const Call call(a);
   const int64_t batch = a.size("B"), heads = a.size("H"), rows = a.size("Q"), dim = a.size("D");

@@ -18,7 +18,6 @@
 namespace pcbench {
 
 constexpr bool on_gpu = std::string_view(PCBENCH_QUOTED(PCBENCH_KEY)) == "CUDA";
-constexpr Takes gpu_takes{on_gpu, true};
 
 // Makes the GPU of the checked arguments the current one for the scope of a call.
 class Call {
@@ -35,12 +34,6 @@ class Call {
   Call& operator=(const Call&) = delete;
 
   device::Stream stream() const { return stream_; }
-
-  static Float float_of(const Tensor& x) {
-    return x.scalar_type() == ScalarType::Float      ? Float::f32
-           : x.scalar_type() == ScalarType::BFloat16 ? Float::bf16
-                                                     : Float::f16;
-  }
 
   // Inputs.
   Floats floats(const Tensor& x) const {

@@ -8,7 +8,7 @@ namespace {
 
 void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tensor row_max, Tensor row_sum,
                       Tensor row_target) {
-  Arguments a("query_nll_update", gpu_takes);
+  Arguments a("query_nll_update", on_gpu);
   check_query_nll_update(a, logits, targets, first_column, row_max, row_sum, row_target);
   if (a.size("Vt") == 0) {
     return;
@@ -18,7 +18,7 @@ void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tenso
       .rows = a.size("X"),
       .columns = a.size("Vt"),
       .first_column = first_column,
-      .dtype = call.float_of(logits),
+      .dtype = float_of(logits),
       .logits = call.floats(logits),
       .targets = call.ints(targets),
       .row_max = call.changed<float>(row_max),
@@ -30,7 +30,7 @@ void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tenso
 
 Tensor chunk_topk(Tensor scores, Tensor chunk_ids, Tensor slots, Tensor best_scores, Tensor best_ids,
                   Tensor best_slots) {
-  Arguments a("chunk_topk", gpu_takes);
+  Arguments a("chunk_topk", on_gpu);
   check_chunk_topk(a, scores, chunk_ids, slots, best_scores, best_ids, best_slots);
   const Call call(a);
   Tensor freed = allocate(slots, {a.size("M")}, ScalarType::Int);
@@ -55,7 +55,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
                                                          std::optional<Tensor> key_lengths, int64_t pool, int64_t sink,
                                                          int64_t recent, std::optional<Tensor> protect,
                                                          std::optional<Tensor> evicted) {
-  Arguments a("select_tokens", gpu_takes);
+  Arguments a("select_tokens", on_gpu);
   check_select_tokens(a, mass, k, v, capacity, budgets, key_lengths, pool, sink, recent, protect, evicted);
   // the first of two launches keeps what pooling reaches in shared memory
   a.number("pool", pool <= 8191 || a.size("S") <= 16384, "<= 8191 with more than 16384 keys", pool);

@@ -10,10 +10,9 @@ from pcbench.errors import unknown_name
 from pcbench.measure.kernels.cases import CASES, check_case
 from pcbench.measure.machine.devices import Build, resolve_device, torch_device
 from pcbench.measure.parity import Comparison, worst
+from pcbench.ops.libraries import DTYPES
 
 __all__ = ["Verdict", "check_ops"]
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,11 @@ from pcbench.errors import unknown_name
 from pcbench.ops.fakes import register
 from pcbench.ops.gpus import TorchGpu
 
-__all__ = ["COMPILED", "FIXED_HEAD_DIM", "HEAD_DIMS", "load", "why_not"]
+__all__ = ["COMPILED", "DTYPES", "FIXED_HEAD_DIM", "HEAD_DIMS", "load", "why_not"]
 
 COMPILED = ("cpu", "cuda", "hip")
 HEAD_DIMS = (64, 96, 128)
-DTYPES = {
-    "cpu": (torch.float32, torch.bfloat16),
-    "cuda": (torch.float32, torch.bfloat16, torch.float16),
-    "hip": (torch.float32, torch.bfloat16, torch.float16),
-}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # ops with an instantiation per head dim; the others take any
 FIXED_HEAD_DIM = (
     "cached_attention",
@@ -95,7 +91,6 @@ def _not_covered(backend: str, op: str | None, head_dim: int | None, dtype: torc
     what = f"{op} on {backend}" if op else f"{backend} attention"
     if head_dim is not None and head_dim not in HEAD_DIMS and (op is None or op in FIXED_HEAD_DIM):
         return f"{what} needs head_dim 64, 96 or 128, got {head_dim}"
-    if dtype is not None and dtype not in DTYPES[backend]:
-        names = [str(d).removeprefix("torch.") for d in (*DTYPES[backend], dtype)]
-        return f"{what} needs {', '.join(names[:-2])} or {names[-2]}, got {names[-1]}"
+    if dtype is not None and dtype not in DTYPES:
+        return f"{what} needs float32, bfloat16 or float16, got {str(dtype).removeprefix('torch.')}"
     return None

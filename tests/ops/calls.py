@@ -79,3 +79,13 @@ MODEL_TENSORS = ("q", "k", "v", "q_last", "k_rows", "v_rows", "logits")
 
 def with_dtype(arguments, dtype):
     return {name: x.to(dtype) if name in MODEL_TENSORS else x for name, x in arguments.items()}
+
+
+def check_logits(library, rows, columns, depth):
+    """`_logits` of a library, over slices, are float32 sums."""
+    a = torch.randn(rows, depth + 3).bfloat16()[:, 1 : 1 + depth]
+    w = torch.randn(columns + 1, depth + 1).bfloat16()[1:, :depth]
+    out = torch.full((rows, columns), torch.nan)
+    library._logits(a, w, out)
+    error = (out - a.double() @ w.double().T).abs()
+    assert (error <= 1e-6 * a.double().abs() @ w.double().abs().T).all()

@@ -36,7 +36,7 @@ def check(case, backend, dtype):
         assert comparison.ok, f"{result}: {comparison}"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("seed", range(20))
 def test_random_segments_on_every_instruction_set(seed, dtype, isa):
     check(drawn(seed, most=1500), ops.backend("cpu"), dtype)

@@ -24,8 +24,7 @@ WORDS = (
     "at once",
     "many",
 )
-# float16 is for GPUs
-DTYPES = [torch.float32, torch.bfloat16, *([torch.float16] if torch.cuda.is_available() else [])]
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # the large ones: several tasks, several splits
 LARGE = [case for case in CASES if any(word in case.name for word in WORDS)]
 

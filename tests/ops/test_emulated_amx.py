@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 from builds import ROOT, alone_in, build
+from calls import check_logits
 
 from pcbench import _build_info
 from pcbench.measure.kernels.cases import CASES, check_case
@@ -32,6 +33,13 @@ def emulated():
 def test_op_on_emulated_tiles_equals_the_reference(case):
     for result, comparison in check_case(case, emulated(), "cpu", torch.bfloat16).items():
         assert comparison.ok, f"{result}: {comparison}"
+
+
+@pytest.mark.parametrize("depth", [2, 32, 34, 62, 576])
+@pytest.mark.parametrize("columns", [1, 32, 100])
+@pytest.mark.parametrize("rows", [15, 16, 17, 31, 32, 47, 80])
+def test_logits_on_emulated_tiles_are_float32_sums(rows, columns, depth):
+    check_logits(emulated(), rows, columns, depth)
 
 
 def test_tiles_multiply_what_vectors_multiply():

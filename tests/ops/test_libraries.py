@@ -40,7 +40,7 @@ def test_this_process_has_the_library_under_test_and_no_other():
 def test_why_not_is_none_for_what_runs():
     assert ops.why_not("reference") is None
     assert ops.why_not("cpu") is None
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for dim in (64, 96, 128):
             assert ops.why_not("cpu", "calibrated_attention", head_dim=dim, dtype=dtype) is None
     assert ops.why_not("cpu", "merge_states", head_dim=80) is None
@@ -49,8 +49,8 @@ def test_why_not_is_none_for_what_runs():
 def test_why_not_says_what_is_missing():
     assert ops.why_not("cpu", "window_mass", head_dim=80) == "window_mass on cpu needs head_dim 64, 96 or 128, got 80"
     assert ops.why_not("cpu", head_dim=80) == "cpu attention needs head_dim 64, 96 or 128, got 80"
-    found = ops.why_not("cpu", "merge_states", dtype=torch.float16)
-    assert found == "merge_states on cpu needs float32 or bfloat16, got float16"
+    found = ops.why_not("cpu", "merge_states", dtype=torch.float64)
+    assert found == "merge_states on cpu needs float32, bfloat16 or float16, got float64"
     built = ", ".join(_build_info.backends)
     for backend in {"cuda", "hip"} - set(_build_info.backends) - set(_build_info.why_not):
         assert ops.why_not(backend) == f"this build has no {backend} kernels (built for {built})"

@@ -6,7 +6,7 @@ import torch
 from pcbench import ops, reference
 from pcbench.measure.kernels.cases import CASES, check_case
 
-DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def name(value):

@@ -18,7 +18,7 @@ def test_segments_outside_the_store_are_empty():
 
 
 @pytest.mark.parametrize("v_starts", [[0, 3], [0, -1]], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("backend", ["cpu", *LIBRARIES])
 def test_segments_whose_values_are_outside_the_store_are_empty(backend, dtype, v_starts):
     found = ops.backend("cpu") if backend == "cpu" else emulated_ops(backend)
@@ -38,7 +38,7 @@ def test_a_longest_below_a_length_is_refused_where_lengths_can_be_read():
             functions.decode_attention(**decode(longest=7))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_keys_beyond_the_longest_are_attended_to_and_not_reported_where_lengths_cannot_be_read(library, dtype):
     arguments = with_dtype(decode(), dtype)
