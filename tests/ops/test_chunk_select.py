@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from calls import check_logits
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcbench import ops
 from pcbench.measure.kernels.cases import CASES, compare, run
 from pcbench.ops import backends, chunks
 from pcbench.ops.isa import multiplies_bfloat16
+from tests.ops.calls import check_logits
 
 ROWS, HIDDEN, VOCAB, CHUNKS, KEEP = 1080, 4096, 128256, 36, 3
 

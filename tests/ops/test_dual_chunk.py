@@ -41,7 +41,9 @@ def random_case(seed):
     return Case("dual_chunk_attention", f"drawn {seed}", make)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["float32", "bfloat16", "float16"]
+)
 @pytest.mark.parametrize("seed", range(16))
 def test_random_calls(seed, dtype, isa):
     for result, comparison in check_case(random_case(seed), ops.backend("cpu"), "cpu", dtype).items():

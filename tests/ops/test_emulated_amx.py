@@ -5,11 +5,11 @@ from functools import cache
 import pytest
 import torch
 from builds import ROOT, alone_in, build
-from calls import check_logits
 
 from pcbench import _build_info
 from pcbench.measure.kernels.cases import CASES, check_case
 from pcbench.ops.isa import cpu_isas
+from tests.ops.calls import check_logits
 
 BUILD = ROOT / "build/emulator"
 NAME = "pcbench_emulated_amx"
