@@ -65,16 +65,21 @@ class Cached {
     for (int64_t i = 0; i < plan_.pairs * plan_.row_blocks; ++i) {
       attended_[i] = {};
     }
+    // a worker takes neighbours: what is asked for early is then its own
+    const int64_t parts = plan_.pairs * plan_.row_blocks * plan_.splits;
+    const int64_t at_once = larger<int64_t>(1, parts / (4 * task_workers()));
     auto task = [&](int64_t index, int worker) {
       TaskGuard guard;
       Bench<D, E>& bench = reinterpret_cast<Bench<D, E>*>(scratch_)[worker];
-      int64_t split = index % plan_.splits, block = index / plan_.splits;
-      attend(bench, block, split);
-      if (count_finished(&attended_[block]) == plan_.splits) {
-        merge(bench.rows, block);
+      for (int64_t part = index * at_once; part < smaller(parts, (index + 1) * at_once); ++part) {
+        int64_t split = part % plan_.splits, block = part / plan_.splits;
+        attend(bench, block, split);
+        if (count_finished(&attended_[block]) == plan_.splits) {
+          merge(bench.rows, block);
+        }
       }
     };
-    for_each_task(plan_.pairs * plan_.row_blocks * plan_.splits, task);
+    for_each_task((parts + at_once - 1) / at_once, task);
     if (p_.mass) {
       const int64_t parts = (p_.longest + mass_keys - 1) / mass_keys;
       auto weighing = [&](int64_t index, int) {
@@ -142,7 +147,8 @@ class Cached {
       }
       for (int64_t j = larger<int64_t>(0, from - origin); j < end; j += block_keys) {
         int keys = static_cast<int>(smaller<int64_t>(block_keys, end - j));
-        const auto block = pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.values);
+        const auto block = pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.values,
+                                            bench.rows.rows <= few_rows);
         bench.rows.attend(block, [&](int first, int rows, int seen) {
           for (int r = 0; p_.mass && r < rows; ++r) {
             // one position: rows are the heads of the group

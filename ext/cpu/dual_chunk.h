@@ -176,7 +176,7 @@ class DualChunk {
   // Keys [first, first + keys) of a pair, of one run.
   KeyBlock<float> key_block(Bench<D>& bench, const ChunkedPair& x, int64_t first, int keys, float* panels) const {
     if (!plan_.packed) {
-      return pack_block<D, T>(p_.keys, x.keys, first, keys, bench.panels, bench.values);
+      return pack_block<D, T>(p_.keys, x.keys, first, keys, bench.panels, bench.values, bench.rows.rows <= few_rows);
     }
     KeyBlock<float> block{first, keys, panels + plan_.panels_up_to(p_, first) * panel_keys * D, nullptr, 0};
     if constexpr (widen) {

@@ -22,6 +22,8 @@ struct KeyBlock {
   const E* panels;  // [⌈keys/32⌉, depth, 32]
   const E* v;       // [keys, D] or [keys/2, D]
   int64_t v_row;
+  const float* later = nullptr;  // rows that are asked for with those of v, may be null
+  int64_t later_row = 0;
 };
 
 // Rows are (position, head of the group), position first: the heads of a group share every key they read.
@@ -206,8 +208,15 @@ struct RowBlock {
       alignas(64) float keep[tile + Vec::width] = {};
       weigh(top, smaller(count, rows - top), panels * panel_keys, keep);
       for (int c = 0; c < D; c += tile_columns) {
-        multiply_rows<block_keys, D>(count, reinterpret_cast<const E*>(scores), block.v + c, block.v_row,
-                                     is_pair<E> ? (keys + 1) / 2 : keys, out + top * D + c, keep);
+        const auto multiply = [&](auto... fetch) {
+          multiply_rows<block_keys, D>(count, reinterpret_cast<const E*>(scores), block.v + c, block.v_row,
+                                       is_pair<E> ? (keys + 1) / 2 : keys, out + top * D + c, keep, fetch...);
+        };
+        if (block.later) {
+          multiply([&](int64_t j, int64_t column) { fetch_line(block.later + j * block.later_row + c + column); });
+        } else {
+          multiply();
+        }
       }
     }
   }

@@ -44,24 +44,41 @@ inline int64_t visible(const Segment& x, int64_t i, int64_t rows) {
 }
 
 // Keys [first, first + keys) of a segment, packed into `panels` and, where v is wanted and is 16-bit, into `values`.
+// Where few rows read them, the time goes into reading: v is asked for with k, and the block that follows with v.
 template <int D, class T, class E>
-inline KeyBlock<E> pack_block(const KeyRows& rows, const Segment& x, int64_t first, int keys, E* panels, E* values) {
-  const T* k = static_cast<const T*>(rows.k_rows.data) + (x.start + first) * rows.k_rows.strides[0];
+inline KeyBlock<E> pack_block(const KeyRows& rows, const Segment& x, int64_t first, int keys, E* panels, E* values,
+                              bool few = false) {
+  const int64_t k_row = rows.k_rows.strides[0], v_row = rows.v_rows.strides[0];
+  const T* k = static_cast<const T*>(rows.k_rows.data) + (x.start + first) * k_row;
+  const T* v = static_cast<const T*>(rows.v_rows.data) + (x.v_start + first) * v_row;
   for (int j = 0; j < keys; j += panel_keys) {
-    pack_panel<D>(k + j * rows.k_rows.strides[0], rows.k_rows.strides[0], smaller(panel_keys, keys - j),
-                  panels + j * depth_of<D, E>);
+    const auto pack = [&](auto... fetch) {
+      pack_panel<D>(k + j * k_row, k_row, smaller(panel_keys, keys - j), panels + j * depth_of<D, E>, fetch...);
+    };
+    if (few) {
+      pack([&](int64_t i, int64_t d) { fetch_line(v + (j + i) * v_row + d); });
+    } else {
+      pack();
+    }
   }
   KeyBlock<E> block{first, keys, panels, nullptr, 0};
-  if (rows.v_rows.data) {
-    const T* v = static_cast<const T*>(rows.v_rows.data) + (x.v_start + first) * rows.v_rows.strides[0];
-    if constexpr (sizeof(T) == sizeof(float)) {
-      block.v = v;
-      block.v_row = rows.v_rows.strides[0];
+  if (!rows.v_rows.data) {
+    return block;
+  }
+  const T* later = k + block_keys * k_row;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    block.v = v;
+    block.v_row = v_row;
+    block.later = few ? later : nullptr;
+    block.later_row = k_row;
+  } else {
+    if (few) {
+      pack_values<D>(v, v_row, keys, values, [&](int64_t j, int64_t d) { fetch_line(later + j * k_row + d); });
     } else {
-      pack_values<D>(v, rows.v_rows.strides[0], keys, values);
-      block.v = values;
-      block.v_row = D;
+      pack_values<D>(v, v_row, keys, values);
     }
+    block.v = values;
+    block.v_row = D;
   }
   return block;
 }

@@ -78,19 +78,35 @@ inline T larger(T a, T b) {
   return a > b ? a : b;
 }
 
+// Asks for nothing that is read later.
+struct NoFetch {
+  void operator()(int64_t, int64_t) const {}
+};
+
+// Asks for the line of memory at p, which is read soon; it may lie beyond what is there.
+inline void fetch_line(const void* p) {
+  // not into level 1, where lines would displace each other before they are read
+  constexpr int reading = 0, into_level_2 = 2;
+  __builtin_prefetch(p, reading, into_level_2);
+}
+
 // c[i, :] = keep[i]·c[i, :] + a[i, :depth]·b for Rows rows and tile_columns columns; without keep, c is not read.
-template <int Rows, int AStride, int CStride, class E>
+// fetch(k, column) goes with each vector of b.
+template <int Rows, int AStride, int CStride, class E, class Fetch>
 [[gnu::always_inline]] inline void multiply_tile(const E* a, const E* b, int64_t b_stride, int64_t depth, float* c,
-                                                 const float* keep) {
+                                                 const float* keep, Fetch fetch) {
   constexpr int width = Vec::width;
   Vec sums[Rows][2];
   for (int i = 0; i < Rows; ++i) {
     sums[i][0] = sums[i][1] = Vec::zero();
   }
+  int64_t row = 0;
   auto multiply = [&](int64_t count, Vec(&to)[Rows][2]) {
 #pragma GCC unroll 4
-    for (int64_t k = 0; k < count; ++k, ++a, b += b_stride) {
+    for (int64_t k = 0; k < count; ++k, ++a, b += b_stride, ++row) {
       auto left = load(b), right = load(b + width);
+      fetch(row, 0);
+      fetch(row, width);
 #pragma GCC unroll 16
       for (int i = 0; i < Rows; ++i) {
         auto x = broadcast(a + i * AStride);
@@ -131,29 +147,31 @@ template <int Rows, int AStride, int CStride, class E>
 }
 
 // The same for `rows` rows, a multiple of the step up to a whole tile.
-template <int AStride, int CStride, class E>
+template <int AStride, int CStride, class E, class Fetch = NoFetch>
 inline void multiply_rows(int rows, const E* a, const E* b, int64_t b_stride, int64_t depth, float* c,
-                          const float* keep) {
+                          const float* keep, Fetch fetch = {}) {
   constexpr int whole = tile_rows_of<E>, step = tile_step_of<E>;
   if (rows == whole) {
-    multiply_tile<whole, AStride, CStride>(a, b, b_stride, depth, c, keep);
+    multiply_tile<whole, AStride, CStride>(a, b, b_stride, depth, c, keep, fetch);
     return;
   }
   for (int top = 0; top < rows; top += step) {
     multiply_tile<step, AStride, CStride>(a + top * AStride, b, b_stride, depth, c + top * CStride,
-                                          keep ? keep + top : nullptr);
+                                          keep ? keep + top : nullptr, fetch);
   }
 }
 
 // One panel of keys, transposed: to[d, j] is element d of key j for j < keys, 0 for the rest of the panel.
-template <int D, class E, class T>
-inline void pack_panel(const T* k, int64_t row, int keys, E* to) {
+// fetch(j, d) goes with each vector of it.
+template <int D, class E, class T, class Fetch = NoFetch>
+inline void pack_panel(const T* k, int64_t row, int keys, E* to, Fetch fetch = {}) {
   constexpr int width = Vec::width;
   for (int first = 0; first < panel_keys; first += width) {
     for (int d = 0; d < depth_of<D, E>; d += width) {
       Vec block[width];
       for (int j = 0; j < width; ++j) {
         const T* key = k + (first + j) * row;
+        fetch(first + j, is_pair<E> ? 2 * d : d);
         if constexpr (is_pair<E>) {
           // 32 bits of any kind
           block[j] = first + j < keys ? load(reinterpret_cast<const float*>(key + 2 * d)) : Vec::zero();
@@ -170,20 +188,24 @@ inline void pack_panel(const T* k, int64_t row, int keys, E* to) {
 }
 
 // Rows of values as products read them: in float32, or pairs of rows up to the end of a panel, where they are 0.
-template <int D, class E, class T>
-inline void pack_values(const T* from, int64_t row, int64_t rows, E* to) {
+// fetch(j, d) goes with each vector of them.
+template <int D, class E, class T, class Fetch = NoFetch>
+inline void pack_values(const T* from, int64_t row, int64_t rows, E* to, Fetch fetch = {}) {
   if constexpr (is_pair<E>) {
     static constexpr T none[D] = {};
     for (int64_t j = 0; j < (rows + panel_keys - 1) / panel_keys * panel_keys; j += 2) {
       const T* even = j < rows ? from + j * row : none;
       const T* odd = j + 1 < rows ? from + (j + 1) * row : none;
       for (int d = 0; d < D; d += Vec::width) {
+        fetch(j, d);
+        fetch(j + 1, d);
         zip(even + d, odd + d, to + j / 2 * D + d);
       }
     }
   } else {
     for (int64_t j = 0; j < rows; ++j) {
       for (int d = 0; d < D; d += Vec::width) {
+        fetch(j, d);
         Vec::load(from + j * row + d).store(to + j * D + d);
       }
     }
