@@ -147,8 +147,8 @@ class Cached {
       }
       for (int64_t j = larger<int64_t>(0, from - origin); j < end; j += block_keys) {
         int keys = static_cast<int>(smaller<int64_t>(block_keys, end - j));
-        const auto block = pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.values,
-                                            bench.rows.rows <= few_rows);
+        const auto block =
+            pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.values, bench.rows.rows <= few_rows);
         bench.rows.attend(block, [&](int first, int rows, int seen) {
           for (int r = 0; p_.mass && r < rows; ++r) {
             // one position: rows are the heads of the group
