@@ -162,7 +162,7 @@ def test_prompts_of_a_timed_workload_are_for_suites_that_score_them():
         ConfigError, match=r"\[0\].prompts: only where answers are scored, got 4 timed ones of kind thr"
     ):
         planned("throughput", "workload.passkey.prompts=4")
-    assert {p.cell.prompts for p in plan(Options(suite="prefill", device="cpu")).cells} == {10}
+    assert {p.cell.prompts for p in plan(Options(suite="prefill", device="cpu")).cells} == {6}
     assert {p.cell.repeats for p in plan(Options(suite="prefill", device="cpu")).cells if p.cell.timed} == {5}
 
 
