@@ -27,6 +27,12 @@ foreach(part PCBENCH_HIP_COMPILER PCBENCH_HIP_RUNTIME PCBENCH_HIP_INCLUDE)
   endif()
 endforeach()
 
+execute_process(COMMAND ${PCBENCH_HIP_COMPILER} --version OUTPUT_VARIABLE version ERROR_QUIET)
+pcbench_refuse_clang(PCBENCH_HIP_WHY_NOT "${PCBENCH_HIP_COMPILER}" "${version}")
+if(PCBENCH_HIP_WHY_NOT)
+  return()
+endif()
+
 # Bitcode of the device libraries. Debian's knows no gfx942: that is one constant.
 set(bitcode /usr/lib/x86_64-linux-gnu/amdgcn/bitcode)
 if(EXISTS ${ROCM_PATH}/amdgcn/bitcode)
