@@ -212,11 +212,13 @@ struct RowBlock {
           multiply_rows<block_keys, D>(count, reinterpret_cast<const E*>(scores), block.v + c, block.v_row,
                                        is_pair<E> ? (keys + 1) / 2 : keys, out + top * D + c, keep, fetch...);
         };
-        if (block.later) {
-          multiply([&](int64_t j, int64_t column) { fetch_line(block.later + j * block.later_row + c + column); });
-        } else {
-          multiply();
+        if constexpr (!is_pair<E>) {
+          if (block.later) {
+            multiply([&](int64_t j, int64_t column) { fetch_line(block.later + j * block.later_row + c + column); });
+            continue;
+          }
         }
+        multiply();
       }
     }
   }
