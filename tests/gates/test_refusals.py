@@ -28,7 +28,11 @@ def test_nvcc_of_another_major_version_than_torch_is_refused(tmp_path):
 
 
 def test_clang_before_19_is_refused(tmp_path):
-    texts = ("AMD clang version 18.0.0git (https://github.com/RadeonOpenCompute)", "Debian clang version 19.1.7", "gcc 14")
+    texts = (
+        "AMD clang version 18.0.0git (https://github.com/RadeonOpenCompute)",
+        "Debian clang version 19.1.7",
+        "gcc 14",
+    )
     old, new, other = said(tmp_path, *(f'pcbench_refuse_clang(found amdclang++ "{text}")' for text in texts))
     assert old == (
         "amdclang++ is clang 18, and the kernels need LLVM 19 or later; name a newer clang++ in PCBENCH_HIP_COMPILER"
@@ -102,6 +106,8 @@ def test_a_build_for_hip_stops_at_an_old_clang(tmp_path):
     clang = tmp_path / "clang++"
     clang.write_text("#!/bin/sh\necho 'clang version 17.0.6'\n")
     clang.chmod(0o755)
-    given = [f"-DPCBENCH_HIP_{name}={path}" for name, path in (("COMPILER", clang), ("RUNTIME", clang), ("INCLUDE", "/"))]
+    given = [
+        f"-DPCBENCH_HIP_{name}={path}" for name, path in (("COMPILER", clang), ("RUNTIME", clang), ("INCLUDE", "/"))
+    ]
     message = configured(tmp_path, "-DPCBENCH_BACKEND=hip", *given)
     assert f"PCBENCH_BACKEND=hip: {clang} is clang 17, and the kernels need LLVM 19 or later" in message
