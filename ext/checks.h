@@ -82,6 +82,19 @@ class Arguments {
 
   void state(const char* name, const Tensor& x, const char* shape) { tensor(name, x, shape, {ScalarType::Float}); }
 
+  // All of `x` lies together, row by row.
+  void contiguous(const char* name, const Tensor& x) const {
+    int64_t step = 1;
+    bool together = true;
+    for (int64_t i = x.dim(); i-- > 0; step *= x.size(i)) {
+      together = together && (x.size(i) == 1 || x.stride(i) == step);
+    }
+    if (!together && step) {
+      fail(std::string(name) + " must be contiguous",
+           "strides " + listed(x, [](const Tensor& t, int64_t i) { return t.stride(i); }));
+    }
+  }
+
   void ints(const char* name, const Tensor& x, const char* shape) { tensor(name, x, shape, {ScalarType::Int}); }
 
   void ints(const char* name, const std::optional<Tensor>& x, const char* shape) {
@@ -224,9 +237,15 @@ class Arguments {
   }
 
   static std::string sizes_of(const Tensor& x) {
+    return listed(x, [](const Tensor& t, int64_t i) { return t.size(i); });
+  }
+
+  // number(x, i) of each dimension.
+  template <class Number>
+  static std::string listed(const Tensor& x, Number number) {
     std::string text = "[";
     for (int64_t i = 0; i < x.dim(); ++i) {
-      text += (i ? ", " : "") + std::to_string(x.size(i));
+      text += (i ? ", " : "") + std::to_string(number(x, i));
     }
     return text + "]";
   }

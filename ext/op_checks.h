@@ -31,6 +31,20 @@ inline void check_calibrated_attention(Arguments& a, const Tensor& q, const Tens
   }
 }
 
+inline void check_key_mass(Arguments& a, const Tensor& q, const Tensor& k, const Tensor& lse, int64_t mass_rows,
+                           const std::optional<Tensor>& query_lengths, const std::optional<Tensor>& key_lengths) {
+  a.floats("q", q, "B H Q D");
+  a.floats("k", k, "B Hkv S D");
+  a.same_dtype("k", k, q);
+  a.grouped();
+  a.head_dim();
+  a.state("lse", lse, "B H Q");
+  a.contiguous("lse", lse);
+  a.number("mass_rows", mass_rows >= 0, ">= 0", mass_rows);
+  a.ints("query_lengths", query_lengths, "B");
+  a.ints("key_lengths", key_lengths, "B Hkv");
+}
+
 inline void check_key_rows(Arguments& a, const Tensor& q, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
                            const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
                            const std::optional<Tensor>& slots) {

@@ -24,22 +24,24 @@ struct Ints {
   int64_t strides[2];
 };
 
+// What key_mass has no use for is null; its lse is given.
 struct CalibratedAttention {
   int64_t batch, heads, kv_heads, rows, keys, dim;
   Float dtype;
   Floats q;            // [B, H, Q, D] of dtype
-  Floats k, v;         // [B, Hkv, S, D] of dtype
+  Floats k;            // [B, Hkv, S, D] of dtype
+  Floats v = {};       // [B, Hkv, S, D] of dtype
   float scale;         // multiplies the scores
   bool causal;         // bottom-right aligned
   Ints query_lengths;  // [B], may be null
   Ints key_lengths;    // [B, Hkv], may be null
-  Ints evicted;        // [B, Hkv|H, W], may be null
-  int64_t evicted_heads, words;
+  Ints evicted = {};   // [B, Hkv|H, W], may be null
+  int64_t evicted_heads = 0, words = 0;
   int64_t mass_rows;
-  Floats out_in;  // [B, H, Q, D] float32, may be null
-  Floats lse_in;  // [B, H, Q] float32, null as out_in
-  void* out;      // [B, H, Q, D] of out_dtype, contiguous
-  Float out_dtype;
+  Floats out_in = {};   // [B, H, Q, D] float32, may be null
+  Floats lse_in = {};   // [B, H, Q] float32, null as out_in
+  void* out = nullptr;  // [B, H, Q, D] of out_dtype, contiguous
+  Float out_dtype = {};
   float* lse;   // [B, H, Q], contiguous
   float* mass;  // [B, H, S], contiguous; null without mass_rows
 };

@@ -15,6 +15,11 @@ PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
       "Tensor? key_lengths=None, Tensor? evicted=None, int mass_rows=0, Tensor? out_in=None, Tensor? lse_in=None) "
       "-> (Tensor out, Tensor lse, Tensor mass)");
 
+  // q [B, H, Q, D], k [B, Hkv, S, D], lse [B, H, Q], query_lengths [B], key_lengths [B, Hkv] -> [B, H, S] or [B, H, 0]
+  m.def(
+      "key_mass(Tensor q, Tensor k, Tensor lse, *, float scale, bool causal, int mass_rows, "
+      "Tensor? query_lengths=None, Tensor? key_lengths=None) -> Tensor");
+
   // q [B, H, Q, D], k_rows [T, D], v_rows [T|Tv, D], starts, lengths and v_starts [N, Hkv], slots [B, P],
   // evicted [N, Hkv|H, W]
   // -> out [B, H, Q, D], lse [B, H, Q]

@@ -55,6 +55,39 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
   return {out, lse, mass};
 }
 
+Tensor key_mass(Tensor q, Tensor k, Tensor lse, double scale, bool causal, int64_t mass_rows,
+                std::optional<Tensor> query_lengths, std::optional<Tensor> key_lengths) {
+  Arguments a("key_mass");
+  check_key_mass(a, q, k, lse, mass_rows, query_lengths, key_lengths);
+  const int64_t batch = a.size("B"), heads = a.size("H"), keys = a.size("S");
+  Tensor mass = allocate(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
+  if (!mass_rows) {
+    return mass;
+  }
+  CalibratedAttention p{
+      .batch = batch,
+      .heads = heads,
+      .kv_heads = a.size("Hkv"),
+      .rows = a.size("Q"),
+      .keys = keys,
+      .dim = a.size("D"),
+      .dtype = float_of(q),
+      .q = floats(q),
+      .k = floats(k),
+      .scale = static_cast<float>(scale),
+      .causal = causal,
+      .query_lengths = ints(query_lengths),
+      .key_lengths = ints(key_lengths),
+      .mass_rows = mass_rows,
+      .lse = static_cast<float*>(floats(lse).data),
+      .mass = data(mass),
+  };
+  const Kernels& run = kernels();
+  Tensor memory = scratch(q, run.key_mass_scratch(p));
+  run.key_mass(p, data(memory));
+  return mass;
+}
+
 KeyRows key_rows(const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows, const Tensor& starts,
                  const Tensor& lengths, const std::optional<Tensor>& v_starts, const std::optional<Tensor>& slots,
                  bool causal_last) {
@@ -223,6 +256,7 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
 
 PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, CPU, m) {
   PCBENCH_OP(m, calibrated_attention);
+  PCBENCH_OP(m, key_mass);
   PCBENCH_OP(m, cached_attention);
   PCBENCH_OP(m, decode_attention);
   PCBENCH_OP(m, dual_chunk_attention);

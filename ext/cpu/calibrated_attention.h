@@ -9,8 +9,7 @@
 // arXiv:2205.14135.
 #pragma once
 
-#include "cpu/column_mass.h"
-#include "cpu/row_block.h"
+#include "cpu/calibrated_rows.h"
 #include "cpu/tasks.h"
 
 namespace pcbench::PCBENCH_ISA {
@@ -20,6 +19,7 @@ class Calibrated {
  public:
   Calibrated(const CalibratedAttention& p, float* scratch)
       : p_(p),
+        call_(p),
         group_(p.heads / p.kv_heads),
         panels_((p.keys + panel_keys - 1) / panel_keys),
         key_blocks_((p.keys + block_keys - 1) / block_keys),
@@ -65,27 +65,14 @@ class Calibrated {
 
   Rows& rows_of(int worker) const { return reinterpret_cast<Rows*>(scratch_)[worker]; }
 
-  struct Pair {
-    int64_t b, h;  // batch row, kv-head
-    int64_t query_length, key_length;
+  struct Pair : CalibratedPair {
     E* panels;
     E* values;  // packed; null where v is read as it is
   };
 
   Pair pair(int64_t first, int64_t offset) const {
-    Pair x;
-    x.b = (first + offset) / p_.kv_heads;
-    x.h = (first + offset) % p_.kv_heads;
-    x.query_length = p_.query_lengths.data ? p_.query_lengths.data[x.b * p_.query_lengths.strides[0]] : p_.rows;
-    x.key_length = p_.keys;
-    if (p_.key_lengths.data) {
-      x.key_length = p_.key_lengths.data[x.b * p_.key_lengths.strides[0] + x.h * p_.key_lengths.strides[1]];
-    }
-    x.query_length = smaller(p_.rows, larger<int64_t>(0, x.query_length));
-    x.key_length = smaller(p_.keys, larger<int64_t>(0, x.key_length));
-    x.panels = reinterpret_cast<E*>(packed_ + offset * pair_floats(p_));
-    x.values = packs_values ? x.panels + panels_ * panel_keys * depth : nullptr;
-    return x;
+    E* panels = reinterpret_cast<E*>(packed_ + offset * pair_floats(p_));
+    return {call_.pair(first + offset), panels, packs_values ? panels + panels_ * panel_keys * depth : nullptr};
   }
 
   // Keys [first, first + keys) as rows read them.
@@ -94,14 +81,10 @@ class Calibrated {
     if constexpr (packs_values) {
       block.v = x.values + first * depth;
     } else {
-      block.v = at(p_.v, x.b, x.h) + first * p_.v.strides[2];
+      block.v = call_.at(p_.v, x.b, x.h) + first * p_.v.strides[2];
       block.v_row = p_.v.strides[2];
     }
     return block;
-  }
-
-  static const T* at(const Floats& x, int64_t b, int64_t h) {
-    return static_cast<const T*>(x.data) + b * x.strides[0] + h * x.strides[1];
   }
 
   // All tasks of the pairs [first, first + count) in one go: packing, then the rows that see the most keys, the mass
@@ -124,7 +107,8 @@ class Calibrated {
         count_finished(&progress.attended);
       } else {
         wait_for(&progress.attended, row_blocks_);
-        weigh(x, (index - packs - attends) / count, rows_of(worker));
+        call_.weigh(x, (index - packs - attends) / count, rows_of(worker),
+                    [&](int64_t from, int keys) { return block_of(x, from, keys); });
       }
     };
     for_each_task(packs + attends + (p_.mass_rows ? packs : 0), task);
@@ -132,48 +116,16 @@ class Calibrated {
 
   void pack(const Pair& x, int64_t block) const {
     int64_t from = block * block_keys, to = smaller(x.key_length, from + block_keys);
-    const T* k = at(p_.k, x.b, x.h);
-    for (int64_t j = from; j < to; j += panel_keys) {
-      int keys = static_cast<int>(smaller<int64_t>(panel_keys, to - j));
-      pack_panel<D>(k + j * p_.k.strides[2], p_.k.strides[2], keys, x.panels + j * depth);
-    }
+    call_.pack(x, from, to, x.panels + from * depth);
     if constexpr (packs_values) {
-      pack_values<D>(at(p_.v, x.b, x.h) + from * p_.v.strides[2], p_.v.strides[2], to - from, x.values + from * depth);
-    }
-  }
-
-  // Keys that row i sees, eviction aside.
-  int64_t limit(const Pair& x, int64_t i) const {
-    if (i >= x.query_length) {
-      return 0;
-    }
-    int64_t seen = p_.causal ? i + 1 + x.key_length - x.query_length : x.key_length;
-    return smaller(x.key_length, larger<int64_t>(0, seen));
-  }
-
-  const int32_t* bits(const Pair& x, int64_t head) const {
-    if (!p_.evicted.data) {
-      return nullptr;
-    }
-    int64_t h = p_.evicted_heads == p_.heads ? head : x.h;
-    return p_.evicted.data + x.b * p_.evicted.strides[0] + h * p_.evicted.strides[1];
-  }
-
-  // Rows [first, first + count) of the pair, in the order of RowBlock.
-  void load(Rows& rows, const Pair& x, int64_t first, int count) const {
-    rows.reset(count);
-    rows.words = p_.words;
-    for (int r = 0; r < count; ++r) {
-      int64_t i = (first + r) / group_, head = x.h * group_ + (first + r) % group_;
-      rows.load_row(r, at(p_.q, x.b, head) + i * p_.q.strides[2], p_.scale);
-      rows.limits[r] = limit(x, i);
-      rows.evicted[r] = bits(x, head);
+      const int64_t row = p_.v.strides[2];
+      pack_values<D>(call_.at(p_.v, x.b, x.h) + from * row, row, to - from, x.values + from * depth);
     }
   }
 
   void attend(const Pair& x, int64_t block, Rows& rows) const {
     int64_t top = block * block_rows;
-    load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
+    call_.load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
     resume(rows, x, top);
     int64_t most = 0;
     for (int r = 0; r < rows.rows; ++r) {
@@ -208,25 +160,8 @@ class Calibrated {
     }
   }
 
-  // The mass of a block of keys; keys beyond the length get 0.
-  void weigh(const Pair& x, int64_t block, Rows& rows) const {
-    int64_t from = block * block_keys;
-    int keys = static_cast<int>(smaller<int64_t>(block_keys, p_.keys - from));
-    ColumnMass mass{p_.mass + (x.b * p_.heads + x.h * group_) * p_.keys + from, p_.keys, group_, keys};
-    mass.clear();
-    int present = static_cast<int>(smaller<int64_t>(keys, x.key_length - from));
-    int64_t top = larger<int64_t>(0, x.query_length - p_.mass_rows) * group_, end = x.query_length * group_;
-    for (; top < end && present > 0; top += block_rows) {
-      load(rows, x, top, static_cast<int>(smaller<int64_t>(block_rows, end - top)));
-      for (int r = 0; r < rows.rows; ++r) {
-        int64_t i = (top + r) / group_, head = x.h * group_ + (top + r) % group_;
-        mass.set_row(rows, r, p_.lse[(x.b * p_.heads + head) * p_.rows + i]);
-      }
-      mass.add(rows, block_of(x, from, present), top % group_);
-    }
-  }
-
   const CalibratedAttention& p_;
+  const CalibratedRows<D, T> call_;
   const int64_t group_, panels_, key_blocks_, row_blocks_, pairs_at_once_;
   float* const scratch_;
   float* const packed_;

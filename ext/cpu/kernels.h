@@ -11,6 +11,8 @@ namespace pcbench {
 struct Kernels {
   int64_t (*calibrated_attention_scratch)(const CalibratedAttention&);
   void (*calibrated_attention)(const CalibratedAttention&, float* scratch);
+  int64_t (*key_mass_scratch)(const CalibratedAttention&);
+  void (*key_mass)(const CalibratedAttention&, float* scratch);
   int64_t (*cached_attention_scratch)(const CachedAttention&);
   void (*cached_attention)(const CachedAttention&, float* scratch);
   int64_t (*dual_chunk_attention_scratch)(const DualChunkAttention&);

@@ -20,7 +20,7 @@ void select_tokens(const SelectTokens& p, void* scratch, Stream stream);
 
 void window_mass(const WindowMass& p, Stream stream);
 
-// mass of calibrated_attention, from the lse that an attention kernel wrote.
+// mass of calibrated_attention and key_mass, from the lse that an attention kernel wrote.
 void calibrated_attention_mass(const CalibratedAttention& p, Stream stream);
 
 // out and lse, for what the tensor-core kernels refuse.

@@ -1,10 +1,9 @@
-// The mass of keys: window_mass, and the mass of calibrated_attention once its lse is known.
+// The mass of keys: window_mass, key_mass, and the mass of calibrated_attention once its lse is known.
 //
 // A block owns 32 keys of one (b, hkv), of one listed segment in a store, and takes the rows of every head of the group
 // past them: each key's sum is made by one block, in the order of the rows. Grid: key tiles × Hkv × B (× P). Shared:
-// RowTile<D, R>. Scores and sums are float32. Shapes: CalibratedAttention and WindowMass of params.h. Equal mass of
-// pcbench.reference.calibrated_attention, and pcbench.reference.window_mass. The observation window is SnapKV's,
-// arXiv:2404.14469.
+// RowTile<D, R>. Scores and sums are float32. Shapes: CalibratedAttention and WindowMass of params.h. Equal the
+// functions of pcbench.reference of their names. The observation window is SnapKV's, arXiv:2404.14469.
 #pragma once
 
 #include "device/calibrated_attention.h"

@@ -1,11 +1,10 @@
-// The mass of keys on matrix units: window_mass, and the mass of calibrated_attention once its lse is known.
+// The mass of keys on matrix units: window_mass, key_mass, and the mass of calibrated_attention once its lse is known.
 //
 // A block owns 128 keys of one (b, hkv), of one listed segment in a store; each of its warps keeps some of them in
 // registers and takes the rows of all heads of the group past them: each key's sum is made by one warp, in a fixed
 // order. A head's rows are padded to full steps of eight. Grid: key tiles × Hkv × B (× P). Shared: the platform's
-// MassTile<T, D>. Scores and sums are float32. Shapes: CalibratedAttention and WindowMass of params.h. Equal mass of
-// pcbench.reference.calibrated_attention, and pcbench.reference.window_mass. The observation window is SnapKV's,
-// arXiv:2404.14469.
+// MassTile<T, D>. Scores and sums are float32. Shapes: CalibratedAttention and WindowMass of params.h. Equal the
+// functions of pcbench.reference of their names. The observation window is SnapKV's, arXiv:2404.14469.
 #pragma once
 
 #include "device/calibrated_attention.h"

@@ -59,6 +59,40 @@ std::tuple<Tensor, Tensor, Tensor> calibrated_attention(Tensor q, Tensor k, Tens
   return {out, lse, mass};
 }
 
+Tensor key_mass(Tensor q, Tensor k, Tensor lse, double scale, bool causal, int64_t mass_rows,
+                std::optional<Tensor> query_lengths, std::optional<Tensor> key_lengths) {
+  Arguments a("key_mass", on_gpu);
+  check_key_mass(a, q, k, lse, mass_rows, query_lengths, key_lengths);
+  const Call call(a);
+  const int64_t batch = a.size("B"), heads = a.size("H"), keys = a.size("S");
+  Tensor mass = allocate(q, {batch, heads, mass_rows ? keys : 0}, ScalarType::Float);
+  if (!mass_rows) {
+    return mass;
+  }
+  const CalibratedAttention p{
+      .batch = batch,
+      .heads = heads,
+      .kv_heads = a.size("Hkv"),
+      .rows = a.size("Q"),
+      .keys = keys,
+      .dim = a.size("D"),
+      .dtype = float_of(q),
+      .q = call.floats(q),
+      .k = call.floats(k),
+      .scale = static_cast<float>(scale),
+      .causal = causal,
+      .query_lengths = call.ints(query_lengths),
+      .key_lengths = call.ints(key_lengths),
+      .mass_rows = mass_rows,
+      .lse = static_cast<float*>(call.floats(lse).data),
+      .mass = call.written<float>(mass),
+  };
+  if (!started("key_mass", p.dtype, device::calibrated_attention_mass_fast(p, call.stream()))) {
+    device::calibrated_attention_mass(p, call.stream());
+  }
+  return mass;
+}
+
 KeyRows key_rows(const Call& call, const Arguments& a, const Tensor& k_rows, const std::optional<Tensor>& v_rows,
                  const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
                  const std::optional<Tensor>& slots, bool causal_last) {
@@ -231,6 +265,7 @@ std::tuple<Tensor, Tensor> merge_states(Tensor outs, Tensor lses) {
 
 PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, PCBENCH_KEY, m) {
   PCBENCH_OP(m, calibrated_attention);
+  PCBENCH_OP(m, key_mass);
   PCBENCH_OP(m, cached_attention);
   PCBENCH_OP(m, decode_attention);
   PCBENCH_OP(m, dual_chunk_attention);

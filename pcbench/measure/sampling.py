@@ -30,6 +30,11 @@ AXES = {
         "slots": "B",
         "evicted": "-X",
     },
+    "key_mass": {
+        **dict.fromkeys(("q", "lse", "mass"), "BH"),
+        **dict.fromkeys(("k", "key_lengths"), "BK"),
+        "query_lengths": "B",
+    },
     "window_mass": {
         **dict.fromkeys(("q_last", "lse"), "BH"),
         **dict.fromkeys(("starts", "lengths"), "-K"),
@@ -44,8 +49,15 @@ AXES = {
     },
 }
 # an argument with all kv-heads, and one with all batch rows
-HEADS = {"calibrated_attention": "k", "cached_attention": "starts", "window_mass": "starts", "select_tokens": "k"}
-ROWS = {"calibrated_attention": "q", "cached_attention": "q", "window_mass": "q_last", "select_tokens": "k"}
+HEADS = {
+    **dict.fromkeys(("calibrated_attention", "key_mass", "select_tokens"), "k"),
+    **dict.fromkeys(("cached_attention", "window_mass"), "starts"),
+}
+ROWS = {
+    **dict.fromkeys(("calibrated_attention", "cached_attention", "key_mass"), "q"),
+    "window_mass": "q_last",
+    "select_tokens": "k",
+}
 
 
 def sample_heads(

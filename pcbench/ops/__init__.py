@@ -9,6 +9,7 @@ from pcbench.ops.attention import (
     cached_attention,
     calibrated_attention,
     decode_attention,
+    key_mass,
     merge_states,
     window_mass,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "compiled_backend",
     "decode_attention",
     "dual_chunk_attention",
+    "key_mass",
     "merge_states",
     "query_nll_update",
     "select_tokens",

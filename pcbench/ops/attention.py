@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from pcbench.ops.backends import launch
-from pcbench.reference.attention import check_calibrated_attention, check_merge_states
+from pcbench.reference.attention import check_calibrated_attention, check_key_mass, check_merge_states
 from pcbench.reference.cached import check_cached_attention, check_window_mass
 from pcbench.reference.decode import check_decode_attention
 
-__all__ = ["cached_attention", "calibrated_attention", "decode_attention", "merge_states", "window_mass"]
+__all__ = ["cached_attention", "calibrated_attention", "decode_attention", "key_mass", "merge_states", "window_mass"]
 
 
 def calibrated_attention(
@@ -42,6 +42,34 @@ def calibrated_attention(
         lse_in=lse_in,
     )
     return out, lse, mass
+
+
+def key_mass(
+    q: Tensor,
+    k: Tensor,
+    lse: Tensor,
+    *,
+    scale: float,
+    causal: bool,
+    mass_rows: int,
+    query_lengths: Tensor | None = None,
+    key_lengths: Tensor | None = None,
+) -> Tensor:
+    """Compiled `pcbench.reference.key_mass`."""
+    mass: Tensor = launch(
+        "key_mass",
+        lambda: check_key_mass(q, k, lse, mass_rows, query_lengths, key_lengths),
+        (q, lse, k),
+        q,
+        k,
+        lse,
+        scale=scale,
+        causal=causal,
+        mass_rows=mass_rows,
+        query_lengths=query_lengths,
+        key_lengths=key_lengths,
+    )
+    return mass
 
 
 def cached_attention(

@@ -95,6 +95,10 @@ def _window_mass(
     return q_last.new_empty((*slots.shape, q_last.shape[1], longest), dtype=torch.float32)
 
 
+def _key_mass(q: Tensor, k: Tensor, lse: Tensor, *, mass_rows: int, **_: Any) -> Tensor:
+    return q.new_empty((*q.shape[:2], k.shape[2] if mass_rows else 0), dtype=torch.float32)
+
+
 def _merge_states(outs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
     return outs.new_empty(outs.shape[1:]), lses.new_empty(lses.shape[1:])
 
@@ -121,6 +125,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     "chunk_topk": _chunk_topk,
     "decode_attention": _decode_attention,
     "dual_chunk_attention": _out_and_lse,
+    "key_mass": _key_mass,
     "merge_states": _merge_states,
     "query_nll_update": _changes_only,
     "select_tokens": _select_tokens,

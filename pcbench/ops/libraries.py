@@ -26,6 +26,7 @@ FIXED_HEAD_DIM = (
     "calibrated_attention",
     "decode_attention",
     "dual_chunk_attention",
+    "key_mass",
     "window_mass",
 )
 

@@ -3,7 +3,7 @@
 Letters, layouts and conventions are those of `pcbench.reference.attention` and `pcbench.reference.cached`.
 """
 
-from pcbench.reference.attention import calibrated_attention, merge_states
+from pcbench.reference.attention import calibrated_attention, key_mass, merge_states
 from pcbench.reference.cached import cached_attention, window_mass
 from pcbench.reference.chunks import chunk_select, chunk_topk, query_nll_update
 from pcbench.reference.decode import decode_attention
@@ -17,6 +17,7 @@ __all__ = [
     "chunk_topk",
     "decode_attention",
     "dual_chunk_attention",
+    "key_mass",
     "merge_states",
     "query_nll_update",
     "select_tokens",

@@ -15,7 +15,7 @@ from pcbench.reference.bits import unpack_bits
 from pcbench.reference.checks import Arguments
 from pcbench.reference.settle import settle
 
-__all__ = ["calibrated_attention", "merge_states"]
+__all__ = ["calibrated_attention", "key_mass", "merge_states"]
 
 # query rows scored at once: bounds the score matrix, keeps the matmuls large
 BLOCK_ROWS = 256
@@ -97,6 +97,64 @@ def calibrated_attention(
     return out, lse, mass
 
 
+def key_mass(
+    q: Tensor,
+    k: Tensor,
+    lse: Tensor,
+    *,
+    scale: float,
+    causal: bool,
+    mass_rows: int,
+    query_lengths: Tensor | None = None,
+    key_lengths: Tensor | None = None,
+) -> Tensor:
+    """Attention each key of a chunk receives from the last rows, given their log-sum-exp.
+
+    The mass of `calibrated_attention` at the same arguments, for attention that another kernel has computed:
+    mass[b, h, j] = Σ over the last `mass_rows` valid rows of exp(score_ij − lse_i) for the keys a row sees. Rows and
+    keys are valid and seen as there. A row whose lse is −inf adds nothing. Other rows, their lse, and what lies beyond
+    key_lengths may hold anything. Under the lse of an attention over more keys it is the mass of these ones.
+
+    Args:
+        q: [B, H, Q, D] float.
+        k: [B, Hkv, S, D], dtype of q.
+        lse: [B, H, Q] float32 (natural log), contiguous.
+        scale: multiplies the scores.
+        causal: bottom-right aligned causal mask.
+        mass_rows: rows the mass sums over, ≥ 0.
+        query_lengths: [B] int32, valid rows, 0..Q; None means Q.
+        key_lengths: [B, Hkv] int32, valid keys, 0..S; None means S.
+
+    Returns:
+        [B, H, S] float32 (size 0 when mass_rows is 0).
+
+    Raises:
+        ShapeError: a shape, dtype or layout differs from the above, or H is not a multiple of Hkv.
+
+    Cost: 2·B·H·r·S·D operations; reads every key once per kv-head.
+    Source: the observation window of SnapKV, arXiv:2404.14469, as ParallelComp uses it, arXiv:2502.14317v2.
+    """
+    check_key_mass(q, k, lse, mass_rows, query_lengths, key_lengths)
+    batch, heads, rows, dim = q.shape
+    kv_heads, keys = k.shape[1:3]
+    ends = _within(query_lengths, rows, (batch,), q)
+    lengths = _within(key_lengths, keys, (batch, kv_heads), q).repeat_interleave(heads // kv_heads, 1)[..., None, None]
+    j = torch.arange(keys, device=q.device)
+    window = min(mass_rows, rows)
+    mass = torch.zeros((batch, heads, keys if mass_rows else 0), dtype=wide_dtype(q.dtype), device=q.device)
+    for start in range(0, window, BLOCK_ROWS):
+        # from the last valid row backwards; a negative one is not there
+        i = ends[:, None] - 1 - torch.arange(start, min(window, start + BLOCK_ROWS), device=q.device)  # [B, R]
+        at = i.clamp_min(0)[:, None].expand(-1, heads, -1)
+        total = lse.gather(2, at).masked_fill(i[:, None] < 0, -torch.inf)[..., None]
+        scores = scores_of(q.gather(2, at[..., None].expand(-1, -1, -1, dim)), k, scale)
+        seen = (j < lengths) & (total != -torch.inf)
+        if causal:
+            seen = seen & (j <= i[:, None, :, None] + lengths - ends[:, None, None, None])
+        mass += (scores - total).exp().masked_fill(~seen, 0.0).sum(2)
+    return mass
+
+
 def merge_states(outs: Tensor, lses: Tensor) -> tuple[Tensor, Tensor]:
     """The attention over all keys from attentions over parts of them.
 
@@ -144,6 +202,13 @@ def _row_blocks(
     for start in range(0, rows, BLOCK_ROWS):
         stop = min(rows, start + BLOCK_ROWS)
         yield start, stop, max(0, min(keys, stop + ahead))
+
+
+def _within(lengths: Tensor | None, most: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Lengths in 0..most, int64; None means `most` everywhere."""
+    if lengths is None:
+        return torch.full(shape, most, device=like.device)
+    return lengths.long().clamp(0, most)
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -237,6 +302,25 @@ def check_calibrated_attention(
     a.together(out_in=out_in, lse_in=lse_in)
     a.state("out_in", out_in, "B H Q D")
     a.state("lse_in", lse_in, "B H Q")
+
+
+def check_key_mass(
+    q: Tensor,
+    k: Tensor,
+    lse: Tensor,
+    mass_rows: int,
+    query_lengths: Tensor | None,
+    key_lengths: Tensor | None,
+) -> None:
+    a = Arguments("key_mass")
+    a.floats("q", q, "B H Q D")
+    a.floats("k", k, "B Hkv S D", like=q)
+    a.grouped()
+    a.state("lse", lse, "B H Q")
+    a.contiguous("lse", lse)
+    a.number("mass_rows", mass_rows, lambda n: n >= 0, "≥ 0")
+    a.ints("query_lengths", query_lengths, "B")
+    a.ints("key_lengths", key_lengths, "B Hkv")
 
 
 def check_merge_states(outs: Tensor, lses: Tensor) -> None:

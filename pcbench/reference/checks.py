@@ -58,6 +58,11 @@ class Arguments:
         if value is not None:
             self.tensor(name, value, shape, (torch.float32, torch.float64))
 
+    def contiguous(self, name: str, value: Tensor) -> None:
+        """All of `value` lies together, row by row."""
+        if not value.is_contiguous():
+            raise self.fail(f"{name} must be contiguous", f"strides {list(value.stride())}")
+
     def ints(self, name: str, value: Tensor | None, shape: str) -> None:
         if value is not None:
             self.tensor(name, value, shape, (torch.int32,))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from pcbench import ops
+from pcbench import ops, reference
 from pcbench.reference.bits import unpack_bits
 
 
@@ -30,6 +30,17 @@ def test_calibrated_attention_of_grouped_heads(race, mass_rows):
     race(
         lambda: ops.calibrated_attention(q, k, v, scale=0.125, causal=True, mass_rows=mass_rows),
         lambda: scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True),
+    )
+
+
+@pytest.mark.parametrize("mass_rows", [8, 64])
+def test_key_mass(race, mass_rows):
+    q, k, lse = draw(1, 9, 2068, 64), draw(1, 3, 2068, 64), draw(1, 9, 2068)
+    race(
+        *(
+            lambda floor=floor: floor.key_mass(q, k, lse, scale=0.125, causal=True, mass_rows=mass_rows)
+            for floor in (ops, reference)
+        )
     )
 
 

@@ -44,6 +44,7 @@ LEADS = {
     "chunk_topk": "scores",
     "decode_attention": "q",
     "dual_chunk_attention": "q",
+    "key_mass": "q",
     "merge_states": "outs",
     "query_nll_update": "logits",
     "select_tokens": "k",

@@ -16,6 +16,11 @@ def attention(**changes):
     return {"q": q, "k": k, "v": k, "scale": 0.1, "causal": True} | changes
 
 
+def mass(**changes):
+    kept = {k: v for k, v in attention().items() if k != "v"}
+    return kept | {"lse": draw(1, 4, 5), "mass_rows": 3} | changes
+
+
 def cached(**changes):
     one = {"starts": ints([0, 8]), "lengths": ints([8, 8]), "slots": ints([0])}
     rows = draw(16, 64)
@@ -63,6 +68,7 @@ def merge(**changes):
 # op, the tensor that is looked at first, arguments
 CALLS = [
     ("calibrated_attention", "q", attention),
+    ("key_mass", "q", mass),
     ("cached_attention", "q", cached),
     ("window_mass", "q_last", window),
     ("decode_attention", "q", decode),

@@ -14,7 +14,7 @@ from tests.ops.calls import check_logits
 BUILD = ROOT / "build/emulator"
 NAME = "pcbench_emulated_amx"
 # those that multiply on the matrix unit
-OPS = ("calibrated_attention", "cached_attention", "decode_attention", "window_mass")
+OPS = ("calibrated_attention", "key_mass", "cached_attention", "decode_attention", "window_mass")
 
 
 @cache

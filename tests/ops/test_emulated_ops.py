@@ -12,6 +12,7 @@ ORDERED = [
     if str(c)
     in (
         "calibrated_attention-unequal lengths",
+        "key_mass-unequal lengths",
         "cached_attention-query",
         "window_mass-query",
         "decode_attention-budgets of heads",
@@ -44,7 +45,7 @@ def test_result_does_not_depend_on_the_order_of_threads(case, emulated):
 
 
 def test_orders_are_compared_for_every_op():
-    assert len(ORDERED) == 9
+    assert len(ORDERED) == 10
 
 
 def test_changed_argument_that_overlaps_another_is_refused(emulated):

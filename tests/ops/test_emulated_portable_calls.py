@@ -6,7 +6,7 @@ import pytest
 import torch
 from emulated import LIBRARIES, emulated_ops
 
-from pcbench.measure.kernels import attention_cases
+from pcbench.measure.kernels import attention_cases, key_mass_cases
 from pcbench.measure.kernels.cases import Case, check_case
 from pcbench.ops.portable import portable_calls
 
@@ -43,6 +43,8 @@ def test_unaligned_views_are_counted_by_op(library):
     assert counted(library, cached(), q=unaligned(1, 2, 2, 64)) == {f"cached_attention{reason}": 1}
     decode = Case("decode_attention", "portable", partial(attention_cases.decode, heads=2, lengths=[[40]]))
     assert counted(library, decode, q=unaligned(1, 2, 1, 64)) == {f"decode_attention{reason}": 1}
+    mass = Case("key_mass", "portable", partial(key_mass_cases.key_mass, rows=9, keys=40))
+    assert counted(library, mass, k=unaligned(1, 1, 40, 64)) == {f"key_mass{reason}": 1}
     window = Case("window_mass", "portable", attention_cases.WINDOW["query"])
     assert counted(library, window, q_last=unaligned(1, 4, 4, 64)) == {f"window_mass{reason}": 1}
 

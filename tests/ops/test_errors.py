@@ -19,6 +19,7 @@ from tests.ops.calls import (
     draw,
     dual,
     ints,
+    mass,
     merge,
     nll,
     select,
@@ -38,6 +39,15 @@ WRONG = [
     ("calibrated_attention", attention(lse_in=draw(1, 4, 5)), "out_in and lse_in go together"),
     ("calibrated_attention", attention(evicted=ints([[0], [0], [0]])), "evicted must be"),
     ("calibrated_attention", attention(key_lengths=torch.tensor([[1, 2]])), "key_lengths must"),
+    ("key_mass", mass(k=draw(1, 3, 9, 64)), "H must be a multiple of Hkv = 3, got 4"),
+    ("key_mass", mass(k=draw(1, 2, 9, 64, dtype=torch.bfloat16)), "k must be"),
+    ("key_mass", mass(lse=draw(1, 4, 4)), "lse must be"),
+    ("key_mass", mass(lse=draw(1, 4, 5, dtype=torch.bfloat16)), "lse must"),
+    ("key_mass", mass(lse=draw(1, 5, 4).transpose(1, 2)), "lse must have a contiguous last dimension"),
+    ("key_mass", mass(lse=draw(1, 4, 6)[..., :5]), "lse must be contiguous"),
+    ("key_mass", mass(mass_rows=-1), "mass_rows must be"),
+    ("key_mass", mass(query_lengths=ints(5, 5)), "query_lengths must be"),
+    ("key_mass", mass(key_lengths=torch.tensor([[1, 2]])), "key_lengths must"),
     ("cached_attention", cached(slots=ints(0)), "slots must be"),
     ("cached_attention", cached(lengths=ints([8, 8], [1, 1])), "lengths must be"),
     ("cached_attention", cached(v_rows=draw(15, 64)), "v_rows must be"),
@@ -95,6 +105,7 @@ def test_wrong_arguments_are_refused_everywhere_in_the_same_words(op, arguments,
     ("op", "arguments", "name"),
     [
         ("calibrated_attention", attention(mass_rows=2**63), "mass_rows"),
+        ("key_mass", mass(mass_rows=2**63), "mass_rows"),
         ("window_mass", window(longest=2**63), "longest"),
         ("decode_attention", decode(longest=2**63), "longest"),
         ("dual_chunk_attention", dual(chunks=ints([[[0]], [[0]]]), tile_rows=2**63), "tile_rows"),
@@ -122,6 +133,9 @@ def test_numbers_beyond_what_is_there_are_all_of_it(backend, largest):
     call = attention(mass_rows=largest)
     expected = reference.calibrated_attention(**call | {"mass_rows": 5})[2]
     assert torch.allclose(found.calibrated_attention(**call)[2], expected, atol=1e-5)
+    call = mass(mass_rows=largest)
+    expected = reference.key_mass(**call | {"mass_rows": 5})
+    assert torch.allclose(found.key_mass(**call), expected, rtol=1e-4)
     far, near = nll(first_column=largest), nll(first_column=9)
     found.query_nll_update(**far)
     assert torch.equal(far["row_target"].isfinite(), near["row_target"].isfinite())
@@ -138,6 +152,7 @@ def test_wrong_arguments_are_refused_by_the_gpu_ops_in_the_same_words(op, argume
     ("op", "arguments"),
     [
         ("calibrated_attention", attention()),
+        ("key_mass", mass()),
         ("cached_attention", cached()),
         ("window_mass", window()),
         ("decode_attention", decode()),
@@ -192,7 +207,7 @@ def test_float64_state_is_refused_by_name():
         ops.query_nll_update(**arguments)
 
 
-@pytest.mark.parametrize(("op", "lead", "make"), CALLS[:5], ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(("op", "lead", "make"), CALLS[:6], ids=lambda x: str(x)[:20])
 def test_head_dim_without_a_kernel_is_refused_by_name(op, lead, make):
     ready(op)
     arguments = {
@@ -248,6 +263,7 @@ def test_capacity_beyond_the_kernels_is_refused():
     [
         ("calibrated_attention", attention(), "v", "q"),
         ("calibrated_attention", attention(key_lengths=ints([9, 9])), "key_lengths", "q"),
+        ("key_mass", mass(), "lse", "q"),
         ("cached_attention", cached(), "slots", "q"),
         ("window_mass", window(), "lse", "q_last"),
         ("decode_attention", decode(), "lengths", "q"),

@@ -15,6 +15,7 @@ SOME = {
     "chunk_topk": ("more than kept", "nothing new"),
     "decode_attention": ("budgets of heads", "keys that heads share"),
     "dual_chunk_attention": ("unequal lengths", "listed chunks"),
+    "key_mass": ("unequal lengths", "no mass"),
     "merge_states": ("2 parts", "sliced"),
     "query_nll_update": ("a later tile", "0 columns"),
     "select_tokens": ("everything at once", "33 keys"),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcbench.reference import calibrated_attention, merge_states
+from pcbench.reference import calibrated_attention, key_mass, merge_states
 from pcbench.reference.bits import pack_bits
 
 SCALE = 0.3
@@ -85,6 +85,38 @@ def test_mass_of_r_rows_sums_to_r(seed, mass_rows, keys, causal):
     equal(mass.sum(-1), torch.full(mass.shape[:2], float(mass_rows), dtype=torch.float64))
 
 
+@given(
+    SEEDS,
+    st.lists(st.integers(0, 8), min_size=2, max_size=2),
+    st.lists(st.integers(0, 20), min_size=4, max_size=4),
+    st.integers(0, 10),
+    st.booleans(),
+)
+def test_key_mass_is_the_mass_of_calibrated_attention(seed, rows, keys, mass_rows, causal):
+    q, k, v = qkv(seed, 8, 20)
+    options = {"causal": causal, "mass_rows": mass_rows}
+    lengths = {"query_lengths": ints(*rows), "key_lengths": ints(keys[:2], keys[2:])}
+    for ragged in ({}, lengths):
+        _, lse, mass = attend(q, k, v, **options, **ragged)
+        equal(key_mass(q, k, lse, scale=SCALE, **options, **ragged), mass)
+    # what no mass is of may be anything
+    for b in range(2):
+        other = torch.ones(8, dtype=torch.bool)
+        other[max(0, rows[b] - mass_rows) : rows[b]] = False
+        q[b, :, other], lse[b, :, other] = torch.nan, torch.nan
+        for h in range(2):
+            k[b, h, keys[2 * b + h] :] = torch.nan
+    equal(key_mass(q, k, lse, scale=SCALE, **options, **lengths), mass)
+
+
+@given(SEEDS, st.integers(0, 20), st.integers(0, 20))
+def test_key_mass_of_parts_of_the_keys_is_a_part_of_the_mass(seed, before, now):
+    q, k, v = qkv(seed, 4, before + now)
+    _, lse, mass = attend(q, k, v, mass_rows=2)
+    parts = (key_mass(q, x, lse, scale=SCALE, causal=False, mass_rows=2) for x in k.split([before, now], 2))
+    equal(torch.cat([*parts], -1), mass)
+
+
 @given(SEEDS, st.integers(0, 8), st.lists(st.integers(0, 20), min_size=2, max_size=2))
 def test_lengths_equal_slices(seed, rows, keys):
     q, k, v = qkv(seed, 8, 20, kv_heads=2)
@@ -132,10 +164,11 @@ def test_evicting_by_query_head_concerns_that_head_alone():
 @pytest.mark.parametrize("rows", [1, 255, 256, 257, 600])
 def test_blocks_of_rows_do_not_show(rows):
     q, k, v = qkv(0, rows, rows, heads=2, kv_heads=1, batch=1)
-    out, _, mass = attend(q, k, v, causal=True, mass_rows=300)
+    out, lse, mass = attend(q, k, v, causal=True, mass_rows=300)
     last = attend(q[:, :, -1:], k, v, causal=True)[0]
     equal(out[:, :, -1:], last)
     equal(mass.sum(-1), torch.full((1, 2), min(300.0, rows), dtype=torch.float64))
+    equal(key_mass(q, k, lse, scale=SCALE, causal=True, mass_rows=300), mass)
 
 
 def test_row_that_sees_nothing_is_zero():

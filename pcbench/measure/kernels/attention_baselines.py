@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from pcbench.errors import BackendUnavailable
 from pcbench.reference.dual_chunk import turned
 
-__all__ = ["CACHED", "CALIBRATED", "DECODE", "DUAL_CHUNK", "MERGE", "WINDOW"]
+__all__ = ["CACHED", "CALIBRATED", "DECODE", "DUAL_CHUNK", "KEY_MASS", "MERGE", "WINDOW"]
 
 Call = Callable[[], Any]
 # q [B, H, Q, D], k and v [B, Hkv, S, D], scale, and whether rows see only keys up to their own, counted from the end
@@ -182,21 +182,48 @@ def _three_calls(inputs: dict[str, Any]) -> Call:
     return call
 
 
-def _window_matmul(inputs: dict[str, Any]) -> Call:
-    """Scores of the window over contiguous keys, exp under the given lse, sum over the rows."""
-    q, lse, scale = inputs["q_last"], inputs["lse"], inputs["scale"]
-    k = _dense(inputs, inputs["k_rows"])
-    batch, heads, rows, dim = q.shape
-    kv_heads, keys, places = k.shape[1], k.shape[2], inputs["slots"].shape[1]
-    grouped = q.reshape(batch, kv_heads, heads // kv_heads * rows, dim)
+def _summed_weights(q: Tensor, lse: Tensor, k: Tensor, scale: float, causal: bool) -> Callable[[], Tensor]:
+    """[B, H, S]: scores of all rows over contiguous keys, exp under the given lse, sum over the rows."""
+    scores_of = _products(q, k)
+    rows, keys = q.shape[2], k.shape[2]
     hidden = torch.ones(rows, keys, dtype=torch.bool, device=q.device).triu(keys - rows + 1)
 
     def call() -> Tensor:
-        scores = (grouped @ k.transpose(-1, -2)).view(batch, heads, rows, keys).float() * scale
-        mass = (scores - lse[..., None]).exp().masked_fill(hidden, 0.0).sum(2)
-        return mass.view(batch, heads, places, -1).transpose(1, 2)
+        weights = (scores_of().float() * scale - lse[..., None]).exp()
+        return (weights.masked_fill(hidden, 0.0) if causal else weights).sum(2)
 
     return call
+
+
+def _products(q: Tensor, k: Tensor) -> Callable[[], Tensor]:
+    """[B, H, Q, S]: every row with every key, one matmul a kv-head."""
+    batch, heads, rows, dim = q.shape
+    kv_heads, keys = k.shape[1:3]
+    grouped = q.reshape(batch, kv_heads, heads // kv_heads * rows, dim)
+    return lambda: (grouped @ k.transpose(-1, -2)).view(batch, heads, rows, keys)
+
+
+def _window_matmul(inputs: dict[str, Any]) -> Call:
+    """The summed weights of the window over the segments one after another."""
+    sums = _summed_weights(inputs["q_last"], inputs["lse"], _dense(inputs, inputs["k_rows"]), inputs["scale"], True)
+    places = inputs["slots"].shape[1]
+    return lambda: sums().unflatten(2, (places, -1)).transpose(1, 2)
+
+
+def _last_rows(inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The rows that key_mass sums over, [B, H, R, D], and their log-sum-exp."""
+    first = max(0, inputs["q"].shape[2] - inputs["mass_rows"])
+    return inputs["q"][:, :, first:], inputs["lse"][:, :, first:]
+
+
+def _mass_matmul(inputs: dict[str, Any]) -> Call:
+    """The summed weights of the last rows."""
+    return _summed_weights(*_last_rows(inputs), inputs["k"], inputs["scale"], inputs["causal"])
+
+
+def _mass_products(inputs: dict[str, Any]) -> Call:
+    """The products of the last rows with all keys alone."""
+    return _products(_last_rows(inputs)[0], inputs["k"])
 
 
 def _merge_softmax(inputs: dict[str, Any]) -> Call:
@@ -208,5 +235,6 @@ CALIBRATED = {name: partial(_over_chunks, attend=attend) for name, attend in _AT
 CACHED = {name: partial(_over_cache, attend=attend) for name, attend in _ATTEND.items()}
 DECODE = {"torch-matmul": _decode_matmul}
 DUAL_CHUNK = {"sdpa-merged": _three_calls, "floor-full": _full}
+KEY_MASS = {"torch-matmul": _mass_matmul, "floor-gemm": _mass_products}
 WINDOW = {"torch-matmul": _window_matmul}
 MERGE = {"torch-softmax": _merge_softmax}

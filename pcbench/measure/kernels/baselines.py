@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from pcbench.errors import unknown_name
-from pcbench.measure.kernels.attention_baselines import CACHED, CALIBRATED, DECODE, DUAL_CHUNK, MERGE, WINDOW
+from pcbench.measure.kernels.attention_baselines import (
+    CACHED,
+    CALIBRATED,
+    DECODE,
+    DUAL_CHUNK,
+    KEY_MASS,
+    MERGE,
+    WINDOW,
+)
 from pcbench.measure.kernels.chunk_baselines import CHUNK_SELECT, CHUNK_TOPK, NLL, SELECT
 
 __all__ = ["BASELINES", "VARIANTS", "check_baseline", "is_floor", "make_baseline"]
@@ -22,6 +30,7 @@ BASELINES: dict[str, dict[str, Make]] = {
     "chunk_topk": CHUNK_TOPK,
     "decode_attention": DECODE,
     "dual_chunk_attention": DUAL_CHUNK,
+    "key_mass": KEY_MASS,
     "merge_states": MERGE,
     "query_nll_update": NLL,
     "select_tokens": SELECT,

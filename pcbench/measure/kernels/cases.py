@@ -14,6 +14,7 @@ from pcbench.measure.kernels.chunk_cases import CHUNK_SELECT, CHUNK_TOPK, NLL, S
 from pcbench.measure.kernels.draws import Draws
 from pcbench.measure.kernels.dual_chunk_cases import DUAL_CHUNK
 from pcbench.measure.kernels.instantiations import KERNELS
+from pcbench.measure.kernels.key_mass_cases import KEY_MASS
 from pcbench.measure.parity import Comparison, compare_exact, compare_lse, compare_mass, compare_out
 
 __all__ = ["CASES", "CHANGED", "Case", "check_case", "compare", "run"]
@@ -48,6 +49,7 @@ _SHAPES: dict[str, Mapping[str, Callable[[Draws], dict[str, Any]]]] = {
     "chunk_topk": CHUNK_TOPK,
     "decode_attention": DECODE,
     "dual_chunk_attention": DUAL_CHUNK,
+    "key_mass": KEY_MASS,
     "merge_states": MERGE,
     "query_nll_update": NLL,
     "select_tokens": SELECT,
@@ -101,6 +103,7 @@ _RESULTS = {
     "chunk_topk": ("freed",),
     "decode_attention": ("out", "lse", "mass"),
     "dual_chunk_attention": ("out", "lse"),
+    "key_mass": ("mass",),
     "merge_states": ("out", "lse"),
     "select_tokens": ("k2", "v2", "index", "lengths"),
     "window_mass": ("mass",),
@@ -137,6 +140,10 @@ def _window(inputs: dict[str, Any], got: Results, truth: Results, own: Results) 
     return {"mass": compare_mass(mass, wanted, inputs["q_last"].shape[2])}
 
 
+def _key_mass(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:
+    return {"mass": compare_mass(got["mass"], truth["mass"], min(inputs["mass_rows"], inputs["q"].shape[2]))}
+
+
 def _nll(inputs: dict[str, Any], got: Results, truth: Results, own: Results) -> dict[str, Comparison]:
     lse, wanted, mine = (x["row_max"] + x["row_sum"].log() for x in (got, truth, own))
     return {
@@ -166,6 +173,7 @@ _COMPARE: dict[str, Callable[[dict[str, Any], Results, Results, Results], dict[s
     "chunk_topk": _exact,
     "decode_attention": _decode,
     "dual_chunk_attention": _attention,
+    "key_mass": _key_mass,
     "merge_states": _attention,
     "query_nll_update": _nll,
     "select_tokens": _exact,

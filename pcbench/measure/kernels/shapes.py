@@ -11,6 +11,7 @@ from pcbench.measure.kernels.attention_cases import cached, calibrated, decode, 
 from pcbench.measure.kernels.chunk_cases import chunk_select, nll, select, topk_random
 from pcbench.measure.kernels.draws import Draws
 from pcbench.measure.kernels.dual_chunk_cases import dual_chunk
+from pcbench.measure.kernels.key_mass_cases import key_mass
 
 __all__ = ["SHAPES", "Shape", "Work"]
 
@@ -79,6 +80,21 @@ class CalibratedAttention(Shape):
     def inputs(self, draw: Draws) -> dict[str, Any]:
         numbers = self.model_dump()
         return calibrated(draw, **(numbers | {"rows": self.rows or self.keys}))
+
+
+class KeyMass(CalibratedAttention):
+    """Keys once and the rows that are summed; the masses are written once."""
+
+    mass_rows: Count = 8
+
+    def work(self, itemsize: int) -> Work:
+        keys = self.batch * self.keys
+        rows = self.batch * self.heads * min(self.mass_rows, self.rows or self.keys)
+        moved = (keys * self.kv_heads + rows) * self.dim * itemsize + (keys * self.heads + rows) * FLOAT32
+        return Work(2.0 * rows * self.keys * self.dim, moved, "bytes")
+
+    def inputs(self, draw: Draws) -> dict[str, Any]:
+        return key_mass(draw, **(self.model_dump() | {"rows": self.rows or self.keys}))
 
 
 class CachedAttention(Shape):
@@ -284,6 +300,7 @@ SHAPES: dict[str, type[Shape]] = {
     "chunk_topk": ChunkTopk,
     "decode_attention": DecodeAttention,
     "dual_chunk_attention": DualChunkAttention,
+    "key_mass": KeyMass,
     "merge_states": MergeStates,
     "query_nll_update": QueryNllUpdate,
     "select_tokens": SelectTokens,

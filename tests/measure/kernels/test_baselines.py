@@ -16,6 +16,7 @@ SHAPE = {
     "calibrated_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 40, "dim": 64},
     "decode_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 20, "dim": 64},
     "dual_chunk_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 41, "dim": 64, "period": 10},
+    "key_mass": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 40, "dim": 64, "mass_rows": 5},
     "window_mass": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
 }
 
@@ -45,6 +46,15 @@ def test_calibrated_attention_baselines_agree(name, shape):
 def test_window_mass_baseline_agrees():
     inputs = inputs_of("window_mass", **SHAPE["window_mass"], rows=5)
     close(make_baseline("window_mass", "torch-matmul", inputs)(), run(reference, "window_mass", inputs)["mass"])
+
+
+@pytest.mark.parametrize("shape", [{}, {"causal": False}, {"rows": 9}, {"mass_rows": 50}])
+def test_key_mass_baselines_agree(shape):
+    inputs = inputs_of("key_mass", **SHAPE["key_mass"] | shape)
+    close(make_baseline("key_mass", "torch-matmul", inputs)(), run(reference, "key_mass", inputs)["mass"])
+    first = max(0, inputs["q"].shape[2] - inputs["mass_rows"])
+    keys = inputs["k"].repeat_interleave(2, 1).transpose(-1, -2)
+    close(make_baseline("key_mass", "floor-gemm", inputs)(), inputs["q"][:, :, first:] @ keys)
 
 
 def test_decode_attention_baseline_agrees():
@@ -139,6 +149,7 @@ def test_only_floors_do_less_than_the_op():
         ("select_tokens", "floor-copy"),
         ("chunk_select", "floor-gemm"),
         ("dual_chunk_attention", "floor-full"),
+        ("key_mass", "floor-gemm"),
     }
     assert all(is_floor(name) for variants in VARIANTS.values() for name in variants)
 

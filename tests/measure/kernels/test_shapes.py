@@ -23,6 +23,10 @@ SMALL = {
         {"heads": 2, "kv_heads": 1, "keys": 8, "dim": 4, "period": 3},
         "B1 H2 Hkv1 Q8 S8 D4 s3",
     ),
+    "key_mass": (
+        {"heads": 2, "kv_heads": 1, "keys": 8, "dim": 4, "mass_rows": 3},
+        "B1 H2 Hkv1 Q8 S8 D4 causal r3",
+    ),
     "merge_states": ({"parts": 3, "heads": 2, "rows": 4, "dim": 8}, "P3 B1 H2 Q4 D8"),
     "query_nll_update": ({"rows": 3, "columns": 7}, "X3 Vt7"),
     "select_tokens": (
@@ -61,6 +65,9 @@ def test_inputs_are_seeded_and_run(op):
         # keys and values once, two rows in and out, their lse
         ("cached_attention", {}, "bytes", 2 * 16 * 4 * 2 + 2 * 2 * 4 * 2 + 2 * 4),
         ("window_mass", {}, "bytes", 16 * 4 * 2 + 6 * 4 * 2 + 2 * 16 * 4 + 6 * 4),
+        # keys and masses once, three rows of two heads and their lse
+        ("key_mass", {}, "bytes", 8 * 4 * 2 + 6 * 4 * 2 + 2 * 8 * 4 + 6 * 4),
+        ("key_mass", {"mass_rows": 9}, "bytes", 8 * 4 * 2 + 16 * 4 * 2 + 2 * 8 * 4 + 16 * 4),
         # keys, values and masses once, two rows in and out, their lse
         ("decode_attention", {}, "bytes", 2 * 8 * 4 * 2 + 2 * 2 * 4 * 2 + 8 * 4 + 2 * 4),
         # as causal attention; one row reads keys and values once
