@@ -24,7 +24,7 @@ __all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "checked_manifest", "prompt_k
 # too long for a table cell
 JSONL_ONLY = (
     "samples_ms", "warmup_ms", "decode_samples_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary",
-    "nll_by_position",
+    "nll_by_position", "sdpa_ms",
 )  # fmt: skip
 
 # how a text begins that spreadsheets take for a formula; reports/templates/report.js has the same

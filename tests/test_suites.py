@@ -207,3 +207,34 @@ def test_bundled_suites_load_with_all_presets(name, device):
     for preset in (None, *presets):
         assert list(load_suite(name, device, preset=preset).plans())
     assert suite_summaries()[name]
+
+
+def test_a_devices_table_changes_cells_of_the_file_before_preset_and_set(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE.replace("[4096]", "[4096]\ncell.parallel_comp.keep = 5"))
+
+    def configs(device, **changes):
+        found = load_suite(str(path), device, **changes)
+        return [cell.config for cell in found.cells if cell.method == "parallel_comp"]
+
+    assert (configs("cpu"), configs("cuda")) == ([{"keep": 1}], [{"keep": 5}])
+    assert configs("cuda", preset="small") == [{"keep": 2}]
+    assert configs("cuda", sets=["cell.parallel_comp.keep=7"]) == [{"keep": 7}]
+    # cells that settings choose are not the file's
+    assert configs("cuda", sets=["suite.methods=[full,parallel_comp]"]) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("cell.paralel_comp.keep = 1", 'mine.toml: device.gpu: unknown name "paralel_comp"; did you mean "parallel_co'),
+        ("cell.parallel_comp = 1", "mine.toml: device.gpu.cell.parallel_comp: input should be a valid dictionary"),
+        ("cel.parallel_comp.keep = 1", 'mine.toml: device.gpu: unknown key "cel"; did you mean "cell"?'),
+    ],
+)
+def test_load_suite_finds_errors_in_a_devices_cells(tmp_path, line, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE.replace("[4096]", f"[4096]\n{line}"))
+    with pytest.raises(ConfigError) as caught:
+        load_suite(str(path), "cuda")
+    assert str(caught.value).startswith(message)

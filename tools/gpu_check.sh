@@ -1,37 +1,44 @@
 #!/usr/bin/env bash
 # Proves the GPU kernels on a machine with a GPU, in the environment of $PYTHON (python3), which has torch.
 #
-#   tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill|prefill_long]
+#   tools/gpu_check.sh DIR [--only parity|sanitizer|attention|prefill|kernels|prefill_long]
 #
-# Builds pcbench for that torch and runs the parts, each at most ten minutes with its build:
+# Builds pcbench for that torch and runs the parts in this order, each at most ten minutes with its build:
 #   parity        every op over its odd cases against the float64 reference; three runs equal bit for bit
 #   sanitizer     compute-sanitizer over the small cases of every op, where it works
-#   kernels       the suite `kernels`
-#   prefill       the suite `prefill`: random:llama-3-8b, bf16, 8K and 32K
-#   prefill_long  the same at 128K, the timed workload alone
+#   attention     the suite `kernels`: attention against SDPA's cuDNN and flash kernels alone
+#   prefill       the suite `prefill`: random:llama-3-8b, bf16, 8K and 32K, the timed workload alone
+#   kernels       the suite `kernels`, whole
+#   prefill_long  the suite `prefill` at 128K, the timed workload alone
+# Where all parts run, the first four take at most 15 minutes: what can be seen of a machine that is lent for so long.
 # DIR gets gpu_check_PART.txt (the summary, with the figures of reports/GPU_PENDING.md) and gpu_check_PART.tar.gz (every
 # log and run). Exit code: 0 when nothing failed; a figure that is not met is said, and fails nothing. Without git,
 # PCBENCH_COMMIT and PCBENCH_DIRTY say which sources these are, and PCBENCH_SOURCES, which must be their hash, proves it.
-# PCBENCH_PART_SECONDS: another limit than 560, which leaves time to pack before ten minutes are over.
+# PCBENCH_PART_SECONDS: another limit of each part.
 set -uo pipefail
+
+# in their order; the seconds of each where all run, and of one that is asked for, which leave time to pack
+parts=(parity sanitizer attention prefill kernels prefill_long)
+limits=(290 150 90 360 560 560)
+alone=560
 
 name=all
 if [ "${2:-}" = --only ]; then
     name=${3:-}
 fi
-case " all parity sanitizer kernels prefill prefill_long " in
+case " all ${parts[*]} " in
 *" $name "*) ;;
 *) name= ;;
 esac
 if [ -z "${1:-}" ] || [ -z "$name" ]; then
-    echo "usage: tools/gpu_check.sh DIR [--only parity|sanitizer|kernels|prefill|prefill_long]" >&2
+    echo "usage: tools/gpu_check.sh DIR [--only $(IFS='|' && echo "${parts[*]}")]" >&2
     exit 2
 fi
 
 if [ "$name" = all ]; then
     status=0
-    for part in parity sanitizer kernels prefill prefill_long; do
-        "$0" "$1" --only "$part" || status=1
+    for i in "${!parts[@]}"; do
+        PCBENCH_PART_SECONDS=${PCBENCH_PART_SECONDS:-${limits[i]}} "$0" "$1" --only "${parts[i]}" || status=1
     done
     exit $status
 fi
@@ -128,18 +135,25 @@ sanitizer() {
     done
 }
 
-# suite NAME OPTION...; what was measured until the time is over is still read
+# suite NAME OPTION...; what was measured until the time is over is still read: the figures of `ops`, or all
 suite() {
     deadline=$((deadline - 30)) lines=12 step "$name" "$python" -m pcbench run --suite "$1" --device "$device" \
         --out "$results/$name" "${@:2}"
-    lines=40 step figures "$python" tools/gpu_figures.py "$results/$name"
+    lines=60 step figures "$python" tools/gpu_figures.py "$results/$name" "${ops[@]}"
+}
+ops=()
+attention() {
+    ops=(calibrated_attention cached_attention)
+    suite kernels --method calibrated_attention --method cached_attention --set suite.reference_up_to_gflop=0 \
+        --set 'kernel.calibrated_attention.baselines=["sdpa-cudnn","sdpa-flash","floor-no-mass"]' \
+        --set 'kernel.cached_attention.baselines=["sdpa-cudnn","sdpa-flash"]'
 }
 kernels() { suite kernels; }
+# random weights have no score, so untimed passes would tell nothing
 prefill() {
-    suite prefill --set 'suite.context_tokens=[8192,32768]'
+    suite prefill --set 'suite.context_tokens=[8192,32768]' --set 'suite.workloads=["passkey"]' --set suite.warmup_up_to=4
     say "128K is a part of its own: --only prefill_long"
 }
-# random weights have no score, so untimed passes would tell nothing
 prefill_long() {
     suite prefill --set 'suite.context_tokens=[131072]' --set 'suite.workloads=["passkey"]' --set suite.warmup_up_to=4
 }
@@ -154,7 +168,7 @@ print(*(f'{name} {value}' for name, value in commit().items()), f'sources {sourc
 ops.backend('hip' if torch.version.hip else 'cuda')
 "
 
-deadline=$((SECONDS + ${PCBENCH_PART_SECONDS:-560}))
+deadline=$((SECONDS + ${PCBENCH_PART_SECONDS:-$alone}))
 say "gpu_check, $(date -u +%FT%TZ)"
 lines=3 step build "$python" -m pip install -q --no-deps --no-build-isolation -e .
 device=$("$python" -c "import torch; print('rocm' if torch.version.hip else 'cuda')")

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pcbench.models.interface import CACHE, Call, attention, planned
 from pcbench.models.layers.pruning import pruned
@@ -41,6 +42,7 @@ class HFRunner:
         tokenizer: its tokenizer.
         ops: the backend its plans compute with; `dataclasses.replace` gives the same model on another.
         rope: rotary modules that its forwards run with in place of the model's.
+        sdpa: the kernel of torch's SDPA that stock forwards of a whole prompt run by; None leaves it to torch.
     """
 
     model: Any
@@ -48,6 +50,7 @@ class HFRunner:
     tokenizer: Tokenizer
     ops: Ops
     rope: Sequence[Swapped] = ()
+    sdpa: SDPBackend | None = None
 
     @property
     def device(self) -> torch.device:
@@ -145,7 +148,9 @@ class HFRunner:
     @torch.inference_mode()
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """The model's own SDPA forward: [1, T] ids → logits of the last row [1, V] and the cache to go on with."""
-        with attention(self.model, "sdpa"), swapped(self.rope):
+        # a kernel that takes a prompt need not take one row over a cache
+        kernel = nullcontext() if self.sdpa is None or cache is not None else sdpa_kernel(self.sdpa)
+        with attention(self.model, "sdpa"), swapped(self.rope), kernel:
             output = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{CACHE: cache})
         return output.logits[:, -1], output[CACHE]
 

@@ -41,6 +41,7 @@ def read_spec(name: str, model: Any) -> ModelSpec:
         hidden=config.hidden_size,
         vocab=config.vocab_size,
         parameters=sum(p.numel() for p in model.parameters()),
+        outer_parameters=_outer_parameters(model),
         trained_tokens=config.max_position_embeddings,
         eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
         trained=not name.startswith("random:"),
@@ -49,6 +50,12 @@ def read_spec(name: str, model: Any) -> ModelSpec:
         config_sha256=_digest(config, heads),
         dual_chunk=_dual_chunk(name, config),
     )
+
+
+def _outer_parameters(model: Any) -> int:
+    """Numbers in embedding and head; a matrix that is both counts once."""
+    parts = (model.get_input_embeddings(), model.get_output_embeddings())
+    return sum({id(p): p.numel() for part in parts if part is not None for p in part.parameters()}.values())
 
 
 # of a config, what its heads' queries and keys hang on; defaults that versions of transformers add are not among it

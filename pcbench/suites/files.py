@@ -53,9 +53,17 @@ class Source:
 
     def settings(self) -> dict[str, Any]:
         """`[suite]` with the device's table over it."""
-        device: dict[str, Any] = self.document.get("device", {}).get(self.kind, {})
         suite: dict[str, Any] = self.document["suite"]
-        return suite | device
+        return suite | {key: value for key, value in self._device().items() if key != "cell"}
+
+    def of_device(self) -> Iterator[Change]:
+        """What the device's table says of the file's cells, whose names stand in it as in a preset."""
+        source = f"device.{self.kind}"
+        yield from self._named(source, "cell", self._device().get("cell", {}))
+
+    def _device(self) -> dict[str, Any]:
+        table: dict[str, Any] = self.document.get("device", {}).get(self.kind, {})
+        return table
 
     def changes(self, sections: Iterable[str]) -> Iterator[Change]:
         """What the preset says, then every `--set`.
@@ -81,12 +89,16 @@ class Source:
             raise unknown_name(f"{self.where}: --preset", "preset", self.preset, presets)
         source = f"preset.{self.preset}"
         for key, value in presets[self.preset].items():
-            if key not in sections:
+            if key in sections:
+                yield from self._named(source, key, value)
+            else:
                 yield Change(source, f"suite.{key}", value)
-                continue
-            for name, table in self._table(value, f"{source}.{key}").items():
-                inner = self._table(table, f"{source}.{key}.{name}")
-                yield from (Change(source, f"{key}.{name}.{at}", x) for at, x in inner.items())
+
+    def _named(self, source: str, section: str, value: Any) -> Iterator[Change]:
+        """A table of names with keys below them, as one change a key."""
+        for name, table in self._table(value, f"{source}.{section}").items():
+            inner = self._table(table, f"{source}.{section}.{name}")
+            yield from (Change(source, f"{section}.{name}.{at}", x) for at, x in inner.items())
 
     def _table(self, value: Any, path: str) -> dict[str, Any]:
         if not isinstance(value, dict):

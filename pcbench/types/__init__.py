@@ -1,10 +1,10 @@
 """What all floors share: plain data and protocols. Importing this package imports no torch."""
 
 from pcbench.types.contexts import ContextMethod
+from pcbench.types.costs import Cost, causal_flops, linear_flops
 from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Record, Sample, Status, digest
 from pcbench.types.protocols import (
     AttentionPlan,
-    Cost,
     Method,
     MethodConfig,
     ModelRunner,
@@ -17,7 +17,6 @@ from pcbench.types.protocols import (
     Stages,
     Tokenizer,
     beyond_training,
-    causal_flops,
     no_stages,
 )
 from pcbench.types.reading import Reads, ReadsWhole
@@ -54,5 +53,6 @@ __all__ = [
     "beyond_training",
     "causal_flops",
     "digest",
+    "linear_flops",
     "no_stages",
 ]

@@ -154,6 +154,8 @@ class Record:
     samples_ms: list[float] | None = None
     warmup_ms: list[float] | None = None  # untimed passes before; the first holds what only a first pass does
     stages_ms: dict[str, float] | None = None
+    # of `full` on a GPU: a pass by each kernel of SDPA that runs there; the timed passes are those of the fastest
+    sdpa_ms: dict[str, float] | None = None
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None
     decode_ms_per_token: float | None = None  # median of `decode_samples_ms`

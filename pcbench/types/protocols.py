@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pcbench.errors import ConfigError
+from pcbench.types.costs import Cost
 from pcbench.types.measured import CHAT_DATE, DeviceKind
 from pcbench.types.stores import KVStore, RaggedKVStore, Segments
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttentionPlan",
-    "Cost",
     "Method",
     "MethodConfig",
     "ModelRunner",
@@ -28,7 +28,6 @@ __all__ = [
     "Stages",
     "Tokenizer",
     "beyond_training",
-    "causal_flops",
     "no_stages",
 ]
 
@@ -45,6 +44,7 @@ class ModelSpec:
     hidden: int
     vocab: int
     parameters: int
+    outer_parameters: int = 0  # of them those of embedding and head
     trained_tokens: int
     eos_ids: tuple[int, ...] = ()
     trained: bool = True  # False: random weights, whose answers mean nothing
@@ -63,19 +63,6 @@ class ModelSpec:
     def kv_bytes(self, tokens: int, itemsize: int) -> int:
         """Bytes of the keys and values of `tokens` tokens in all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim * itemsize * tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a prefill takes, from formulas: operations and tokens whose keys and values are stored."""
-
-    flops: float
-    kv_tokens: int
-
-
-def causal_flops(spec: ModelSpec, tokens: int) -> float:
-    """Operations of one causal forward: 2 a parameter and token, 4·H·D a pair of token and earlier token."""
-    return 2.0 * spec.parameters * tokens + 2.0 * spec.layers * spec.heads * spec.head_dim * tokens**2
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 from harness_suite import Meter
+from torch.nn.attention import SDPBackend
 
 from pcbench import registry
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds.methods import group, kind, session
 from pcbench.harness.runner import plan, run
+from pcbench.methods.full import Full
 
 ONE_GROUP = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]}
 
@@ -226,3 +228,40 @@ def test_portable_calls_of_the_measured_passes_are_one_warning(options, console,
     monkeypatch.setattr(group, "portable_calls", lambda backend: Counter(next(found)))
     (record,) = measured(options, console, "suite.repeats=2")
     assert [text for text in record.warnings if text.endswith(" ran")] == ["y ran"]
+
+
+def test_stock_code_prefills_by_the_kernel_that_was_the_fastest_in_its_group(options, console, clocks, monkeypatch):
+    """As on a GPU; a CPU has two kernels of SDPA."""
+    monkeypatch.setattr(group, "is_tried", lambda device: True)
+    ran, peaks, prefill, peak_of = [], [], Full.prefill, session.peak_of
+
+    def prefilling(self, prompt, stages):
+        ran.append(self.runner.sdpa)
+        return prefill(self, prompt, stages)
+
+    def peaking(prepared):
+        peaks.append(prepared.effort.sdpa)
+        return peak_of(prepared)
+
+    monkeypatch.setattr(Full, "prefill", prefilling)
+    monkeypatch.setattr(session, "peak_of", peaking)
+    # three passes each of flash and math; then warm-up, two passes of both cells
+    clocks([30.0, 9.0, 9.5, 40.0, 8.0, 8.5, *[20.0] * 10])
+    chosen = {"methods": ["full", "parallel_comp"]}
+    full, *ours = measured(options, console, "cell.parallel_comp.backend='cpu'", **chosen)
+    assert full.sdpa_ms == {"flash": 9.0, "math": 8.0}
+    assert [record.sdpa_ms for record in ours] == [None]
+    assert {record.baseline for record in ours} == {"full/torch/sdpa-math"}
+    assert ran[-3:] == [SDPBackend.MATH] * 3
+    assert peaks == ["math"] * 2
+
+
+def test_a_prompt_that_no_kernel_takes_ends_as_it_would_without_a_trial(options, console, monkeypatch):
+    def broken(self, prompt, stages):
+        raise RuntimeError("something that nobody expected")
+
+    monkeypatch.setattr(group, "is_tried", lambda device: True)
+    monkeypatch.setattr(Full, "prefill", broken)
+    (record,) = measured(options, console)
+    assert (record.status, record.reason) == ("error", "RuntimeError: something that nobody expected")
+    assert record.sdpa_ms is None

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import FAMILIES, make_runner
+from torch.nn.attention import SDPBackend
 
 from pcbench.errors import ConfigError
 
@@ -81,3 +84,22 @@ def test_an_error_inside_the_plan_restores_the_models_attention():
             torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1).int(), store, plan
         )
     assert runner.model.config._attn_implementation == before
+
+
+def test_a_stock_prompt_runs_by_the_kernel_it_is_told_and_a_step_by_torchs_choice(monkeypatch):
+    runner = replace(make_runner(), sdpa=SDPBackend.MATH)
+    seen, real = [], torch.nn.functional.scaled_dot_product_attention
+
+    def attend(*args, **options):
+        seen.append(torch.backends.cuda.flash_sdp_enabled())
+        return real(*args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    ids = torch.arange(9)[None]
+    logits, cache = runner.stock_forward(ids[:, :8], None)
+    layers = runner.spec.layers
+    assert seen == [False] * layers
+    runner.stock_forward(ids[:, 8:], cache)
+    assert seen[layers:] == [True] * layers
+    plain, _ = replace(runner, sdpa=None).stock_forward(ids[:, :8], None)
+    assert torch.allclose(logits, plain, atol=1e-4)

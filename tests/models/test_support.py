@@ -5,6 +5,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pcbench.errors import ConfigError
 from pcbench.models.support import check_supported, read_spec
+from pcbench.types import causal_flops
 
 SMALL = dict(num_hidden_layers=2, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=50)
 
@@ -76,6 +77,15 @@ def test_read_spec_counts_parameters():
     assert spec_of("llama", intermediate_size=8, tie_word_embeddings=True).parameters == 50 * 64 + 2 * (
         2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 8 + 2 * 64
     ) + 64  # fmt: skip
+
+
+@pytest.mark.parametrize(("tied", "matrices"), [(True, 1), (False, 2)])
+def test_read_spec_counts_embedding_and_head_apart_from_the_layers(tied, matrices):
+    spec = spec_of("llama", intermediate_size=8, tie_word_embeddings=tied)
+    assert spec.outer_parameters == matrices * 50 * 64
+    layers = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 8 + 2 * 64) + 64
+    # 2 a parameter of the layers and token, one row of the head, 4·H·D a pair
+    assert causal_flops(spec, 7) == 2 * layers * 7 + 2 * 64 * 50 + 2 * spec.layers * 4 * 16 * 7**2
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """The suites of methods that ship: throughput and memory."""
 
+from dataclasses import replace
+
 import pytest
 
 from pcbench.errors import ConfigError
+from pcbench.harness.kinds.methods.cells import MethodCells, Rules
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan, run
 from pcbench.measure.machine.ceilings import Ceilings
+from pcbench.models import model_spec
 from pcbench.ops.isa import cpu_isa, cpu_isas, use_cpu_isa
 from pcbench.suites import load_suite
 
@@ -178,3 +182,44 @@ def test_make_bench_concludes():
 def test_a_budget_is_a_number_of_bytes():
     with pytest.raises(ConfigError, match=r"suite.budget_bytes: input should be greater than 0, got 0"):
         planned("memory", "suite.budget_bytes=0")
+
+
+def chunk_sizes(*sets, device="cuda", **more):
+    """Chunk sizes of `parallel_comp` in the suite `prefill`; no GPU is asked."""
+    suite = load_suite("prefill", device, sets=["suite.workloads=['passkey']", *sets], **more)
+    spec = replace(model_spec("random:tiny"), trained_tokens=TRAINED.get(suite.settings.model, 8192))
+    cells = MethodCells(suite, spec, device, None, Rules()).all()
+    return {p.cell.method_config["chunk_tokens"] for p in cells if p.cell.method == "parallel_comp"}
+
+
+TRAINED = {"random:llama-2-7b": 4096, "random:gemma-7b": 8192}
+
+
+def test_prefill_on_a_gpu_has_the_papers_chunks_beside_those_of_2048_where_the_model_was_trained_for_them():
+    assert chunk_sizes() == {2048, 7600}
+    assert chunk_sizes(preset="mha") == {2048}
+    assert chunk_sizes(preset="dim256") == {2048, 7600}
+    assert chunk_sizes(preset="quick") == {512}
+    assert chunk_sizes("cell.parallel_comp.chunk_tokens=1024") == {1024}
+    assert chunk_sizes(preset="all") == {256}
+    assert chunk_sizes(device="cpu") == {2048}
+    # a list where one runs: the least, cut to what the model was trained for
+    assert chunk_sizes("cell.parallel_comp.chunk_tokens=[9000,8500]") == {8500}
+
+
+def test_sizes_of_chunks_are_numbers_each_once():
+    with pytest.raises(ConfigError, match=r"config\.chunk_tokens: input should be a valid integer, got 'many'"):
+        chunk_sizes("cell.parallel_comp.chunk_tokens=[2048,'many']")
+    with pytest.raises(ConfigError, match="chunk_tokens"):
+        chunk_sizes("cell.parallel_comp.chunk_tokens=[]")
+    with pytest.raises(ConfigError, match="once"):
+        chunk_sizes("cell.parallel_comp.chunk_tokens=[2048,2048]")
+
+
+def test_prefill_has_models_with_as_many_kv_heads_as_heads_and_with_heads_of_256():
+    mha, wide = (model_spec(load_suite("prefill", "cuda", preset=name).settings.model) for name in ("mha", "dim256"))
+    assert (mha.heads, mha.head_dim) == (mha.kv_heads, 128)
+    assert wide.head_dim == 256
+    # the reference alone can run these
+    backends = {(p.table.method, p.backend) for p in load_suite("prefill", "cuda", preset="dim256").plans()}
+    assert backends == {("full", "torch"), ("parallel_comp", "reference")}

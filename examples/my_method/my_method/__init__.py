@@ -12,7 +12,18 @@ from torch import Tensor
 
 from pcbench.config import Count, Table
 from pcbench.reference.chunks import split_chunks
-from pcbench.types import Cost, DeviceKind, KVStore, ModelRunner, ModelSpec, Ops, Prefilled, Prompt, Stages
+from pcbench.types import (
+    Cost,
+    DeviceKind,
+    KVStore,
+    ModelRunner,
+    ModelSpec,
+    Ops,
+    Prefilled,
+    Prompt,
+    Stages,
+    linear_flops,
+)
 
 __all__ = ["ChunkWindow"]
 
@@ -59,10 +70,10 @@ class ChunkWindow:
             return self
 
         def cost(self, spec: ModelSpec, tokens: int) -> Cost:
-            """2 operations a parameter and token, 4·H·D a pair of token and remembered token."""
+            """The products of the layers, and 4·H·D a pair of token and remembered token."""
             remembered = min(tokens, self.chunk_tokens * (self.window + 1))
             pairs = 4.0 * spec.layers * spec.heads * spec.head_dim * tokens * remembered
-            return Cost(flops=2.0 * spec.parameters * tokens + pairs, kv_tokens=remembered)
+            return Cost(flops=linear_flops(spec, tokens) + pairs, kv_tokens=remembered)
 
     backends = ("ops",)
 

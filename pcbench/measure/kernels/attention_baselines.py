@@ -12,6 +12,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from pcbench.errors import BackendUnavailable
+from pcbench.measure.sdpa import KERNELS
 from pcbench.reference.dual_chunk import turned
 
 __all__ = ["CACHED", "CALIBRATED", "DECODE", "DUAL_CHUNK", "KEY_MASS", "MERGE", "WINDOW"]
@@ -82,10 +83,7 @@ def _installed(package: str) -> Any:
 
 
 _ATTEND: dict[str, Attend] = {
-    "sdpa-flash": partial(_sdpa, backend=SDPBackend.FLASH_ATTENTION),
-    "sdpa-cudnn": partial(_sdpa, backend=SDPBackend.CUDNN_ATTENTION),
-    "sdpa-efficient": partial(_sdpa, backend=SDPBackend.EFFICIENT_ATTENTION),
-    "sdpa-math": partial(_sdpa, backend=SDPBackend.MATH),
+    **{f"sdpa-{name}": partial(_sdpa, backend=kernel) for name, kernel in KERNELS.items()},
     "sdpa-repeated": _repeated,
     "flash-attn": partial(_flash, package="flash_attn"),
     "flashinfer": _flashinfer,

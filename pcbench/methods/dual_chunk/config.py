@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pcbench.config import Count, Table
 from pcbench.errors import ConfigError
-from pcbench.types import Cost, DeviceKind, ModelSpec
+from pcbench.types import Cost, DeviceKind, ModelSpec, linear_flops
 
 __all__ = ["Config"]
 
@@ -103,5 +103,5 @@ class Config(Table):
             period, _, _ = self.numbers
             # the first and the chosen ones, the one before and half of the own
             pairs = min(pairs, tokens * (self.keep_chunks + 2.5) * period)
-        flops = 2.0 * spec.parameters * tokens + 4.0 * spec.layers * spec.heads * spec.head_dim * pairs
+        flops = linear_flops(spec, tokens) + 4.0 * spec.layers * spec.heads * spec.head_dim * pairs
         return Cost(flops=flops, kv_tokens=tokens)

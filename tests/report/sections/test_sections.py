@@ -102,6 +102,17 @@ def test_speedup_without_interval_says_what_it_needs(report):
     assert "Speed-up against the reference, one row a cell" not in page.tables
 
 
+def test_the_kernels_that_full_attention_was_tried_with_stand_beside_the_speedup(report):
+    title = "A pass of full attention by each kernel of torch's SDPA, one row a cell"
+    assert title not in report(suite_records()).tables
+    records = [
+        stock(sdpa_ms={"flash": 13000.0, "math": 90000.0}),
+        record(baseline="full/torch/sdpa-flash", speedup_vs_full=1.5),
+    ]
+    (row,) = report(records).tables[title]
+    assert (row["flash (ms)"], row["math (ms)"]) == ("13,000", "90,000")
+
+
 def test_memory_compares_with_prediction_and_stock(report):
     records = [stock(), record(kv_bytes=99 << 20)]
     row = row_of(report(records).tables["Memory, one row a cell"], records[1])

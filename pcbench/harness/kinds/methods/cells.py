@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from pcbench.config import validate
@@ -46,6 +47,7 @@ class Effort:
         peak_passes: for peak memory.
         budget_bytes: for what `fit.fit` asks; None does not ask.
         device_map: of the model's weights; None puts them on one device.
+        sdpa: the kernel of torch's SDPA that stock code prefills by; None leaves it to torch.
         rules: of the kind of measurement.
     """
 
@@ -57,6 +59,7 @@ class Effort:
     peak_passes: int = 3
     budget_bytes: int | None = None
     device_map: str | None = None
+    sdpa: str | None = None
     rules: Rules = field(default_factory=Rules)
 
 
@@ -164,12 +167,13 @@ class MethodCells:
         return max(most, asked) if workload.timed else asked or settings.repeats, None
 
     def _prepared(self, plan: Plan) -> Iterator[Prepared]:
-        """The cell of a plan, at every size that the suite asks for."""
+        """The cell of a plan, at every size that it or the suite asks for."""
         name = plan.table.method
         method = load(METHODS, "method", name, f"{plan.where}.method")
-        config = validate(method.Config, plan.table.config, f"{plan.where}.config")
-        for sized in called(name, "sized", lambda: _sizes(config, self.suite.settings.kv_tokens)):
-            yield self._prepare(plan, method, sized)
+        for table in _chunk_sizes(plan.table.config, self.spec):
+            config = validate(method.Config, table, f"{plan.where}.config")
+            for sized in called(name, "sized", partial(_sizes, config, self.suite.settings.kv_tokens)):
+                yield self._prepare(plan, method, sized)
 
     def _prepare(self, plan: Plan, method: Any, config: Any) -> Prepared:
         settings, workload, table = self.suite.settings, plan.workload, plan.table
@@ -205,6 +209,16 @@ class MethodCells:
         return Prepared(
             cell, method, config, task, workload.new_tokens, plan.where, missing or absent, absent is None, effort
         )  # fmt: skip
+
+
+def _chunk_sizes(config: dict[str, Any], spec: ModelSpec) -> list[dict[str, Any]]:
+    """The config with each of its `chunk_tokens`; of several, those beyond the trained length are left out."""
+    sizes = config.get("chunk_tokens")
+    if not isinstance(sizes, list) or not sizes:
+        return [config]
+    # what is no number is refused with the rest of the config
+    fitting = [size for size in sizes if not isinstance(size, int) or size <= spec.trained_tokens]
+    return [config | {"chunk_tokens": size} for size in fitting or [min(sizes)]]
 
 
 def _sizes(config: Any, kv_tokens: Sequence[int] | None) -> list[Any]:

@@ -31,6 +31,7 @@ from pcbench.measure.kernels.timing import flush_caches
 from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import others_on_gpu, sampled, throttled
 from pcbench.measure.memory import is_out_of_memory
+from pcbench.measure.sdpa import KERNELS, fastest, is_tried, trials
 from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
@@ -74,6 +75,7 @@ class Group:
         examples = self._built(range(first.effort.repeats))
         if not examples:
             return self.lanes
+        self._choose_sdpa(examples[0])
         others = others_on_gpu(self.meter)
         for lane in self.lanes:
             lane.warn(others)
@@ -107,6 +109,26 @@ class Group:
                     self._end(lane, error)
         return []
 
+    def _choose_sdpa(self, example: Example) -> None:
+        """On a GPU stock code prefills by the kernel of SDPA that is the fastest on the group's first prompt."""
+        full = next((lane for lane in self.lanes if lane.prepared.cell.is_full), None)
+        if full is not None and full.prepared.cell.timed and is_tried(self.device):
+            self._guarded(full, lambda: self._try_kernels(full, example))
+
+    def _try_kernels(self, full: Lane, example: Example) -> None:
+        prepared, prompt = full.prepared, device_prompt(example, self.device)
+
+        def once(kernel: Any) -> float:
+            method = prepared.method(prepared.config, replace(self.runner, sdpa=kernel))
+            return clocked(lambda: method.prefill(prompt, no_stages), self.device)[1].ms
+
+        self.say(f"{prepared.cell.name}: kernels of SDPA")
+        found = trials(once)
+        full.sdpa_ms = found or None
+        for lane in self.lanes:
+            effort = replace(lane.prepared.effort, sdpa=fastest(found))
+            lane.prepared = replace(lane.prepared, effort=effort)
+
     def _settled(self, passes: int) -> bool:
         """Whether the suite's stop rule says that more passes would tell nothing new."""
         effort = self.lanes[0].prepared.effort
@@ -119,7 +141,9 @@ class Group:
         """Makes the method on the cell's backend."""
         cell = lane.prepared.cell
         backend = "reference" if cell.backend == "torch" else cell.backend
-        lane.method = lane.prepared.method(lane.prepared.config, replace(self.runner, ops=ops.backend(backend)))
+        kernel = KERNELS.get(lane.prepared.effort.sdpa or "")
+        runner = replace(self.runner, ops=ops.backend(backend), sdpa=kernel)
+        lane.method = lane.prepared.method(lane.prepared.config, runner)
 
     @torch.inference_mode()
     def _first_pass(self, lane: Lane, example: Example) -> None:

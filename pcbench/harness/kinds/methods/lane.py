@@ -29,6 +29,8 @@ class Lane:
     parity: dict[str, dict[str, float]] | None = None
     warmup_ms: list[float] = field(default_factory=list)
     samples_ms: list[float] = field(default_factory=list)
+    # of full attention on a GPU: each kernel of SDPA that was tried
+    sdpa_ms: dict[str, float] | None = None
     wall_ms: list[float] = field(default_factory=list)
     # of each timed pass, the steps of its answer
     step_ms: list[list[float]] = field(default_factory=list)

@@ -19,6 +19,7 @@ from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import Reading, driver_bytes, sampled
 from pcbench.measure.memory import Phases, is_out_of_memory, return_freed_memory
+from pcbench.measure.sdpa import KERNELS
 from pcbench.models import load_runner
 from pcbench.models.runner import HFRunner
 from pcbench.types import Status
@@ -125,6 +126,7 @@ def _passes(prepared: Any) -> list[Peak]:
         return_freed_memory()
     # loading ends with a short forward, so every weight has been touched
     runner = load_runner(cell.model, device, getattr(torch, cell.dtype), backend)
+    runner = replace(runner, sdpa=KERNELS.get(prepared.effort.sdpa))
     return [_pass(prepared, runner, device) for _ in range(prepared.effort.peak_passes if gpu else 1)]
 
 

@@ -79,7 +79,11 @@ class Workload(Table):
 
 
 class CellTable(Table):
-    """`[[cell]]`: a method on its backends, at lengths up to a limit."""
+    """`[[cell]]`: a method on its backends, at lengths up to a limit.
+
+    Args:
+        config: the method's; a list of `chunk_tokens` stands for each of its values that the model was trained for.
+    """
 
     method: str
     backend: str | Annotated[list[str], Field(min_length=1)] = "auto"
@@ -100,11 +104,17 @@ class CellTable(Table):
 Partial = every_key_optional(Settings, without=("kind",))
 
 
+class OfDevice(Partial):  # type: ignore[misc,valid-type]
+    """`[device.KIND]`: keys of `[suite]`, and `cell.METHOD.KEY` as in a preset, for the cells of the file."""
+
+    cell: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
 class SuiteFile(Table):
     """The top level of a suite file; `[suite]` itself is checked after merging."""
 
     suite: dict[str, Any]
-    device: dict[Literal["cpu", "gpu"], Partial] = Field(default_factory=dict)  # type: ignore[valid-type]
+    device: dict[Literal["cpu", "gpu"], OfDevice] = Field(default_factory=dict)
     workload: Annotated[list[dict[str, Any]], Field(min_length=1)]
     cell: Annotated[list[dict[str, Any]], Field(min_length=1)]
     preset: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -229,6 +239,8 @@ class Merge:
         self.source, self.table, self.methods = source, table, methods
         self.settings = source.settings()
         self.workloads, self.cells = ([dict(table) for table in tables] for tables in (workloads, cells))
+        for change in source.of_device():
+            self._set(change)
         # which cells there are, settings say
         rest = [change for change in source.changes(("workload", "cell")) if not self._sets(change)]
         self.cells = self._chosen() or self.cells

@@ -44,6 +44,7 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
         status=lane.status,
         reason=lane.reason,
         warnings=lane.warnings,
+        sdpa_ms=lane.sdpa_ms,
         peak_bytes=lane.peak.bytes,
         peak_samples_bytes=lane.peak.samples,
         reserved_bytes=lane.peak.reserved,
@@ -105,7 +106,8 @@ def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec
     if stock:
         fastest = min(stock, key=lambda x: percentile(x.samples_ms, 50))
         base = fastest.prepared.cell
-        record.baseline = f"{base.method}/torch/sdpa-{_sdpa_backend(spec, base)}"
+        kernel = fastest.prepared.effort.sdpa or _torch_choice(spec, base)
+        record.baseline = f"{base.method}/torch/sdpa-{kernel}"
         ratio = ratio_interval(fastest.samples_ms, lane.samples_ms)
         record.speedup_vs_full, record.speedup_vs_full_ci_low, record.speedup_vs_full_ci_high = ratio
         _add_decode_speedup(record, lane, fastest)
@@ -202,7 +204,7 @@ def add_difference(record: Record, found: Difference | None) -> None:
         record.score_vs_full_p, record.score_vs_full_pairs = found.p, found.n
 
 
-def _sdpa_backend(spec: ModelSpec, cell: Cell) -> str:
+def _torch_choice(spec: ModelSpec, cell: Cell) -> str:
     """The kernel that torch's SDPA chooses for the cell's attention: flash, efficient, cudnn, math."""
     like: Any = {"device": "cpu" if cell.device == "cpu" else "cuda", "dtype": getattr(torch, cell.dtype)}
     q = torch.empty(1, spec.heads, cell.context_tokens, spec.head_dim, **like)

@@ -14,7 +14,7 @@ __all__ = ["speedup"]
 
 
 def speedup(results: Results) -> Section | None:
-    """A block a baseline, and one against the reference; None without either."""
+    """A block a baseline, one against the reference, and what the baseline was chosen of; None without a ratio."""
     baselines = sorted({e.record.baseline for e in results.shown_in("speedup") if e.vs_full and e.record.baseline})
     blocks = [
         _block(
@@ -35,8 +35,8 @@ def speedup(results: Results) -> Section | None:
             lambda e: f"{e.record.method}/reference",
         ),
     ]
-    present = [block for block in blocks if block is not None]
-    if not present:
+    present = [block for block in (*blocks, _kernels(results)) if block is not None]
+    if not any(blocks):
         return None
     return Section(
         "speedup",
@@ -79,3 +79,21 @@ def _block(
     rows = table(f"Speed-up {title.lower()}, one row a cell", columns, shown)
     figures = length_block(name, shown, point, say, "ratio", "speed-up", title=title, notes=[baseline])
     return replace(figures, tables=[rows])
+
+
+def _kernels(results: Results) -> Block | None:
+    """Full attention's pass by each kernel that was tried."""
+    tried = [e for e in results.shown_in("speedup") if e.record.sdpa_ms]
+    if not tried:
+        return None
+    names = dict.fromkeys(name for e in tried for name in e.record.sdpa_ms or {})
+    columns = [
+        *identity(results),
+        *(Column(f"{name} (ms)", lambda e, name=name: number((e.record.sdpa_ms or {}).get(name))) for name in names),
+    ]
+    note = "The fastest is the baseline; a kernel without a time does not run there, or its work does not fit."
+    return Block(
+        "Kernels of full attention",
+        notes=[note],
+        tables=[table("A pass of full attention by each kernel of torch's SDPA, one row a cell", columns, tried)],
+    )
