@@ -29,12 +29,15 @@ std::vector<std::string> cpu_features() {
   PCBENCH_FEATURE("avx")
   PCBENCH_FEATURE("avx2")
   PCBENCH_FEATURE("fma")
+  PCBENCH_FEATURE("f16c")
   PCBENCH_FEATURE("avx512f")
   PCBENCH_FEATURE("avx512dq")
   PCBENCH_FEATURE("avx512bw")
   PCBENCH_FEATURE("avx512vl")
   PCBENCH_FEATURE("avx512vnni")
   PCBENCH_FEATURE("avx512bf16")
+  PCBENCH_FEATURE("amx-tile")
+  PCBENCH_FEATURE("amx-bf16")
 #undef PCBENCH_FEATURE
 #endif
   return features;

@@ -107,6 +107,12 @@ extern "C" {
   return pcbench::choice().isa ? pcbench::choice().isa->name : nullptr;
 }
 
+// The instruction sets that can run here, best first.
+[[gnu::visibility("default")]] const char* pcbench_cpu_isas() {
+  static const std::string names = pcbench::present_names();
+  return names.c_str();
+}
+
 // Why no instruction set is in use; null where one is.
 [[gnu::visibility("default")]] const char* pcbench_cpu_isa_error() {
   return pcbench::choice().isa ? nullptr : pcbench::choice().error.c_str();

@@ -140,8 +140,8 @@ def _backend_of(device: str) -> str:
 
 def _on_own_device(backend: str, name: str, op: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        device = args[0].device.type if args else ""
-        if args and _backend_of(device) != backend:
+        lead = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+        if lead is not None and _backend_of(device := lead.device.type) != backend:
             raise BackendUnavailable(f"{name}: the {backend} backend takes {backend} tensors, got a {device} tensor")
         return op(*args, **kwargs)
 

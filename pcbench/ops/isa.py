@@ -1,7 +1,6 @@
 """The instruction set that the CPU kernels run on: the best one of this CPU, or what PCBENCH_CPU_ISA named."""
 
 import ctypes
-from importlib import import_module
 from typing import Literal
 
 from pcbench.errors import BackendUnavailable, unknown_name
@@ -21,11 +20,10 @@ def cpu_isa() -> str:
 
 def cpu_isas() -> list[str]:
     """Instruction sets that the CPU kernels of this build can run on here, best first."""
-    current = cpu_isa()
-    built = reversed(import_module("pcbench._build_info").cpu_isas)
-    present = [isa for isa in built if _library().pcbench_cpu_use_isa(isa.encode())]
-    _library().pcbench_cpu_use_isa(current.encode())
-    return present
+    library = _library()
+    library.pcbench_cpu_isas.restype = ctypes.c_char_p
+    names: bytes = library.pcbench_cpu_isas()
+    return names.decode().split(", ")
 
 
 def fastest_dtype(device: DeviceKind) -> Literal["bfloat16", "float32"]:

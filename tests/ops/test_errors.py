@@ -286,6 +286,8 @@ def test_tensors_of_two_devices_are_refused_by_name(op, arguments, moved, lead):
 def test_tensor_of_another_backend_is_refused():
     with pytest.raises(BackendUnavailable, match="merge_states: the cpu backend takes cpu tensors, got a meta tensor"):
         ops.backend("cpu").merge_states(*(x.to("meta") for x in (draw(2, 1, 1, 3, 64), draw(2, 1, 1, 3))))
+    with pytest.raises(BackendUnavailable, match="the cpu backend takes cpu tensors, got a meta tensor"):
+        ops.backend("cpu").merge_states(**{name: x.to("meta") for name, x in merge().items()})
     with pytest.raises(BackendUnavailable, match="kernels for cpu, cuda and hip tensors, got a meta tensor"):
         ops.merge_states(*(x.to("meta") for x in (draw(2, 1, 1, 3, 64), draw(2, 1, 1, 3))))
 

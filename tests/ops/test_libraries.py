@@ -120,6 +120,11 @@ def test_environment_chooses_the_instruction_set(name):
     assert python(code, PCBENCH_CPU_ISA=name)[:2] == (0, f"None {name}")
 
 
+def test_naming_the_instruction_sets_chooses_none():
+    code = "from pcbench.ops.isa import cpu_isa, cpu_isas; names = cpu_isas(); print(cpu_isa(), *names)"
+    assert python(code, PCBENCH_CPU_ISA="sse")[:2] == (0, " ".join(["none", *cpu_isas()]))
+
+
 def test_unknown_instruction_set_in_the_environment_is_an_error():
     code = "from pcbench import ops; ops.backend('cpu')"
     status, _, stderr = python(code, PCBENCH_CPU_ISA="avx1024")
