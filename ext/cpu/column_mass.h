@@ -55,8 +55,11 @@ struct ColumnMass {
     }
   }
 
+  // Infinite where a row's log-sum-exp, which may be that of other keys, lies far below a score.
   static Vec weights(const float* scores, float unit, float shift) {
-    return exp2(fma(Vec::load(scores), Vec::all(unit), Vec::all(-shift)));
+    // the smaller of the end and the power: vectors have no minimum
+    const Vec below = max(Vec::all(-exp2_end), fma(Vec::load(scores), Vec::all(-unit), Vec::all(shift)));
+    return exp2(Vec::zero() - below);
   }
 };
 

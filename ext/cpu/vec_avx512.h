@@ -61,6 +61,9 @@ inline Vec replace(Vec a, uint32_t bits, float x) {
   return {_mm512_mask_mov_ps(a.v, static_cast<__mmask16>(bits), _mm512_set1_ps(x))};
 }
 
+// The largest power that exp2 takes: any.
+constexpr float exp2_end = __builtin_inff();
+
 // 2^x; 0 for −inf, NaN for NaN.
 inline Vec exp2(Vec x) {
   constexpr int round_down = 1;

@@ -77,7 +77,10 @@ inline Vec replace(Vec a, uint32_t bits, float x) {
   return {(word & lane) == lane ? Vec::all(x).v : a.v};
 }
 
-// 2^x for x < 128; 0 for −inf, NaN for NaN.
+// The largest power that exp2 takes.
+constexpr float exp2_end = 128.0f;
+
+// 2^x for x up to the end, where it is infinite; 0 for −inf, NaN for NaN.
 inline Vec exp2(Vec x) {
   // 2^−127 has the bits of 0
   x = max(Vec::all(-127.0f), x);

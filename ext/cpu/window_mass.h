@@ -40,11 +40,11 @@ class Window {
     ColumnMass mass{to, p_.longest, group_, keys};
     mass.clear();
     Segment x = segment(p_.keys, b, h, place, last_used(p_.keys, b));
-    int present = static_cast<int>(smaller<int64_t>(keys, x.length - from));
+    const int64_t present = smaller<int64_t>(keys, x.length - from);
     if (present <= 0) {
       return;
     }
-    KeyBlock<E> block = pack_block<D, T>(p_.keys, x, from, present, bench.panels, bench.values);
+    KeyBlock<E> block = pack_block<D, T>(p_.keys, x, from, static_cast<int>(present), bench.panels, bench.values);
     for (int64_t top = 0; top < p_.rows * group_; top += block_rows) {
       load(bench.rows, x, b, h, top, static_cast<int>(smaller<int64_t>(block_rows, p_.rows * group_ - top)));
       mass.add(bench.rows, block, top % group_);

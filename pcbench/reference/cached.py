@@ -114,7 +114,7 @@ def window_mass(
     """
     check_window_mass(q_last, lse, k_rows, starts, lengths, slots, longest)
     segments = Segments(lengths, slots, q_last.shape[1], longest)
-    visible = segments.visible(q_last.shape[2], None, causal_last) & (lse > -torch.inf)[..., None]
+    visible = segments.visible(q_last.shape[2], None, causal_last) & (lse != -torch.inf)[..., None]
     scores = scores_of(q_last, segments.gather(k_rows, starts), scale)
     p = (scores - lse[..., None]).exp().masked_fill(~visible, 0.0)
     mass: Tensor = p.sum(2).unflatten(-1, (slots.shape[1], longest))
