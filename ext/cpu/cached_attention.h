@@ -1,12 +1,13 @@
 // cached_attention and decode_attention: new tokens over the segments of a slotted cache, split over keys.
 //
-// A task owns block_rows rows of one (b, hkv), rows being (position, head of the group), and one split of its keys: a
-// span of the listed segments laid end to end, each rounded up to 32 keys. It leaves (shift, sum, unnormalised output)
-// behind; whichever task of those rows ends last merges their splits in ascending order. The span depends on shapes and
-// lengths only, so results do not depend on the number of threads.
+// The keys of a (b, hkv) are those of the listed segments laid end to end, each rounded up to 32, and are split into
+// spans as long for all (b, hkv), so that long and short ones share the workers evenly. A part is block_rows rows, rows
+// being (position, head of the group), and one split of their keys; a task takes one, or neighbours where few rows
+// read. A part leaves (shift, sum, unnormalised output) behind; whichever of those rows ends last merges their splits
+// in ascending order. The span depends on shapes and lengths only, so results do not depend on the number of threads.
 // decode_attention keeps the scores on the way; tasks of mass_keys keys of a pair make mass of them once lse is known,
 // a key's heads in ascending order.
-// Scratch: 4·(D + 2) bytes a row and split, a Bench a worker. Scores, weights and sums are float32.
+// Scratch: 4·(D + 2) bytes a row and split, a Bench a worker. Scores and sums are float32, weights what v is packed in.
 // Equal the functions of pcbench.reference of their names. Split keys after FlashDecoding.
 #pragma once
 
@@ -18,28 +19,35 @@ namespace pcbench::PCBENCH_ISA {
 
 // How the keys of a call are split.
 struct SplitPlan {
-  int64_t pairs, rows, row_blocks, span, splits;
+  int64_t pairs, rows, row_blocks, span;
+  int64_t whole, splits;  // spans that all keys would fill; splits of all pairs, at most
 
   explicit SplitPlan(const CachedAttention& p)
       : pairs(p.keys.batch * p.keys.kv_heads), rows(p.rows * (p.heads / p.keys.kv_heads)) {
-    // tasks enough for many cores, spans long enough to be worth a merge
-    constexpr int64_t tasks = 64, shortest = 512;
+    // parts enough for many cores, spans long enough to be worth a merge
+    constexpr int64_t parts = 64, shortest = 512;
     row_blocks = (rows + block_rows - 1) / block_rows;
-    int64_t most = 0;
-    for (int64_t x = 0; x < pairs; ++x) {
-      most = larger(most, keys_of(p.keys, x / p.keys.kv_heads, x % p.keys.kv_heads));
+    int64_t keys = 0;
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      keys += keys_of(p.keys, pair);
     }
-    int64_t wanted = (tasks + pairs * row_blocks - 1) / larger<int64_t>(1, pairs * row_blocks);
-    span = larger(shortest, (most / larger<int64_t>(1, wanted) + block_keys) / block_keys * block_keys);
-    splits = larger<int64_t>(1, (most + span - 1) / span);
+    const int64_t share = (keys * row_blocks + parts - 1) / parts;
+    span = larger(shortest, (share + block_keys - 1) / block_keys * block_keys);
+    whole = keys / span;
+    splits = whole + pairs;
+  }
+
+  // A pair without keys has a split, too: somebody must write its results.
+  int64_t splits_of(const KeyRows& keys, int64_t pair) const {
+    return larger<int64_t>(1, (keys_of(keys, pair) + span - 1) / span);
   }
 
   static int64_t padded(int64_t length) { return (length + panel_keys - 1) / panel_keys * panel_keys; }
 
-  static int64_t keys_of(const KeyRows& keys, int64_t b, int64_t h) {
+  static int64_t keys_of(const KeyRows& keys, int64_t pair) {
     int64_t total = 0;
     for (int64_t p = 0; p < keys.listed; ++p) {
-      total += padded(segment(keys, b, h, p, -1).length);
+      total += padded(segment(keys, pair / keys.kv_heads, pair % keys.kv_heads, p, -1).length);
     }
     return total;
   }
@@ -49,34 +57,35 @@ template <int D, class T>
 class Cached {
  public:
   Cached(const CachedAttention& p, float* scratch)
-      : p_(p),
-        plan_(p),
-        group_(p.heads / p.keys.kv_heads),
-        scratch_(scratch),
-        attended_(reinterpret_cast<Finished*>(scratch + workers_floats())),
-        partials_(scratch + workers_floats() + counts_floats(plan_)) {}
+      : p_(p), plan_(p), group_(p.heads / p.keys.kv_heads), benches_(reinterpret_cast<Bench<D, E>*>(scratch)) {
+    attended_ = reinterpret_cast<Finished*>(scratch + workers_floats());
+    first_split_ = reinterpret_cast<int64_t*>(attended_ + plan_.pairs * plan_.row_blocks);
+    partials_ = reinterpret_cast<float*>(first_split_ + plan_.pairs + 1);
+  }
 
   static int64_t scratch_floats(const CachedAttention& p) {
-    SplitPlan plan(p);
-    return workers_floats() + counts_floats(plan) + partial_floats(plan);
+    const SplitPlan plan(p);
+    const int64_t counts = plan.pairs * plan.row_blocks * static_cast<int64_t>(sizeof(Finished) / sizeof(float));
+    return workers_floats() + counts + 2 * (plan.pairs + 1) + plan.splits * plan.rows * Rows::part_floats;
   }
 
   void run() {
+    first_split_[0] = 0;
+    for (int64_t pair = 0; pair < plan_.pairs; ++pair) {
+      first_split_[pair + 1] = first_split_[pair] + plan_.splits_of(p_.keys, pair);
+    }
     for (int64_t i = 0; i < plan_.pairs * plan_.row_blocks; ++i) {
       attended_[i] = {};
     }
-    // a worker takes neighbours: what is asked for early is then its own
-    const int64_t parts = plan_.pairs * plan_.row_blocks * plan_.splits;
-    const int64_t at_once = larger<int64_t>(1, parts / (4 * task_workers()));
+    const int64_t parts = first_split_[plan_.pairs] * plan_.row_blocks;
+    // where few rows read, a worker takes neighbours: what is asked for early is then its own
+    const int64_t at_once = plan_.rows > few_rows ? 1 : larger<int64_t>(1, plan_.whole / (4 * task_workers()));
     auto task = [&](int64_t index, int worker) {
       TaskGuard guard;
-      Bench<D, E>& bench = reinterpret_cast<Bench<D, E>*>(scratch_)[worker];
       for (int64_t part = index * at_once; part < smaller(parts, (index + 1) * at_once); ++part) {
-        int64_t split = part % plan_.splits, block = part / plan_.splits;
-        attend(bench, block, split);
-        if (count_finished(&attended_[block]) == plan_.splits) {
-          merge(bench.rows, block);
-        }
+        const int64_t pair = pair_of(part), of_pair = part - first_split_[pair] * plan_.row_blocks;
+        const int64_t splits = splits_of(pair);
+        attend(benches_[worker], pair, of_pair / splits, of_pair % splits);
       }
     };
     for_each_task((parts + at_once - 1) / at_once, task);
@@ -92,39 +101,43 @@ class Cached {
 
  private:
   using E = Element<T>;
+  using Rows = RowBlock<D, E>;
 
   static constexpr int64_t mass_keys = 1024;
 
-  static constexpr int row_floats = D + 2;
-
   static int64_t workers_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D, E>) / sizeof(float)); }
 
-  static int64_t counts_floats(const SplitPlan& plan) {
-    return plan.pairs * plan.row_blocks * static_cast<int64_t>(sizeof(Finished) / sizeof(float));
+  int64_t splits_of(int64_t pair) const { return first_split_[pair + 1] - first_split_[pair]; }
+
+  int64_t pair_of(int64_t part) const {
+    int64_t from = 0, to = plan_.pairs;
+    while (to - from > 1) {
+      const int64_t middle = (from + to) / 2;
+      (first_split_[middle] * plan_.row_blocks <= part ? from : to) = middle;
+    }
+    return from;
   }
 
-  static int64_t partial_floats(const SplitPlan& plan) { return plan.pairs * plan.splits * plan.rows * row_floats; }
-
   float* partial(int64_t pair, int64_t split, int64_t row) const {
-    return partials_ + ((pair * plan_.splits + split) * plan_.rows + row) * row_floats;
+    return partials_ + ((first_split_[pair] + split) * plan_.rows + row) * Rows::part_floats;
   }
 
   int rows_from(int64_t top) const { return static_cast<int>(smaller<int64_t>(block_rows, plan_.rows - top)); }
 
-  // One split of the keys for one block of rows; blocks count over the pairs.
-  void attend(Bench<D, E>& bench, int64_t block, int64_t split) const {
-    int64_t pair = block / plan_.row_blocks, top = block % plan_.row_blocks * block_rows;
+  // One split of the keys for one block of a pair's rows.
+  void attend(Bench<D, E>& bench, int64_t pair, int64_t block, int64_t split) const {
+    const int64_t top = block * block_rows;
     load(bench.rows, pair, top, rows_from(top));
     take(bench, pair, top, split * plan_.span, (split + 1) * plan_.span);
     for (int r = 0; r < bench.rows.rows; ++r) {
-      float* to = partial(pair, split, top + r);
-      __builtin_memcpy(to, bench.rows.out + r * D, D * sizeof(float));
-      to[D] = bench.rows.shift[r];
-      to[D + 1] = bench.rows.sum[r];
+      bench.rows.store_part(r, partial(pair, split, top + r));
+    }
+    if (count_finished(&attended_[pair * plan_.row_blocks + block]) == splits_of(pair)) {
+      merge(bench.rows, pair, top);
     }
   }
 
-  void load(RowBlock<D, E>& rows, int64_t pair, int64_t top, int count) const {
+  void load(Rows& rows, int64_t pair, int64_t top, int count) const {
     const int64_t b = pair / p_.keys.kv_heads, h = pair % p_.keys.kv_heads;
     rows.reset(count);
     rows.words = p_.words;
@@ -161,7 +174,7 @@ class Cached {
   }
 
   // Limits and eviction bits of the rows for one segment.
-  void see(RowBlock<D, E>& rows, const Segment& x, int64_t h, int64_t top) const {
+  void see(Rows& rows, const Segment& x, int64_t h, int64_t top) const {
     for (int r = 0; r < rows.rows; ++r) {
       rows.limits[r] = visible(x, (top + r) / group_, p_.rows);
       if (p_.evicted.data) {
@@ -171,13 +184,11 @@ class Cached {
     }
   }
 
-  void merge(RowBlock<D, E>& rows, int64_t block) const {
-    int64_t pair = block / plan_.row_blocks, top = block % plan_.row_blocks * block_rows;
+  void merge(Rows& rows, int64_t pair, int64_t top) const {
     rows.reset(rows_from(top));
     for (int r = 0; r < rows.rows; ++r) {
-      for (int64_t split = 0; split < plan_.splits; ++split) {
-        const float* part = partial(pair, split, top + r);
-        rows.merge_row(r, part, part[D], part[D + 1]);
+      for (int64_t split = 0; split < splits_of(pair); ++split) {
+        rows.add_part(r, partial(pair, split, top + r));
       }
       int64_t b = pair / p_.keys.kv_heads, head = pair % p_.keys.kv_heads * group_ + (top + r) % group_;
       int64_t place = (b * p_.heads + head) * p_.rows + (top + r) / group_;
@@ -206,9 +217,10 @@ class Cached {
   const CachedAttention& p_;
   const SplitPlan plan_;
   const int64_t group_;
-  float* const scratch_;
-  Finished* const attended_;
-  float* const partials_;
+  Bench<D, E>* const benches_;
+  Finished* attended_;
+  int64_t* first_split_;
+  float* partials_;
 };
 
 }  // namespace pcbench::PCBENCH_ISA

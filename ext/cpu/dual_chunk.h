@@ -100,7 +100,6 @@ class DualChunk {
 
  private:
   static constexpr bool widen = sizeof(T) < sizeof(float);
-  static constexpr int row_floats = D + 2;
   static constexpr int panels_at_once = block_keys / panel_keys;
 
   static int64_t benches_floats() { return task_workers() * static_cast<int64_t>(sizeof(Bench<D>) / sizeof(float)); }
@@ -116,7 +115,7 @@ class DualChunk {
   }
 
   static int64_t partials_floats(const DualChunkAttention& p, const DualChunkPlan& plan) {
-    return plan.splits > 1 ? p.keys.batch * p.heads * p.rows * plan.splits * row_floats : 0;
+    return plan.splits > 1 ? p.keys.batch * p.heads * p.rows * plan.splits * RowBlock<D>::part_floats : 0;
   }
 
   // All tasks of the pairs [first, first + count) in one go: packing, then the rows that stand last. What a task needs
@@ -198,17 +197,13 @@ class DualChunk {
       return finish(rows, x, block);
     }
     for (int r = 0; r < rows.rows; ++r) {
-      float* to = partial(x, block, split, r);
-      __builtin_memcpy(to, rows.out + r * D, D * sizeof(float));
-      to[D] = rows.shift[r];
-      to[D + 1] = rows.sum[r];
+      rows.store_part(r, partial(x, block, split, r));
     }
     if (count_finished(&attended_[place]) == plan_.splits) {
       rows.reset(rows.rows);
       for (int r = 0; r < rows.rows; ++r) {
         for (int64_t i = 0; i < plan_.splits; ++i) {
-          const float* part = partial(x, block, i, r);
-          rows.merge_row(r, part, part[D], part[D + 1]);
+          rows.add_part(r, partial(x, block, i, r));
         }
       }
       finish(rows, x, block);
@@ -271,7 +266,7 @@ class DualChunk {
 
   float* partial(const ChunkedPair& x, const ChunkedBlock& block, int64_t split, int64_t r) const {
     const int64_t rows = p_.rows * rows_.group(), pair = x.b * p_.keys.kv_heads + x.h;
-    return partials_ + ((pair * plan_.splits + split) * rows + block.first + r) * row_floats;
+    return partials_ + ((pair * plan_.splits + split) * rows + block.first + r) * RowBlock<D>::part_floats;
   }
 
   void finish(const RowBlock<D>& rows, const ChunkedPair& x, const ChunkedBlock& block) const {

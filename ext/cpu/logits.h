@@ -1,7 +1,7 @@
 // logits: rows · weightsᵀ of bfloat16 in float32, what chunk_select takes from a vocabulary tile.
 //
 // A task owns 32 rows of weights, packs them transposed and multiplies all rows with them; a sum is float32 and goes on
-// from the first pair to the last. Scratch: 64 bytes a pair, a worker.
+// from the first pair to the last. Scratch: 128 bytes a pair, a worker.
 #pragma once
 
 #include "cpu/row_block.h"

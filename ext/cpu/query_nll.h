@@ -1,6 +1,6 @@
 // query_nll_update: one vocabulary tile of an online log-sum-exp.
 //
-// A task owns a row; its sums are float32 in two vectors. No scratch.
+// A task owns a row, whose sum is float32 in one vector. No scratch.
 // Equals pcbench.reference.query_nll_update. Online softmax, Milakov and Gimelshein, arXiv:1805.02867.
 #pragma once
 

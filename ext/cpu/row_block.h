@@ -17,12 +17,12 @@ constexpr int few_rows = 32;
 // rows up to the end of a panel are there.
 template <class E>
 struct KeyBlock {
-  int64_t first;    // a multiple of panel_keys
+  int64_t first;    // a multiple of panel_keys where keys are evicted
   int keys;         // 1 … block_keys
   const E* panels;  // [⌈keys/32⌉, depth, 32]
   const E* v;       // [keys, D] or [keys/2, D]
   int64_t v_row;
-  const float* later = nullptr;  // rows that are asked for with those of v, may be null
+  const float* later = nullptr;  // rows that are asked for with those of v; null for pairs, may be null
   int64_t later_row = 0;
 };
 
@@ -223,8 +223,18 @@ struct RowBlock {
     }
   }
 
-  // Adds a part of the row's attention: unnormalised output, its shift and its sum.
-  void merge_row(int row, const float* part, float part_shift, float part_sum) {
+  // What a row has seen so far: unnormalised output, shift, sum.
+  static constexpr int part_floats = D + 2;
+
+  void store_part(int row, float* to) const {
+    __builtin_memcpy(to, out + row * D, D * sizeof(float));
+    to[D] = shift[row];
+    to[D + 1] = sum[row];
+  }
+
+  // Adds a part of the row's attention.
+  void add_part(int row, const float* part) {
+    const float part_shift = part[D], part_sum = part[D + 1];
     float peak = larger(shift[row], part_shift), safe = peak == -infinity ? 0.0f : peak;
     Vec mine = share(shift[row], safe), its = share(part_shift, safe);
     for (int d = 0; d < D; d += Vec::width) {

@@ -44,7 +44,7 @@ inline int64_t visible(const Segment& x, int64_t i, int64_t rows) {
 }
 
 // Keys [first, first + keys) of a segment, packed into `panels` and, where v is wanted and is 16-bit, into `values`.
-// Where few rows read them, the time goes into reading: v is asked for with k, and the block that follows with v.
+// Where few rows read them, the time goes into reading: v is asked for with k, and the keys behind the block with v.
 template <int D, class T, class E>
 inline KeyBlock<E> pack_block(const KeyRows& rows, const Segment& x, int64_t first, int keys, E* panels, E* values,
                               bool few = false) {
@@ -65,7 +65,7 @@ inline KeyBlock<E> pack_block(const KeyRows& rows, const Segment& x, int64_t fir
   if (!rows.v_rows.data) {
     return block;
   }
-  const T* later = k + block_keys * k_row;
+  const T* later = k + keys * k_row;
   if constexpr (sizeof(T) == sizeof(float)) {
     block.v = v;
     block.v_row = v_row;

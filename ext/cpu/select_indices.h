@@ -12,9 +12,10 @@ namespace pcbench::PCBENCH_ISA {
 
 class Selection {
  public:
-  // Floats and words of scratch.
+  // Floats and words of scratch, full cache lines.
   static int64_t scratch_words(const SelectTokens& p) {
-    return scores_of(p.keys, smaller(p.pool / 2, p.keys)) + 2 * p.keys;
+    constexpr int64_t line = 16;
+    return (scores_of(p.keys, smaller(p.pool / 2, p.keys)) + 2 * p.keys + line - 1) / line * line;
   }
 
   Selection(const SelectTokens& p, int64_t pair, float* scratch)

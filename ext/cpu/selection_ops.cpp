@@ -118,7 +118,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> select_tokens(Tensor mass, Tensor k, 
   };
   const Kernels& run = kernels();
   const int64_t words = run.select_indices_scratch(p);
-  float few[1 << 12];
+  alignas(64) float few[1 << 12];
   std::optional<Tensor> memory;
   if (words * task_workers() > static_cast<int64_t>(std::size(few))) {
     memory = scratch(k, words * task_workers());

@@ -8,6 +8,7 @@ import torch
 
 from pcbench import ops, reference
 from pcbench.measure.kernels.cases import CASES, run
+from pcbench.ops.isa import multiplies_bfloat16
 
 WORDS = (
     "1000",
@@ -66,14 +67,27 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=lambda dtype: str(dtype).removeprefix("torch."))
 @pytest.mark.parametrize("case", COMPILED, ids=str)
-def test_result_does_not_depend_on_the_number_of_threads(case, isa, threads):
-    inputs = case.inputs("cpu", torch.float32)
+def test_result_does_not_depend_on_the_number_of_threads(case, dtype, isa, threads):
+    inputs = case.inputs("cpu", dtype)
     results = []
     for count in THREADS:
         torch.set_num_threads(count)
         results.append(run(ops, case.op, inputs))
     assert [same(results[0], result) for result in results] == [True] * len(THREADS)
+
+
+def test_bfloat16_logits_do_not_depend_on_the_number_of_threads(isa, threads):
+    if not multiplies_bfloat16():
+        pytest.skip(f"{isa} multiplies no bfloat16")
+    a, w = torch.randn(37, 62).bfloat16(), torch.randn(1000, 62).bfloat16()
+    results = []
+    for count in THREADS:
+        torch.set_num_threads(count)
+        results.append(torch.full((37, 1000), torch.nan))
+        torch.ops.pcbench._logits(a, w, results[-1])
+    assert [torch.equal(results[0], result) for result in results] == [True] * len(THREADS)
 
 
 def test_calls_of_several_python_threads_keep_apart(threads):
