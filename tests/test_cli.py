@@ -81,7 +81,7 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
         ),
         (
             ["--suite", "kernels", "--set", "kernel.chunk_topk.kep=1"],
-            "suites/kernels.toml: kernel[8].grid.small.shapes",
+            "suites/kernels.toml: kernel[9].grid.small.shapes",
         ),
         (["--suite", "kernels", "--method", "full"], "suites/kernels.toml: --method: unknown op of the suite"),
         (["--suite", "prefill", "--limit", "0"], "pcbench: Invalid value for '--limit'"),
