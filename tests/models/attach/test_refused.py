@@ -98,7 +98,7 @@ def test_models_that_cannot_take_a_method_are_refused():
 def test_what_there_are_no_kernels_for_is_refused_before_a_forward():
     model = make_runner(head_dim=80).model
     with pytest.raises(
-        BackendUnavailable, match='^attach: cpu attention needs .*got 80; backend="reference" takes any$'
+        BackendUnavailable, match=r'^attach: cpu attention needs .*got 80; backend="reference" takes any$'
     ):
         attach(model, tokens=8)
     with attach(model, tokens=8, backend="reference"):
