@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn.attention import SDPBackend
 
+from pcbench.errors import first_line
+
 __all__ = ["KERNELS", "fastest", "is_tried", "trials"]
 
 KERNELS = {
@@ -27,11 +29,12 @@ def is_tried(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def trials(once: Callable[[SDPBackend], float]) -> dict[str, float]:
+def trials(once: Callable[[SDPBackend], float], refused: Callable[[str, str], None]) -> dict[str, float]:
     """Kernel → milliseconds of its fastest pass; a kernel that does not run here, or does not fit, is not in it.
 
     Args:
         once: milliseconds of a pass by a kernel; raises RuntimeError where SDPA does not take the call.
+        refused: told the kernel that is not in it, and why in one line.
     """
     found: dict[str, float] = {}
     for name, kernel in KERNELS.items():
@@ -42,7 +45,8 @@ def trials(once: Callable[[SDPBackend], float]) -> dict[str, float]:
                 first = once(kernel)
                 hopeless = bool(found) and first > 2 * min(found.values()) + FIRST_MS
                 found[name] = min([first, *(once(kernel) for _ in range(0 if hopeless else PASSES))])
-        except RuntimeError:
+        except RuntimeError as error:
+            refused(name, first_line(error))
             gc.collect()
             torch.cuda.empty_cache()
     return found

@@ -2,7 +2,7 @@
 
 import pytest
 from report.made_kernels import SHAPES, kernel, kernel_records
-from report.made_runs import suite_records, write_run
+from report.made_runs import record, suite_records, write_run
 
 from pcbench.report import build
 
@@ -95,3 +95,17 @@ def test_kernels_of_two_runs_are_not_compared_with_each_other(tmp_path):
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_a_single_kernel_makes_a_page(report, backend):
     assert "kernels" in report([kernel("calibrated_attention", backend, SHAPES[0], 1.0)]).sections
+
+
+def test_kernel_rows_show_op_and_rates(report):
+    one = record(
+        kind="kernel", op="merge_states", shape="P8 B1 H32", context_tokens=None, tflops=12.5, ceiling_ratio=0.62
+    )
+    page = report([one])
+    (row,) = page.tables["All cells"]
+    assert (row["op"], row["shape"], row["TFLOP/s"], row["of ceiling (ratio)"]) == (
+        "merge_states",
+        "P8 B1 H32",
+        "12.50",
+        "0.6200",
+    )

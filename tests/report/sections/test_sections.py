@@ -340,17 +340,3 @@ def test_provenance_lists_packages_apart(report):
     page = report(suite_records())
     assert page.tables["Packages"] == [{"package": "pcbench", "prefill_cpu": "0.1.0"}]
     assert not [row for row in page.tables["Manifest"] if row[""].startswith("environment.packages")]
-
-
-def test_kernel_rows_show_op_and_rates(report):
-    one = record(
-        kind="kernel", op="merge_states", shape="P8 B1 H32", context_tokens=None, tflops=12.5, ceiling_ratio=0.62
-    )
-    page = report([one])
-    (row,) = page.tables["All cells"]
-    assert (row["op"], row["shape"], row["TFLOP/s"], row["of ceiling (ratio)"]) == (
-        "merge_states",
-        "P8 B1 H32",
-        "12.50",
-        "0.6200",
-    )

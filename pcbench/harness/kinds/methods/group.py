@@ -123,7 +123,7 @@ class Group:
             return clocked(lambda: method.prefill(prompt, no_stages), self.device)[1].ms
 
         self.say(f"{prepared.cell.name}: kernels of SDPA")
-        found = trials(once)
+        found = trials(once, lambda kernel, why: full.warn(f"SDPA's {kernel} kernel gave no time: {why}"))
         full.sdpa_ms = found or None
         for lane in self.lanes:
             effort = replace(lane.prepared.effort, sdpa=fastest(found))
