@@ -1,8 +1,11 @@
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from forked import forked
@@ -11,6 +14,7 @@ from stopped import stopped
 from pcbench import registry
 from pcbench.cli import main
 from pcbench.records import RunFolder
+from pcbench.suites import suite_names, suite_summaries
 
 # of one word
 TOKENIZER = json.dumps(
@@ -18,8 +22,9 @@ TOKENIZER = json.dumps(
 )
 
 
-def pcbench(*arguments):
-    return subprocess.run([sys.executable, "-m", "pcbench", *map(str, arguments)], capture_output=True, text=True)
+def pcbench(*arguments, env=None):
+    words = [sys.executable, "-m", "pcbench", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, env=env)
 
 
 @pytest.fixture
@@ -36,6 +41,87 @@ def refused(capsys):
         return printed.err.strip()
 
     return run
+
+
+@pytest.mark.parametrize("words", [[], ["data"]])
+def test_a_command_that_is_missing_is_help_and_exit_2(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    usage, *rest = capsys.readouterr().err.splitlines()
+    assert usage == f"Usage: {' '.join(['pcbench', *words])} [OPTIONS] COMMAND [ARGS]..."
+    assert "Commands:" in rest
+
+
+@pytest.mark.parametrize("words", [["-h"], ["run", "-h"], ["data", "fetch", "-h"]])
+def test_help_is_asked_for_by_one_letter_too(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(f"Usage: {' '.join(['pcbench', *words[:-1]])} [")
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert not ended.value.code
+    assert capsys.readouterr().out == f"pcbench {version('pcbench')}\n"
+
+
+def test_a_run_without_a_suite_lists_them_and_says_what_to_type(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--device", "cpu"])
+    listed, said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said == (
+        "run: --suite with a name of these, got none; see how long it takes with: pcbench run --suite prefill "
+        "--dry-run\n"
+    )
+    lines = [line.split(maxsplit=1) for line in listed.splitlines()]
+    assert [name for name, _ in lines] == suite_names()
+    for name, question in lines:
+        assert suite_summaries()[name].startswith(question.strip())
+        assert question.strip().endswith("?")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("run --suite pre", {"prefill"}),
+        ("check --op chunk_", {"chunk_select", "chunk_topk"}),
+        ("dat", {"data"}),
+    ],
+)
+def test_shells_complete_commands_and_names(typed, offered):
+    """bash by its own script, zsh and fish by what theirs ask."""
+    asked = {"_TYPER_COMPLETE_ARGS": f"pcbench {typed}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    found = {
+        shell: pcbench(env=os.environ | asked | {"_PCBENCH_COMPLETE": f"complete_{shell}"}).stdout
+        for shell in ("zsh", "fish")
+    }
+    assert {line.partition("\t")[0] for line in found["fish"].splitlines()} == offered
+    assert set(re.findall(r'"(\w+)"(?::"|$|\))', found["zsh"], re.M)) == offered
+    program = f"""
+        pcbench() {{ {shlex.quote(sys.executable)} -m pcbench; }}
+        env() {{ local -x "${{@:1:3}}"; "${{@:4}}"; }}
+        source <(_PCBENCH_COMPLETE=source_bash pcbench)
+        COMP_WORDS=(pcbench {typed}) COMP_CWORD={len(typed.split())}
+        _pcbench_completion pcbench
+        printf '%s\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
+def test_a_list_is_short_and_one_of_its_lists_long(capsys):
+    for words in (["list"], ["list", "tasks"]):
+        with pytest.raises(SystemExit):
+            main(words)
+    short, long = capsys.readouterr().out.split("pcbench list suites|methods|models|tasks|scorers|ops\n")
+    assert f"methods  {len(registry.METHODS)}" in short
+    assert "longbench/… (21)" in short
+    assert "longbench/qasper" not in short
+    assert "longbench/qasper" in long
 
 
 def test_list_names_everything():
@@ -86,7 +172,6 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
         (["--suite", "kernels", "--method", "full"], "suites/kernels.toml: --method: unknown op of the suite"),
         (["--suite", "prefill", "--limit", "0"], "pcbench: Invalid value for '--limit'"),
         (["--sweet", "prefill"], "pcbench: No such option: --sweet"),
-        ([], "pcbench: Missing option '--suite'"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(arguments, message, refused, monkeypatch):

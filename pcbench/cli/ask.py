@@ -41,7 +41,7 @@ def ask(
     plain: Annotated[bool, typer.Option("--plain", help="Without the model's chat template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="An object in a line for each question.")] = False,
 ) -> None:
-    """Answer questions about a long document, as the answer is made, and say what was read for it."""
+    """Answer questions about a long document. What was read for an answer is said behind it."""
     asked = [text for text in (question, *(more or [])) if text is not None]
     if not asked and not _asks():
         raise ConfigError("ask: a question, got none and no terminal to ask for one; write it behind the file")

@@ -22,7 +22,7 @@ def calibrate(
     matrix: Annotated[str, typer.Option(help="queries, keys or hidden.")] = "queries",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or rocm.")] = "auto",
 ) -> None:
-    """Measure the entropy table of a model, which methods with head groups need."""
+    """Measure the entropy table of a model. Methods with head groups need it."""
     from pcbench.harness.calibrate import Asked
     from pcbench.harness.calibrate import calibrate as measure
 

@@ -1,0 +1,101 @@
+"""`pcbench run`: its arguments, what a dry run prints and the exit code of a run."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pcbench.cli.lists import completed, suite_questions
+from pcbench.cli.terminals import err, out
+from pcbench.errors import ConfigError
+from pcbench.system import interrupts
+
+__all__ = ["EXIT_ERROR", "EXIT_PARITY", "EXIT_USAGE", "run"]
+
+EXIT_ERROR, EXIT_USAGE, EXIT_PARITY = 1, 2, 3
+
+
+def run(
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a suite, or a .toml file; without it they are listed.", autocompletion=completed("suites")
+        ),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A preset of the suite.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or rocm.", autocompletion=completed("devices"))] = "auto",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A name of `pcbench list models`, a Hugging Face id or a path.", autocompletion=completed("models")
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these methods, or ops of a suite of kernels; repeatable.", autocompletion=completed("methods")
+        ),
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value; repeatable.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="In place of a suite's tasks; a name or .jsonl file.", autocompletion=completed("tasks")),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts, or rounds of a kernel, per cell at most.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="The run's folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Every group in a process of its own.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells with estimated time and memory.")] = False,
+) -> None:
+    """Measure a suite and write its report."""
+    if suite is None:
+        out.print(suite_questions())
+        raise ConfigError(
+            "run: --suite with a name of these, got none; see how long it takes with: pcbench run --suite prefill "
+            "--dry-run"
+        )
+    from pcbench.harness.processes import ranks
+    from pcbench.harness.runner import Options, plan
+    from pcbench.harness.runner import run as measure
+    from pcbench.report import build
+
+    options = Options(
+        suite, device, preset, model, method or [], set_ or [], limit, folder, resume, isolate, task or []
+    )
+    if dry_run:
+        return _print_plan(plan(options))
+    with interrupts.tidily():
+        run_folder, records = measure(options, err)
+        if ranks.rank():
+            return None
+        page = build([run_folder.path])
+    counts = Counter(record.status for record in records)
+    skipped = sum(bool(record.skipped_records) for record in records)
+    note = f"; {skipped} without some of their records, see their warnings" if skipped else ""
+    out.print(", ".join(f"{n} {status}" for status, n in counts.items()) + note)
+    out.print(str(page))
+    raise typer.Exit(_exit_code(counts, skipped))
+
+
+def _exit_code(counts: Counter[Any], skipped: int) -> int:
+    if counts["parity_failed"]:
+        return EXIT_PARITY
+    if counts["error"] or counts["timeout"] or skipped:
+        return EXIT_ERROR
+    return 0 if counts["ok"] else EXIT_USAGE
+
+
+def _print_plan(planned: Any) -> None:
+    rows = list(planned.kind.estimates())
+    sizes = [f"{what} MiB" for what in rows[0].sizes] if rows else []
+    table = Table("cell", "key", "passes", "about s", *sizes, "")
+    for row in rows:
+        held = [f"{size / 2**20:.0f}" for size in row.sizes.values()]
+        table.add_row(row.cell, row.key, str(row.passes), f"{row.seconds:.0f}", *held, row.why_not or "")
+    out.print(table)
+    minutes = sum(row.seconds for row in rows) / 60
+    out.print(
+        f"{len(rows)} cells on {planned.device}, about {minutes:.0f} minutes by a matmul probe; nothing was measured"
+    )
