@@ -16,19 +16,21 @@ bool packed(const Floats& x, const SelectTokens& p) {
   return (reinterpret_cast<uintptr_t>(x.data) | static_cast<uintptr_t>(steps)) % 16 == 0;
 }
 
-SelectCall select_call(const SelectTokens& p, void* scratch) {
-  // enough blocks for every multiprocessor to copy, each with rows enough to be worth a selection
+SelectCall select_call(const SelectTokens& p, void* scratch, int threads) {
+  // as many blocks as run at once with 64 registers a thread: every block ranks its row, and whoever comes later ranks
+  // it again; each with rows enough to be worth that
   const int64_t pairs = larger<int64_t>(1, p.batch * p.kv_heads), fewest_rows = 32;
-  const int64_t wanted = ceil_div(2 * multiprocessors(), pairs);
-  const int64_t shares = clamped<int64_t>(wanted, 1, ceil_div(p.capacity, fewest_rows));
+  const int64_t at_once = 1024 / threads * multiprocessors();
+  const int64_t shares = clamped<int64_t>(at_once / pairs, 1, ceil_div(p.capacity, fewest_rows));
   return {p, static_cast<int32_t>(shares), static_cast<int32_t>(ceil_div(p.capacity, shares)),
           packed(p.k, p) && packed(p.v, p), static_cast<uint32_t*>(scratch)};
 }
 
 template <int Threads, int Held>
-void start(const SelectCall& call, Stream stream) {
-  const int64_t listed = select_list + 4 * int64_t{call.share_rows}, held = Held ? 4 * call.p.keys : 0;
-  const int64_t blocks = call.p.batch * call.p.kv_heads * call.shares;
+void start(const SelectTokens& p, void* scratch, Stream stream) {
+  const SelectCall call = select_call(p, scratch, Threads);
+  const int64_t listed = select_list + 4 * int64_t{call.share_rows}, held = Held ? 4 * p.keys : 0;
+  const int64_t blocks = p.batch * p.kv_heads * call.shares;
   launch(select_tokens_kernel<Threads, Held>, blocks, Threads, static_cast<int>(larger(listed, held)), stream, call);
 }
 
@@ -58,20 +60,22 @@ int64_t select_tokens_scratch(const SelectTokens& p) {
 }
 
 void select_tokens(const SelectTokens& p, void* scratch, Stream stream) {
-  const SelectCall call = select_call(p, scratch);
   if (p.keys <= 1024) {
-    return start<256, 4>(call, stream);
+    return start<256, 4>(p, scratch, stream);
   }
   if (p.keys <= 4096) {
-    return start<512, 8>(call, stream);
+    return start<512, 8>(p, scratch, stream);
+  }
+  if (p.keys <= 8192) {
+    return start<512, 16>(p, scratch, stream);
   }
   if (p.keys <= held_keys) {
-    return start<1024, 16>(call, stream);
+    return start<1024, 16>(p, scratch, stream);
   }
   const int reached = rank_keys + 2 * static_cast<int>(p.pool / 2);
   const int64_t blocks = ceil_div(p.keys, rank_keys) * p.batch * p.kv_heads;
-  launch(rank_keys_kernel, blocks, rank_threads, reached * 4, stream, call);
-  start<1024, 0>(call, stream);
+  launch(rank_keys_kernel, blocks, rank_threads, reached * 4, stream, select_call(p, scratch, rank_threads));
+  start<1024, 0>(p, scratch, stream);
 }
 
 }  // namespace pcbench::device

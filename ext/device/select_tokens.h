@@ -101,7 +101,7 @@ PCBENCH_DEVICE void gather(const SelectCall& call, const SelectedHead& head, int
 
 // Held keys a thread in blocks of Threads; none held: ranks come from the first launch.
 template <int Threads, int Held>
-PCBENCH_KERNEL(Threads, 1)
+PCBENCH_KERNEL(Threads, 1024 / Threads)
 void select_tokens_kernel(PCBENCH_PARAM SelectCall call) {
   const SelectTokens& p = call.p;
   const int64_t pair = block_index() / call.shares;

@@ -18,6 +18,7 @@ OTHERS = {
     "select_tokens-31 keys",
     "select_tokens-2000 keys",
     "select_tokens-5000 keys",
+    "select_tokens-9000 keys",
     "select_tokens-16385 keys",
     "merge_states-2 parts",
     "query_nll_update-31 columns",

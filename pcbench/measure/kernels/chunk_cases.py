@@ -155,7 +155,7 @@ SELECT: dict[str, Make] = {
     **{f"{n} keys": partial(select, keys=n) for n in (0, 1, 31, 33, 63, 65, 1000)},
     # each by a kernel of its own, and the last by two
     **{f"{n} keys": partial(select, batch=1, keys=n, dim=8, capacity=5) for n in (2000, 5000)},
-    "16385 keys": partial(select, batch=1, keys=16385, dim=2, capacity=5),
+    **{f"{n} keys": partial(select, batch=1, keys=n, dim=2, capacity=5) for n in (9000, 16385)},
     **{f"pool {n}": partial(select, pool=n) for n in (1, 3, 31, 251, 2**62 + 1)},
     "capacity of all keys": partial(select, capacity=100),
     "capacity 1": partial(select, capacity=1),
