@@ -8,7 +8,7 @@ PARALLEL ?= -n logical --maxprocesses 8 --dist worksteal
 export PCBENCH_GOLDEN ?= $(realpath ../shared/golden)
 export PCBENCH_DATA ?= $(realpath ../shared/data)
 
-.PHONY: bench test test-slow test-sanitized check-style benchmark benchmark-compare format clean help
+.PHONY: bench test test-slow test-sanitized check-style benchmark benchmark-compare format docs clean help
 
 bench: $(VENV)/.pcbench           ## measure the prefill suite; the last line is the path of report.html
 	@$(BIN)/pcbench run --suite prefill --preset bench --device auto
@@ -40,6 +40,9 @@ format: $(VENV)/.pcbench-test     ## rewrite files in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh' '*.hip')
 
+docs: $(VENV)/.pcbench-test       ## the documentation as a site, in build/site
+	$(BIN)/mkdocs build -q
+
 clean:                            ## remove what make made
 	rm -rf .venv build
 
@@ -51,5 +54,5 @@ $(VENV)/.pcbench: $(SOURCES)
 	@touch $@
 
 $(VENV)/.pcbench-test: $(SOURCES)
-	PYTHON=$(PYTHON) tools/make_env.sh $(VENV) test,gates
+	PYTHON=$(PYTHON) tools/make_env.sh $(VENV) test,gates,docs
 	@touch $(VENV)/.pcbench $@

@@ -26,6 +26,7 @@ ROOT_ENTRIES = {
         "docs",
         "examples",
         "ext",
+        "mkdocs.yml",
         "pcbench",
         "pyproject.toml",
         "reports",

@@ -1,6 +1,6 @@
 """Every family of causal language models in transformers, built tiny and judged as pcbench judges a model at loading.
 
-python tools/model_families.py           writes docs/models.md for the installed transformers
+python tools/model_families.py           writes the table of docs/models.md for the installed transformers
 python tools/model_families.py llama …   prints what is found of these families
 """
 
@@ -22,10 +22,11 @@ from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
 from pcbench.models.tokens import ByteTokenizer
 
-__all__ = ["FAMILIES", "TABLE", "Verdict", "build", "judge", "page", "read_page"]
+__all__ = ["FAMILIES", "PAGE", "Verdict", "build", "judge", "page", "read_page"]
 
 FAMILIES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-TABLE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+PART = re.compile(r"(<!-- families -->\n).*?(<!-- end -->)", re.S)
 LAYERS, VOCAB = 2, 160
 
 # names of a config's whole numbers → what they are at most in a tiny model; the first that fits
@@ -231,24 +232,24 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:160]
 
 
-def page(verdicts: list[Verdict]) -> str:
-    """Markdown of the table."""
+def table(verdicts: list[Verdict]) -> str:
+    """Markdown of the generated part."""
     counts = {state: sum(v.state == state for v in verdicts) for state in ("right", "refused", "not built")}
     lines = [
-        "# Families of models",
-        "",
         f"transformers {transformers.__version__}: of {len(verdicts)} families of causal language models "
         f"{counts['right']} are right, {counts['refused']} are refused by name, {counts['not built']} were not built "
-        "tiny. Written by `python tools/model_families.py`; a test compares it with what the installed version gives.",
-        "",
-        "A family is *right* where a two-layer model of it with random weights passes the check that every model "
-        "passes when it is loaded. A checkpoint may differ from its family's default config: it is judged by itself.",
+        "tiny.",
         "",
         "| family | result | when, or why not |",
         "|---|---|---|",
         *(f"| {v.family} | {v.state} | {v.why.replace('|', '/')} |" for v in verdicts),
     ]
     return "\n".join(lines) + "\n"
+
+
+def page(text: str, verdicts: list[Verdict]) -> str:
+    """The page `text` with the table anew."""
+    return PART.sub(lambda found: f"{found[1]}\n{table(verdicts)}\n{found[2]}", text)
 
 
 def read_page(text: str) -> tuple[str, dict[str, tuple[str, str]]]:
@@ -266,7 +267,7 @@ def main() -> None:
         for verdict in verdicts:
             print(verdict.family, verdict.state, verdict.why, sep=": ")
     else:
-        TABLE.write_text(page(verdicts), encoding="utf-8")
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), verdicts), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def switches() -> list[Switch]:
 
 
 def switch_rows() -> dict[str, str]:
-    """Option → what it is here, for the README's table."""
+    """Option → what it is here, for the table in docs/parallel_comp.md."""
     return {switch.option: switch.ours for switch in switches()}
 
 
