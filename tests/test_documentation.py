@@ -83,22 +83,27 @@ def test_commands_run_as_printed(tag, command, monkeypatch):
     run(command, *(["--dry-run"] if tag == "dry-run" else []))
 
 
-@pytest.fixture(scope="module")
-def fixtures(tmp_path_factory):
-    """A folder for each kind of fixture, with the files that its commands name."""
-    two_runs = tmp_path_factory.mktemp("two_runs")
+def two_runs(folder):
     for name in ("BASELINE", "RUN"):
-        shutil.copytree(ROOT / "reports/examples/prefill_epyc2c_202611", two_runs / name)
-    documents = tmp_path_factory.mktemp("documents")
-    (documents / "book.pdf").write_bytes(made_pdf([["Ann sails the ship."], ["Ben stays on land."]]))
-    (documents / "notes.html").write_text("<p>Ann sails the ship, and Ben stays on land.</p>", encoding="utf-8")
-    return {"two_runs": two_runs, "documents": documents}
+        shutil.copytree(ROOT / "reports/examples/prefill_epyc2c_202611", folder / name)
 
 
-@pytest.mark.parametrize(("tag", "command"), commands("fixture"))
-def test_commands_run_on_files_of_such_names(tag, command, fixtures, monkeypatch):
-    monkeypatch.chdir(fixtures[tag.removeprefix("fixture: ")])
-    run(command)
+def documents(folder):
+    (folder / "book.pdf").write_bytes(made_pdf([["Ann sails the ship."], ["Ben stays on land."]]))
+    (folder / "notes.html").write_text("<p>Ann sails the ship, and Ben stays on land.</p>", encoding="utf-8")
+
+
+FIXTURES = {"two_runs": two_runs, "documents": documents}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(tag.partition(": ")[2], text) for _, tag, _, text in BLOCKS if tag.startswith("fixture")]
+)
+def test_blocks_run_on_files_of_such_names(name, text, tmp_path, monkeypatch):
+    FIXTURES[name](tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for command in text.splitlines():
+        run(command)
 
 
 @pytest.mark.parametrize(("tag", "command"), commands("shown", "fixture"))
