@@ -1,6 +1,6 @@
 """Hooks of MkDocs: the README is the first page, and links that leave docs/ lead to the repository.
 
-Without `repo_url` nobody knows where the repository is; such a link then becomes its text and the path.
+Without `repo_url` nobody knows where the repository is; such a link then becomes its text and its path.
 """
 
 import re
@@ -33,6 +33,6 @@ def on_page_markdown(markdown: str, *, config: Any, **_: Any) -> str:
         text, path = found.groups()
         if address:
             return f"[{text}]({address.rstrip('/')}/blob/main/{path})"
-        return f"`{path}`" if text.strip("`") in path else f"{text} (`{path}`)"
+        return f"`{path}`" if text.strip("`") in path else f"{text}, `{path}`"
 
     return AWAY.sub(link, markdown)

@@ -1,4 +1,4 @@
-"""AdaKV: SnapKV's votes, a layer's budget shared by its heads."""
+"""AdaKV: SnapKV whose heads share the budget of their layer."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal

@@ -1,4 +1,4 @@
-"""CHAI: heads that attend alike share one head's attention, and its keys are stored once."""
+"""CHAI: heads that attend alike share the attention of one of them, and its keys are stored once."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Expected attention: what queries that are still to come would attend to."""
+"""Expected attention: keeps what future queries are expected to attend to."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""H2O: heavy hitters, the keys that all queries together attend to, and recent ones."""
+"""H2O: keeps heavy hitters, the keys that all queries together attend to most, and recent tokens."""
 
 from collections.abc import Mapping
 from math import ceil

@@ -1,4 +1,4 @@
-"""KeyDiff: keys unlike the others of their head."""
+"""KeyDiff: keeps the keys that differ most from the others of their head."""
 
 from pcbench.methods.eviction import Eviction, KeysConfig, Policy
 from pcbench.methods.eviction.budgets import Uniform

@@ -1,4 +1,4 @@
-"""Knorm: keys with a small norm, which queries attend to."""
+"""Knorm: keeps the keys with the smallest norm, because queries tend to attend to these."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal

@@ -1,4 +1,4 @@
-"""PyramidKV: SnapKV with more tokens in early layers."""
+"""PyramidKV: SnapKV with more tokens in early layers and fewer in later ones."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""SnapKV: what the last queries of the prompt attend to, in clusters."""
+"""SnapKV: keeps what the last queries of the prompt attend to, in clusters."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal

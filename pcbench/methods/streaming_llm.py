@@ -1,4 +1,4 @@
-"""StreamingLLM: attention sinks and a window that rolls."""
+"""StreamingLLM: keeps the first tokens, called attention sinks, and a rolling window of recent ones."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""TOVA: what the last query attends to, all heads of a layer together."""
+"""TOVA: keeps what the last query attends to, the same tokens for all heads of a layer."""
 
 from typing import Annotated, Literal
 

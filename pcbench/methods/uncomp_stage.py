@@ -1,4 +1,4 @@
-"""UNComp with layer stages: tokens are left out between layers, so that prefill becomes cheaper too."""
+"""UNComp with layer stages: later layers read fewer tokens, so the prefill becomes cheaper too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

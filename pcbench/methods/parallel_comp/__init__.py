@@ -1,4 +1,4 @@
-"""ParallelComp: chunks prefilled apart, ranked by the query's loss, the best kept, the query read over them.
+"""ParallelComp: prefills chunks separately, keeps those that predict the query best, reads the query over them.
 
 Source: arXiv:2502.14317v2 (ICML 2025). Where paper and released code differ: chunks are cut by tokens,
 scores are float32 means, tokens are selected per kv-head, and keys are evicted before the softmax; the released

@@ -1,4 +1,4 @@
-"""Scaled rotary frequencies, as transformers has them: position interpolation, NTK, dynamic NTK, YaRN."""
+"""Scaled rotary frequencies as in transformers: position interpolation, NTK, dynamic NTK, YaRN."""
 
 from pcbench.methods.rope_scaling.method import RopeScaling
 
