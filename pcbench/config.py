@@ -6,21 +6,32 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
 from pcbench.errors import ConfigError, shown, unknown_name
 
 __all__ = [
+    "Attention",
     "Context",
     "Count",
+    "KeyedTable",
     "Repeats",
     "Seconds",
     "Seed",
     "T",
     "Table",
+    "attention_of",
     "bundled",
     "every_key_optional",
     "parse_value",
@@ -40,6 +51,8 @@ Context = Annotated[int, Field(gt=0, le=100_000_000)]
 Repeats = Annotated[int, Field(gt=0, le=1_000_000)]
 # what generators of random numbers take
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# what computes the attention of chunks: the fastest on this device, our own kernel, or a library's
+Attention = Literal["auto", "own", "flash", "cudnn", "flash3", "flash4", "flash_attn", "aiter"]
 # what the system can wait at once, about 23 days
 Seconds = Annotated[float, Field(gt=0, le=2_000_000, allow_inf_nan=False)]
 
@@ -48,6 +61,31 @@ class Table(BaseModel):
     """A config table: frozen, without unknown keys, without silent conversions between kinds of values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class KeyedTable(Table):
+    """A table whose dump is part of a cell's key: keys of `later` appear there unless at their default."""
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if name not in self.later or getattr(self, name) != fields[name].default
+        }
+
+    def explicit(self) -> dict[str, Any]:
+        """The values that were given."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+def attention_of(config: object) -> str | None:
+    """What a method's config wants the attention of chunks computed by; None where it has no key of that kind."""
+    found = getattr(config, "attention", None)
+    return found if found in get_args(Attention) else None
 
 
 T = TypeVar("T", bound=Table)

@@ -50,7 +50,7 @@ def share(rank, ranks, where, configs):
     with joined(rank, ranks, where):
         if rank:
             runner = make_runner()
-            ParallelComp.follow(lambda name: replace(runner, ops=ops.backend(name)))
+            ParallelComp.follow(lambda *names: replace(runner, ops=ops.backend(*names)))
         else:
             torch.save([results(config | dict(ranks="chunks"), "cpu") for config in configs], f"{where}/found")
             ParallelComp.dismiss()
@@ -61,8 +61,8 @@ def lose(rank, ranks, where):
     runner = make_runner()
     asked = []
 
-    def breaking(name):
-        asked.append(name)
+    def breaking(*names):
+        asked.append(names)
         if len(asked) == 4:
             os.kill(os.getpid(), signal.SIGKILL)
         return Starved(runner) if len(asked) == 2 else runner
@@ -89,7 +89,7 @@ def starve(rank, ranks, where, starved):
     with joined(rank, ranks, where):
         try:
             if rank:
-                ParallelComp.follow(lambda _: runner)
+                ParallelComp.follow(lambda *_: runner)
             ParallelComp(config, runner).prefill(prompts()[0], no_stages)
         except RankLost as error:
             Path(f"{where}/{rank}").write_text(str(error))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcbench import ops
-from pcbench.config import validate
+from pcbench.config import attention_of, validate
 from pcbench.errors import ConfigError
 from pcbench.harness.asked import Asked, Ids, Spans, ask
 from pcbench.harness.kinds.called import called
@@ -120,8 +120,8 @@ def answer(
     kind = load(METHODS, "method", method, "answer: method")
     _check_chunks(chunks, kind, config, method)
     with torch.inference_mode(), evaluated(model):
-        runner, device = _runner(model, tokenizer, kind, backend)
         checked = validate(kind.Config, config, f"answer: {method}")
+        runner, device = _runner(model, tokenizer, kind, backend, attention_of(checked))
         settings = called(method, "resolve", lambda: checked.resolve(runner.spec, device))
         like: Any = {"vocab": runner.spec.vocab, "device": runner.device}
         asked = ask(runner.tokenizer, context, question, chunks, new_tokens, **like)
@@ -167,13 +167,14 @@ def _check_chunks(chunks: Spans | None, kind: Any, config: dict[str, Any], metho
         raise ConfigError("answer: chunks or chunk_tokens, got both; leave one out")
 
 
-def _runner(model: Any, tokenizer: Any, kind: Any, backend: str) -> tuple[HFRunner, DeviceKind]:
+def _runner(model: Any, tokenizer: Any, kind: Any, backend: str, attention: str | None) -> tuple[HFRunner, DeviceKind]:
     read, device = given_spec(model), device_kind(model)
     tokens = tokenizer if isinstance(tokenizer, ByteTokenizer) else HFTokenizer(tokenizer)
     named = getattr(model.generation_config, "eos_token_id", None)
     spec = replace(read, eos_ids=end_ids(read.eos_ids, named, tokens.end_id))
     compiled = ops.compiled_backend(device) if backend == "auto" else backend
-    runner = HFRunner(model, spec, tokens, ops.backend("reference" if kind.backends == ("torch",) else compiled))
+    chosen = "reference" if kind.backends == ("torch",) else compiled
+    runner = HFRunner(model, spec, tokens, ops.backend(chosen, attention))
     runner.verify()
     return runner, device
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from pcbench import ops
-from pcbench.config import validate
+from pcbench.config import attention_of, validate
 from pcbench.errors import ConfigError, PcbenchError
 from pcbench.harness.answers import Chunk, read_chunks
 from pcbench.harness.asked import Asked, check_known
@@ -115,7 +115,8 @@ class Conversation:
         device = resolve_device(wanted.device, Build.here())
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         backend = "reference" if kind.backends == ("torch",) else ops.compiled_backend(device)
-        self.runner = load_runner(wanted.model, torch_device(device), dtype, ops.backend(backend))
+        found = ops.backend(backend, attention_of(config))
+        self.runner = load_runner(wanted.model, torch_device(device), dtype, found)
         resolved = called(wanted.method, "resolve", lambda: config.resolve(self.runner.spec, device))
         self.method, self.wanted, self.document = kind(resolved, self.runner), wanted, document
         # a tokenizer says that a document is longer than its model was trained for

@@ -11,6 +11,7 @@ from pcbench.measure.machine.environment import environment
 from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import NoMeter
 from pcbench.models import model_spec, smollm2
+from pcbench.ops.providers import PROVIDERS
 from pcbench.suites import load_suite
 from pcbench.tasks import load_task
 from pcbench.types import DeviceKind
@@ -43,6 +44,10 @@ def diagnose() -> list[Finding]:
     for name in ("cpu", "cuda", "hip"):
         why = ops.why_not(name)
         findings.append(Finding(f"backend {name}", why is None, why or "kernels loaded"))
+    device = next((kind for kind in ("cuda", "rocm") if build.why_not(kind) is None), "cpu")
+    for name, provider in PROVIDERS.items():
+        why = provider.why_not("cpu" if device == "cpu" else "cuda")
+        findings.append(Finding(f"attention {name}", why is None, why or f"for chunks on {device}"))
     for kind in get_args(DeviceKind):
         if kind != "cpu" and build.why_not(kind) is None:
             meter = open_meter(kind)

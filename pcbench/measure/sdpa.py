@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend
 
 from pcbench.errors import first_line
 
-__all__ = ["KERNELS", "fastest", "is_tried", "trials"]
+__all__ = ["KERNELS", "MOST_PASSES", "fastest", "is_tried", "trials"]
 
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -22,6 +22,8 @@ KERNELS = {
 PASSES = 2
 # what a first pass may take for plans and loading; one that is slower by more than that than twice the fastest is all
 FIRST_MS = 5000.0
+# of all kernels together
+MOST_PASSES = len(KERNELS) * (1 + PASSES)
 
 
 def is_tried(device: torch.device) -> bool:

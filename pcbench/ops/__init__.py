@@ -17,6 +17,7 @@ from pcbench.ops.backends import BackendOps, compiled_backend, make_backend
 from pcbench.ops.chunks import chunk_select, chunk_topk, query_nll_update
 from pcbench.ops.dual_chunk import dual_chunk_attention
 from pcbench.ops.libraries import why_not
+from pcbench.ops.providers import Attending
 from pcbench.ops.selection import select_tokens
 
 __all__ = [
@@ -37,14 +38,17 @@ __all__ = [
 ]
 
 
-def backend(name: str) -> BackendOps:
+def backend(name: str, attention: str | None = None) -> BackendOps | Attending:
     """The ops of one backend as an object.
 
     Args:
         name: reference, cpu, cuda or hip.
+        attention: what computes the attention of chunks, of `pcbench.config.Attention`; None is the backend alone. The
+            reference is pure PyTorch whatever is said.
 
     Raises:
-        ConfigError: there is no such backend.
+        ConfigError: there is no such backend, or no such attention.
         BackendUnavailable: this machine or build cannot run it; the message is `why_not`'s.
     """
-    return make_backend(name, sys.modules[__name__])
+    ops = make_backend(name, sys.modules[__name__])
+    return ops if attention is None or name == "reference" else Attending(ops, attention)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcbench.types import Prompt
 
-__all__ = ["ChunkBatch", "following"]
+__all__ = ["ChunkBatch", "are_of_heads", "following", "of_heads"]
 
 
 @dataclass(frozen=True)
@@ -89,3 +89,16 @@ def following(tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]
     count = tokens.numel()
     positions = position + torch.arange(count, device=tokens.device)
     return tokens[None], positions[None], torch.full((1,), count, dtype=torch.int32, device=tokens.device)
+
+
+def of_heads(lengths: Tensor, kv_heads: int) -> Tensor:
+    """[B, Hkv] int32, contiguous: the lengths [B] of rows as those of the keys of every kv-head."""
+    found = lengths[:, None].expand(-1, kv_heads).contiguous()
+    # values on a device are not read, so who needs to know that they are equal is told
+    found.of_rows = lengths  # type: ignore[attr-defined]
+    return found
+
+
+def are_of_heads(key_lengths: Tensor | None, lengths: Tensor) -> bool:
+    """Whether `of_heads` made the lengths of keys from these lengths of rows."""
+    return getattr(key_lengths, "of_rows", None) is lengths

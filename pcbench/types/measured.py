@@ -156,6 +156,9 @@ class Record:
     stages_ms: dict[str, float] | None = None
     # of `full` on a GPU: a pass by each kernel of SDPA that runs there; the timed passes are those of the fastest
     sdpa_ms: dict[str, float] | None = None
+    # what computed the attention of chunks, the kernel of the most calls first; where times chose, those of a call
+    attention_kernel: str | None = None
+    attention_ms: dict[str, float] | None = None
     prefill_tokens_per_s: float | None = None
     chunks_per_s: float | None = None
     decode_ms_per_token: float | None = None  # median of `decode_samples_ms`

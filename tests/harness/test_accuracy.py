@@ -133,7 +133,7 @@ def test_isolation_measures_as_without(options, console, tmp_path):
 
 def test_a_cell_that_fails_parity_has_no_score_and_no_samples(options, console, monkeypatch):
     real = ops.backend
-    monkeypatch.setattr(group.ops, "backend", lambda name: Wrong() if name == "cpu" else real(name))
+    monkeypatch.setattr(group.ops, "backend", lambda name, *_: Wrong() if name == "cpu" else real(name))
     folder, records = run(options(), console)
     wrong = [r for r in records if r.backend == "cpu"]
     assert {r.status for r in wrong} == {"parity_failed"}

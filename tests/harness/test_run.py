@@ -259,7 +259,7 @@ def test_resume_tries_errors_again(broken, options, console):
 
 def test_a_wrong_kernel_is_not_timed(options, console, monkeypatch):
     real = ops.backend
-    monkeypatch.setattr(group.ops, "backend", lambda name: Wrong() if name == "cpu" else real(name))
+    monkeypatch.setattr(group.ops, "backend", lambda name, *_: Wrong() if name == "cpu" else real(name))
     _, records = run(options(limit=1), console)
     wrong = [r for r in records if r.backend == "cpu"]
     assert {r.status for r in wrong} == {"parity_failed"}

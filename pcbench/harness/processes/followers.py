@@ -85,4 +85,4 @@ def _sharing(cells: Sequence[Any]) -> Any:
 
 def _follow(prepared: Any, session: Any) -> None:
     runner = session.runner(prepared)
-    prepared.method.follow(lambda backend: replace(runner, ops=ops.backend(backend)))
+    prepared.method.follow(lambda *chosen: replace(runner, ops=ops.backend(*chosen)))

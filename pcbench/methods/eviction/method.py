@@ -9,7 +9,7 @@ import torch
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from pcbench.config import Count, Table
+from pcbench.config import Attention, Count, KeyedTable
 from pcbench.methods.eviction.plan import PromptPlan, StoredPlan, beyond_kernels
 from pcbench.methods.eviction.policy import Policy
 from pcbench.reference.packing import following
@@ -46,12 +46,13 @@ Odd = Annotated[Count, AfterValidator(_odd)]
 TOKENS = 512
 
 
-class PolicyConfig(Table):
+class PolicyConfig(KeyedTable):
     """What every method of a policy can be told.
 
     Args:
         compress: what the policy is for: prompt: template, context and query, so that the query has its say; context:
             what stands before the query, which is then read over what stayed.
+        attention: what computes the attention of the prompt; the reference has its own.
 
     A subclass may have a key `preset` and say by `presets` what its values stand for; keys that are given win.
     """
@@ -59,6 +60,9 @@ class PolicyConfig(Table):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     compress: Literal["prompt", "context"] = "prompt"
+    attention: Attention = "auto"
+
+    later: ClassVar[frozenset[str]] = frozenset({"attention"})
 
     def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
         """The values of a preset."""

@@ -10,6 +10,7 @@ from pcbench.methods.eviction.decoding import received
 from pcbench.methods.eviction.policy import Policy, Prompted, last_tokens
 from pcbench.ops.selection import LARGEST_CAPACITY
 from pcbench.reference import select_tokens
+from pcbench.reference.packing import of_heads
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments, Stages
 
 __all__ = ["PromptPlan", "StoredPlan", "beyond_kernels", "kept_indices"]
@@ -46,8 +47,7 @@ class PromptPlan:
                 q, k = (_of_heads(x, heads) for x in (q, k))
         ragged = {}
         if self.lengths is not None:
-            kv_lengths = self.lengths[:, None].expand(-1, k.shape[1]).contiguous()
-            ragged = {"query_lengths": self.lengths, "key_lengths": kv_lengths}
+            ragged = {"query_lengths": self.lengths, "key_lengths": of_heads(self.lengths, k.shape[1])}
         out, lse, mass = ops.calibrated_attention(
             q, k, v, scale=self.spec.scale, causal=True, mass_rows=rows, **ragged
         )  # fmt: skip

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction.pruning import Pruning
+from pcbench.reference.packing import of_heads
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments
 
 __all__ = [
@@ -58,7 +59,7 @@ class Prompted:
     @property
     def kv_lengths(self) -> Tensor | None:
         """[B, Hkv] int32, as the ops take them."""
-        return None if self.lengths is None else self.lengths[:, None].expand(-1, self.k.shape[1]).contiguous()
+        return None if self.lengths is None else of_heads(self.lengths, self.k.shape[1])
 
 
 def last_tokens(prompted: Prompted, count: int) -> Tensor:

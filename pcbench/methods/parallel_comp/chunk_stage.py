@@ -9,7 +9,7 @@ from pcbench.methods.parallel_comp.config import Config
 from pcbench.methods.parallel_comp.layout import Layout
 from pcbench.reference.bits import pack_bits
 from pcbench.reference.calibration import bias_in_chunks
-from pcbench.reference.packing import ChunkBatch
+from pcbench.reference.packing import ChunkBatch, of_heads
 from pcbench.types import KVStore, ModelRunner, ModelSpec, Ops, Stages
 
 __all__ = ["ChunkPlan", "prefill_chunks"]
@@ -45,8 +45,7 @@ class ChunkPlan:
         batch, evict, scale = self.batch, self.config.evict, self.spec.scale
         ragged = {}
         if batch.ragged:
-            kv_lengths = batch.lengths[:, None].expand(-1, k.shape[1]).contiguous()
-            ragged = {"query_lengths": batch.lengths, "key_lengths": kv_lengths}
+            ragged = {"query_lengths": batch.lengths, "key_lengths": of_heads(batch.lengths, k.shape[1])}
         rules = self.config.rules("chunk", layer)
         hidden, evicted = None, {}
         if now := [rule for rule in rules if rule.starts_now]:

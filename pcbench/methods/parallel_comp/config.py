@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from pcbench.config import Count, Table
+from pcbench.config import Attention, Count, KeyedTable
 from pcbench.errors import ConfigError
 from pcbench.methods.parallel_comp.presets import Preset, preset_for
 from pcbench.types import Cost, DeviceKind, ModelSpec, causal_flops
@@ -15,25 +15,6 @@ __all__ = ["Config", "Eviction", "Rule"]
 PAPER_RULES = (("recent", 1 / 4, 1 / 2), ("middle", 0.0, 1 / 4), ("sink", 3 / 4, 1.0))
 # tokens of a micro-batch on a GPU: enough to fill it
 GPU_BATCH_TOKENS = 32768
-
-
-class KeyedTable(Table):
-    """A table whose dump is part of a cell's key: keys of `later` appear there unless at their default."""
-
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in dump(self).items()
-            if name not in self.later or getattr(self, name) != fields[name].default
-        }
-
-    def explicit(self) -> dict[str, Any]:
-        """The values that were given."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class Rule(KeyedTable):
@@ -126,6 +107,7 @@ class Config(KeyedTable):
             its loss counts; a tokenizer that puts nothing there changes nothing.
         split: chunks of equal numbers of tokens, or of characters.
         ranks: chunks: under torchrun the processes prefill a prompt's chunks together; without it one does all.
+        attention: what computes the attention of chunks where no keys are evicted before it; the reference has its own.
     """
 
     chunk_tokens: Count | None = None
@@ -141,9 +123,10 @@ class Config(KeyedTable):
     score_bos: bool = False
     split: Literal["tokens", "chars"] = "tokens"
     ranks: Literal["one", "chunks"] = "one"
+    attention: Attention = "auto"
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "rank_by", "prefer", "tie", "query_tail", "score_bos", "split", "ranks"}
+        {"preset", "rank_by", "prefer", "tie", "query_tail", "score_bos", "split", "ranks", "attention"}
     )
     _fit_memory: bool = PrivateAttr(default=False)
 

@@ -65,17 +65,17 @@ class ParallelComp:
 
     @staticmethod
     @torch.inference_mode()
-    def follow(runner: Callable[[str], ModelRunner]) -> None:
+    def follow(runner: Callable[[str, str], ModelRunner]) -> None:
         """On every rank but the first: prefills this rank's chunks of each prompt of the first, until `dismiss`.
 
         Args:
-            runner: makes a runner on the ops backend of that name.
+            runner: makes a runner on the ops backend of that name with that attention of chunks.
 
         Raises:
             RankLost: another rank has ended.
         """
         while (work := ranks.next_work()) is not None:
-            made = runner(work.backend)
+            made = runner(work.backend, work.config.attention)
             parts = {name: getattr(work.prompt, name).to(made.device) for name in ("prefix", "context", "query")}
             prompt = replace(work.prompt, **parts)
             layout = lay_out(prompt, work.config, made)

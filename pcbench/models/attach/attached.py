@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pcbench import ops
-from pcbench.config import validate
+from pcbench.config import attention_of, validate
 from pcbench.errors import BackendUnavailable, ConfigError, DataMissing, unknown_name
 from pcbench.methods.dual_chunk import DualChunk
 from pcbench.methods.eviction import Eviction
@@ -77,7 +77,7 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
     spec, device = given_spec(model, dynamic=handle is DualChunked), device_kind(model)
     compiled = ops.compiled_backend(device) if "ops" in kind.backends else "reference"
     chosen = compiled if backend == "auto" else backend
-    runner = HFRunner(model, spec, ByteTokenizer(), ops.backend(chosen))
+    runner = HFRunner(model, spec, ByteTokenizer(), ops.backend(chosen, attention_of(checked)))
     reason = ops.why_not(chosen, head_dim=spec.head_dim, dtype=runner.dtype)
     if reason:
         raise BackendUnavailable(f'attach: {reason}; backend="reference" takes any', {chosen: reason})

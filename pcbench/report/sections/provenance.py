@@ -16,6 +16,7 @@ def provenance(results: Results) -> Section | None:
     columns = [
         *identity(results, status=True),
         Column("command that measures it again", lambda e: e.record.repro_command or "", "code"),
+        *([Column("attention of chunks", _attention, "text")] if any(map(_attention, results.entries)) else []),
         Column("commit", _commit, "text"),
         Column("started", lambda e: e.record.started_at or "", "text"),
         Column("cell", lambda e: e.record.cell, "code"),
@@ -34,6 +35,13 @@ def provenance(results: Results) -> Section | None:
             Block("Cells", tables=tables),
         ],
     )
+
+
+def _attention(entry: Entry) -> str:
+    """By what it was computed, and the times that chose it."""
+    ms = entry.record.attention_ms or {}
+    times = ", ".join(f"{name} {number(value)} ms" for name, value in ms.items())
+    return (entry.record.attention_kernel or "") + (f" (a call: {times})" if times else "")
 
 
 def _commit(entry: Entry) -> str:

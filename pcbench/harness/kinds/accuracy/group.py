@@ -139,6 +139,8 @@ class AccuracyGroup(Group):
             ended_at=self.ended_at.get(lane.prepared.cell.key, -1),
             prompts=self.prompts.get(prompt_choice(lane.prepared.cell)),
             skipped=self.skipped,
+            attention=lane.attention(),
+            attention_warnings=lane.attention_warnings(),
         )
 
 

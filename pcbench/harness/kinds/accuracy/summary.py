@@ -30,6 +30,7 @@ class Outcome:
         ended_at: the prompt it ended at, −1 before the first.
         prompts: whose texts.
         skipped: prompt → why its record could not be read or scored.
+        attention: fields of the record that say by what the attention of chunks was computed; warnings of that.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -40,6 +41,8 @@ class Outcome:
     ended_at: int = -1
     prompts: str | None = None
     skipped: dict[int, str] = field(default_factory=dict)
+    attention: dict[str, Any] = field(default_factory=dict)
+    attention_warnings: list[str] = field(default_factory=list)
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:
@@ -80,11 +83,12 @@ def summarise_accuracy(
             reason=outcome.reason,
             prompts=outcome.prompts,
             repro_command=repro,
+            **outcome.attention,
             **shared,
         )
         add_parity(record, outcome.parity)
         if outcome.status == "ok":
-            add_sizes(record, outcome.samples)
+            add_sizes(record, outcome)
             add_scores(record, outcome.samples, task, unscored=not spec.trained)
             if stock and outcome is not stock[0]:
                 pairs = paired_scores(outcome.samples, stock[0].samples)
@@ -98,12 +102,12 @@ def summarise_accuracy(
     return records
 
 
-def add_sizes(record: Record, samples: Sequence[Sample]) -> None:
+def add_sizes(record: Record, outcome: Outcome) -> None:
     """Of the largest prompt; the warnings of all."""
     for name in ("chunks", "chunk_tokens", "kept_tokens", "kv_bytes", "kv_bytes_prompt"):
-        values = [x for s in samples if (x := getattr(s, name)) is not None]
+        values = [x for s in outcome.samples if (x := getattr(s, name)) is not None]
         setattr(record, name, max(values, default=None))
-    record.warnings = _warnings(samples)
+    record.warnings = [*_warnings(outcome.samples), *outcome.attention_warnings]
 
 
 def _warnings(samples: Sequence[Sample]) -> list[str]:

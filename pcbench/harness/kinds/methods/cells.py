@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from pcbench.config import validate
+from pcbench.config import attention_of, validate
 from pcbench.errors import DataMissing, unknown_name
 from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import check_once
@@ -86,6 +86,11 @@ class Prepared:
     missing: str | None = None
     resolved: bool = True
     effort: Effort = field(default_factory=Effort)
+
+    @property
+    def attention(self) -> str | None:
+        """As `attention_of` has it."""
+        return attention_of(self.config)
 
     def cost(self, spec: ModelSpec, tokens: int) -> Cost:
         """Of a prompt of `tokens`, as the method's config says; nothing where it could not be resolved.

@@ -10,6 +10,8 @@ from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.peak import wants_peak
 from pcbench.measure.machine.ceilings import measure_ceilings
 from pcbench.measure.machine.devices import torch_device
+from pcbench.measure.sdpa import MOST_PASSES, is_tried
+from pcbench.ops.providers import PROVIDERS
 from pcbench.types import ModelSpec
 
 __all__ = ["estimates"]
@@ -36,7 +38,8 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec) -> Iterator[Estimate]:
         itemsize = getattr(torch, cell.dtype).itemsize
         cost = prepared.cost(spec, cell.context_tokens)
         peaks = prepared.effort.peak_passes if wants_peak(prepared) else 0
-        passes = cell.prompts + prepared.effort.warmup_up_to + peaks
+        trials = MOST_PASSES if cell.is_full and cell.timed and is_tried(torch_device(cell.device)) else 0
+        passes = cell.prompts + prepared.effort.warmup_up_to + peaks + trials
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
         # how long an answer is that ends by a task's own rules, no formula says
         steps = max(0, (prepared.new_tokens or 0) - 1)
@@ -47,9 +50,18 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec) -> Iterator[Estimate]:
             passes=passes,
             seconds=passes * prefill + (cell.prompts + peaks) * decode + CHILD_S * peaks,
             sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
-            why_not=prepared.missing or _why_not(cell.backend, spec.head_dim),
+            why_not=prepared.missing or _why_not(cell.backend, spec.head_dim) or _attention_why_not(prepared, spec),
         )
 
 
 def _why_not(backend: str, head_dim: int) -> str | None:
     return None if backend == "torch" else ops.why_not(backend, head_dim=head_dim)
+
+
+def _attention_why_not(prepared: Prepared, spec: ModelSpec) -> str | None:
+    """Why a library that is named cannot compute the attention of chunks."""
+    cell, provider = prepared.cell, PROVIDERS.get(prepared.attention or "")
+    if provider is None or cell.backend in ("torch", "reference"):
+        return None
+    reason = provider.why_not(torch_device(cell.device).type, getattr(torch, cell.dtype), spec.head_dim)
+    return reason and f"attention by {prepared.attention}: {reason}"

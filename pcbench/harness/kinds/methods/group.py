@@ -36,6 +36,7 @@ from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
 from pcbench.ops.portable import portable_calls
+from pcbench.ops.providers import Attending
 from pcbench.statistics import settled
 from pcbench.tasks import Example, score
 from pcbench.tasks.base import task_id
@@ -142,7 +143,8 @@ class Group:
         cell = lane.prepared.cell
         backend = "reference" if cell.backend == "torch" else cell.backend
         kernel = KERNELS.get(lane.prepared.effort.sdpa or "")
-        runner = replace(self.runner, ops=ops.backend(backend), sdpa=kernel)
+        lane.ops = ops.backend(backend, lane.prepared.attention)
+        runner = replace(self.runner, ops=lane.ops, sdpa=kernel)
         lane.method = lane.prepared.method(lane.prepared.config, runner)
 
     @torch.inference_mode()
@@ -160,6 +162,9 @@ class Group:
             lane.warmup_ms = warm_up(lambda: clocked(lambda: prefill(prompt, aside), self.device)[1].ms, passes)
             if passes > 1 and not is_steady(lane.warmup_ms):
                 lane.warn(f"not steady after {len(lane.warmup_ms)} passes of warm-up")
+            if isinstance(lane.ops, Attending):
+                # no timed pass measures kernels
+                lane.ops.settle()
 
     def _check_ops(self, lane: Lane, prompt: Prompt) -> None:
         """Parity on the first prompt and a few steps behind it; errors as of `_held`."""
@@ -173,11 +178,11 @@ class Group:
 
         prefilled, answered = self._held(lane, once)
         if lane.status == "ok":
-            require_finite(cell.name, self.runner, prefilled, answered, lambda: once(self._on_ops(cell)))
+            require_finite(cell.name, self.runner, prefilled, answered, lambda: once(self._on_ops(lane)))
 
-    def _on_ops(self, cell: Cell) -> HFRunner:
+    def _on_ops(self, lane: Lane) -> HFRunner:
         """The model on the backend of a cell."""
-        return replace(self.runner, ops=ops.backend(cell.backend))
+        return replace(self.runner, ops=lane.ops)
 
     def _held(self, lane: Lane, once: Callable[[Any], T]) -> T:
         """What a pass gives whose every op is held against the float64 reference; one that is wrong ends the lane.
@@ -190,11 +195,11 @@ class Group:
             NotFinite: the model's own numbers are NaN or infinite, whichever code computes with them.
         """
         cell = lane.prepared.cell
-        watched = WatchedRunner.of(self._on_ops(cell), cell.seed)
+        watched = WatchedRunner.of(self._on_ops(lane), cell.seed)
         found = once(watched)
         if watched.watch.not_finite:
             where = f"the cell's own tensors at {watched.watch.not_finite}"
-            raise not_finite(cell.name, where, self.runner, lambda: once(self._on_ops(cell)))
+            raise not_finite(cell.name, where, self.runner, lambda: once(self._on_ops(lane)))
         lane.parity = watched.watch.worst()
         wrong = [op for op, held in lane.parity.items() if not held["err"] <= held["bound"]]
         if not lane.parity:

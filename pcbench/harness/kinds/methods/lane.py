@@ -10,6 +10,7 @@ from pcbench.harness.kinds.methods.peak import Peak
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.machine.telemetry import Reading
 from pcbench.measure.timing import StageClock
+from pcbench.ops.providers import Attending
 from pcbench.types import Method, Prefilled, Sample, Status
 
 __all__ = ["Lane", "sizes"]
@@ -22,6 +23,8 @@ class Lane:
     prepared: Prepared
     clock: StageClock
     method: Method | None = None
+    # of its backend, once it is open
+    ops: Any = None
     status: Status = "ok"
     reason: str | None = None
     trace: str | None = None
@@ -57,6 +60,16 @@ class Lane:
         self.status, self.reason = status, reason
         self.method = None
         self.samples_ms.clear()
+
+    def attention(self) -> dict[str, Any]:
+        """Fields of its record: by what the attention of chunks was computed, and the times that chose it."""
+        if not isinstance(self.ops, Attending):
+            return {}
+        return {"attention_kernel": self.ops.kernels, "attention_ms": self.ops.ms}
+
+    def attention_warnings(self) -> list[str]:
+        """Of the times that chose it."""
+        return self.ops.warnings if isinstance(self.ops, Attending) else []
 
     def warn(self, text: str | None) -> None:
         """Notes something once."""

@@ -121,7 +121,7 @@ def _passes(prepared: Any) -> list[Peak]:
     """On a GPU all of them: its allocator can forget a peak, and a model takes long to load there."""
     cell = prepared.cell
     device, gpu = torch_device(cell.device), cell.device != "cpu"
-    backend = ops.backend("reference" if cell.backend == "torch" else cell.backend)
+    backend = ops.backend("reference" if cell.backend == "torch" else cell.backend, prepared.attention)
     if not gpu:
         return_freed_memory()
     # loading ends with a short forward, so every weight has been touched

@@ -70,7 +70,7 @@ class PerplexityGroup(AccuracyGroup):
 
         found = self._held(lane, once)
         if lane.status == "ok":
-            self._require_finite(lane, found, lambda: once(self._on_ops(cell)))
+            self._require_finite(lane, found, lambda: once(self._on_ops(lane)))
 
     @torch.inference_mode()
     def _pass(self, lane: Lane, example: Example, timed: bool = False) -> None:

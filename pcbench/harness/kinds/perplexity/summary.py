@@ -35,11 +35,12 @@ def summarise_losses(
             status=outcome.status,
             reason=outcome.reason,
             repro_command=repro,
+            **outcome.attention,
             **shared,
         )
         add_parity(record, outcome.parity)
         if outcome.status == "ok":
-            add_sizes(record, outcome.samples)
+            add_sizes(record, outcome)
             add_kept(record, outcome.samples)
             _add_losses(record, outcome.samples, spec)
             record.scored_tokens = prepared.task.scored
