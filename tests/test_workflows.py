@@ -154,7 +154,7 @@ def test_a_gpu_is_held_against_the_base_of_its_own_runner(job):
     assert own.index(restore) < own.index(compared) < own.index(made) < own.index(save)
 
 
-@pytest.mark.parametrize("part", ["kernels", "prefill", "prefill_long"])
+@pytest.mark.parametrize("part", ["attention", "kernels", "prefill", "prefill_long"])
 def test_the_archive_of_a_part_unpacks_to_its_run(part, tmp_path):
     """As gpu_check.sh packs it and gpu.yml unpacks it."""
     packs = re.search(r"^ *tar -czf (\S+) -C \S+ (\S+)$", (ROOT / "tools" / "gpu_check.sh").read_text(), re.M)
