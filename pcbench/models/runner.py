@@ -14,6 +14,7 @@ from pcbench.models.interface import CACHE, Call, attention, planned
 from pcbench.models.layers.pruning import pruned
 from pcbench.models.rotary import ModelRotary, Swapped, measure_rotary, scaled, swapped
 from pcbench.models.stores.ragged import RaggedStore
+from pcbench.models.stores.roomy import give_room
 from pcbench.models.stores.slots import SlotCache
 from pcbench.models.verify import verify
 from pcbench.types import (
@@ -148,6 +149,8 @@ class HFRunner:
     @torch.inference_mode()
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """The model's own SDPA forward: [1, T] ids → logits of the last row [1, V] and the cache to go on with."""
+        if cache is not None:
+            give_room(cache)
         # a kernel that takes a prompt need not take one row over a cache
         kernel = nullcontext() if self.sdpa is None or cache is not None else sdpa_kernel(self.sdpa)
         with attention(self.model, "sdpa"), swapped(self.rope), kernel:
@@ -157,6 +160,8 @@ class HFRunner:
     @torch.inference_mode()
     def stock_rows(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """The same forward: [1, T] ids → last hidden rows [1, T, E] and the cache; without one nothing is cached."""
+        if cache is not None:
+            give_room(cache)
         with attention(self.model, "sdpa"), swapped(self.rope):
             output = self.model.base_model(input_ids=ids, use_cache=cache is not None, **{CACHE: cache})
         hidden: Tensor = output.last_hidden_state

@@ -82,8 +82,7 @@ def keys_to_keep(
         hidden = in_line(unpack_bits(evicted, longest)).gather(1, by_head)
         line = line.masked_fill(hidden, 0.0)
         dropped = pack_bits(hidden.unflatten(0, (kv_heads, group)).all(1))[None]
-    protect = torch.zeros((1, line.shape[1]), dtype=torch.bool, device=mass.device)
-    protect[0, :first] = True
+    protect = (torch.arange(line.shape[1], device=mass.device) < first)[None]
     unused = mass.new_zeros((1, kv_heads, line.shape[1], 1))
     index = select_tokens(
         line[None], unused, unused, capacity=line.shape[1], budgets=budgets[None], pool=pool, recent=recent,

@@ -163,6 +163,8 @@ class Record:
     chunks_per_s: float | None = None
     decode_ms_per_token: float | None = None  # median of `decode_samples_ms`
     decode_samples_ms: list[float] | None = None  # of each timed pass the median step of its answer
+    # steps without the time of their launches: a graph once captured for all, or for each; null where launched
+    decode_replayed: Literal["once", "each"] | None = None
     decode_ms_ci_low: float | None = None  # of the median
     decode_ms_ci_high: float | None = None
     # memory, of one prompt, each pass in a process of its own while no other holds the model

@@ -151,6 +151,9 @@ class RaggedKVStore(Protocol):
         masses: of each layer, [`Segments.masses`, B, Hkv, L] float32, what the keys of each segment received.
         seen: [B] int32, tokens of each text that have been read.
         tokens: the same of the longest one, known without asking the device.
+        read: [1] int64, the same on the device.
+
+    Forwards change the tensors of `lengths`, `seen` and `read` where they lie.
     """
 
     shape: tuple[int, int]
@@ -163,6 +166,7 @@ class RaggedKVStore(Protocol):
     masses: "list[Tensor]"
     seen: "Tensor"
     tokens: int
+    read: "Tensor"
 
     def expect(self, lengths: "Tensor") -> None:
         """[B] int32 valid rows of the forward that comes next."""
@@ -190,6 +194,10 @@ class RaggedKVStore(Protocol):
         positions: "Tensor | None" = None,
     ) -> None:
         """Stores the rows `index` [B, Hkv, C] of a layer's k, v [B, Hkv, S, D], `lengths` [B, Hkv] of each."""
+        ...
+
+    def name_victims(self, layer: int, rows: "Tensor") -> None:
+        """Says what of a layer stands in `victims`."""
         ...
 
     def rows(self, layer: int) -> KVRows: ...

@@ -4,12 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 from harness_suite import Meter
+from taped import graphs
 from torch.nn.attention import SDPBackend
 
 from pcbench import registry
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds.methods import group, kind, session
 from pcbench.harness.runner import plan, run
+from pcbench.measure.steps import NotCaptured
 from pcbench.methods.full import Full
 
 ONE_GROUP = {"sets": ["suite.context_tokens=[300]", "suite.workloads=['passkey']"]}
@@ -265,3 +267,38 @@ def test_a_prompt_that_no_kernel_takes_ends_as_it_would_without_a_trial(options,
     (record,) = measured(options, console)
     assert (record.status, record.reason) == ("error", "RuntimeError: something that nobody expected")
     assert record.sdpa_ms is None
+
+
+def replayed(options, console, **changes):
+    sets = ("suite.repeats=1", "workload.passkey.new_tokens=6", "cell.parallel_comp.backend=['cpu', 'reference']")
+    with graphs():
+        return measured(options, console, *sets, **({"methods": ["full", "parallel_comp"]} | changes))
+
+
+def test_steps_are_timed_without_their_launches_where_the_device_has_graphs(options, console, monkeypatch):
+    monkeypatch.setattr(group, "are_replayed", lambda device: True)
+    full, ours, reference = replayed(options, console)
+    assert [record.status for record in (full, ours, reference)] == ["ok"] * 3
+    assert (full.decode_replayed, ours.decode_replayed, reference.decode_replayed) == ("each", "once", None)
+    assert ours.decode_speedup_vs_full == pytest.approx(full.decode_ms_per_token / ours.decode_ms_per_token)
+    assert set(full.stages_ms) == {"forward", "decode", "capture"}
+    # ratios are between lanes that were timed alike
+    assert reference.decode_ms_per_token > 0
+    assert reference.decode_speedup_vs_full is None
+    said = [warning for warning in reference.warnings if "graph" in warning]
+    assert len(said) == 2
+    assert said[0].startswith("decoding is timed with its launches, no graph: the host waits in aten::")
+    assert said[1] == "no ratio of decoding to full attention: only one of them is replayed from graphs"
+    assert not any("graph" in warning for record in (full, ours) for warning in record.warnings)
+
+
+def test_a_step_that_is_no_graph_on_the_device_is_launched(options, console, monkeypatch):
+    def refused(*args):
+        raise NotCaptured("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(group, "are_replayed", lambda device: True)
+    monkeypatch.setattr("taped.capture", refused)
+    (full,) = replayed(options, console, methods=["full"])
+    assert (full.decode_replayed, len(full.decode_samples_ms)) == (None, 1)
+    said = "decoding is timed with its launches, no graph: operation not permitted when stream is capturing"
+    assert said in full.warnings

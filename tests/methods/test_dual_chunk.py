@@ -248,7 +248,7 @@ def test_new_keys_are_summed_up_a_few_chunks_at_a_time(score):
     choice = Choice(keep=1, score=score, tile_rows=1, period=8, clip=12, scale=1.0, rotary=None)
     k = torch.randn(1, 2, 50 * 8, 16).bfloat16()
     with Largest() as largest:
-        choice.add(0, k, torch.zeros(1, dtype=torch.int64), torch.tensor([400]))
+        choice.add(0, k, torch.zeros(1, dtype=torch.int64), torch.tensor([400]), 400)
     assert 0 < largest.elements < k.numel() / 3
     keys = k[0].float().unflatten(1, (50, 8))
     truth = keys.sum(2) if score == "mean" else torch.cat([keys.amax(2), (-keys).amax(2)], -1)

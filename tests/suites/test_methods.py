@@ -120,7 +120,7 @@ def test_throughput_decodes_to_a_fixed_length(tmp_path, console, monkeypatch):
 
     seen = []
     real = group.decode
-    monkeypatch.setattr(group, "decode", lambda *args: seen.append(args[3]) or real(*args))
+    monkeypatch.setattr(group, "decode", lambda *args, **more: seen.append(args[3]) or real(*args, **more))
     for name in ("throughput", "memory"):
         sets = [*TINY, "suite.context_tokens=[700]", "cell.full.backend='torch'"]
         run(Options(suite=name, device="cpu", sets=sets, methods=["full"], limit=1, out=tmp_path / name), console)

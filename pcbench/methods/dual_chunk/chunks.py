@@ -26,8 +26,7 @@ class Choice:
         scale: of the attention scores.
         rotary: of the model.
         tables: layer → [B, Hkv, C, D] float32, sums of the keys of each chunk, or [B, Hkv, C, 2·D], the largest of
-            each channel and of its negative.
-        tokens: layer → tokens of the longest row, padding with them.
+            each channel and of its negative; C are the chunks that the store has room for.
     """
 
     keep: int
@@ -38,15 +37,13 @@ class Choice:
     scale: float
     rotary: Rotary
     tables: dict[int, Tensor] = field(default_factory=dict)
-    tokens: dict[int, int] = field(default_factory=dict)
 
     def begin(self, layer: int) -> None:
         """Forgets what a layer has read; a layer that is run again in a backward pass reads it again."""
         self.tables.pop(layer, None)
-        self.tokens.pop(layer, None)
 
     @torch.no_grad()
-    def add(self, layer: int, k: Tensor, first: Tensor, counts: Tensor) -> None:
+    def add(self, layer: int, k: Tensor, first: Tensor, counts: Tensor, longest: int) -> None:
         """Takes new keys of a layer.
 
         Args:
@@ -54,6 +51,7 @@ class Choice:
             k: [B, Hkv, T, D], tokens at the front of their row.
             first: [B] int64, position of each row's first.
             counts: [B] int64, tokens of each row.
+            longest: tokens of a row that the store has room for.
         """
         if self.score == "lse":
             return
@@ -71,27 +69,25 @@ class Choice:
                 keys = torch.cat([keys, -keys], -1)
             own = torch.where((chunk[:, here] == number)[:, None, :, None], keys, nothing)
             found.append(own.sum(2) if self.score == "mean" else own.amax(2))
-        self._join(layer, torch.stack(found, 2), begin)
-        self.tokens[layer] = self.tokens.get(layer, 0) + count
+        self._join(layer, torch.stack(found, 2), begin, longest)
 
     @property
     def _nothing(self) -> float:
         """What a chunk without keys has."""
         return 0.0 if self.score == "mean" else -torch.inf
 
-    def _join(self, layer: int, new: Tensor, begin: Tensor) -> None:
-        """Joins [B, Hkv, m, …] of the chunks from `begin` [B] on to what is there."""
+    def _join(self, layer: int, new: Tensor, begin: Tensor, longest: int) -> None:
+        """Joins [B, Hkv, m, …] of the chunks from `begin` [B] on to what is there, where it lies."""
         table = self.tables.get(layer)
         if table is None:
             table = new.new_empty(*new.shape[:2], 0, new.shape[3])
-        index = begin[:, None] + torch.arange(new.shape[2], device=new.device)
-        # rows have read as many tokens at most; known without asking the device
-        most = self.tokens.get(layer, 0) // self.period + new.shape[2]
-        more = max(0, most - table.shape[2])
-        table = torch.nn.functional.pad(table, (0, 0, 0, more), value=self._nothing)
-        index = index[:, None, :, None].expand_as(new)
-        join = torch.add if self.score == "mean" else torch.maximum
-        self.tables[layer] = table.scatter(2, index, join(table.gather(2, index), new))
+        chunks = -(-longest // self.period)
+        if chunks > table.shape[2]:
+            table = torch.nn.functional.pad(table, (0, 0, 0, chunks - table.shape[2]), value=self._nothing)
+        # of the new chunks one beyond the last is empty and changes nothing
+        index = (begin[:, None] + torch.arange(new.shape[2], device=new.device)).clamp_max(chunks - 1)
+        join = "sum" if self.score == "mean" else "amax"
+        self.tables[layer] = table.scatter_reduce_(2, index[:, None, :, None].expand_as(new), new, join)
 
     @torch.no_grad()
     def __call__(self, layer: int, q: Tensor, rows: KVRows, counts: Tensor, gains: Tensor | None) -> Tensor | None:

@@ -147,7 +147,7 @@ class DualChunk:
         period, _, _ = self.config.numbers
         ids, positions, lengths = following(tokens, state.position)
         hidden = self.runner.forward(ids, positions % period, lengths, state.store, plan, stages)
-        state.position = state.position + tokens.numel()
+        state.position += tokens.numel()
         state.logits = self.runner.logits(hidden[:, -1])
         return hidden[0]
 

@@ -50,7 +50,7 @@ class StoredPlan:
         first = rows.lengths[:, 0].long() - counts
         gains, chunks = self._gains(first, q.shape[2]), None
         if self.choice is not None:
-            self.choice.add(layer, k, first, counts.long())
+            self.choice.add(layer, k, first, counts.long(), rows.longest)
             chunks = self.choice(layer, q, rows, counts.long(), gains)
         return {
             "turns": turns,

@@ -24,7 +24,7 @@ class Oldest:
     def begin(self, prompted: Prompted, store: RaggedKVStore) -> None: ...
 
     def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
-        store.victims[layer] = _victims(store, layer, None, self.sink, 1)
+        store.name_victims(layer, _victims(store, layer, None, self.sink, 1))
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Accumulated:
         (mass,), total = masses, store.masses[layer][0]
         _forget_overwritten(layer, count, store)
         total += mass
-        store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
+        store.name_victims(layer, _victims(store, layer, total, self.sink, self.recent))
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ class WindowSum:
         # what stands behind a query it has not seen, nor is there a query before the first token
         place = _by_place(store.positions[layer], store, layer, store.rows(layer).longest)
         unseen = place > store.seen.view(-1, 1, 1) - before.view(-1, 1, 1, 1)
-        store.masses[layer][(store.tokens - before) % self.window] = mass.masked_fill(unseen, 0.0)
+        store.masses[layer][(store.read - before) % self.window] = mass.masked_fill(unseen, 0.0)
 
     def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
         held = store.masses[layer]
         _forget_overwritten(layer, count, store)
         for before, mass in enumerate(reversed(masses), 1):
-            held[(store.tokens - before) % self.window] = mass
+            held.index_copy_(0, (store.read - before) % self.window, mass[None])
         total = held.sum(0)
         if self.everywhere:
             total = total.mean(1, keepdim=True).expand_as(total)
-        store.victims[layer] = _victims(store, layer, total, self.sink, self.recent)
+        store.name_victims(layer, _victims(store, layer, total, self.sink, self.recent))
 
 
 def received(

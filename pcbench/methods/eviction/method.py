@@ -251,6 +251,6 @@ class Eviction:
     ) -> Tensor:
         """Reads tokens [T] at the next positions; last hidden rows, with `rows` of those that the last layer read."""
         hidden = self.runner.forward(*following(ids, state.position), state.store, plan, stages, rows)
-        state.position = state.position + ids.numel()
+        state.position += ids.numel()
         state.logits = self.runner.logits(hidden[:, -1])
         return hidden[0]

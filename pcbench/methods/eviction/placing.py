@@ -34,8 +34,8 @@ class Renumbered:
         place = place.long()
         here = keys[place]
         by = (store.seen[:, None] - store.lengths[layer]).clamp_min(0)
-        before = self.moved.get(layer, torch.zeros_like(by))
-        self.moved[layer] = by
-        first.copy_(torch.where((before == 0)[..., None, None], here, first))
+        moved = self.moved.setdefault(layer, torch.zeros_like(by))
+        first.copy_(torch.where((moved == 0)[..., None, None], here, first))
+        moved.copy_(by)
         is_first = (store.positions[layer][place] < self.sink)[..., None]
         keys[place] = torch.where(is_first, rotary.rotated(layer, first, by[..., None]), here)

@@ -115,7 +115,7 @@ class Decoding(Protocol):
         ...
 
     def after(self, layer: int, masses: Sequence[Tensor], count: int, store: RaggedKVStore) -> None:
-        """Names by `store.victims` what the next token overwrites.
+        """Names by `store.name_victims` what the next token overwrites.
 
         Args:
             layer: which.

@@ -57,8 +57,13 @@ class CacheEviction:
         window = torch.cat([self.window[layer], new])[-self.evict.rows :] if layer in self.window else new
         if self.decoding or self.chunks is not None:
             window = self._evict(layer, window, rows, q.shape[2], store)
-        if self.evict.decode:
+        if not self.evict.decode:
+            return
+        held = self.window.get(layer)
+        if held is None or held.shape != window.shape:
             self.window[layer] = window
+        else:
+            held.copy_(window)
 
     def _left(self, held: Tensor, chunks: int) -> Tensor:
         """[Hkv] int32: how many of the `held` keys the query stage leaves, the query's own among them."""

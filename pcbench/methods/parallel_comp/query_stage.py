@@ -89,6 +89,6 @@ def read_query(
 def extend(runner: ModelRunner, tokens: Tensor, state: State) -> Tensor:
     """Reads tokens [T] at the next positions; their last hidden rows [T, E]."""
     hidden = runner.forward(*following(tokens, state.position), state.store, state.plan, state.plan.stages)
-    state.position = state.position + tokens.numel()
+    state.position += tokens.numel()
     state.logits = runner.logits(hidden[:, -1])
     return hidden[0]

@@ -36,6 +36,7 @@ class KeptCache(RequestCache):
         self.free = [[rows + count for rows in free] for free in self.free]
         self.seen = self.seen - count
         self.tokens -= count
+        self.read -= count
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Row i goes on from what row beam_idx[i] was; both are of one prompt, so that they hold as many tokens."""

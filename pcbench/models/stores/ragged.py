@@ -23,6 +23,9 @@ class RaggedStore(Cache):  # type: ignore[misc]
     `fill` which of them stay. Later forwards append behind every segment; a single token whose segment has reached
     its limit overwrites the row named in `victims`. An arena without room left is replaced by a larger one.
 
+    While there is room, appending a token changes tensors where they lie and asks no other numbers of the host than
+    the token before did, so that a graph of one step is a graph of the next.
+
     Where kv-heads share keys (`Segments.key_heads`), keys have an arena of their own with fewer segments, which `share`
     names before `fill`; starts, sizes, lengths and positions are those of the values.
 
@@ -64,8 +67,9 @@ class RaggedStore(Cache):  # type: ignore[misc]
         # rows of their segments that the next token overwrites, [B, Hkv] int32
         self.victims: list[Tensor | None] = [None for _ in segments]
         # tokens read before the running forward, and with it
-        self.before = self.seen = torch.zeros(self.shape[0], dtype=torch.int32, device=device)
-        self.tokens = 0
+        self.before, self.seen = (torch.zeros(self.shape[0], dtype=torch.int32, device=device) for _ in range(2))
+        # the same of the longest row, known without asking the device, and on it
+        self.tokens, self.read = 0, torch.zeros(1, dtype=torch.int64, device=device)
         self.reads_prompt = True
 
     def expect(self, lengths: Tensor) -> None:
@@ -78,8 +82,10 @@ class RaggedStore(Cache):  # type: ignore[misc]
         """Takes [B, Hkv, T, D] rows of one layer; those of the prompt wait for `fill`."""
         if layer_idx == 0:
             self.reads_prompt = self.tokens == 0
-            self.before, self.seen = self.seen, self.seen + self.valid
+            self.before.copy_(self.seen)
+            self.seen += self.valid
             self.tokens += key_states.shape[2]
+            self.read += key_states.shape[2]
         if not self.reads_prompt:
             self._append(layer_idx, *(x.to(self.k[0]) for x in (key_states, value_states)))
         return key_states, value_states
@@ -117,7 +123,8 @@ class RaggedStore(Cache):  # type: ignore[misc]
             lengths: [B, Hkv] int32, how many; their sum is that of the layer's `Segments.kept`.
             positions: [B, S] int32, where each row stands in its text; None means 0…S−1.
         """
-        self.lengths[layer] = lengths
+        # whose it was may go on with it
+        self.lengths[layer] = lengths.clone()
         segment, offset = self._divide(layer, lengths + self.room[layer], len(self.v[layer]))
         rows, dim = k.shape[2:]
         # a row without a key yet holds a copy of some key
@@ -155,7 +162,15 @@ class RaggedStore(Cache):  # type: ignore[misc]
             k = shared.of_stored(k)
             place = ((shared.starts + shared.of_stored(first))[..., None] + step).flatten().long()
         self.k[layer][place] = k.reshape(-1, k.shape[3])
-        self.lengths[layer] = lengths + grown
+        lengths += grown
+
+    def name_victims(self, layer: int, rows: Tensor) -> None:
+        """Says which row of each segment of a layer the next token overwrites: rows [B, Hkv] int32."""
+        victims = self.victims[layer]
+        if victims is None:
+            self.victims[layer] = rows
+        else:
+            victims.copy_(rows)
 
     def _make_room(self, layer: int, count: int) -> None:
         """Enlarges the segments of a layer that `count` tokens do not fit into."""

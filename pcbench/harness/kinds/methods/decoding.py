@@ -7,9 +7,13 @@ from typing import Any
 
 import torch
 
-from pcbench.types import Method, Prefilled
+from pcbench.measure.steps import Alike, Launched, Logged, NotCaptured, Replayed, Steps
+from pcbench.types import Method, Prefilled, Prompt, no_stages
 
-__all__ = ["Answered", "decode"]
+__all__ = ["Answered", "decode", "replaying"]
+
+# tokens whose replayed steps are held against launched ones
+HELD = 16
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Answered:
 
     Args:
         tokens: ids of the answer.
-        step_ms: milliseconds of each step after the first token.
+        step_ms: milliseconds of each step after the first token; of replayed ones without those that a graph needs.
         ended: by what ends it, not by the limit.
         largest: of each token the largest logit, [1] on the device; NaN where any logit is.
     """
@@ -42,6 +46,7 @@ def decode(
     device: Any,
     stop_ids: tuple[int, ...] = (),
     is_whole: Callable[[list[int]], bool] = lambda tokens: False,
+    steps: Steps | None = None,
 ) -> Answered:
     """Takes the most likely token up to `new_tokens` times, or until one that ends the answer.
 
@@ -52,17 +57,48 @@ def decode(
         device: of the tokens.
         stop_ids: the task's ends; where it has some, an answer has at least one other token.
         is_whole: whether these tokens are all of an answer, though none of them is an end; its time counts for no step.
+        steps: how the method's are made; None launches them.
     """
-    ends = (*eos_ids, *stop_ids)
+    ends, steps = (*eos_ids, *stop_ids), steps or Launched(method, prefilled)
     first = prefilled.logits
     if stop_ids:
         first = first.index_fill(-1, torch.tensor(ends, device=device), -torch.inf)
-    tokens, times, largest = [int(first.argmax(-1))], [], [prefilled.logits.amax(-1)]
+    token = first.argmax(-1)
+    tokens, times, largest = [int(token)], [], [prefilled.logits.amax(-1)]
     while not (ended := tokens[-1] in ends or is_whole(tokens)) and len(tokens) < new_tokens:
+        counts = steps.prepare(token)
         start = time.perf_counter()
-        logits = method.step(prefilled, torch.tensor(tokens[-1:], device=device))
+        logits = steps(token)
+        token = logits.argmax(-1)
         # reading the token waits for the device
-        tokens.append(int(logits.argmax(-1)))
-        times.append((time.perf_counter() - start) * 1e3)
+        tokens.append(int(token))
+        if counts:
+            times.append((time.perf_counter() - start) * 1e3)
         largest.append(logits.amax(-1))
     return Answered(tokens, times, ended, largest)
+
+
+def replaying(method: Method, prompt: Prompt, device: Any, *, stock: bool) -> Alike:
+    """How steps of a method are replayed; two prefills.
+
+    Args:
+        method: on its backend.
+        prompt: of the cell.
+        device: a GPU.
+        stock: it is stock code, whose steps may differ.
+
+    Raises:
+        NotCaptured: they cannot be graphs, or replayed ones give other tokens than launched ones.
+    """
+    new_tokens = min(HELD, prompt.new_tokens)
+    prefilled = method.prefill(prompt, no_stages)
+    logged = Logged(method, prefilled)
+    launched = decode(method, prefilled, new_tokens, (), device, steps=logged)
+    alike = logged.alike(stock=stock)
+    prefilled = method.prefill(prompt, no_stages)
+    replayed = decode(method, prefilled, new_tokens, (), device, steps=Replayed(method, prefilled, alike))
+    pairs = enumerate(zip(launched.tokens, replayed.tokens, strict=True), 1)
+    differing = next((i for i, (one, other) in pairs if one != other), None)
+    if differing is not None:
+        raise NotCaptured(f"token {differing} is another one where steps are replayed than where they are launched")
+    return alike

@@ -22,7 +22,7 @@ from pcbench.errors import (
     first_line,
 )
 from pcbench.harness.kinds.methods.cells import Prepared
-from pcbench.harness.kinds.methods.decoding import Answered, decode
+from pcbench.harness.kinds.methods.decoding import Answered, decode, replaying
 from pcbench.harness.kinds.methods.finite import not_finite, require_finite
 from pcbench.harness.kinds.methods.fit import fit
 from pcbench.harness.kinds.methods.lane import Lane, sizes
@@ -32,6 +32,7 @@ from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import others_on_gpu, sampled, throttled
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.measure.sdpa import KERNELS, fastest, is_tried, trials
+from pcbench.measure.steps import NotCaptured, are_replayed
 from pcbench.measure.timing import StageClock, clocked, is_steady, warm_up
 from pcbench.measure.watch import WatchedRunner
 from pcbench.models.runner import HFRunner
@@ -41,7 +42,7 @@ from pcbench.statistics import settled
 from pcbench.tasks import Example, score
 from pcbench.tasks.base import task_id
 from pcbench.tasks.thoughts import RULE, opens_thought, without_thoughts
-from pcbench.types import Cell, Prefilled, Prompt, Sample, no_stages
+from pcbench.types import Cell, Method, Prefilled, Prompt, Sample, no_stages
 
 __all__ = ["Group"]
 
@@ -158,6 +159,8 @@ class Group:
             passes -= passes == 1
             self._check_ops(lane, prompt)
         if cell.timed and lane.method is not None:
+            if are_replayed(self.device):
+                self._check_steps(lane, lane.method, prompt)
             prefill, aside = lane.method.prefill, StageClock(self.device)
             lane.warmup_ms = warm_up(lambda: clocked(lambda: prefill(prompt, aside), self.device)[1].ms, passes)
             if passes > 1 and not is_steady(lane.warmup_ms):
@@ -165,6 +168,13 @@ class Group:
             if isinstance(lane.ops, Attending):
                 # no timed pass measures kernels
                 lane.ops.settle()
+
+    def _check_steps(self, lane: Lane, method: Method, prompt: Prompt) -> None:
+        """Whether an answer's steps can be timed without the launches of their kernels."""
+        try:
+            lane.alike = replaying(method, prompt, self.device, stock=lane.prepared.cell.backend == "torch")
+        except NotCaptured as error:
+            lane.warn(f"decoding is timed with its launches, no graph: {error}")
 
     def _check_ops(self, lane: Lane, prompt: Prompt) -> None:
         """Parity on the first prompt and a few steps behind it; errors as of `_held`."""
@@ -226,7 +236,7 @@ class Group:
         with sampled(self.meter, lane.readings):
             prefilled, elapsed = clocked(lambda: method.prefill(prompt, clock), self.device)
             with clock("decode"):
-                answered = decode(method, prefilled, *limits)
+                answered = decode(method, prefilled, *limits, steps=lane.replayed(prefilled) if timed else None)
         clock.end_pass()
 
         def again() -> object:

@@ -9,6 +9,7 @@ from pcbench.harness.kinds.methods.fit import Fit
 from pcbench.harness.kinds.methods.peak import Peak
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.machine.telemetry import Reading
+from pcbench.measure.steps import Alike, Replayed
 from pcbench.measure.timing import StageClock
 from pcbench.ops.providers import Attending
 from pcbench.types import Method, Prefilled, Sample, Status
@@ -37,6 +38,8 @@ class Lane:
     wall_ms: list[float] = field(default_factory=list)
     # of each timed pass, the steps of its answer
     step_ms: list[list[float]] = field(default_factory=list)
+    # how its steps are replayed from graphs; None launches them
+    alike: Alike | None = None
     readings: list[Reading] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     chunk_tokens: int | None = None
@@ -70,6 +73,12 @@ class Lane:
     def attention_warnings(self) -> list[str]:
         """Of the times that chose it."""
         return self.ops.warnings if isinstance(self.ops, Attending) else []
+
+    def replayed(self, prefilled: Prefilled) -> Replayed | None:
+        """Steps of an answer whose times are taken; None where they are launched."""
+        if self.alike is None or self.method is None:
+            return None
+        return Replayed(self.method, prefilled, self.alike, self.clock)
 
     def warn(self, text: str | None) -> None:
         """Notes something once."""

@@ -94,6 +94,7 @@ def _add_times(record: Record, lane: Lane) -> None:
     answers = [percentile(answer, 50) for answer in lane.step_ms if answer]
     if answers:
         record.decode_samples_ms, record.decode_ms_per_token = answers, percentile(answers, 50)
+        record.decode_replayed = lane.alike
         found = median_interval(answers)
         record.decode_ms_ci_low, record.decode_ms_ci_high = found or (None, None)
 
@@ -128,6 +129,9 @@ def _add_decode_speedup(record: Record, lane: Lane, stock: Lane) -> None:
     """Of the passes in which both answered with more than a token."""
     both = [(theirs, ours) for theirs, ours in zip(stock.step_ms, lane.step_ms, strict=True) if theirs and ours]
     if not both:
+        return
+    if (stock.alike is None) != (lane.alike is None):
+        record.warnings.append("no ratio of decoding to full attention: only one of them is replayed from graphs")
         return
     theirs, ours = ([percentile(answer, 50) for answer in side] for side in zip(*both, strict=True))
     found = ratio_interval(theirs, ours)

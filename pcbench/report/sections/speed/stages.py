@@ -11,7 +11,7 @@ __all__ = ["stages"]
 
 MAX_BARS = 24
 # lies behind the prefill
-AFTER = "decode"
+AFTER = {"decode": "the answer after it", "capture": "graphs of its steps"}
 
 
 def stages(results: Results) -> Section | None:
@@ -30,8 +30,9 @@ def stages(results: Results) -> Section | None:
     columns = [*identity(results), *(_stage(name) for name in names)]
     columns.append(Column("whole prefill, p50 (ms)", lambda e: number(e.record.ms_p50)))
     columns.append(Column("outside the stages (%)", _outside))
-    if any(AFTER in (e.record.stages_ms or {}) for e in shown):
-        columns.append(_stage(AFTER, "the answer after it"))
+    for name, head in AFTER.items():
+        if any(name in (e.record.stages_ms or {}) for e in shown):
+            columns.append(_stage(name, head))
     legend = [Legend(swatch(i), name) for i, name in enumerate(names)]
     return Section(
         "stages",
@@ -43,7 +44,7 @@ def stages(results: Results) -> Section | None:
 
 def _parts(entry: Entry) -> dict[str, float]:
     """The stages of the prefill itself."""
-    return {name: ms for name, ms in (entry.record.stages_ms or {}).items() if name != AFTER}
+    return {name: ms for name, ms in (entry.record.stages_ms or {}).items() if name not in AFTER}
 
 
 def _stage(name: str, head: str = "") -> Column:
