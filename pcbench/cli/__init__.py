@@ -12,6 +12,7 @@ import typer
 
 from pcbench.cli.ask import ask
 from pcbench.cli.calibrate import calibrate
+from pcbench.cli.choose import choose
 from pcbench.cli.data import data
 from pcbench.cli.lists import completed, list_
 from pcbench.cli.run import EXIT_ERROR, EXIT_PARITY, EXIT_USAGE, run
@@ -186,6 +187,7 @@ def score(
             out.print(line)
 
 
+app.command()(choose)
 app.command()(ask)
 app.command()(calibrate)
 app.add_typer(data, name="data")

@@ -20,6 +20,7 @@ EVERYTHING = [
     *(
         "verdict",
         "trust",
+        "choose",
         "tradeoff",
         "time",
         "speedup",

@@ -2,7 +2,7 @@
 
 __all__ = ["OTHERS", "SECTIONS", "sections_of"]
 
-ANSWERED = ("budgets", "tradeoff", "memory", "accuracy")
+ANSWERED = ("choose", "budgets", "tradeoff", "memory", "accuracy")
 TIMED = ("times", "speedup", "decoding", "rates", "stages", *ANSWERED)
 
 # a kind's name → its sections, by the names of the functions that make them
@@ -11,7 +11,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "throughput": TIMED,
     "memory": TIMED,
     "accuracy": ANSWERED,
-    "perplexity": ("perplexity",),
+    "perplexity": ("choose", "perplexity"),
     "kernel": ("kernels",),
 }
 # of a kind that has none of its own: what is known of every record

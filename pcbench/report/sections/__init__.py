@@ -6,6 +6,7 @@ from pcbench.report.page.parts import Section
 from pcbench.report.reading.results import Results
 from pcbench.report.sections.answers.accuracy import accuracy
 from pcbench.report.sections.answers.budgets import budgets
+from pcbench.report.sections.answers.choosing import choose
 from pcbench.report.sections.answers.prompts import prompts
 from pcbench.report.sections.answers.tradeoff import tradeoff
 from pcbench.report.sections.cells import cells
@@ -27,6 +28,7 @@ __all__ = ["SECTIONS", "sections"]
 
 # in the order of the page
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
+    choose,
     budgets,
     tradeoff,
     times,

@@ -8,7 +8,7 @@ from pcbench.report.reading.results import Entry, Results
 from pcbench.report.verdict.tradeoffs import without_twins
 from pcbench.report.wording import Estimate, interval, number, spread
 
-__all__ = ["MIB", "QUESTIONS", "Option", "Place", "Question", "front", "places", "steps", "words"]
+__all__ = ["MIB", "QUESTIONS", "Option", "Place", "Question", "apart", "front", "places", "steps", "words"]
 
 MIB = 1 / (1 << 20)
 # choices are of one budget up to this ratio of bytes: sizes are rounded, and older records count room for an answer
@@ -173,11 +173,11 @@ def _answer(question: Question, known: Sequence[tuple[str, Estimate]]) -> str:
     sign = -1 if question.most else 1
     ordered = sorted(known, key=lambda one: sign * one[1].value)
     (first, value), rest = ordered[0], ordered[1:]
-    alike = [one for one in rest if not _apart(value, one[1])]
+    alike = [one for one in rest if not apart(value, one[1])]
     if not alike:
         return f"{first} {question.say(value)}"
     others = [one for one in rest if one not in alike]
-    behind = [label for label, other in others if all(_apart(other, near) for _, near in alike)]
+    behind = [label for label, other in others if all(apart(other, near) for _, near in alike)]
     between = [label for label, _ in others if label not in behind]
     said = f"cannot tell between {_listed([first, *(label for label, _ in alike)])} (best {question.say(value)})"
     said += f", which are ahead of {_listed(behind)}" if behind else ""
@@ -188,7 +188,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SAID]) + (f" and {len(names) - SAID} more" if len(names) > SAID else "")
 
 
-def _apart(a: Estimate, b: Estimate) -> bool:
+def apart(a: Estimate, b: Estimate) -> bool:
     """Whether two intervals have nothing in common; without one nothing can be told."""
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return False

@@ -1,7 +1,7 @@
 """Accuracy against speed and memory: choices, and which of them no other beats in both."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,10 +10,11 @@ from pcbench.report.reading.results import Entry, Results, Series
 from pcbench.report.verdict.changes import kv_gain, mean_change, memory_gain, score_change
 from pcbench.report.wording import Estimate
 
-__all__ = ["MEASURES", "Choice", "Measure", "Tradeoff", "averaged", "direct", "front", "without_twins"]
+__all__ = ["MEASURES", "Choice", "Measure", "Tradeoff", "averaged", "direct", "front", "shared", "without_twins"]
 
 Place = tuple[str, int]
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def averaged(results: Results, measure: Measure) -> Tradeoff | None:
     changes = _by_method(results, key, lambda e: None if (c := score_change(results, e)) is None else c.difference)
     gains = _by_method(results, key, lambda e: measure.of(results, e))
     both = [method for method in changes if method in gains]
-    scored = _shared(changes[method] for method in both)
-    gained = _shared(gains[method] for method in both)
+    scored = shared(changes[method] for method in both)
+    gained = shared(gains[method] for method in both)
     longest = max(gained, key=lambda place: place[1], default=None)
     if not scored or longest is None or scored == [longest]:
         return None
@@ -141,10 +142,10 @@ def _key(results: Results) -> Callable[[Entry], str]:
     return key
 
 
-def _shared(found: Iterable[dict[Place, T]]) -> list[Place]:
-    """Workloads and lengths that all have, in the order of the first."""
+def shared(found: Iterable[Mapping[K, object]]) -> list[K]:
+    """Keys that all have, as workloads and lengths, in the order of the first."""
     first, *others = list(found) or [{}]
-    return [place for place in first if all(place in other for other in others)]
+    return [key for key in first if all(key in other for other in others)]
 
 
 def _title(panel: str, tokens: int) -> str:
