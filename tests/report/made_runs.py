@@ -182,6 +182,8 @@ class _Reader(HTMLParser):
         self.page.elements.append((tag, dict(attrs)))
         if tag == "td":
             self._close_cell()
+        if tag == "tr":
+            self._close_row()
         if tag not in ("meta", "path", "use", "img"):
             self.stack.append(tag)
         if tag == "table":
@@ -201,9 +203,15 @@ class _Reader(HTMLParser):
         if self.stack and self.stack[-1] == "td":
             self._end(self.stack.pop())
 
+    def _close_row(self) -> None:
+        """So are those of rows."""
+        self._close_cell()
+        if self.stack and self.stack[-1] == "tr":
+            self._end(self.stack.pop())
+
     def handle_endtag(self, tag: str) -> None:
-        if tag == "tr":
-            self._close_cell()
+        if tag == "tbody":
+            self._close_row()
         assert self.stack[-1:] == [tag], f"</{tag}> inside {self.stack[-3:]}"
         self._end(self.stack.pop())
 
