@@ -25,6 +25,7 @@ __all__ = [
     "Attention",
     "Context",
     "Count",
+    "Dtype",
     "KeyedTable",
     "Repeats",
     "Seconds",
@@ -45,6 +46,8 @@ LIST_OF_WORDS = re.compile(r"\[\s*[\w./@+-]+(\s*,\s*[\w./@+-]+)*\s*\]")
 
 # what kernels count in
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
+# of weights and of what is computed
+Dtype = Literal["float32", "bfloat16", "float16"]
 # ten times the longest window that a model is trained for
 Context = Annotated[int, Field(gt=0, le=100_000_000)]
 # more passes of a nanosecond than anybody waits for

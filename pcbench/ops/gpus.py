@@ -37,21 +37,35 @@ class TorchGpu:
 
         Args:
             backend: cuda or hip.
-            code: what the library holds: sm_N and gfxN are machine code, compute_N is PTX for sm_N and later.
+            code: what the library holds: sm_N and gfxN are machine code, compute_N is PTX for sm_N and later; of sm_Na
+                and compute_Na for that GPU alone, of sm_Nf and compute_Nf for later ones of its generation.
         """
         if self.flavour != backend:
             return f"{backend} kernels need a torch that is built for {backend}, got one for {self.flavour}"
         if self.name is None:
             return f"{backend} kernels need a GPU, and torch finds none"
         if not any(_runs(compiled, self.arch) for compiled in code):
-            built = [c.replace("compute_", "PTX for sm_") + (" and later" if "compute" in c else "") for c in code]
+            built = [_named(c) for c in code]
             return f"this build has code for {', '.join(built)}, got {self.name}, which is {self.arch}"
         return None
 
 
+def _named(compiled: str) -> str:
+    """`PTX for sm_80 and later`, `sm_90a`."""
+    later = compiled.startswith("compute_") and compiled[-1].isdigit()
+    return compiled.replace("compute_", "PTX for sm_") + (" and later" if later else "")
+
+
 def _runs(compiled: str, arch: str) -> bool:
-    """Machine code of NVIDIA runs on later GPUs of the same generation, PTX on all later ones."""
+    """Machine code of NVIDIA runs on later GPUs of the same generation, PTX on all later ones.
+
+    Source: CUDA C++ Programming Guide, architecture-specific (a) and family-specific (f) targets.
+    """
     if arch.startswith("gfx"):
         return compiled == arch
-    kind, number, has = compiled.partition("_")[0], int(compiled.partition("_")[2]), int(arch.partition("_")[2])
-    return has >= number and (kind == "compute" or has // 10 == number // 10)
+    kind, _, target = compiled.partition("_")
+    number, has = int(target.rstrip("af")), int(arch.partition("_")[2])
+    if target.endswith("a"):
+        return has == number
+    within = kind == "sm" or target.endswith("f")
+    return has >= number and (not within or has // 10 == number // 10)

@@ -54,6 +54,17 @@ def test_machine_code_alone_serves_one_generation():
     assert TorchGpu("cuda", "A100", "sm_80").why_not("cuda", ["sm_86"])
 
 
+@pytest.mark.parametrize(
+    ("code", "runs"),
+    [("sm_90a", [90]), ("compute_90a", [90]), ("sm_100f", [100, 103]), ("compute_100f", [100, 103])],
+)
+def test_code_of_one_gpu_or_one_family_serves_no_other(code, runs):
+    archs = (80, 90, 100, 103, 120)
+    assert [n for n in archs if TorchGpu("cuda", "GPU", f"sm_{n}").why_not("cuda", [code]) is None] == runs
+    said = TorchGpu("cuda", "GPU", "sm_80").why_not("cuda", [code])
+    assert said == f"this build has code for {code.replace('compute', 'PTX for sm')}, got GPU, which is sm_80"
+
+
 def test_here_is_the_torch_of_this_process():
     here = TorchGpu.here()
     assert here.flavour == ("hip" if torch.version.hip else "cuda" if torch.version.cuda else "cpu")

@@ -14,6 +14,8 @@ import torch
 
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.machine.meters import open_meter
+from pcbench.ops.isa import cpu_isa
+from pcbench.ops.libraries import why_not
 from pcbench.system.surroundings import whole_number
 from pcbench.types import DeviceKind
 
@@ -55,6 +57,7 @@ def environment(device: DeviceKind) -> dict[str, Any]:
         **provenance(device),
         "device": device,
         "cpu": _cpu_name(),
+        "cpu_isa": cpu_isa() if device == "cpu" and why_not("cpu") is None else None,
         "threads": torch.get_num_threads(),
         "ranks": whole_number("WORLD_SIZE", 1, least=1),
         "memory_bytes": psutil.virtual_memory().total,

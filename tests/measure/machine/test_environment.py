@@ -5,6 +5,8 @@ import torch
 
 from pcbench.measure.machine import environment as module
 from pcbench.measure.machine.environment import commit, environment, provenance
+from pcbench.ops.isa import cpu_isa
+from pcbench.ops.libraries import why_not
 
 
 @pytest.fixture
@@ -31,6 +33,7 @@ def test_environment_is_json_and_names_what_matters(monkeypatch):
     assert here["threads"] == torch.get_num_threads()
     assert here["memory_bytes"] > 0
     assert here["gpu"] is None
+    assert here["cpu_isa"] == (cpu_isa() if why_not("cpu") is None else None)
     assert set(provenance("cpu")) <= set(here)
     assert here["ranks"] == 1
     monkeypatch.setenv("WORLD_SIZE", "3")

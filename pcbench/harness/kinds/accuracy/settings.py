@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
+from pcbench.config import Context, Count, Dtype, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds.methods.settings import Merge, MethodChoice, MethodSuite, Workload
 from pcbench.registry import METHODS, task_tables
@@ -47,7 +47,7 @@ class AccuracySettings(MethodChoice):
 
     kind: str
     model: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     context_tokens: Annotated[list[Context], Field(min_length=1)]
     tasks: Names
     benchmark: str = ""

@@ -7,14 +7,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from pcbench.config import Repeats, Seconds, Seed, Table, every_key_optional, validate
+from pcbench.config import Dtype, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, shown, unknown_name
 from pcbench.registry import op_summaries
 from pcbench.suites.files import Change, Source, Suite, known, set_settings
 
 __all__ = ["KernelPlan", "KernelSuite", "kernel_suite"]
-
-Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class KernelSettings(Table):

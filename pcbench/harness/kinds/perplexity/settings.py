@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
+from pcbench.config import Context, Count, Dtype, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds.methods.settings import Merge, MethodChoice, MethodSuite, Workload
 from pcbench.suites.files import Source
@@ -39,7 +39,7 @@ class PerplexitySettings(MethodChoice):
 
     kind: str
     model: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     context_tokens: Annotated[list[Context], Field(min_length=1)]
     longest_tokens: Context | None = None
     text: str = ""

@@ -120,7 +120,9 @@ def _machine(results: Results, entry: Entry) -> str:
     r = entry.record
     environment = results.run_of(entry).manifest.get("environment") or {}
     hardware = r.gpu or environment.get("cpu") or r.device
-    return f"{hardware} ({', '.join(str(x) for x in (r.arch, r.runtime) if x)})"
+    # as older records have it
+    runtime = "1 thread" if r.runtime == "1 threads" else r.runtime
+    return f"{hardware} ({', '.join(str(x) for x in (r.arch, runtime) if x)})"
 
 
 def _setting(results: Results, asked: Asked, key: tuple[str, str, str], entries: Sequence[Entry]) -> Setting | None:

@@ -52,7 +52,7 @@ def _verb(candidates: Sequence[Candidate], plural: str) -> str:
 def _accuracy(setting: Setting) -> str:
     """Of those that fit; where none does, of all."""
     fits = setting.of_fit("fits")
-    among, of_them = (fits, "of these") if fits else (setting.candidates, "of all methods")
+    among, of_them = (fits, "of these") if fits else (setting.candidates, "of the methods")
     scored = [c for c in among if c.accuracy]
     if not setting.trained:
         return "The model's weights are random, so nothing was scored."
