@@ -201,7 +201,7 @@ def test_every_option_of_every_method_is_in_a_table_with_its_default():
             unknown = []
         assert (name, lacking, unknown) == (name, [], [])
         for key, default in said.items():
-            if key in wanted and re.fullmatch(r"`\w+`|[\d.]+|true|false", default):
+            if key in wanted and re.fullmatch(r"`\w+`|[\d.]+|true|false|none", default):
                 assert (name, key, default.strip("`")) == (name, key, shown(key, wanted[key]))
 
 
@@ -210,7 +210,7 @@ def shown(key, field):
     value = field.get_default(call_default_factory=True)
     if key == "tokens":
         return "512"
-    return str(value).lower() if isinstance(value, bool) else f"{value}"
+    return "none" if value is None or value == [] else str(value).lower()
 
 
 @pytest.mark.parametrize(("title", "kind"), [("records", Record), ("samples", Sample)])
