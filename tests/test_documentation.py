@@ -43,6 +43,10 @@ def test_readme_is_short():
     assert len(README.read_text(encoding="utf-8").split()) <= MAX_WORDS
 
 
+def test_readme_leads_to_every_page():
+    assert [page.name for page in PAGES if page != README and f"](docs/{page.name})" not in TEXTS["README.md"]] == []
+
+
 def test_every_code_block_says_how_it_is_tested():
     assert [block for block in BLOCKS if block[1].partition(":")[0] not in TAGGED[block[2]]] == []
     assert len(BLOCKS) == sum(text.count("```") for text in TEXTS.values()) // 2
