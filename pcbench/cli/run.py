@@ -59,13 +59,14 @@ def run(
     from pcbench.harness.processes import ranks
     from pcbench.harness.runner import Options, plan
     from pcbench.harness.runner import run as measure
+    from pcbench.measure.machine.load import busy_here
     from pcbench.report import build
 
     options = Options(
         suite, device, preset, model, method or [], set_ or [], limit, folder, resume, isolate, task or []
     )
     if dry_run:
-        return _print_plan(plan(options))
+        return _print_plan(plan(options), busy_here())
     with interrupts.tidily():
         run_folder, records = measure(options, err)
         if ranks.rank():
@@ -87,7 +88,9 @@ def _exit_code(counts: Counter[Any], skipped: int) -> int:
     return 0 if counts["ok"] else EXIT_USAGE
 
 
-def _print_plan(planned: Any) -> None:
+def _print_plan(planned: Any, busy: str | None) -> None:
+    from pcbench.harness.duration import spoken
+
     rows = list(planned.kind.estimates())
     sizes = [f"{what} MiB" for what in rows[0].sizes] if rows else []
     table = Table("cell", "key", "passes", "about s", *sizes, "")
@@ -95,7 +98,7 @@ def _print_plan(planned: Any) -> None:
         held = [f"{size / 2**20:.0f}" for size in row.sizes.values()]
         table.add_row(row.cell, row.key, str(row.passes), f"{row.seconds:.0f}", *held, row.why_not or "")
     out.print(table)
-    minutes = sum(row.seconds for row in rows) / 60
-    out.print(
-        f"{len(rows)} cells on {planned.device}, about {minutes:.0f} minutes by a matmul probe; nothing was measured"
-    )
+    if busy:
+        out.print(f"{busy}, and so does this estimate")
+    takes = spoken(sum(row.seconds for row in rows if not row.why_not))
+    out.print(f"{len(rows)} cells on {planned.device}, about {takes} by a short probe; nothing was measured")

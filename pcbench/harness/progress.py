@@ -3,32 +3,47 @@
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from pcbench.differences import Difference
+from pcbench.harness.duration import Remaining, spoken
 from pcbench.system.terminal import Terminal, visible
 from pcbench.types import Record
 
 __all__ = ["Progress", "describe"]
 
 
+class _Left(ProgressColumn):
+    """How long the run still takes, as it is drawn."""
+
+    def __init__(self, remaining: Remaining) -> None:
+        super().__init__()
+        self.remaining = remaining
+
+    def render(self, task: Task) -> Text:
+        return Text(_left(self.remaining))
+
+
 class Progress:
-    """Counts finished cells.
+    """Counts finished cells and says how long the rest takes.
 
     Args:
         cells: how many there will be.
         done: how many an earlier run finished.
         console: where to print.
+        remaining: of the run; told of every pass.
     """
 
-    def __init__(self, cells: int, done: int, console: Terminal) -> None:
-        self.console = console
+    def __init__(self, cells: int, done: int, console: Terminal, remaining: Remaining) -> None:
+        self.console, self.remaining = console, remaining
         self.bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            _Left(remaining),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -45,19 +60,27 @@ class Progress:
     ) -> None:
         self.bar.stop()
 
-    def working(self, text: str) -> None:
-        """What is being measured now."""
+    def working(self, text: str, *cells: str) -> None:
+        """What is being measured now, and the cells of which a pass begins."""
+        for cell in cells:
+            self.remaining.began(cell)
         self.bar.update(self.task, description=visible(text))
 
-    def finished(self, text: str) -> None:
+    def finished(self, record: Record) -> None:
         """One cell has its record."""
         self.done += 1
+        self.remaining.finished(record.cell)
         self.bar.update(self.task, completed=self.done)
-        self.say(f"[{self.done}/{self.cells}] {text}")
+        left = "" if self.done == self.cells else f", {_left(self.remaining)}"
+        self.say(f"[{self.done}/{self.cells}{left}] {describe(record)}")
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self.bar.console.print(text)
+
+
+def _left(remaining: Remaining) -> str:
+    return f"about {spoken(remaining.left())} left"
 
 
 def describe(record: Record) -> str:

@@ -19,7 +19,7 @@ from pcbench.measure.machine.environment import environment
 from pcbench.records import RunFolder
 from pcbench.types import SCHEMA
 
-__all__ = ["check_same", "open_folder"]
+__all__ = ["add_start", "check_same", "end_start", "open_folder"]
 
 # settings of a suite that change no number
 UNMEASURED = {"timeout_s"}
@@ -48,6 +48,20 @@ def open_folder(planned: Planned, held: ExitStack) -> tuple[Path, set[str]]:
         said = f"--out: a folder to write in, got {folder.path}: {error.strerror}; choose another"
         raise ConfigError(said) from error
     return folder.path, _go_on(planned, folder, of_others)
+
+
+def add_start(folder: RunFolder, seconds: float, busy: str | None) -> None:
+    """Adds this start to the manifest: what it is estimated to take, and whether the machine is busy."""
+    start = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "estimated_s": round(seconds, 1), "took_s": None, "busy": busy}
+    manifest = folder.manifest
+    folder.write_manifest(manifest | {"starts": [*manifest.get("starts", []), start]})
+
+
+def end_start(folder: RunFolder, seconds: float) -> None:
+    """Says of the last start what it took; one that was interrupted has nothing there."""
+    manifest = folder.manifest
+    *before, start = manifest["starts"]
+    folder.write_manifest(manifest | {"starts": [*before, start | {"took_s": round(seconds, 1)}]})
 
 
 def _manifest(planned: Planned, name: str, of_others: Brought) -> dict[str, Any]:

@@ -1,27 +1,55 @@
 """A run: plan, open the folder, measure the groups one after another, each on disk before the next begins, finish."""
 
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pcbench.errors import DiskFull, FolderLost, Interrupted, RankLost
-from pcbench.harness.kinds import Measured, PlannedCell, Say, Session
+from pcbench.harness.duration import Remaining, spoken
+from pcbench.harness.kinds import Estimate, Measured, PlannedCell, Say, Session
 from pcbench.harness.options import Options
 from pcbench.harness.plan import Planned, plan
 from pcbench.harness.processes import followers, ranks
 from pcbench.harness.processes.isolation import measure_in_child
 from pcbench.harness.processes.lock import joined_in
 from pcbench.harness.progress import Progress, describe
-from pcbench.harness.resume import open_folder
+from pcbench.harness.resume import add_start, end_start, open_folder
 from pcbench.measure.machine.devices import Build, resolve_device
 from pcbench.measure.machine.environment import provenance
+from pcbench.measure.machine.load import busy_here
 from pcbench.records import RunFolder
 from pcbench.system.terminal import Terminal
 from pcbench.tasks.files import set_data_dir
 from pcbench.types import Record
 
 __all__ = ["Options", "Planned", "plan", "run"]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What rank 0 decides for all.
+
+    Args:
+        planned: the plan.
+        path: of the run's folder.
+        done: the groups that are finished in it.
+        estimates: of the cells that are not.
+        busy: a line about what else the machine computes; None where it is quiet.
+    """
+
+    planned: Planned
+    path: Path
+    done: set[str]
+    estimates: Sequence[Estimate]
+    busy: str | None
+
+    @property
+    def seconds(self) -> float:
+        """That the rest is estimated to take."""
+        return sum(row.seconds for row in self.estimates if not row.why_not)
 
 
 def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
@@ -42,15 +70,16 @@ def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
         FolderLost: the folder has gone or takes no more files.
     """
     with ranks.joined(), ExitStack() as held:
-        planned, path, done = ranks.from_first(lambda: _begin(options, held))
+        begun = ranks.from_first(lambda: _begin(options, held))
+        path = begun.path
         folder = RunFolder(path, ranks.rank())
         if ranks.rank():
-            _join(planned, folder, held)
+            _join(begun.planned, folder, held)
             # of all ranks only the first has a live line
             console = Terminal(stderr=True, force_terminal=False)
         command = options.command("--out", str(path), "--resume")
         try:
-            _measure(planned, folder, done, console)
+            _measure(begun, folder, console)
         except KeyboardInterrupt:
             raise Interrupted(f"run: interrupted, what was finished is in {path}; go on with: {command}") from None
         except DiskFull as error:
@@ -62,10 +91,17 @@ def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
         return folder, RunFolder(path).records.read()
 
 
-def _begin(options: Options, held: ExitStack) -> tuple[Planned, Path, set[str]]:
-    """What rank 0 decides for all: the plan, the folder, which is its own while `held`, and what is finished in it."""
+def _begin(options: Options, held: ExitStack) -> Begun:
+    """The plan, the folder, which is its own while `held`, and what is left to measure."""
     planned = plan(options)
-    return planned, *open_folder(planned, held)
+    path, done = open_folder(planned, held)
+    # before the probes of the estimates are work of their own
+    busy = busy_here()
+    left = {prepared.cell.key for prepared in planned.cells if prepared.cell.group not in done}
+    rows = planned.kind.estimates() if left else ()
+    begun = Begun(planned, path, done, [row for row in rows if row.key in left], busy)
+    add_start(RunFolder(path), begun.seconds, busy)
+    return begun
 
 
 def _join(planned: Planned, folder: RunFolder, held: ExitStack) -> None:
@@ -78,21 +114,53 @@ def _join(planned: Planned, folder: RunFolder, held: ExitStack) -> None:
         set_data_dir(planned.suite.data_dir)
 
 
-def _measure(planned: Planned, folder: RunFolder, done: set[str], console: Terminal) -> None:
-    groups = [cells for cells in planned.groups() if cells[0].cell.group not in done]
+def _measure(begun: Begun, folder: RunFolder, console: Terminal) -> None:
+    planned, started = begun.planned, time.monotonic()
+    groups = [cells for cells in planned.groups() if cells[0].cell.group not in begun.done]
     finished = len(planned.cells) - sum(map(len, groups))
     session = planned.kind.session(folder.path, _shared(planned, folder))
     if not planned.kind.by_prompt:
         groups = followers.own_groups(planned.cells, groups, session)
-    with Progress(finished + sum(map(len, groups)), finished, console) as progress:
+    progress = Progress(finished + sum(map(len, groups)), finished, console, _remaining(begun, groups))
+    with progress:
+        for line in _announced(begun, progress.remaining) if ranks.rank() == 0 else ():
+            progress.say(line)
         for cells in groups:
             group = (session, cells, planned.repro(cells[0]), progress.working)
             isolate, timeout_s = planned.options.isolate, planned.suite.settings.timeout_s
-            _keep(measure_in_child(*group, timeout_s) if isolate else measure_group(*group), folder, progress)
+            measured = measure_in_child(*group, timeout_s) if isolate else measure_group(*group)
+            _warn(measured.records, begun.busy)
+            _keep(measured, folder, progress)
         followers.dismiss(planned.cells)
         ranks.gather(None)
         if ranks.rank() == 0:
             _finish(planned, folder, progress.say)
+            end_start(folder, time.monotonic() - started)
+
+
+def _remaining(begun: Begun, groups: list[list[PlannedCell]]) -> Remaining:
+    """Of this rank: its groups, and of every cell its share of the prompts where ranks share these."""
+    mine = {prepared.cell.key for cells in groups for prepared in cells}
+    parts = ranks.ranks() if begun.planned.kind.by_prompt else 1
+    rows = [replace(row, seconds=row.seconds / parts) for row in begun.estimates if row.key in mine]
+    return Remaining([replace(row, passes=-(-row.passes // parts)) for row in rows])
+
+
+def _announced(begun: Begun, remaining: Remaining) -> Iterator[str]:
+    """What a person should know before it begins."""
+    if cells := len(begun.estimates):
+        ends = time.strftime("%H:%M", time.localtime(time.time() + remaining.left()))
+        yield f"{cells} cell{'s' * (cells != 1)}, about {spoken(remaining.left())}, until {ends}"
+    if begun.busy:
+        yield begun.busy
+
+
+def _warn(records: Sequence[Record], busy: str | None) -> None:
+    """Says of times taken on a CPU what was computed beside them."""
+    ranks.warn_of_neighbours(records)
+    for record in records:
+        if busy and record.device == "cpu" and record.ms_p50 is not None:
+            record.warnings.append(busy)
 
 
 def measure_group(session: Session, cells: list[PlannedCell], repro: str, say: Say) -> Measured:
@@ -102,14 +170,13 @@ def measure_group(session: Session, cells: list[PlannedCell], repro: str, say: S
 
 def _keep(result: Measured, folder: RunFolder, progress: Progress) -> None:
     """Puts a group on the disk and says so."""
-    ranks.warn_of_neighbours(result.records)
     folder.samples.append(result.samples)
     folder.records.append(result.records)
     if ranks.rank() == 0:
         folder.write_csv()
     folder.log_errors(result.traces)
     for record in result.records:
-        progress.finished(describe(record))
+        progress.finished(record)
     for note in result.notes:
         progress.say(note)
 

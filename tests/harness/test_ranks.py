@@ -91,7 +91,7 @@ def test_ranks_with_other_threads_take_the_same_prompts_to_the_same_answers(comm
         assert done.returncode == 0, done.stderr
     alone, shared = (RunFolder(tmp_path / threads) for threads in "21")
     assert [folder.manifest["environment"]["threads"] for folder in (alone, shared)] == [2, 1]
-    assert [{r.runtime for r in folder.records.read()} for folder in (alone, shared)] == [{"2 threads"}, {"1 threads"}]
+    assert [{r.runtime for r in folder.records.read()} for folder in (alone, shared)] == [{"2 threads"}, {"1 thread"}]
 
     def same(folder):
         return [(s.cell, s.id, s.prompt_sha256, s.prediction, s.kept_chunks, s.tokens) for s in folder.samples.read()]

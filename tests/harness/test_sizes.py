@@ -136,7 +136,7 @@ def measured(options):
     def lanes(*sets, **changes):
         planned = plan(options(**changes, sets=[*chosen, *sets]))
         runner = ModelSession(planned.kind.spec, {}).runner(planned.cells[0])
-        return group.Group(planned.cells, runner, lambda text: None).measure()
+        return group.Group(planned.cells, runner, lambda text, *cells: None).measure()
 
     return lanes
 

@@ -132,7 +132,7 @@ def test_throughput_decodes_to_a_fixed_length(tmp_path, console, monkeypatch):
 def rates(monkeypatch):
     """A machine of 1 GFLOP/s and 1 GB/s."""
     monkeypatch.setattr(
-        "pcbench.harness.kinds.methods.estimate.measure_ceilings", lambda device, dtype: Ceilings(1e9, 1e9)
+        "pcbench.harness.kinds.methods.estimate.glance_at_ceilings", lambda device, dtype: Ceilings(1e9, 1e9)
     )
 
 

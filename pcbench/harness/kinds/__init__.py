@@ -4,7 +4,7 @@
 settings of a kind imports no torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +15,14 @@ from pcbench.types import Cell, DeviceKind, ModelSpec, Record, Sample, Status
 
 __all__ = ["Estimate", "Kind", "Measured", "Narrowed", "PlannedCell", "Say", "Session"]
 
-Say = Callable[[str], None]
-
 # cells that ended so are measured again by --resume
 RETRIED = ("error", "timeout", "data_missing")
+
+
+class Say(Protocol):
+    """Told what is being done: a text for a person, and the keys of the cells of which a pass begins by it."""
+
+    def __call__(self, text: str, *cells: str) -> object: ...
 
 
 class PlannedCell(Protocol):

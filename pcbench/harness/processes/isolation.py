@@ -59,5 +59,5 @@ def _measure(session: Session, cells: list[Any], repro: str, send: Connection) -
     send.send(outcome)
 
 
-def _silent(_: str) -> None:
+def _silent(_: str, *cells: str) -> None:
     """A child has no progress line."""

@@ -122,7 +122,8 @@ def _architecture(device: DeviceKind) -> str:
 
 
 def _cpu_runtime() -> str:
-    return f"{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' * (threads != 1)}"
 
 
 @cache

@@ -15,7 +15,7 @@ FIRST = ("run", "suite", "created_at", "command", "environment", "builds", "mode
 PER_CELL = {"cells": "planned cells", "prompts": "prompts a cell", "new_tokens": "tokens reserved for an answer"}
 PACKAGES = "environment.packages."
 # what differs between any two runs
-ALWAYS = ("run", "created_at", *PER_CELL.values())
+ALWAYS = ("run", "created_at", "starts", *PER_CELL.values())
 
 
 def side_by_side(runs: Sequence[Run], *, differing: bool = False) -> Table:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 
 from pcbench.errors import BadRecord, RankLost
+from pcbench.harness.kinds import Say
 from pcbench.harness.kinds.accuracy.summary import Outcome
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.group import Group
@@ -39,7 +40,7 @@ class AccuracyGroup(Group):
         self,
         cells: list[Prepared],
         runner: HFRunner,
-        say: Callable[[str], None],
+        say: Say,
         known: Known,
         keep: Callable[[Sample], None],
     ) -> None:
@@ -109,7 +110,7 @@ class AccuracyGroup(Group):
             cell, example = lane.prepared.cell, _of(lane, examples)
             if lane.status != "ok":
                 continue
-            self.say(f"{cell.name}: prompt {index + 1} of {cell.prompts}")
+            self.say(f"{cell.name}: prompt {index + 1} of {cell.prompts}", cell.key)
             if (sample := self._known_sample(lane, example)) is not None:
                 lane.samples.append(sample)
                 continue

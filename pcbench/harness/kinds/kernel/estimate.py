@@ -1,6 +1,6 @@
 """What a run of kernels would take, from formulas and a short probe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -8,30 +8,39 @@ from pcbench import ops
 from pcbench.harness.kinds import Estimate
 from pcbench.harness.kinds.kernel.cells import PreparedKernel
 from pcbench.measure.kernels.timing import SAMPLE_MS
-from pcbench.measure.machine.ceilings import Ceilings, measure_ceilings
+from pcbench.measure.machine.ceilings import Ceilings, glance_at_ceilings
 from pcbench.measure.machine.devices import torch_device
 
-__all__ = ["estimates"]
+__all__ = ["estimates", "probes"]
 
-# a kernel's first call and the one that finds how it is timed
-WARM_CALLS = 2
-# a call reaches about this share of what it is bound by, stock code and the reference included
-SHARE = 0.25
-# the float64 truth and the reference's own error cost about so many calls
-PARITY_PASSES = 30
+# the share of its bound that a call reaches on a CPU, over the suite's shapes: stock code, the reference, and ours
+SHARES = {"torch": 0.45, "reference": 0.18}
+COMPILED_SHARE = 0.85
+# calls before the first round, and, in times of the bound, what the float64 truth of a call's sample costs
+WARM_CALLS, PARITY_BOUNDS = 5, 25
 
 
-def estimates(cells: Sequence[PreparedKernel]) -> Iterator[Estimate]:
-    """An estimate for every cell of a run; the passes are rounds."""
-    probed: dict[str, Ceilings] = {}
+def probes(cells: Sequence[PreparedKernel]) -> dict[str, Ceilings]:
+    """The rates of the cells' device in each of their dtypes."""
+    device = torch_device(cells[0].cell.device)
+    dtypes = dict.fromkeys(prepared.cell.dtype for prepared in cells)
+    return {dtype: glance_at_ceilings(device, getattr(torch, dtype)) for dtype in dtypes}
+
+
+def estimates(cells: Sequence[PreparedKernel], probed: Mapping[str, Ceilings]) -> Iterator[Estimate]:
+    """An estimate for every cell of a run; the passes are rounds.
+
+    Args:
+        cells: of the run.
+        probed: of `probes`, on which alone it depends besides.
+    """
     for prepared in cells:
         cell = prepared.cell
-        if cell.dtype not in probed:
-            probed[cell.dtype] = measure_ceilings(torch_device(cell.device), getattr(torch, cell.dtype))
         ceilings = probed[cell.dtype]
         work = prepared.shape.work(getattr(torch, cell.dtype).itemsize)
-        once = max(work.flops / ceilings.flops_per_s, work.bytes / ceilings.bytes_per_s) / SHARE
-        passes = cell.prompts + (WARM_CALLS if cell.backend == "torch" else PARITY_PASSES)
-        seconds = cell.prompts * max(once, SAMPLE_MS / 1e3) + (passes - cell.prompts) * once
+        bound = max(work.flops / ceilings.flops_per_s, work.bytes / ceilings.bytes_per_s)
+        once = bound / SHARES.get(cell.backend, COMPILED_SHARE)
+        parity = 0.0 if cell.backend == "torch" else PARITY_BOUNDS * bound
+        seconds = cell.prompts * max(once, SAMPLE_MS / 1e3) + WARM_CALLS * once + parity
         why_not = None if cell.backend == "torch" else ops.why_not(cell.backend, prepared.op)
-        yield Estimate(cell.name, cell.key, passes, seconds, {"read and written": int(work.bytes)}, why_not)
+        yield Estimate(cell.name, cell.key, cell.prompts, seconds, {"read and written": int(work.bytes)}, why_not)

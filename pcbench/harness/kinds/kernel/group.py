@@ -12,6 +12,7 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import BackendUnavailable, ShapeError, first_line
+from pcbench.harness.kinds import Say
 from pcbench.harness.kinds.kernel.cells import PreparedKernel
 from pcbench.measure.kernels.baselines import make_baseline
 from pcbench.measure.kernels.cases import CHANGED, run
@@ -64,7 +65,7 @@ class KernelGroup:
         say: told what is being done.
     """
 
-    def __init__(self, cells: list[PreparedKernel], say: Callable[[str], None]) -> None:
+    def __init__(self, cells: list[PreparedKernel], say: Say) -> None:
         # rounds last milliseconds, so what is read is of all lanes
         self.readings: list[Reading] = []
         self.lanes = [KernelLane(prepared, readings=self.readings) for prepared in cells]
@@ -80,9 +81,10 @@ class KernelGroup:
             for lane in self.lanes:
                 self._guarded(lane, step)
         others = others_on_gpu(self.meter)
+        keys = [lane.prepared.cell.key for lane in self.lanes]
         with sampled(self.meter, self.readings):
             for i in range(self.cell.prompts):
-                self.say(f"{self.cell.workload}: round {i + 1} of {self.cell.prompts}")
+                self.say(f"{self.cell.workload}: round {i + 1} of {self.cell.prompts}", *keys)
                 # the side that goes first changes
                 for lane in self.lanes if i % 2 else reversed(self.lanes):
                     self._guarded(lane, self._sample)
@@ -104,7 +106,7 @@ class KernelGroup:
         """Holds the op against the float64 reference on the very inputs that are timed."""
         if lane.is_baseline:
             return
-        self.say(f"{lane.prepared.cell.name}: parity")
+        self.say(f"{lane.prepared.cell.name}: parity", lane.prepared.cell.key)
         inputs = self.inputs | lane.prepared.changes
         got = run(ops.backend(lane.prepared.cell.backend), self.op, inputs)
         lane.parity = compare_samples(self.op, inputs, got, self.cell.seed)
@@ -118,7 +120,7 @@ class KernelGroup:
     def _open(self, lane: KernelLane) -> None:
         """Makes the lane's call, warms it up and finds how it is timed."""
         cell = lane.prepared.cell
-        self.say(f"{cell.name}: warm-up")
+        self.say(f"{cell.name}: warm-up", cell.key)
         portable_before = portable_calls(cell.backend)
         call = self._stock_call(cell.method) if lane.is_baseline else self._op_call(lane.prepared)
         if self.device.type == "cuda":

@@ -7,7 +7,7 @@ from typing import Any
 
 from pcbench.harness.kinds import Estimate, Kind, Narrowed
 from pcbench.harness.kinds.kernel.cells import PreparedKernel, prepare_kernels
-from pcbench.harness.kinds.kernel.estimate import estimates
+from pcbench.harness.kinds.kernel.estimate import estimates, probes
 from pcbench.harness.kinds.kernel.session import KernelSession
 from pcbench.harness.kinds.kernel.settings import KernelSuite, kernel_suite
 from pcbench.harness.kinds.kernel.sizes import check_kernels
@@ -41,4 +41,4 @@ class Kernel(Kind):
         return Narrowed([f"kernel.{prepared.op}.shapes=[{{{shape}}}]"], [prepared.op])
 
     def estimates(self) -> Iterator[Estimate]:
-        return estimates(self.cells)
+        return estimates(self.cells, probes(self.cells))

@@ -8,13 +8,13 @@ from pcbench import ops
 from pcbench.harness.kinds import Estimate
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.peak import wants_peak
-from pcbench.measure.machine.ceilings import measure_ceilings
+from pcbench.measure.machine.ceilings import Ceilings, glance_at_ceilings
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.sdpa import MOST_PASSES, is_tried
 from pcbench.ops.providers import PROVIDERS
 from pcbench.types import ModelSpec
 
-__all__ = ["estimates"]
+__all__ = ["estimates", "probe"]
 
 # a model's forward reaches about this share of a large matmul's rate
 FORWARD_SHARE = 0.6
@@ -22,7 +22,13 @@ FORWARD_SHARE = 0.6
 CHILD_S = 8.0
 
 
-def estimates(cells: Sequence[Prepared], spec: ModelSpec) -> Iterator[Estimate]:
+def probe(cells: Sequence[Prepared]) -> Ceilings:
+    """The rates of the cells' device in their dtype."""
+    first = cells[0].cell
+    return glance_at_ceilings(torch_device(first.device), getattr(torch, first.dtype))
+
+
+def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) -> Iterator[Estimate]:
     """An estimate for every cell of a run; the passes are prefills.
 
     Prefills are bound by matmuls, decoding by reading the weights; with a stop rule all prompts are counted.
@@ -30,9 +36,8 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec) -> Iterator[Estimate]:
     Args:
         cells: of the run.
         spec: their model.
+        ceilings: of `probe`, on which alone it depends besides.
     """
-    first = cells[0].cell
-    ceilings = measure_ceilings(torch_device(first.device), getattr(torch, first.dtype))
     for prepared in cells:
         cell = prepared.cell
         itemsize = getattr(torch, cell.dtype).itemsize

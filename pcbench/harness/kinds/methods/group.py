@@ -21,6 +21,7 @@ from pcbench.errors import (
     ShapeError,
     first_line,
 )
+from pcbench.harness.kinds import Say
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.decoding import Answered, decode, replaying
 from pcbench.harness.kinds.methods.finite import not_finite, require_finite
@@ -64,7 +65,7 @@ class Group:
         say: told what is being done.
     """
 
-    def __init__(self, cells: list[Prepared], runner: HFRunner, say: Callable[[str], None]) -> None:
+    def __init__(self, cells: list[Prepared], runner: HFRunner, say: Say) -> None:
         self.runner, self.say = runner, say
         self.device = runner.device
         self.meter = open_meter(cells[0].cell.device)
@@ -92,7 +93,8 @@ class Group:
             if example is None:
                 break
             for lane in self.lanes:
-                self.say(f"{lane.prepared.cell.name}: prompt {i + 1} of {first.cell.prompts}")
+                cell = lane.prepared.cell
+                self.say(f"{cell.name}: prompt {i + 1} of {cell.prompts}", cell.key)
                 self._guarded(lane, partial(self._pass, lane, example, timed))
             timed = timed and not self._settled(i + 1)
         for lane in self.lanes:
@@ -152,7 +154,7 @@ class Group:
     def _first_pass(self, lane: Lane, example: Example) -> None:
         """Holds every op against the float64 reference on the cell's own tensors, and warms up."""
         cell, passes = lane.prepared.cell, lane.prepared.effort.warmup_up_to
-        self.say(f"{cell.name}: warm-up and parity")
+        self.say(f"{cell.name}: warm-up and parity", cell.key)
         prompt = device_prompt(example, self.device)
         if cell.backend != "torch":
             # where one pass is asked for, this is it

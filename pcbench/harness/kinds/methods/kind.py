@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pcbench.errors import DataMissing
 from pcbench.harness.kinds import Estimate, Kind, Narrowed, Session
 from pcbench.harness.kinds.methods.cells import MethodCells, Prepared, Rules
-from pcbench.harness.kinds.methods.estimate import estimates
+from pcbench.harness.kinds.methods.estimate import estimates, probe
 from pcbench.harness.kinds.methods.session import ModelSession
 from pcbench.harness.kinds.methods.settings import MethodSuite, method_suite
 from pcbench.harness.kinds.methods.sizes import check_prompts
@@ -54,7 +54,7 @@ class Methods(Kind):
         return Narrowed(sets)
 
     def estimates(self) -> Iterator[Estimate]:
-        return estimates(self.cells, self.spec)
+        return estimates(self.cells, self.spec, probe(self.cells))
 
     def fixed(self) -> dict[str, list[Any]]:
         return super().fixed() | {"new_tokens": [prepared.new_tokens for prepared in self.cells]}

@@ -76,7 +76,7 @@ class ModelSession:
             gc.collect()
             torch.cuda.empty_cache()
         for lane in wanted:
-            say(f"{lane.prepared.cell.name}: peak memory")
+            say(f"{lane.prepared.cell.name}: peak memory", lane.prepared.cell.key)
             lane.peak = peak_of(lane.prepared)
             lane.trace = lane.peak.trace
             if lane.prepared.effort.rules.peak == "needed" and lane.peak.status != "ok":

@@ -63,7 +63,7 @@ class PerplexityGroup(AccuracyGroup):
         prepared, cell = lane.prepared, lane.prepared.cell
         if cell.backend == "torch":
             return
-        self.say(f"{cell.name}: parity")
+        self.say(f"{cell.name}: parity", cell.key)
 
         def once(runner: Any) -> Losses:
             return losses_of(prepared.method(prepared.config, runner), self.runner, _window(example))
