@@ -28,6 +28,7 @@ check-style: $(VENV)/.pcbench-test
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh' '*.hip')
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 benchmark: $(VENV)/.pcbench-test  ## kernels against their baselines, as interleaved ratios
 	$(BIN)/python -m pytest tests/benchmarks -q

@@ -16,7 +16,8 @@ PYTHON = [
 ]
 PACKAGE = [p for p in PYTHON if p.is_relative_to(ROOT / "pcbench")]
 ROOT_ENTRIES = {
-    *(".ci", ".clang-format", ".git", ".gitignore", ".github", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md"),
+    *(".ci", ".clang-format", ".dockerignore", ".git", ".gitignore", ".github", "CHANGELOG.md", "CMakeLists.txt"),
+    *("CONTRIBUTING.md", "Dockerfile"),
     *(
         "DESIGN.md",
         "LICENSE",

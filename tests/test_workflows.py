@@ -47,7 +47,7 @@ def of(program):
 
 
 def test_there_are_workflows_for_cpus_and_for_both_gpus():
-    assert sorted(WORKFLOWS) == ["cpu.yml", "gpu.yml"]
+    assert sorted(WORKFLOWS) == ["cpu.yml", "gpu.yml", "release.yml"]
     labels = [tuple(WORKFLOWS["gpu.yml"]["jobs"][job]["runs-on"]) for job in ("nvidia", "amd")]
     assert labels == [("self-hosted", "linux", "x64", f"pcbench-{vendor}") for vendor in ("nvidia", "amd")]
 
@@ -81,7 +81,7 @@ def test_the_comment_is_what_the_regression_job_left():
     jobs = WORKFLOWS["cpu.yml"]["jobs"]
     uploaded = jobs["regression"]["steps"][-1]["with"]
     assert (uploaded["path"], jobs["regression"]["env"]["OUT"]) == ("out", "${{ github.workspace }}/out")
-    (command,) = (line for line in COMMANDS if line.startswith("gh run download"))
+    (command,) = (line for line in COMMANDS if line.startswith("gh run download") and "--name regression" in line)
     assert f"--name {uploaded['name']} --dir out" in command
     assert jobs["comment"]["needs"] == "regression"
 
@@ -93,7 +93,7 @@ def test_no_pull_request_reaches_a_machine_of_ours():
 
 
 def test_every_command_is_one_that_is_checked_here():
-    known = {"make", "pcbench", "gpu_check.sh", "mkdir", "cat", "tar", "gh"}
+    known = {"make", "pcbench", "gpu_check.sh", "mkdir", "cat", "tar", "gh", "python"}
     assert {Path(shlex.split(line)[0]).name for line in COMMANDS} == known
 
 
@@ -169,3 +169,33 @@ def test_the_archive_of_a_part_unpacks_to_its_run(part, tmp_path):
         subprocess.run(["tar", *words], cwd=tmp_path, check=True)
     for folder in ("base", "now"):
         assert (tmp_path / "reports" / "runs" / folder / part / "manifest.json").exists()
+
+
+def test_python_commands_are_files_of_ours_or_modules_that_were_installed():
+    modules = set()
+    for words in of("python"):
+        if words[:2] == ["-m", "pip"]:
+            assert words[2] == "install"
+            pinned = [word.split("==") for word in words[3:]]
+            assert all(len(pair) == 2 for pair in pinned)
+            modules |= {name for name, _ in pinned}
+        elif words[0] == "-m":
+            assert words[1] in modules
+        else:
+            assert (ROOT / words[0]).is_file()
+
+
+def test_a_release_holds_what_its_jobs_left_and_no_more():
+    jobs = WORKFLOWS["release.yml"]["jobs"]
+    left = {
+        step["with"]["name"]
+        for job in ("sdist", "wheels")
+        for step in jobs[job]["steps"]
+        if "upload-artifact" in step.get("uses", "")
+    }
+    (made,) = (words for words in of("gh") if words[:2] == ["release", "create"])
+    assert {word.split("/")[1] for word in made if word.startswith("out/")} == left
+    assert jobs["release"]["needs"] == ["sdist", "wheels"]
+    # nothing is released of a branch
+    assert jobs["release"]["if"] == "github.ref_type == 'tag'"
+    assert WORKFLOWS["release.yml"][True]["push"] == {"tags": ["v*"]}
