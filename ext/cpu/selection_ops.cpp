@@ -36,7 +36,8 @@ void query_nll_update(Tensor logits, Tensor targets, int64_t first_column, Tenso
 }
 
 void _logits(Tensor rows, Tensor weights, Tensor out) {
-  Arguments a("_logits");
+  // of which it is a part
+  Arguments a("chunk_select");
   a.tensor("rows", rows, "X E", {ScalarType::BFloat16});
   a.tensor("weights", weights, "Vt E", {ScalarType::BFloat16});
   a.state("out", out, "X Vt");
@@ -46,7 +47,8 @@ void _logits(Tensor rows, Tensor weights, Tensor out) {
   a.number("stride of out", out.stride(0) == a.size("Vt"), "that of a contiguous tensor", out.stride(0));
   const Kernels& run = kernels();
   if (!run.logits) {
-    throw std::runtime_error("_logits: an instruction set that multiplies bfloat16, got one that does not; widen them");
+    throw std::runtime_error(
+        "chunk_select: an instruction set that multiplies bfloat16, got one that does not; widen them");
   }
   const Logits p{
       .rows = a.size("X"),

@@ -21,11 +21,12 @@ def calibrate(
     tokens: Annotated[int, typer.Option(min=1, max=1 << 20, help="Of a sample at most.")] = 4096,
     matrix: Annotated[str, typer.Option(help="queries, keys or hidden.")] = "queries",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or rocm.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace a table that is there.")] = False,
 ) -> None:
     """Measure the entropy table of a model. Methods with head groups need it."""
     from pcbench.harness.calibrate import Asked
     from pcbench.harness.calibrate import calibrate as measure
 
     with interrupts.tidily():
-        written = measure(Asked(model, text, table, samples, tokens, matrix, device), err.print)
+        written = measure(Asked(model, text, table, samples, tokens, matrix, device, force), err.print)
     out.print(str(written))

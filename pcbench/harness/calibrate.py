@@ -43,6 +43,7 @@ class Asked:
         tokens: of a sample at most.
         matrix: queries, keys or hidden.
         device: auto, cpu, cuda or rocm.
+        force: a table that is there is replaced.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Asked:
     tokens: int = TOKENS
     matrix: str = "queries"
     device: str = "auto"
+    force: bool = False
 
 
 def calibrate(asked: Asked, say: Callable[[str], None]) -> Path:
@@ -62,7 +64,7 @@ def calibrate(asked: Asked, say: Callable[[str], None]) -> Path:
 
     Raises:
         ConfigError: an unknown matrix, a text that is too short, a model that is not supported, or a place where
-            nothing can be written.
+            nothing can be written or a table is.
         DataMissing: the model or the text is not there.
         BackendUnavailable: the device is not there.
     """
@@ -71,14 +73,14 @@ def calibrate(asked: Asked, say: Callable[[str], None]) -> Path:
     text, out = long_text(asked.text, "--text"), asked.out
     if out is not None:
         out = expanded(out, "--out")
-        check_place(out)
+        check_place(out, force=asked.force)
     kind = resolve_device(asked.device, Build.here())
     dtype = torch.float32 if kind == "cpu" else torch.bfloat16
     backend = ops.backend(ops.compiled_backend(kind))
     runner = load_runner(asked.model, torch_device(kind), dtype, backend)
     if out is None:
         out = default_path(runner.spec, asked.matrix)
-        check_place(out)
+        check_place(out, force=asked.force)
     return measured(runner, text, asked, say).write(out)
 
 

@@ -85,6 +85,8 @@ def load_runner(
     first = device if device_map is None else torch.device("cpu")
     if name.startswith("random:"):
         model, tokenizer = _random_model(name, first, dtype), ByteTokenizer()
+        # what is attached to it finds its files, as tables, by this name
+        model.config._name_or_path = name
     else:
         model, tokenizer = _stored_model(name, first, dtype)
     if device_map is not None:

@@ -6,9 +6,10 @@ import json
 import pytest
 import torch
 
+from pcbench import attach, load_model
 from pcbench.cli import main
 from pcbench.cli.calibrate import calibrate as command
-from pcbench.errors import ConfigError
+from pcbench.errors import ConfigError, DataMissing
 from pcbench.harness.calibrate import Asked, measured
 from pcbench.methods.uncomp import Config
 from pcbench.methods.uncomp.entropy import effective_rank, spectrum, truncated_entropy
@@ -76,6 +77,28 @@ def test_the_command_writes_where_the_method_looks(tmp_path, monkeypatch, capsys
     resolved = Config().resolve(model_spec("random:tiny"), "cpu")
     assert resolved.table_sha256 == about["numbers_sha256"]
     assert all(sorted(text) == ["0", "1"] for text in resolved.head_groups)
+
+
+def test_a_table_that_is_there_is_replaced_only_where_one_says_so(tmp_path, capsys):
+    words = ["--model", "random:tiny", "--samples", "1", "--tokens", "300", "--out", str(tmp_path / "mine")]
+    assert run(*words) == 0
+    before = (tmp_path / "mine.json").read_text()
+    capsys.readouterr()
+    assert run(*words, "--matrix", "keys") == 2
+    told = f"--out: a new file, got {tmp_path}/mine.safetensors, which is there; add --force or choose another\n"
+    assert capsys.readouterr().err == told
+    assert (tmp_path / "mine.json").read_text() == before
+    assert run(*words, "--matrix", "keys", "--force") == 0
+    assert json.loads((tmp_path / "mine.json").read_text())["matrix"] == "keys"
+
+
+def test_the_command_that_is_missing_names_the_model_as_it_was_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = load_model("random:tiny", device="cpu").model
+    with pytest.raises(DataMissing, match=r"; pcbench calibrate --model random:tiny$"):
+        attach(model, "uncomp")
+    assert run("--model", "random:tiny", "--samples", "1", "--tokens", "300") == 0
+    attach(model, "uncomp").detach()
 
 
 def test_the_command_takes_a_text_and_a_file(tmp_path, capsys):

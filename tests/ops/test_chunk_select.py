@@ -78,7 +78,7 @@ def test_chunk_select_widens_a_tile_at_a_time_where_a_matmul_has_no_dtype_of_its
 def test_bfloat16_logits_are_float32_sums(rows, columns, depth, isa):
     if isa not in ("avx512_bf16", "amx"):
         assert not multiplies_bfloat16()
-        with pytest.raises(RuntimeError, match="_logits: an instruction set that multiplies bfloat16"):
+        with pytest.raises(RuntimeError, match="chunk_select: an instruction set that multiplies bfloat16"):
             torch.ops.pcbench._logits(*torch.zeros(2, 1, 2).bfloat16(), torch.zeros(1, 1))
         return
     check_logits(torch.ops.pcbench, rows, columns, depth)
@@ -93,9 +93,9 @@ def test_bfloat16_logits_are_float32_sums(rows, columns, depth, isa):
     ],
 )
 def test_wrong_bfloat16_logits_are_refused(rows, weights, out, words):
-    with pytest.raises(RuntimeError, match=f"_logits: {words}"):
+    with pytest.raises(RuntimeError, match=f"chunk_select: {words}"):
         torch.ops.pcbench._logits(torch.zeros(rows).bfloat16(), torch.zeros(weights).bfloat16(), torch.zeros(out))
-    with pytest.raises(RuntimeError, match="_logits: rows must have a dtype that this op takes, got Float"):
+    with pytest.raises(RuntimeError, match="chunk_select: rows must have a dtype that this op takes, got Float"):
         torch.ops.pcbench._logits(torch.zeros(3, 4), torch.zeros(5, 4), torch.zeros(3, 5))
 
 

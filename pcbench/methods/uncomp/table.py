@@ -184,11 +184,14 @@ def read_table(path: Path) -> EntropyTable:
     return EntropyTable(about, held["entropy"], held["renormalised"], held["curve"])
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, *, force: bool = False) -> None:
     """Refuses, before anything is measured, a place where a table cannot be written; makes its folder.
 
+    Args:
+        path: of the table; force: whether it may replace one that is there.
+
     Raises:
-        ConfigError: the folder cannot be had or written, or something that is no plain file stands there.
+        ConfigError: the folder cannot be had or written, or something that is no plain file, or a table, stands there.
     """
     numbers = _of_numbers(path)
     try:
@@ -200,6 +203,8 @@ def check_place(path: Path) -> None:
     for file in (numbers, numbers.with_suffix(".json")):
         if os.path.lexists(file) and not file.is_file():
             raise ConfigError(f"--out: a plain file or a new name, got {file}; choose another")
+        if os.path.lexists(file) and not force:
+            raise ConfigError(f"--out: a new file, got {file}, which is there; add --force or choose another")
 
 
 def _of_numbers(path: Path) -> Path:

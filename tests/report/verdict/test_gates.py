@@ -48,6 +48,8 @@ def test_complete_takes_out_of_memory_and_unsupported_for_results(found):
     assert found(ends["out_of_memory"], ends["unsupported"])["complete"].state == "passed"
     assert found(record(), ends["error"])["complete"].state == "failed"
     assert found(record(), cells=[record().cell, "a" * 12])["complete"].text == "1 cell missing, 0 failed"
+    absent = found(record(), record(seed=1, status="data_missing", reason="no table"))["complete"]
+    assert (absent.state, absent.text) == ("not checked", "1 cell without data, none failed")
     partial = found(record(skipped_records=2))["complete"]
     assert (partial.state, partial.text) == ("failed", "0 cells missing, 0 failed, 1 without some of their records")
 
