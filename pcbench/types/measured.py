@@ -38,6 +38,7 @@ UNCHANGED: dict[str, Any] = {
     "chat_date": CHAT_DATE,
     "chat_arguments": {},
     "thinking": "cut",
+    "compile": False,
 }
 
 
@@ -80,6 +81,8 @@ class Cell:
     chat_arguments: dict[str, Any] = field(default_factory=dict)
     # cut: only what a model says behind its thoughts is scored; keep: all of it
     thinking: str = "cut"
+    # norms and MLPs of the model by torch.compile
+    compile: bool = False
 
     @property
     def key(self) -> str:
@@ -91,7 +94,7 @@ class Cell:
         """The cells that share model, workload and length are measured interleaved in one process."""
         same = [self.suite, self.kind, self.model, self.dtype, self.workload, self.context_tokens, self.seed]
         # a limit of tokens is a method's, not the group's
-        changed = self._changed("templates", "chat", "chat_date", "chat_arguments", "thinking")
+        changed = self._changed("templates", "chat", "chat_date", "chat_arguments", "thinking", "compile")
         return digest([*same, changed] if changed else same)
 
     @property
@@ -153,6 +156,7 @@ class Record:
     repeats: int | None = None
     samples_ms: list[float] | None = None
     warmup_ms: list[float] | None = None  # untimed passes before; the first holds what only a first pass does
+    compile_ms: float | None = None  # of norms and MLPs by torch.compile, before any pass; null where they are not
     stages_ms: dict[str, float] | None = None
     # of `full` on a GPU: a pass by each kernel of SDPA that runs there; the timed passes are those of the fastest
     sdpa_ms: dict[str, float] | None = None

@@ -143,7 +143,7 @@ class MethodCells:
 
     def choices(self, plan: Plan) -> dict[str, Any]:
         """Further fields of a cell."""
-        return {}
+        return {"compile": getattr(self.suite.settings, "compile", False)}
 
     def effort(self, plan: Plan, prompts: int) -> Effort:
         """How a cell of so many prompts is measured."""

@@ -28,6 +28,7 @@ from pcbench.harness.kinds.methods.finite import not_finite, require_finite
 from pcbench.harness.kinds.methods.fit import fit
 from pcbench.harness.kinds.methods.lane import Lane, sizes
 from pcbench.harness.kinds.methods.prompts import build_example, device_prompt, key_chunk, key_depth
+from pcbench.measure.compiled import compiled_graphs, late_graphs
 from pcbench.measure.kernels.timing import flush_caches
 from pcbench.measure.machine.meters import open_meter
 from pcbench.measure.machine.telemetry import others_on_gpu, sampled, throttled
@@ -234,7 +235,7 @@ class Group:
         limits = (example.new_tokens, eos_ids, self.device, stop_ids, whole)
         if lane.prepared.effort.flush_caches:
             flush_caches(self.device)
-        portable_before = portable_calls(cell.backend)
+        portable_before, graphs_before = portable_calls(cell.backend), compiled_graphs()
         with sampled(self.meter, lane.readings):
             prefilled, elapsed = clocked(lambda: method.prefill(prompt, clock), self.device)
             with clock("decode"):
@@ -248,6 +249,7 @@ class Group:
         require_finite(cell.name, self.runner, prefilled, answered, again)
         portable = portable_calls(cell.backend) - portable_before
         if timed:
+            lane.warn(late_graphs(graphs_before))
             lane.samples_ms.append(elapsed.ms)
             lane.wall_ms += [] if elapsed.wall_ms is None else [elapsed.wall_ms]
             lane.step_ms.append(answered.step_ms)

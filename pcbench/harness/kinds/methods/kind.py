@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pcbench.errors import DataMissing
+from pcbench.errors import ConfigError, DataMissing
 from pcbench.harness.kinds import Estimate, Kind, Narrowed, Session
 from pcbench.harness.kinds.methods.cells import MethodCells, Prepared, Rules
 from pcbench.harness.kinds.methods.estimate import estimates, probe
@@ -30,6 +30,11 @@ class Methods(Kind):
 
     def __init__(self, suite: MethodSuite, device: DeviceKind, limit: int | None) -> None:
         self.suite, self.limit = suite, limit
+        if self.rules.peak == "needed" and suite.settings.compile:
+            raise ConfigError(
+                f"{suite.where}: suite.compile: false where peak memory is measured, in which the compiler's would be, "
+                "got true; leave it out"
+            )
         self.spec = model_spec(suite.settings.model)
         self.cells = self.makes(suite, self.spec, device, limit, self.rules).all()
         if all(prepared.missing for prepared in self.cells):

@@ -53,6 +53,9 @@ class Peak:
 def wants_peak(prepared: Any) -> bool:
     """Whether the cell's peak memory is measured."""
     wanted = prepared.effort.rules.peak
+    # the compiler's memory would be in it
+    if prepared.cell.compile:
+        return False
     return wanted == "needed" or (wanted == "timed" and prepared.cell.timed)
 
 

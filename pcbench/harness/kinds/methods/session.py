@@ -14,6 +14,7 @@ from pcbench.harness.kinds.methods.group import Group
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.methods.peak import is_measurable, peak_of, wants_peak
 from pcbench.harness.kinds.methods.summary import summarise
+from pcbench.measure.compiled import compile_pieces
 from pcbench.measure.kernels.timing import free_what_is_flushed
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.memory import is_out_of_memory
@@ -35,11 +36,12 @@ def lost_by(error: Exception) -> Status:
 
 @dataclass
 class ModelSession:
-    """The model's numbers, the fields all records share, and the model once it is loaded."""
+    """The model's numbers, the fields all records share, the model once it is loaded, and what compiling it took."""
 
     spec: ModelSpec
     shared: dict[str, Any]
     loaded: HFRunner | None = None
+    compile_ms: float | None = None
 
     def fresh(self) -> "ModelSession":
         return ModelSession(self.spec, self.shared)
@@ -51,7 +53,7 @@ class ModelSession:
         lanes = [Lane.ended(p, "data_missing", p.missing) if p.missing else next(measured) for p in cells]
         self._take_peaks(lanes, say)
         return Measured(
-            summarise(lanes, self.spec, self.shared, repro),
+            summarise(lanes, self.spec, self.shared | {"compile_ms": self.compile_ms}, repro),
             [sample for lane in lanes for sample in lane.samples],
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
@@ -97,4 +99,7 @@ class ModelSession:
             where, dtype = torch_device(cell.device), getattr(torch, cell.dtype)
             device_map = prepared.effort.device_map
             self.loaded = load_runner(cell.model, where, dtype, reference, device_map=device_map)
+            if cell.compile:
+                # once more where the model was let go of, which finds what was compiled
+                self.compile_ms = (self.compile_ms or 0.0) + compile_pieces(self.loaded)
         return self.loaded

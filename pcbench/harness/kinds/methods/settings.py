@@ -41,6 +41,7 @@ class Settings(MethodChoice):
         timeout_s: of a group; needs --isolate.
         peak_passes: for peak memory, each in a process of its own.
         budget_bytes: of keys and values; asks how many chunks and tokens fit.
+        compile: norms and MLPs of the model by torch.compile, for every method; no peak memory is measured then.
         methods, kv_tokens: as `MethodChoice` says.
     """
 
@@ -57,6 +58,7 @@ class Settings(MethodChoice):
     timeout_s: Seconds | None = None
     peak_passes: Repeats = 3
     budget_bytes: Annotated[int, Field(gt=0, le=2**63 - 1)] | None = None
+    compile: bool = False
     workloads: Annotated[list[str], Field(min_length=1)] | None = None
 
 
