@@ -4,7 +4,7 @@
 #   tools/gpu_check.sh DIR [--only parity|sanitizer|attention|prefill|kernels|prefill_long]
 #
 # Builds pcbench for that torch and runs the parts in this order, each at most ten minutes with its build:
-#   parity        every op over its odd cases against the float64 reference; three runs equal bit for bit
+#   parity        every op over its odd cases against the float64 reference; three runs equal bit for bit; Triton's
 #   sanitizer     compute-sanitizer over the small cases of every op, where it works
 #   attention     the suite `kernels`: attention against SDPA's cuDNN and flash kernels alone
 #   prefill       the suite `prefill`: random:llama-3-8b, bf16, 8K and 32K, the timed workload alone
@@ -93,6 +93,8 @@ parity() {
     lines=40 step check "$python" -m pcbench check --device "$device"
     lines=5 step tests "$python" -m pytest -q -p no:cacheprovider tests/ops/test_determinism.py tests/ops/test_parity.py \
         tests/ops/test_tracing.py tests/ops/test_graphs.py -k "cuda"
+    # compiled when first called, each in a second or two
+    lines=3 step triton "$python" tests/triton_parity.py bfloat16 cuda
 }
 
 # reads what nobody wrote; a filter of names that matches no kernel would not see it

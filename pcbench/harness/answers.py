@@ -172,7 +172,7 @@ def _runner(model: Any, tokenizer: Any, kind: Any, backend: str, attention: str 
     tokens = tokenizer if isinstance(tokenizer, ByteTokenizer) else HFTokenizer(tokenizer)
     named = getattr(model.generation_config, "eos_token_id", None)
     spec = replace(read, eos_ids=end_ids(read.eos_ids, named, tokens.end_id))
-    compiled = ops.compiled_backend(device) if backend == "auto" else backend
+    compiled = ops.automatic_backend(device, spec.head_dim) if backend == "auto" else backend
     chosen = "reference" if kind.backends == ("torch",) else compiled
     runner = HFRunner(model, spec, tokens, ops.backend(chosen, attention))
     runner.verify()

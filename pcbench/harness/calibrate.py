@@ -16,7 +16,7 @@ from pcbench.errors import ConfigError, unknown_name
 from pcbench.measure.machine.devices import Build, resolve_device, torch_device
 from pcbench.methods.uncomp.entropy import effective_rank, spectrum, truncated_entropy
 from pcbench.methods.uncomp.table import KS, About, EntropyTable, Matrix, check_place, default_path, last_part
-from pcbench.models import load_runner
+from pcbench.models import load_runner, model_spec
 from pcbench.models.layers import read_by_layers
 from pcbench.models.runner import HFRunner
 from pcbench.system.surroundings import expanded
@@ -76,7 +76,7 @@ def calibrate(asked: Asked, say: Callable[[str], None]) -> Path:
         check_place(out, force=asked.force)
     kind = resolve_device(asked.device, Build.here())
     dtype = torch.float32 if kind == "cpu" else torch.bfloat16
-    backend = ops.backend(ops.compiled_backend(kind))
+    backend = ops.backend(ops.automatic_backend(kind, model_spec(asked.model).head_dim))
     runner = load_runner(asked.model, torch_device(kind), dtype, backend)
     if out is None:
         out = default_path(runner.spec, asked.matrix)

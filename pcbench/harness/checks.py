@@ -33,7 +33,7 @@ class Verdict:
 
 
 def check_ops(device: str, op: str | None = None) -> Iterator[Verdict]:
-    """A verdict for every op and dtype of a device's compiled backend.
+    """A verdict for every op and dtype of a device's backend.
 
     Args:
         device: auto, cpu, cuda or rocm.
@@ -46,7 +46,7 @@ def check_ops(device: str, op: str | None = None) -> Iterator[Verdict]:
     kind = resolve_device(device, Build.here())
     if op is not None and op not in reference.__all__:
         raise unknown_name("--op", "op", op, reference.__all__)
-    backend = ops.compiled_backend(kind)
+    backend = ops.automatic_backend(kind)
     for name in reference.__all__:
         for dtype in DTYPES:
             if op in (None, name):

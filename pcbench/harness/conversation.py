@@ -19,7 +19,7 @@ from pcbench.harness.kinds.methods.finite import require_finite
 from pcbench.measure.machine.devices import Build, resolve_device, torch_device
 from pcbench.measure.memory import Phases, is_out_of_memory
 from pcbench.measure.timing import timed
-from pcbench.models import load_runner
+from pcbench.models import load_runner, model_spec
 from pcbench.models.quiet import quietly
 from pcbench.registry import METHODS, load
 from pcbench.tasks import load_task
@@ -114,7 +114,8 @@ class Conversation:
         config = validate(kind.Config, wanted.settings, f"--set: {wanted.method}")
         device = resolve_device(wanted.device, Build.here())
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        backend = "reference" if kind.backends == ("torch",) else ops.compiled_backend(device)
+        own = ops.automatic_backend(device, model_spec(wanted.model).head_dim)
+        backend = "reference" if kind.backends == ("torch",) else own
         found = ops.backend(backend, attention_of(config))
         self.runner = load_runner(wanted.model, torch_device(device), dtype, found)
         resolved = called(wanted.method, "resolve", lambda: config.resolve(self.runner.spec, device))

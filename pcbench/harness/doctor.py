@@ -41,7 +41,7 @@ def diagnose() -> list[Finding]:
     here = environment("cpu")
     findings.insert(0, Finding("machine", True, f"{here['cpu']}, {here['threads']} threads, {here['arch']}"))
     findings.insert(1, Finding("torch", True, f"{here['torch']}, Python {here['python']}"))
-    for name in ("cpu", "cuda", "hip"):
+    for name in ("cpu", "cuda", "hip", "triton"):
         why = ops.why_not(name)
         findings.append(Finding(f"backend {name}", why is None, why or "kernels loaded"))
     device = next((kind for kind in ("cuda", "rocm") if build.why_not(kind) is None), "cpu")

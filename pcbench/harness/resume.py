@@ -75,7 +75,7 @@ def _manifest(planned: Planned, name: str, of_others: Brought) -> dict[str, Any]
         "settings": planned.suite.settings.model_dump(mode="json"),
         "model": asdict(kind.spec) if kind.spec else None,
         "environment": {**environment(planned.device), "extensions": of_others},
-        "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip")},
+        "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip", "triton")},
         **kind.fixed(),
     }
 

@@ -13,7 +13,7 @@ from pcbench.ops.attention import (
     merge_states,
     window_mass,
 )
-from pcbench.ops.backends import BackendOps, compiled_backend, make_backend
+from pcbench.ops.backends import BackendOps, automatic_backend, compiled_backend, make_backend
 from pcbench.ops.chunks import chunk_select, chunk_topk, query_nll_update
 from pcbench.ops.dual_chunk import dual_chunk_attention
 from pcbench.ops.libraries import why_not
@@ -21,6 +21,7 @@ from pcbench.ops.providers import Attending
 from pcbench.ops.selection import select_tokens
 
 __all__ = [
+    "automatic_backend",
     "backend",
     "cached_attention",
     "calibrated_attention",
@@ -42,7 +43,7 @@ def backend(name: str, attention: str | None = None) -> BackendOps | Attending:
     """The ops of one backend as an object.
 
     Args:
-        name: reference, cpu, cuda or hip.
+        name: reference, cpu, cuda, hip or triton.
         attention: what computes the attention of chunks, of `pcbench.config.Attention`; None is the backend alone. The
             reference is pure PyTorch whatever is said.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -12,9 +13,10 @@ from pcbench import reference
 from pcbench.errors import BackendUnavailable
 from pcbench.ops.fakes import refuse_gradients
 from pcbench.ops.libraries import COMPILED, FIXED_HEAD_DIM, HEAD_DIMS, why_not
+from pcbench.ops.triton_refusal import interpreted
 from pcbench.types import DeviceKind
 
-__all__ = ["BackendOps", "compiled_backend", "launch", "make_backend", "require"]
+__all__ = ["BackendOps", "automatic_backend", "compiled_backend", "launch", "make_backend", "require"]
 
 _COMPILED_BY_KIND = {"cpu": "cpu", "cuda": "cuda", "rocm": "hip"}
 
@@ -22,6 +24,21 @@ _COMPILED_BY_KIND = {"cpu": "cpu", "cuda": "cuda", "rocm": "hip"}
 def compiled_backend(device_kind: DeviceKind) -> str:
     """The compiled backend of a kind of device: cpu → cpu, cuda → cuda, rocm → hip."""
     return _COMPILED_BY_KIND[device_kind]
+
+
+def automatic_backend(device_kind: DeviceKind, head_dim: int | None = None) -> str:
+    """What `auto` stands for: the compiled backend, or triton on a GPU that has only that for a model.
+
+    Where neither can run it is the compiled one, whose `why_not` then says why.
+
+    Args:
+        device_kind: cpu, cuda or rocm.
+        head_dim: D of the model; None leaves it open.
+    """
+    compiled = compiled_backend(device_kind)
+    if device_kind == "cpu" or why_not(compiled, head_dim=head_dim) is None:
+        return compiled
+    return compiled if why_not("triton", head_dim=head_dim) else "triton"
 
 
 class BackendOps:
@@ -34,7 +51,12 @@ class BackendOps:
     def __getattr__(self, name: str) -> Any:
         if name not in reference.__all__:
             raise AttributeError(f"{name} is no op; there are {', '.join(reference.__all__)}")
-        op = getattr(self._module, name)
+        op = getattr(self._module, name, None)
+        if op is None:
+            reason = why_not(self.backend, name) or "no kernel"
+            raise BackendUnavailable(
+                f"{name}: {reason}; pcbench.reference.{name} runs anywhere", {self.backend: reason}
+            )
         if self.backend != "reference":
             op = _on_own_device(self.backend, name, op)
         setattr(self, name, op)
@@ -50,6 +72,9 @@ def make_backend(name: str, compiled: ModuleType) -> BackendOps:
     reason = why_not(name)
     if reason:
         raise BackendUnavailable(f"ops: backend {name} must be able to run here, got: {reason}", {name: reason})
+    if name == "triton":
+        # which imports Triton
+        compiled = import_module("pcbench.ops.triton")
     return BackendOps(name, reference if name == "reference" else compiled)
 
 
@@ -138,10 +163,16 @@ def _backend_of(device: str) -> str:
     return "hip" if device == "cuda" and torch.version.hip else device
 
 
+def _is_of(backend: str, device: str) -> bool:
+    if backend == "triton":
+        return device == ("cpu" if interpreted() else "cuda")
+    return _backend_of(device) == backend
+
+
 def _on_own_device(backend: str, name: str, op: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         lead = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        if lead is not None and _backend_of(device := lead.device.type) != backend:
+        if lead is not None and not _is_of(backend, device := lead.device.type):
             raise BackendUnavailable(f"{name}: the {backend} backend takes {backend} tensors, got a {device} tensor")
         return op(*args, **kwargs)
 

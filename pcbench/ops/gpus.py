@@ -24,13 +24,18 @@ class TorchGpu:
 
     @classmethod
     def here(cls) -> "TorchGpu":
-        flavour = "hip" if torch.version.hip else "cuda" if torch.version.cuda else "cpu"
+        """Torch's current GPU."""
         if not torch.cuda.is_available():
-            return cls(flavour)
-        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+            return cls(_flavour())
+        return cls.of(torch.device("cuda", torch.cuda.current_device()))
+
+    @classmethod
+    def of(cls, device: torch.device) -> "TorchGpu":
+        """A GPU that torch has."""
+        found = torch.cuda.get_device_properties(device)
         # AMD's name of an architecture goes on with its features
-        arch = found.gcnArchName.partition(":")[0] if flavour == "hip" else f"sm_{found.major}{found.minor}"
-        return cls(flavour, found.name, arch)
+        arch = found.gcnArchName.partition(":")[0] if _flavour() == "hip" else f"sm_{found.major}{found.minor}"
+        return cls(_flavour(), found.name, arch)
 
     def why_not(self, backend: str, code: Sequence[str]) -> str | None:
         """Why kernels cannot run here; None when they can.
@@ -54,6 +59,10 @@ def _named(compiled: str) -> str:
     """`PTX for sm_80 and later`, `sm_90a`."""
     later = compiled.startswith("compute_") and compiled[-1].isdigit()
     return compiled.replace("compute_", "PTX for sm_") + (" and later" if later else "")
+
+
+def _flavour() -> str:
+    return "hip" if torch.version.hip else "cuda" if torch.version.cuda else "cpu"
 
 
 def _runs(compiled: str, arch: str) -> bool:

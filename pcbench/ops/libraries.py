@@ -14,6 +14,7 @@ from pcbench import reference
 from pcbench.errors import unknown_name
 from pcbench.ops.fakes import register
 from pcbench.ops.gpus import TorchGpu
+from pcbench.ops.triton_refusal import triton_refusal
 
 __all__ = ["COMPILED", "DTYPES", "FIXED_HEAD_DIM", "HEAD_DIMS", "load", "why_not"]
 
@@ -37,7 +38,7 @@ def why_not(
     """Why a backend cannot run, in one line; None where it can.
 
     Args:
-        backend: reference, cpu, cuda or hip.
+        backend: reference, cpu, cuda, hip or triton.
         op: one of `pcbench.ops.__all__`; None asks for the backend as a whole.
         head_dim: D of the call; None leaves it open.
         dtype: of the call's inputs; None leaves it open.
@@ -49,8 +50,10 @@ def why_not(
         raise unknown_name("ops", "op", op, reference.__all__)
     if backend == "reference":
         return None
+    if backend == "triton":
+        return triton_refusal(op, head_dim) or _no_kernel(backend, op, dtype)
     if backend not in COMPILED:
-        raise unknown_name("ops", "backend", backend, ("reference", *COMPILED))
+        raise unknown_name("ops", "backend", backend, ("reference", *COMPILED, "triton"))
     library = load(backend)
     if isinstance(library, str):
         return library
@@ -89,9 +92,16 @@ def _cannot_run(backend: str, library: ctypes.CDLL) -> str | None:
 
 
 def _not_covered(backend: str, op: str | None, head_dim: int | None, dtype: torch.dtype | None) -> str | None:
-    what = f"{op} on {backend}" if op else f"{backend} attention"
     if head_dim is not None and head_dim not in HEAD_DIMS and (op is None or op in FIXED_HEAD_DIM):
-        return f"{what} needs head_dim 64, 96 or 128, got {head_dim}"
+        return f"{_asked(backend, op)} needs head_dim 64, 96 or 128, got {head_dim}"
+    return _no_kernel(backend, op, dtype)
+
+
+def _no_kernel(backend: str, op: str | None, dtype: torch.dtype | None) -> str | None:
     if dtype is not None and dtype not in DTYPES:
-        return f"{what} needs float32, bfloat16 or float16, got {str(dtype).removeprefix('torch.')}"
+        return f"{_asked(backend, op)} needs float32, bfloat16 or float16, got {str(dtype).removeprefix('torch.')}"
     return None
+
+
+def _asked(backend: str, op: str | None) -> str:
+    return f"{op} on {backend}" if op else f"{backend} attention"

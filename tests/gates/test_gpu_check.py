@@ -57,7 +57,7 @@ def check(tmp_path):
 
 
 WANTED = {
-    "parity": ["-m pcbench check --device cuda", "tests/ops/test_determinism.py"],
+    "parity": ["-m pcbench check --device cuda", "tests/ops/test_determinism.py", "tests/triton_parity.py bfloat16"],
     "sanitizer": ["tools/small_calls.py"] * 3,
     "attention": ["/attention --method calibrated_attention --method cached_attention", "tools/gpu_figures.py"],
     "kernels": ["gpu_check_kernels/kernels", "tools/gpu_figures.py"],

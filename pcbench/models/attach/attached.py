@@ -75,7 +75,7 @@ def attach(model: Any, method: str = "snapkv", *, backend: str = "auto", **confi
     checked = validate(kind.Config, config, f"attach: {method}")
     # positions that repeat never reach the length at which frequencies would move
     spec, device = given_spec(model, dynamic=handle is DualChunked), device_kind(model)
-    compiled = ops.compiled_backend(device) if "ops" in kind.backends else "reference"
+    compiled = ops.automatic_backend(device, spec.head_dim) if "ops" in kind.backends else "reference"
     chosen = compiled if backend == "auto" else backend
     runner = HFRunner(model, spec, ByteTokenizer(), ops.backend(chosen, attention_of(checked)))
     reason = ops.why_not(chosen, head_dim=spec.head_dim, dtype=runner.dtype)

@@ -10,7 +10,7 @@ from pcbench.errors import DataMissing, unknown_name
 from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import check_once
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
-from pcbench.ops import compiled_backend
+from pcbench.ops import automatic_backend
 from pcbench.ops.isa import fastest_dtype
 from pcbench.registry import METHODS, load
 from pcbench.tasks import load_task
@@ -198,7 +198,7 @@ class MethodCells:
             model=settings.model,
             method=table.method,
             method_config=dumped,
-            backend=_backend(plan, method.backends, self.device),
+            backend=_backend(plan, method.backends, self.device, self.spec.head_dim),
             device=self.device,
             dtype=fastest_dtype(self.device) if settings.dtype == "auto" else settings.dtype,
             workload=workload.name,
@@ -240,10 +240,10 @@ def _resolved(config: Any, spec: ModelSpec, device: DeviceKind, task: str) -> tu
     return resolved, resolved.model_dump(mode="json")
 
 
-def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind) -> str:
+def _backend(plan: Plan, backends: tuple[str, ...], device: DeviceKind, head_dim: int) -> str:
     if plan.backend == "auto" and "ops" not in backends:
         return backends[0]
-    known = ["reference", "cpu", "cuda", "hip", "auto"] if "ops" in backends else list(backends)
+    known = ["reference", "cpu", "cuda", "hip", "triton", "auto"] if "ops" in backends else list(backends)
     if plan.backend not in known:
         raise unknown_name(f"{plan.where}.backend", f"backend of {plan.table.method}", plan.backend, known)
-    return compiled_backend(device) if plan.backend == "auto" else plan.backend
+    return automatic_backend(device, head_dim) if plan.backend == "auto" else plan.backend
