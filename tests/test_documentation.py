@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 import typer.main
 from chart import FILES, chart
@@ -22,21 +23,24 @@ from pcbench.types import Record, Sample
 
 README = ROOT / "README.md"
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
-FENCE = re.compile(r"(?:<!-- (run|dry-run|shown|fixture: \w+|python) -->\n)?```(\w+)\n(.*?)```", re.S)
+FENCE = re.compile(r"(?:<!-- (run|dry-run|shown|python)(?:: (\w+))? -->\n)?```(\w+)\n(.*?)```", re.S)
+# (page, how it is tested, whose files it names, language, text)
 BLOCKS = [(name, *found) for name, text in TEXTS.items() for found in FENCE.findall(text)]
-TAGGED = {"sh": ("run", "dry-run", "shown", "fixture"), "python": ("python",), "toml": ("",)}
+TAGGED = {"sh": ("run", "dry-run", "shown"), "python": ("python",), "toml": ("",)}
 MAX_WORDS = 900
 
 
+def lines(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
 def commands(*kinds):
-    """(page, kind, command) once each."""
+    """(kind, command) once each, of blocks that name no files."""
     found = {}
-    for page, tag, language, text in BLOCKS:
-        kind = tag.partition(":")[0]
-        if language == "sh" and kind in kinds:
-            lines = (line for line in text.splitlines() if line and not line.startswith("#"))
-            found.update({(tag, line): page for line in lines})
-    return [pytest.param(tag, line, id=f"{page}:{line}") for (tag, line), page in found.items()]
+    for page, kind, files, language, text in BLOCKS:
+        if language == "sh" and kind in kinds and not files:
+            found.update({(kind, line): page for line in lines(text)})
+    return [pytest.param(kind, line, id=f"{page}:{line}") for (kind, line), page in found.items()]
 
 
 def test_readme_is_short():
@@ -48,7 +52,7 @@ def test_readme_leads_to_every_page():
 
 
 def test_every_code_block_says_how_it_is_tested():
-    assert [block for block in BLOCKS if block[1].partition(":")[0] not in TAGGED[block[2]]] == []
+    assert [block for block in BLOCKS if block[1] not in TAGGED[block[3]]] == []
     assert len(BLOCKS) == sum(text.count("```") for text in TEXTS.values()) // 2
 
 
@@ -70,21 +74,27 @@ def targets():
     return re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
 
-def run(command, *more):
+def words_of(command):
+    """Of a command for several processes, what each of them runs."""
     words = shlex.split(command, comments=True)
+    return words[words.index("--no-python") + 1 :] if words[0] == "torchrun" else words
+
+
+def run(kind, command):
+    words = words_of(command)
     if words[0] == "make":
         assert [word for word in words[1:] if "=" not in word and word not in targets()] == []
         return
     assert words[0] == "pcbench"
     with pytest.raises(SystemExit) as ended:
-        main([*words[1:], *more])
+        main([*words[1:], *(["--dry-run"] if kind == "dry-run" else [])])
     assert not ended.value.code
 
 
-@pytest.mark.parametrize(("tag", "command"), commands("run", "dry-run"))
-def test_commands_run_as_printed(tag, command, monkeypatch):
+@pytest.mark.parametrize(("kind", "command"), commands("run", "dry-run"))
+def test_commands_run_as_printed(kind, command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    run(command, *(["--dry-run"] if tag == "dry-run" else []))
+    run(kind, command)
 
 
 def two_runs(folder):
@@ -97,24 +107,32 @@ def documents(folder):
     (folder / "notes.html").write_text("<p>Ann sails the ship, and Ben stays on land.</p>", encoding="utf-8")
 
 
-FIXTURES = {"two_runs": two_runs, "documents": documents}
+def predictions(folder):
+    for name, given in (("DIR", "Ann sails"), ("OTHER", "Ben sails")):
+        (folder / name).mkdir()
+        line = json.dumps({"pred": given, "answers": ["Ann"], "all_classes": None, "length": 9})
+        (folder / name / "qasper.jsonl").write_text(f"{line}\n" * 20, encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [(tag.partition(": ")[2], text) for _, tag, _, text in BLOCKS if tag.startswith("fixture")]
-)
-def test_blocks_run_on_files_of_such_names(name, text, tmp_path, monkeypatch):
-    FIXTURES[name](tmp_path)
+def texts(folder):
+    (folder / "book.txt").write_text("Ann sails the ship, and Ben stays on land. " * 1000, encoding="utf-8")
+    np.arange(9000, dtype=np.uint16).tofile(folder / "pg19.validation.bin")
+
+
+FILES_OF = {made.__name__: made for made in (two_runs, documents, predictions, texts)}
+
+
+@pytest.mark.parametrize(("kind", "files", "text"), [block[1:3] + block[4:] for block in BLOCKS if block[2]])
+def test_blocks_run_in_a_folder_with_the_files_that_they_name(kind, files, text, tmp_path, monkeypatch):
+    FILES_OF[files](tmp_path)
     monkeypatch.chdir(tmp_path)
-    for command in text.splitlines():
-        run(command)
+    for command in lines(text):
+        run(kind, command)
 
 
-@pytest.mark.parametrize(("tag", "command"), commands("shown", "fixture"))
-def test_commands_that_are_only_shown_have_options_that_exist(tag, command):
-    words = shlex.split(command.partition("#")[0])
-    if words[0] == "torchrun":
-        words = words[words.index("--no-python") + 1 :]
+@pytest.mark.parametrize(("kind", "command"), commands("shown"))
+def test_commands_that_are_only_shown_have_options_that_exist(kind, command):
+    words = words_of(command)
     if words[:2] == ["pip", "install"]:
         assert (ROOT / words[2] / "pyproject.toml").is_file()
         return
@@ -125,10 +143,10 @@ def test_commands_that_are_only_shown_have_options_that_exist(tag, command):
     found.make_context(found.name, rest)
 
 
-@pytest.mark.parametrize(("page", "text"), [(page, text) for page, _, language, text in BLOCKS if language == "sh"])
+@pytest.mark.parametrize(("page", "text"), [(block[0], block[4]) for block in BLOCKS if block[3] == "sh"])
 def test_shells_leave_the_values_as_they_are(page, text):
     """zsh takes brackets and question marks outside quotes for patterns of file names, and braces for lists."""
-    for line in text.splitlines():
+    for line in lines(text):
         bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", line.partition(" #")[0])
         assert re.findall(r"[\[\]{}*?]", bare) == [], f"{page}: {line}"
 
@@ -147,14 +165,14 @@ def names(tmp_path, monkeypatch):
 
 
 def python(page):
-    return [text for name, tag, _, text in BLOCKS if (name, tag) == (page, "python")]
+    return [text for name, kind, _, _, text in BLOCKS if (name, kind) == (page, "python")]
 
 
 def test_the_lines_of_the_readme_answer_a_question(names, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    (lines,) = python("README.md")
-    assert len([line for line in lines.splitlines() if line]) <= 6
-    exec(lines, names)
+    (text,) = python("README.md")
+    assert len(lines(text)) == 6
+    exec(text, names)
     assert "torchrun" in names["found"].text
     assert len(names["found"].kept_chunks) == 1
 
