@@ -75,8 +75,10 @@ def targets():
 
 
 def words_of(command):
-    """Of a command for several processes, what each of them runs."""
+    """Of a command for several processes, what each of them runs; of one for a container, what runs in it."""
     words = shlex.split(command, comments=True)
+    if words[:2] == ["docker", "run"]:
+        return words[words.index("pcbench") :]
     return words[words.index("--no-python") + 1 :] if words[0] == "torchrun" else words
 
 
@@ -135,6 +137,9 @@ def test_commands_that_are_only_shown_have_options_that_exist(kind, command):
     words = words_of(command)
     if words[:2] == ["pip", "install"]:
         assert (ROOT / words[2] / "pyproject.toml").is_file()
+        return
+    if words[:3] == ["docker", "build", "--build-arg"]:
+        assert f"ARG {words[3].partition('=')[0]}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
         return
     assert words[0] == "pcbench"
     found, rest = typer.main.get_command(app), words[1:]
