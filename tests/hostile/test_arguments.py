@@ -73,6 +73,7 @@ COMMANDS = (
     *(("check", "--device", None), ("check", "--device", "cpu", "--op", None), ("report", None)),
     *(("report", None, "--out", None), ("compare", None), ("compare", None, None, "--fail-on", None)),
     *(("compare", None, None, "--markdown", None, "--json"), ("score", None, "--benchmark", None)),
+    *(("choose", None), ("choose", ".", "--memory", None), ("choose", ".", "--context", None)),
     *(("score", ".", "--benchmark", "longbench", "--scorer", None), ("score", ".", "--benchmark", "ruler", None)),
     *(("score", ".", "--benchmark", "infinitebench", "--against", None), (*PLAN, "--suite", None)),
     *((*PLAN, "--suite", "prefill", flag, None) for flag in ("--preset", "--model", "--method", "--limit", "--set")),

@@ -17,6 +17,7 @@ from pcbench.records import RunFolder
 from pcbench.report import build
 
 READ = (0, 2)
+MODEL = {"name": "example", "layers": 30, "kv_heads": 3, "head_dim": 64, "parameters": 134_515_008, "trained": True}
 NAMES = {"records": "records.jsonl", "samples": "samples.jsonl", "manifest": "manifest.json"}
 
 
@@ -51,6 +52,23 @@ def test_files_of_a_run(runs, name, examples):
     def case(data):
         path.write_bytes(data)
         check(name, ["compare", *map(str, runs)], READ, data)
+
+    search(made, examples, case)
+
+
+@sized(25, 2000)
+@pytest.mark.parametrize("name", ["records", "manifest"])
+def test_runs_to_choose_from(tmp_path, name, examples):
+    """With sizes of a model and of its passes, whatever they are."""
+    passes = {"peak_samples_bytes": [500 << 20] * 3, "phase_bytes": {"decode": 1 << 20}}
+    run = write_run(tmp_path / "a", [stock(**passes), record(**passes)], model=MODEL)
+    path = run / NAMES[name]
+    made = of_json(valid(path)) if path.suffix == ".json" else of_lines(valid(path))
+
+    def case(data):
+        path.write_bytes(data)
+        check(name, ["choose", str(run), "--memory", "1GiB", "--context", "131072"], READ, data)
+        check(name, ["choose", str(run), "--json"], READ, data)
 
     search(made, examples, case)
 
@@ -251,6 +269,7 @@ def test_special_files_as_arguments(runs, tmp_path, kind):
     for words in (
         ["report", str(path)],
         ["compare", a, str(path)],
+        ["choose", a, str(path)],
         ["score", str(path), "--benchmark", "longbench"],
         [*score, "--against", str(path)],
         ["run", "--suite", str(suite), "--device", "cpu", "--dry-run"],

@@ -81,10 +81,11 @@ def test_on_a_cpu_the_weights_are_added(choose):
         "full": "fits: 4.0 GiB",
         "snapkv": "fits: 3.0 GiB",
     }
-    (setting,) = choose(records, "4GiB", spec={})
-    assert {c.need.words(4 * GIB) for c in setting.candidates} == {
-        "cannot tell: the runs do not say how large the weights are"
-    }
+    for unknown in ({}, {"parameters": "many"}, {"parameters": True}, {"parameters": 10**18}):
+        (setting,) = choose(records, "4GiB", spec=unknown)
+        assert {c.need.words(4 * GIB) for c in setting.candidates} == {
+            "cannot tell: the runs do not say how large the weights are"
+        }
 
 
 def test_what_ended_otherwise_is_said_and_not_asked_for_again(choose):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 from pcbench.report.reading.results import Entry
@@ -100,8 +101,8 @@ def _span(entry: Entry, weights: int | None) -> tuple[int, int] | None:
 
 def weight_bytes(spec: dict[str, Any], dtype: str) -> int | None:
     """Of a manifest's model; None where it or the dtype's size is not known."""
-    parameters, size = spec.get("parameters"), ITEM_BYTES.get(dtype)
-    return parameters * size if isinstance(parameters, int) and size else None
+    parameters, size = _count(spec, "parameters"), ITEM_BYTES.get(dtype)
+    return parameters * size if parameters and size else None
 
 
 def held_by_full(entries: Sequence[Entry], spec: dict[str, Any], dtype: str, context: int) -> int | None:
@@ -109,11 +110,9 @@ def held_by_full(entries: Sequence[Entry], spec: dict[str, Any], dtype: str, con
 
     None unless it held just as many at a length that was measured, which a model with windows would not.
     """
-    sizes = [spec.get(name) for name in ("layers", "kv_heads", "head_dim")]
-    if dtype not in ITEM_BYTES or not all(isinstance(size, int) and size > 0 for size in sizes):
+    token = 2 * ITEM_BYTES.get(dtype, 0) * prod(_count(spec, name) for name in ("layers", "kv_heads", "head_dim"))
+    if not token:
         return None
-    layers, kv_heads, head_dim = (int(size or 0) for size in sizes)
-    token = 2 * layers * kv_heads * head_dim * ITEM_BYTES[dtype]
     reserved = set()
     for entry in entries:
         r = entry.record
@@ -122,3 +121,9 @@ def held_by_full(entries: Sequence[Entry], spec: dict[str, Any], dtype: str, con
     if not reserved or min(reserved) < 0 or max(reserved) >= context:
         return None
     return (context - max(reserved)) * token
+
+
+def _count(spec: dict[str, Any], name: str) -> int:
+    """A number of a manifest that somebody may have edited; 0 where it is none that a machine could hold."""
+    value = spec.get(name)
+    return value if type(value) is int and 0 < value < 1 << 48 else 0
