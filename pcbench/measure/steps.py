@@ -31,6 +31,9 @@ T = TypeVar("T")
 # once: a graph of one step is a graph of all; each: every step has a graph of its own
 Alike = Literal["once", "each"]
 
+# steps of an answer with a graph each; later ones are launched and not timed, so that none of these graphs holds a
+# cache that is enlarged, whose old rows the second replay would no longer find
+MOST_EACH = 128
 # ops whose result, or its shape, the host must know before it goes on
 WAITS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 # ops that take a mask for an index, whose trues the host counts
@@ -111,8 +114,8 @@ class Replayed:
 
     The first step is launched: it makes what later ones find. A graph is sent to the device with its first replay,
     whose time does not count. Where steps are alike that is the second step, captured once for all. Where their shapes
-    grow, each step is captured anew and replayed twice, which must be the same as once: true of stock code, which
-    writes a row where the row before ended.
+    grow, each is captured anew and replayed twice, which must be the same as once: true of stock code, which writes a
+    row where the row before ended.
 
     Args:
         method, prefilled: after its prefill.
@@ -130,7 +133,8 @@ class Replayed:
 
     def prepare(self, token: Tensor) -> bool:
         self.count += 1
-        if self.count == 1:
+        if self.count == 1 or (self.alike == "each" and self.count > MOST_EACH):
+            self.graph = None
             return False
         if self.alike == "once" and self.graph is not None:
             return True

@@ -64,6 +64,17 @@ def test_no_step_waits_and_replayed_ones_compute_what_launched_ones_do(case, run
 
 
 @torch.inference_mode()
+def test_of_a_long_answer_by_stock_code_the_first_steps_are_timed(runner, monkeypatch):
+    monkeypatch.setattr("pcbench.measure.steps.MOST_EACH", 5)
+    method, prompt = make("full", runner), make_prompt(context=80, new_tokens=NEW)
+    launched = decode(method, method.prefill(prompt, no_stages), NEW, (), CPU)
+    prefilled = method.prefill(prompt, no_stages)
+    with graphs():
+        replayed = decode(method, prefilled, NEW, (), CPU, steps=Replayed(method, prefilled, "each"))
+    assert (replayed.tokens, len(replayed.step_ms)) == (launched.tokens, 4)
+
+
+@torch.inference_mode()
 def test_frequencies_that_the_host_reads_the_text_for_are_not_captured():
     runner = make_runner(backend="cpu", trained_tokens=64)
     cls = load(METHODS, "method", "rope_scaling", "here")

@@ -11,6 +11,7 @@ from pcbench.harness.kinds.methods.peak import wants_peak
 from pcbench.measure.machine.ceilings import Ceilings, glance_at_ceilings
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.sdpa import MOST_PASSES, is_tried
+from pcbench.measure.steps import are_replayed
 from pcbench.ops.providers import PROVIDERS
 from pcbench.types import ModelSpec
 
@@ -44,7 +45,9 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
         cost = prepared.cost(spec, cell.context_tokens)
         peaks = prepared.effort.peak_passes if wants_peak(prepared) else 0
         trials = MOST_PASSES if cell.is_full and cell.timed and is_tried(torch_device(cell.device)) else 0
-        passes = cell.prompts + prepared.effort.warmup_up_to + peaks + trials
+        # an answer whose steps are launched and one whose steps are replayed
+        held = 2 if cell.timed and are_replayed(torch_device(cell.device)) else 0
+        passes = cell.prompts + prepared.effort.warmup_up_to + peaks + trials + held
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
         # how long an answer is that ends by a task's own rules, no formula says
         steps = max(0, (prepared.new_tokens or 0) - 1)
