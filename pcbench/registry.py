@@ -24,6 +24,7 @@ __all__ = [
     "credited",
     "described",
     "load",
+    "method_title",
     "model_summaries",
     "model_tables",
     "op_summaries",
@@ -202,6 +203,14 @@ def summaries(table: Places, say: Callable[[str], None] | None = None) -> dict[s
         return credited(table, name, line)
 
     return described(table, describe, say)
+
+
+@cache
+def method_title(name: str) -> str:
+    """A method's name for people: of its line in the list what stands before the colon, else `name` itself."""
+    file = module_file(METHODS[name].partition(":")[0])
+    before, colon, _ = (_first_line(_parsed(file)) if file else "").partition(":")
+    return before if colon else name
 
 
 def scorer_summaries(say: Callable[[str], None] | None = None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Literal
 from pcbench.records import read_records
 from pcbench.report.figures import Point, against_length
 from pcbench.report.figures.svg import glyph
-from pcbench.report.reading.results import Series
+from pcbench.report.reading.results import FULL_HUE, Series
 from pcbench.types import Record
 
 __all__ = ["FILES", "RUN", "chart"]
@@ -23,8 +23,8 @@ TITLE = "Seconds to the first token of an answer against the length of the promp
 YLABEL = "time to the first token, seconds"
 # method and backend of the record → the line's name, in the order of the report's colours
 LINES = {
-    ("full", "torch"): Series(0, "full attention, PyTorch's SDPA"),
-    ("parallel_comp", "cpu"): Series(1, "ParallelComp, one chunk of 2,048 tokens kept"),
+    ("full", "torch"): Series(0, "full attention, PyTorch's SDPA", FULL_HUE),
+    ("parallel_comp", "cpu"): Series(1, "ParallelComp, one chunk of 2,048 tokens kept", 0),
 }
 # height of a line of the legend, and where its text begins
 ROW, TEXT = 22, 52

@@ -13,7 +13,7 @@ from pydantic import Field
 from pcbench.config import Table, validate
 from pcbench.errors import ConfigError
 from pcbench.records import read_run
-from pcbench.report.reading.parameters import as_text, flat
+from pcbench.suites.parameters import as_text, flat
 from pcbench.types import Record
 
 __all__ = ["CLAIMS", "PAGE", "Claim", "Figure", "page", "read_claims"]

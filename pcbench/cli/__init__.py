@@ -18,6 +18,7 @@ from pcbench.cli.lists import completed, list_
 from pcbench.cli.run import EXIT_ERROR, EXIT_PARITY, EXIT_USAGE, run
 from pcbench.cli.terminals import err, out
 from pcbench.errors import (
+    ConfigError,
     DiskFull,
     FolderLost,
     Interrupted,
@@ -101,14 +102,20 @@ def check(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of runs.")] = None,
     page: Annotated[Path | None, typer.Option("--out", help="The HTML file.")] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="In place of runs: the ratios of all runs in a folder over their commits."),
+    ] = None,
 ) -> None:
     """Rebuild the HTML report from the records of one or more runs."""
-    from pcbench.report import build
+    from pcbench.report import build, build_history
 
+    if bool(runs) == (history is not None):
+        raise ConfigError(f"report: folders of runs or --history DIR, got {'both' if runs else 'neither'}; give one")
     with interrupts.tidily():
-        built = build(runs, page)
+        built = build_history(history, page) if history else build(runs or [], page)
     out.print(str(built))
 
 

@@ -1,4 +1,4 @@
-"""Exact attention over the whole prompt by the model's own code and torch's SDPA: the baseline."""
+"""Full attention: exact, over the whole prompt, by the model's own code and torch's SDPA; the baseline."""
 
 import copy
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""A random choice of tokens: what any rule should beat."""
+"""Random tokens: a choice by chance, which any rule should beat."""
 
 from pcbench.methods.eviction import Eviction, KeysConfig, Policy
 from pcbench.methods.eviction.budgets import Uniform

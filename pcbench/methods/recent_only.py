@@ -1,4 +1,4 @@
-"""The last tokens alone: StreamingLLM without its sinks."""
+"""Recent tokens only: StreamingLLM without its sinks."""
 
 from pcbench.methods.eviction import Eviction
 from pcbench.methods.streaming_llm import RollingConfig

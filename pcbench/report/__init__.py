@@ -5,6 +5,7 @@ from pcbench.report.apart import load_matplotlib
 load_matplotlib()
 
 # it draws, so what it draws with is loaded before
+from pcbench.report.history import build_history  # noqa: E402
 from pcbench.report.html import build  # noqa: E402
 
-__all__ = ["build"]
+__all__ = ["build", "build_history"]

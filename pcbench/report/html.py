@@ -1,15 +1,12 @@
 """Runs → one HTML file that opens from disk with the network off."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 
-from pcbench.config import bundled
 from pcbench.plain_files import write_for
+from pcbench.report.page.templates import filled_in
 from pcbench.report.reading.results import Results
 from pcbench.report.reading.runs import DATA_ID, Run, embeddable, read_runs
 from pcbench.report.sections import sections
@@ -17,8 +14,6 @@ from pcbench.report.verdict.headline import verdicts
 from pcbench.report.verdict.trust import trust
 
 __all__ = ["build", "render"]
-
-SCRIPT = "report.js"
 
 
 def build(folders: Sequence[Path], out: Path | None = None) -> Path:
@@ -45,22 +40,13 @@ def build(folders: Sequence[Path], out: Path | None = None) -> Path:
 
 def render(runs: list[Run]) -> str:
     """The page; equal runs give equal text."""
-    folder = bundled("templates")
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     results = Results(runs)
-    script = (folder / SCRIPT).read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
+    return filled_in(
+        "report.html.j2",
+        title=", ".join(run.name for run in runs),
         verdicts=verdicts(results),
         trust=trust(results),
         sections=sections(results),
         data_id=DATA_ID,
         data=htmlsafe_json_dumps(embeddable(runs), ensure_ascii=False, separators=(",", ":"), allow_nan=False),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

@@ -72,6 +72,9 @@ class Cell:
     repeats: int
     timed: bool
     prompts: int
+    # what the suite calls it, and what it is called among the cells of its run
+    label: str | None = None
+    title: str = ""
 
     # of a record's prompt, as the task's `Request` names them: part of what it is where they are not these
     templates: str = "auto"
@@ -104,9 +107,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """How a person reads it: `parallel_comp/cpu @ passkey 8192`."""
-        tokens = "" if self.context_tokens is None else f" {self.context_tokens}"
-        return f"{self.method}/{self.backend} @ {self.workload}{tokens}"
+        """How a person reads it: `ParallelComp on passkey, 8,192 tokens`."""
+        tokens = "" if self.context_tokens is None else f", {self.context_tokens:,} tokens"
+        return f"{self.title or f'{self.method}/{self.backend}'} on {self.workload}{tokens}"
 
     def _changed(self, *names: str) -> dict[str, Any]:
         return {name: x for name in names if (x := getattr(self, name)) != UNCHANGED[name]}
@@ -125,6 +128,7 @@ class Record:
     # what was measured
     model: str
     method: str
+    label: str | None = None  # what the suite calls it
     method_config: dict[str, Any] = field(default_factory=dict)
     backend: str
     device: DeviceKind
@@ -263,7 +267,7 @@ class Record:
     @classmethod
     def of(cls, cell: Cell, **fields: Any) -> "Record":
         """A record that says what the cell says, and `fields`."""
-        same = {name: getattr(cell, name) for name in (*IDENTITY, "prompt_tokens")}
+        same = {name: getattr(cell, name) for name in (*IDENTITY, "label", "prompt_tokens")}
         return cls(group=cell.group, cell=cell.key, **(same | fields))
 
 

@@ -44,7 +44,8 @@ function addFilter(table) {
   table.parentNode.before(label);
 }
 
-const embedded = document.getElementById("pcbench-data").textContent;
+// a page of the history holds none
+const embedded = document.getElementById("pcbench-data")?.textContent;
 
 // the records of every run as plain objects: shared fields and columns put together again
 function unpacked() {
@@ -104,3 +105,11 @@ for (const table of document.querySelectorAll("table")) {
   if ("filter" in table.dataset && table.tBodies[0].rows.length > 10) addFilter(table);
 }
 for (const place of document.querySelectorAll("[data-downloads]")) addDownloads(place);
+
+// says so where a table has columns to the right of what is seen
+const cue = (region) => region.classList.toggle("scrolls", region.scrollWidth > region.clientWidth + 1);
+const sizes = new ResizeObserver((seen) => seen.forEach(({ target }) => cue(target)));
+for (const region of document.querySelectorAll(".scroll")) {
+  cue(region);
+  sizes.observe(region);
+}

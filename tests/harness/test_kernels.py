@@ -322,7 +322,7 @@ def test_the_bundled_suite_prepares_every_op_on_every_device(device):
             r"kernel\[1\].grid.tiny.shapes\[0\].keys: input should be greater than 0, got 0",
         ),
         ('kernel.select_tokens.baselines=["torch-top"]', r"kernel\[1\].grid.tiny.baselines: unknown baseline of sel"),
-        ("kernel.select_tokens.keys=[7, 7]", "every cell once, got select_tokens/cpu @ select_tokens B2"),
+        ("kernel.select_tokens.keys=[7, 7]", "every cell once, got select_tokens on select_tokens B2"),
     ],
 )
 def test_plan_checks_shapes_and_baselines_before_anything_runs(options, sets, message):

@@ -285,7 +285,7 @@ def test_a_backend_that_is_not_here_is_unsupported_and_says_why(options, console
         ("cell.parallel_comp.kep=1", r'cell\[1\].config: unknown key "kep"; did you mean "keep"'),
         ("cell.parallel_comp.keep=0", r"cell\[1\].config.keep: input should be greater than 0, got 0"),
         ('cell.parallel_comp.calibration=[{zone="sink", layers=[0, 9]}]', r"calibration\[0\].layers must be"),
-        ('cell.parallel_comp.backend=["cpu", "auto"]', "every cell once, got parallel_comp/cpu"),
+        ('cell.parallel_comp.backend=["cpu", "auto"]', "every cell once, got ParallelComp on"),
     ],
 )
 def test_plan_checks_methods_and_backends_before_anything_runs(options, sets, message):

@@ -201,21 +201,107 @@ def test_filter_keeps_rows_that_hold_every_word(page):
     assert probe(page, FILTER) == [1, f"1 of {len(suite_records()) + len(endings()) + 1} rows"]
 
 
+def framed(page: Path, width: int, script: str, height: int = 844) -> Any:
+    """What an expression of `doc` gives in the page in a frame of that size: a window has a least width."""
+    inner = html.escape(re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")))
+    outer = page.with_name("frame.html")
+    frame = f'<iframe width="{width}" height="{height}" style="border:0" srcdoc="{inner}"></iframe>'
+    ready = f"""onload = () => {{
+      const doc = document.querySelector("iframe").contentDocument;
+      const found = document.createElement("pre");
+      found.id = "found";
+      found.textContent = JSON.stringify({script});
+      document.body.append(found);
+    }}"""
+    outer.write_text(f"<!DOCTYPE html><body>{frame}<script>{ready}</script>", encoding="utf-8")
+    document, _ = browse(outer)
+    return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)[1]))
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", ["page", "every_kind"])
 def test_page_is_no_wider_than_the_window(name, width, request):
-    page = request.getfixturevalue(name)
-    # a window has a least width, a frame has none
-    inner = html.escape(re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")))
-    outer = page.with_name(f"frame{width}.html")
-    script = """onload = () => {
-      const root = document.querySelector("iframe").contentDocument.documentElement;
-      document.body.append(`[${root.clientWidth}, ${root.scrollWidth}]`);
-    }"""
-    frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{inner}"></iframe>'
-    outer.write_text(f"<!DOCTYPE html><body>{frame}<script>{script}</script>", encoding="utf-8")
-    document, _ = browse(outer)
-    assert json.loads(re.search(r"\[\d+, \d+\](?=</body>)", document)[0]) == [width, width]
+    script = "[doc.documentElement.clientWidth, doc.documentElement.scrollWidth]"
+    assert framed(request.getfixturevalue(name), width, script) == [width, width]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """One run as a person has it."""
+    return build([write_run(tmp_path_factory.mktemp("small") / "run", suite_records())])
+
+
+def test_the_first_screen_of_a_phone_shows_the_sentence_and_the_numbers(small):
+    script = """["h1", "#verdict .sentence", ".headline .value", ".headline .interval"].map((what) =>
+      [...doc.querySelectorAll(what)].map((e) => [e.textContent.length > 0, e.getBoundingClientRect().bottom <= 844,
+        e.getBoundingClientRect().right <= 390]))"""
+    title, sentence, values, intervals = framed(small, 390, script)
+    assert [len(title), len(sentence), len(values), len(intervals)] == [1, 1, 3, 3]
+    assert all(all(one) for found in (title, sentence, values, intervals) for one in found)
+
+
+TABLE = """(() => {
+  const region = [...doc.querySelectorAll(".scroll")].find((r) => r.getAttribute("aria-label") === "All cells");
+  region.scrollLeft = 500;
+  const rows = [region.querySelector("thead tr"), region.querySelector("tbody tr")];
+  const lefts = rows.map((row) => row.cells[0].getBoundingClientRect().left - region.getBoundingClientRect().left);
+  const cue = doc.defaultView.getComputedStyle(region.querySelector("caption"), "::after").content;
+  const titles = [...rows[0].cells].map((cell) => cell.textContent);
+  return [Math.max(...lefts), cue, titles, region.querySelector("tbody tr").cells[0].getBoundingClientRect().width];
+})()"""
+
+
+def test_a_table_keeps_its_first_column_says_that_it_scrolls_and_ends_with_what_identifies(small):
+    left, cue, titles, width = framed(small, 390, TABLE)
+    assert left <= 1
+    assert "scroll sideways" in cue
+    assert width <= 150
+    assert titles[0] == "cell"
+    assert titles.index("method / backend") > titles.index("p50 (ms)") > titles.index("context tokens")
+
+
+def test_a_wide_screen_keeps_the_contents_beside_the_page(small):
+    script = """(() => {
+      doc.defaultView.scrollTo(0, 3000);
+      const [nav, main] = ["nav", "main"].map((what) => doc.querySelector(what).getBoundingClientRect());
+      return [nav.right <= main.left, nav.top >= 0 && nav.top < 100, main.right - main.left];
+    })()"""
+    beside, stays, width = framed(small, 1800, script, 900)
+    assert beside
+    assert stays
+    assert width > 1400
+
+
+CONTRAST = """(() => {
+  const channel = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+  const light = (rgb) => rgb.slice(0, 3).map((x, i) => channel(x) * [0.2126, 0.7152, 0.0722][i])
+    .reduce((a, b) => a + b);
+  const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const found = numbers(getComputedStyle(e).backgroundColor);
+      if (found.length === 3 || found[3] === 1) return found;
+    }
+    return [255, 255, 255];
+  };
+  const low = {};
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement;
+    if (!walk.currentNode.textContent.trim() || e.closest("script, style, pre") || !e.getClientRects().length) continue;
+    const style = getComputedStyle(e);
+    const ink = numbers(e.closest("svg") ? style.fill : style.color);
+    const [x, y] = [light(ink), light(behind(e))].sort((x, y) => y - x);
+    const ratio = (x + 0.05) / (y + 0.05);
+    if (ratio < 4.5) low[`${e.tagName}.${e.getAttribute("class")}`] = ratio;
+  }
+  return low;
+})()"""
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_every_text_of_a_page_meets_contrast(every_kind, scheme):
+    assert probe(every_kind, CONTRAST, f"--blink-settings=preferredColorScheme={scheme}") == {}
 
 
 def test_columns_of_text_are_left_aligned(page):
@@ -263,7 +349,8 @@ def test_text_meets_contrast(page):
       };
       const names = ["--ink", "--dim", "--link", "--good", "--bad", "--unsure"];
       const text = names.flatMap((name) => [ratio(name, "--paper"), ratio(name, "--panel")]);
-      return [Math.min(...text), Math.min(...[0, 1, 2, 3, 4, 5, 6].map((i) => ratio("--s" + i, "--paper")))];
+      const lines = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((i) => ratio("--s" + i, "--paper"));
+      return [Math.min(...text), Math.min(...lines)];
     })()"""
     for scheme in (0, 1):
         text, lines = probe(page, script, f"--blink-settings=preferredColorScheme={scheme}")

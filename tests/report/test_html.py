@@ -194,8 +194,8 @@ def test_build_puts_several_runs_side_by_side(tmp_path):
     rows = page.tables["All cells"]
     assert {row["run"] for row in rows} == {"one", "two"}
     assert len(rows) == 2 * len(suite_records())
-    assert "parallel_comp/cpu · one" in page.text
-    assert "parallel_comp/cpu · two" in page.text
+    assert "ParallelComp · one" in page.text
+    assert "ParallelComp · two" in page.text
     assert "runs" in page.sections
     assert "What differs between the runs" not in page.tables
     differing = {row[""] for row in page.tables["Manifests side by side"] if row["differs"]}

@@ -1,4 +1,4 @@
-"""Scaled rotary frequencies as in transformers: position interpolation, NTK, dynamic NTK, YaRN."""
+"""Scaled rotary frequencies: position interpolation, NTK, dynamic NTK or YaRN, as in transformers."""
 
 from pcbench.methods.rope_scaling.method import RopeScaling
 

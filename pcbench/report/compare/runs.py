@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.records import read_run
+from pcbench.suites.labels import labels
 from pcbench.tasks.thoughts import without_thoughts
 from pcbench.types import Record, Sample
 
@@ -38,13 +39,9 @@ class ComparedRun:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Cell → `parallel_comp/cpu @ passkey 8192`, with the settings that tell it from others of that name."""
-        alike: dict[str, list[Record]] = {}
-        for record in self.records.values():
-            tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
-            name = f"{record.method}/{record.backend} @ {record.workload}{tokens}"
-            alike.setdefault(name, []).append(record)
-        return {r.cell: name + _settings(r, records) for name, records in alike.items() for r in records}
+        """Cell → `ParallelComp on passkey, 8,192 tokens`."""
+        records = list(self.records.values())
+        return {r.cell: f"{label} on {_place(r)}" for r, label in zip(records, labels(records), strict=True)}
 
     def group(self, record: Record) -> list[Record]:
         """The records that were measured interleaved with `record`, itself included."""
@@ -77,11 +74,9 @@ def shared_cells(baseline: ComparedRun, other: ComparedRun) -> list[str]:
     return [cell for cell in baseline.records if cell in other.records]
 
 
-def _settings(record: Record, alike: list[Record]) -> str:
-    """The entries of the method's config in which records of one name differ: `, micro_batch 4`."""
-    keys = dict.fromkeys(key for other in alike for key in other.method_config)
-    told = [key for key in keys if any(o.method_config.get(key) != record.method_config.get(key) for o in alike)]
-    return "".join(f", {key} {record.method_config.get(key)}" for key in told)
+def _place(record: Record) -> str:
+    tokens = record.context_tokens
+    return record.workload if tokens is None else f"{record.workload}, {tokens:,} tokens"
 
 
 def _read(name: str, path: Path) -> ComparedRun:

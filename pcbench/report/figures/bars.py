@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from pcbench.report.figures.labels import shortened, width_of
-from pcbench.report.figures.svg import INK, PAPER, SERIES, drawing, to_svg
+from pcbench.report.figures.labels import height_of, two_lines, width_of
+from pcbench.report.figures.svg import INK, PAPER, drawing, part, to_svg
 
 __all__ = ["Bar", "grouped", "stacked"]
 
@@ -27,15 +27,15 @@ class Bar:
 
 def stacked(name: str, title: str, bars: Sequence[Bar], parts: Sequence[str]) -> Markup:
     """Times in milliseconds, first bar on top; a tick marks the time of the whole."""
-    labels = [shortened(bar.label) for bar in bars]
-    left, height = width_of(labels), 54 + 25 * len(bars)
+    labels = [two_lines(bar.label) for bar in bars]
+    left, height = width_of(labels), 54 + height_of(labels, 25) * len(bars)
     unit, divisor = ("seconds", 1e3) if max(bar.total for bar in bars) >= 1e3 else ("milliseconds", 1.0)
     with drawing(name, WIDTH, height) as figure:
         axes = figure.add_axes((left / WIDTH, 44 / height, (WIDTH - left - 14) / WIDTH, (height - 48) / height))
         for row, bar in enumerate(bars):
             start = 0.0
-            for i, part in enumerate(parts):
-                width = bar.parts.get(part, 0.0) / divisor
+            for i, name_ in enumerate(parts):
+                width = bar.parts.get(name_, 0.0) / divisor
                 if width:
                     axes.barh(row, width, 0.62, start, **_fill(i))
                 start += width
@@ -46,24 +46,23 @@ def stacked(name: str, title: str, bars: Sequence[Bar], parts: Sequence[str]) ->
 
 def grouped(name: str, title: str, bars: Sequence[Bar], parts: Sequence[str], xlabel: str) -> Markup:
     """Parts of each bar beside each other, all from zero; for what does not add up."""
-    labels = [shortened(bar.label) for bar in bars]
+    labels = [two_lines(bar.label) for bar in bars]
     most = max(len(bar.parts) for bar in bars)
     thick = max(9, 22 // most)
-    slot = thick * most + 8
+    slot = height_of(labels, thick * most + 8)
     left, height = width_of(labels), 54 + len(bars) * slot
     with drawing(name, WIDTH, height) as figure:
         axes = figure.add_axes((left / WIDTH, 44 / height, (WIDTH - left - 14) / WIDTH, (height - 48) / height))
         for row, bar in enumerate(bars):
-            for i, part in enumerate(part for part in parts if part in bar.parts):
+            for i, name_ in enumerate(one for one in parts if one in bar.parts):
                 place = row + (i - (len(bar.parts) - 1) / 2) * thick / slot
-                axes.barh(place, bar.parts[part], thick / slot * 0.9, **_fill(parts.index(part)))
+                axes.barh(place, bar.parts[name_], thick / slot * 0.9, **_fill(parts.index(name_)))
         _divide(axes, labels, xlabel)
         return to_svg(figure, name, title)
 
 
 def _fill(index: int) -> dict[str, Any]:
-    colours = {"color": SERIES[index % len(SERIES)], "hatch": "////" if index % 2 else None}
-    return colours | {"edgecolor": PAPER, "linewidth": 0.7, "clip_on": False}
+    return part(index) | {"edgecolor": PAPER, "linewidth": 0.7, "clip_on": False}
 
 
 def _divide(axes: Axes, labels: list[str], xlabel: str) -> None:

@@ -133,7 +133,7 @@ def _names(axes: Axes, lines: dict[Series, list[Spot]]) -> None:
         }
         axes.annotate(
             text, last[series], (1.05, height), xycoords="data", textcoords="axes fraction", va="center",
-            fontsize=FONT, color=colour(series), arrowprops=arrow, annotation_clip=False,
+            fontsize=FONT, color=INK, arrowprops=arrow, annotation_clip=False,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from pcbench.report.figures.labels import shortened, width_of
+from pcbench.report.figures.labels import height_of, shortened, two_lines, width_of
 from pcbench.report.figures.svg import INK, PAPER, colour, drawing, marker, to_svg
 from pcbench.report.reading.results import Series
 
@@ -41,8 +41,8 @@ def forest(name: str, title: str, found: Sequence[Estimated], xlabel: str, *, ne
     """
     rows = list(dict.fromkeys(one.row for one in found))
     inside = {row: sorted({one.series for one in found if one.row == row}, key=lambda s: s.index) for row in rows}
-    labels = [shortened(row) for row in rows]
-    each = ROW + NEXT * (max(map(len, inside.values())) - 1)
+    labels = [two_lines(row) for row in rows]
+    each = height_of(labels, ROW) + NEXT * (max(map(len, inside.values())) - 1)
     left, height = width_of(labels), 54 + each * len(rows)
     with drawing(name, WIDTH, height) as figure:
         axes = figure.add_axes((left / WIDTH, 44 / height, (WIDTH - left - 14) / WIDTH, (height - 48) / height))

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from markupsafe import Markup
 from matplotlib.patches import Rectangle
 
-from pcbench.report.figures.svg import INK, SERIES, drawing, to_svg
+from pcbench.report.figures.svg import INK, drawing, to_svg
 
 __all__ = ["heat"]
 
 WIDTH = 440
 LEFT, ROW, FIELD = 84, 30, 76
 # tint of a full share: text on it stays readable in light and dark
-DARKEST = 0.5
+DARKEST = 0.3
 
 
 def heat(
@@ -42,9 +42,7 @@ def heat(
             for x, share in enumerate(row):
                 if share is None:
                     continue
-                field = Rectangle(
-                    (x + 0.02, y + 0.04), 0.96, 0.92, color=SERIES[0], alpha=0.06 + share * (DARKEST - 0.06)
-                )
+                field = Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, color=INK, alpha=0.06 + share * (DARKEST - 0.06))
                 axes.add_patch(field)
                 axes.text(x + 0.5, y + 0.5, f"{share * 100:.0f}", ha="center", va="center", color=INK)
         axes.set_xlim(0, len(columns))

@@ -12,18 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
 
-from pcbench.report.reading.results import Series
+from pcbench.report.reading.results import FULL_HUE, Series
 
-__all__ = ["INK", "PAPER", "SERIES", "colour", "drawing", "glyph", "marker", "swatch", "to_svg"]
+__all__ = ["INK", "PAPER", "colour", "drawing", "glyph", "marker", "part", "swatch", "to_svg"]
 
-# 7 colours and 8 markers have no common divisor: 56 series before a pair repeats
-SERIES = ("#00539c", "#c84a00", "#007a57", "#b0438f", "#8c6b00", "#2f8fcf", "#5c5c5c")
+# 9 colours and 8 markers have no common divisor: 72 series before a pair repeats
+SERIES = ("#c84a00", "#00539c", "#007a57", "#b0438f", "#8c6b00", "#2f8fcf", "#6a4fc4", "#7a4a2b", "#5a8a00")
+# shades for parts of a whole, which are no series; every other part is hatched
+PARTS = ("#4b4f54", "#85898e", "#b3b6ba")
 MARKERS = "os^DvPX*"
 INK, GRID, PAPER = "#1b1c1d", "#d9dadb", "#fefefd"
 
 # a figure's colour → the page's custom property, so that dark and print change it
 THEME = {INK: "var(--ink)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
-    code: f"var(--s{i})" for i, code in enumerate(SERIES)
+    code: f"var(--{letter}{i})" for letter, codes in (("s", SERIES), ("p", PARTS)) for i, code in enumerate(codes)
 }
 
 STYLE = {
@@ -47,8 +49,14 @@ STYLE = {
 
 
 def colour(series: Series) -> str:
-    """The series' colour: a CSS variable that light and dark set."""
-    return SERIES[series.index % len(SERIES)]
+    """The series' colour: a CSS variable that light and dark set. Full attention has that of the text."""
+    hue = series.index if series.hue is None else series.hue
+    return INK if hue == FULL_HUE else SERIES[hue % len(SERIES)]
+
+
+def part(index: int) -> dict[str, Any]:
+    """Shade and hatching of a part of a whole."""
+    return {"color": PARTS[index % len(PARTS)], "hatch": "////" if index % 2 else None}
 
 
 def marker(series: Series) -> str:
@@ -124,7 +132,7 @@ def swatch(index: int) -> Markup:
     hatched = '<path d="M-7 7L7 -7M-7 0L0 -7M0 7L7 0" style="stroke:var(--paper);stroke-width:1.4"/>'
     return Markup(
         '<svg class="glyph" viewBox="-7 -7 14 14" aria-hidden="true"><path d="M-7 -7H7V7H-7Z" '
-        f'style="fill:{THEME[SERIES[index % len(SERIES)]]}"/>{hatched if index % 2 else ""}</svg>'
+        f'style="fill:{THEME[PARTS[index % len(PARTS)]]}"/>{hatched if index % 2 else ""}</svg>'
     )
 
 

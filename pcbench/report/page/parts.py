@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from pcbench.report.figures import Curve, Point, Scale, against_length
+from pcbench.report.figures import Curve, Estimated, Point, Scale, against_length, forest
 from pcbench.report.figures.svg import glyph
 from pcbench.report.page.tables import Table
 from pcbench.report.reading.results import Entry, Series
@@ -99,7 +99,7 @@ def length_block(
     expected: Callable[[Entry], Point | None] = lambda entry: None,
     curves: Callable[[str, Series], Curve | None] = lambda panel, series: None,
 ) -> Block:
-    """Values against context length, a figure a panel.
+    """Values against context length, a figure a panel; of a single length a row a series, of one value no figure.
 
     Args:
         name: unique in the page.
@@ -114,7 +114,8 @@ def length_block(
         curves: a fitted line of a series in a panel, where there is one.
     """
     placed = [e for e in entries if e.record.context_tokens is not None]
-    panels = {panel: rows for panel, rows in by_panel(placed).items() if any(point(e).value is not None for e in rows)}
+    found = by_panel(placed).items()
+    panels = {panel: rows for panel, rows in found if sum(point(e).value is not None for e in rows) > 1}
     limit = series_limit(placed)
     pictures, drawn_series, most = [], set[Series](), 0
     for i, (panel, rows) in enumerate(list(panels.items())[:MAX_PANELS]):
@@ -126,9 +127,20 @@ def length_block(
         fitted = [curve for s in series[:limit] if (curve := curves(panel, s)) is not None]
         spoken = f"{ylabel} against context length, {panel}"
         points = [point(e) for e in drawn]
-        svg = against_length(f"{name}-{i}", spoken, points, scale, ylabel, expected=lines, curves=fitted)
-        pictures.append(Picture(panel, svg, _summary(rows, lambda e: point(e).value is not None, say)))
+        if len({p.tokens for p in points}) == 1:
+            heading = f"{panel}, {points[0].tokens:,} tokens"
+            svg = _at_one_length(f"{name}-{i}", f"{ylabel}, {heading}", points, scale, ylabel)
+        else:
+            heading = panel
+            svg = against_length(f"{name}-{i}", spoken, points, scale, ylabel, expected=lines, curves=fitted)
+        pictures.append(Picture(heading, svg, _summary(rows, lambda e: point(e).value is not None, say)))
     return Block(title, pictures, legend_of(drawn_series), [*notes, *not_drawn(most, len(panels), limit)])
+
+
+def _at_one_length(name: str, title: str, points: Sequence[Point], scale: Scale, label: str) -> Markup:
+    """A row a series; those without a value stand in the summary."""
+    rows = [Estimated(p.series.label, p.series, p.value, p.low, p.high) for p in points if p.value is not None]
+    return forest(name, title, rows, label, neutral=1.0 if scale == "ratio" else None)
 
 
 def legend_of(series: Iterable[Series]) -> list[Legend]:

@@ -38,8 +38,8 @@ def rows_block(
     limit = series_limit(entries)
     drawn = [e for e in entries if e.series in series[:limit]]
     rows = list(dict.fromkeys(_row(e) for e in drawn))
-    pictures = []
-    for i in range(0, min(len(rows), MAX_ROWS * MAX_FIGURES), MAX_ROWS):
+    pictures: list[Picture] = []
+    for i in range(0, min(len(rows), MAX_ROWS * MAX_FIGURES) if len(drawn) > 1 else 0, MAX_ROWS):
         part = rows[i : i + MAX_ROWS]
         here = [e for e in drawn if _row(e) in part]
         heading = f"{part[0]} to {part[-1]}" if len(part) > 1 else part[0]

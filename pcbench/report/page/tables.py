@@ -14,11 +14,19 @@ Align = Literal["text", "number", "code", "status", "strip"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of entries: its title with the unit, and the text of an entry in it."""
+    """A column of entries.
+
+    Args:
+        title: with the unit.
+        text: of an entry in it.
+        align: how it is set.
+        last: behind what was measured, for those who want to know exactly.
+    """
 
     title: str
     text: Callable[[Entry], str]
     align: Align = "number"
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,32 +54,38 @@ def filled(caption: str, titles: Sequence[tuple[str, Align]], rows: Sequence[lis
 
 def table(caption: str, columns: Sequence[Column], entries: Sequence[Entry], *, filterable: bool = False) -> Table:
     """One row an entry; columns in which no entry has anything are left out."""
-    cells = [[column.text(entry) for entry in entries] for column in columns]
-    used = [(column, texts) for column, texts in zip(columns, cells, strict=True) if any(texts)]
+    ordered = sorted(columns, key=lambda column: column.last)
+    cells = [[column.text(entry) for entry in entries] for column in ordered]
+    used = [(column, texts) for column, texts in zip(ordered, cells, strict=True) if any(texts)]
     rows = [list(row) for row in zip(*(texts for _, texts in used), strict=True)]
     return Table(caption, [(column.title, column.align) for column, _ in used], rows, filterable)
 
 
-def identity(results: Results, *, status: bool = False) -> list[Column]:
-    """The columns that say which cell a row is; what is the same in the whole report is left out.
+def identity(results: Results, *, status: bool = False, exact: bool = False) -> list[Column]:
+    """The columns that say which cell a row is: its label and place in front, what else varies behind the numbers.
 
     Args:
         results: decides what varies.
         status: whether rows that did not end well stand in the table.
+        exact: whether method, backend and parameters stand behind the numbers as records hold them.
     """
-    optional = ("suite", "kind", "model", "device", "dtype", "seed")
-    columns = [Column("run", lambda e: e.run, "text")] if len(results.runs) > 1 else []
-    columns += [_field(name) for name in optional if results.varies(name)]
-    columns += [
-        Column("method / backend", lambda e: f"{e.record.method}/{e.record.backend}", "text"),
-        Column("parameters", lambda e: e.parameters, "text"),
-        Column("op", lambda e: e.record.op or "", "text"),
+    columns = [
+        Column("cell", lambda e: e.series.label, "text"),
         Column("shape", lambda e: e.record.shape or "", "text"),
-        Column("workload", lambda e: "" if e.record.op else e.record.workload, "text"),
+        Column("workload", lambda e: "" if e.record.op else e.record.workload, "text", not results.varies("workload")),
         Column("context tokens", lambda e: number(e.record.context_tokens)),
     ]
     if status:
         columns.append(Column("status", lambda e: e.record.status, "status"))
+    columns += [Column("run", lambda e: e.run, "text", last=True)] if len(results.runs) > 1 else []
+    optional = ("suite", "kind", "model", "device", "dtype", "seed")
+    columns += [_field(name) for name in optional if results.varies(name)]
+    columns.append(Column("op", lambda e: e.record.op or "", "text", last=True))
+    if exact:
+        columns += [
+            Column("method / backend", lambda e: f"{e.record.method}/{e.record.backend}", "text", last=True),
+            Column("parameters", lambda e: e.parameters, "text", last=True),
+        ]
     return columns
 
 
@@ -91,4 +105,4 @@ def median_interval(entry: Entry) -> str:
 
 
 def _field(name: str) -> Column:
-    return Column(name, lambda e: str(getattr(e.record, name)), "text")
+    return Column(name, lambda e: str(getattr(e.record, name)), "text", last=True)

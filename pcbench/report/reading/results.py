@@ -5,27 +5,37 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pcbench.report.reading.kinds import sections_of
-from pcbench.report.reading.parameters import as_text, flat, varying
 from pcbench.report.reading.runs import Run
 from pcbench.report.wording import Estimate
+from pcbench.suites.labels import labels
+from pcbench.suites.parameters import as_text, flat, varying
 from pcbench.types import Record
 
-__all__ = ["RESTLESS", "Entry", "Results", "Series", "error_ratio"]
+__all__ = ["FULL_HUE", "RESTLESS", "Entry", "Results", "Series", "error_ratio"]
 
+# that of full attention, and of what stands for several things
+FULL_HUE = -1
 # noise beyond which a median of few repeats says little
 RESTLESS = 0.25
 # how the task of a record that averages others begins
 AVERAGE = "average of "
 # where these differ inside a run, the series' name says so
-NAMED_WITHIN_RUN = ("suite", "device", "dtype", "seed")
+NAMED_WITHIN_RUN = {"suite": "suite {}", "device": "on {}", "dtype": "{}", "seed": "seed {}"}
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of every figure; `index` fixes its colour and marker in the whole report."""
+    """One line of every figure.
+
+    Args:
+        index: fixes its marker in the whole report.
+        label: what people call it.
+        hue: fixes its colour there: full attention has `FULL_HUE`, its own; None takes `index`.
+    """
 
     index: int
     label: str
+    hue: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +45,7 @@ class Entry:
     Args:
         run: the run's name in this report.
         record: as measured.
-        series: method, backend and whatever else tells it from its neighbours.
+        series: what people call it: the suite's label or the method's name, with what tells it from its neighbours.
         panel: workload, with model and kind where the report has several.
         parameters: the method's parameters that differ inside this report.
         choices: prompts behind `key_chunk_kept`.
@@ -50,15 +60,16 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """How text refers to it."""
-        return f"{self.series.label} @ {self.place}"
+        """How text refers to it: `ParallelComp on passkey, 8,192 tokens`."""
+        return f"{self.series.label} on {self.place}"
 
     @property
     def place(self) -> str:
         """Its panel, and its shape or length where it has one."""
         r = self.record
-        at = r.shape if r.shape is not None else "" if r.context_tokens is None else f"{r.context_tokens:,}"
-        return f"{self.panel} {at}".rstrip()
+        if r.shape is not None:
+            return f"{self.panel} {r.shape}"
+        return self.panel if r.context_tokens is None else f"{self.panel}, {r.context_tokens:,} tokens"
 
     @property
     def average(self) -> bool:
@@ -252,18 +263,24 @@ class Results:
 
     def _entries(self) -> Iterator[Entry]:
         series: dict[str, Series] = {}
+        hues: dict[str, int] = {}
+        called = iter(labels([record for run in self.runs for record in run.records]))
         for run in self.runs:
             within = [n for n in NAMED_WITHIN_RUN if len({getattr(r, n) for r in run.records}) > 1]
             for record in run.records:
-                label = self._label(record, run, within)
-                placed = series.setdefault(label, Series(len(series), label))
+                label = self._label(next(called), record, run, within)
+                hue = FULL_HUE if record.is_full else hues.setdefault(self._coloured(record, label), len(hues))
+                placed = series.setdefault(label, Series(len(series), label, hue))
                 choices = run.prompts.choices.get(record.cell)
                 yield Entry(run.name, record, placed, self._panel(record), self._parameters(record), choices)
 
-    def _label(self, record: Record, run: Run, within: list[str]) -> str:
-        parts = [f"{record.method}/{record.backend}", self._parameters(record)]
-        parts += [f"{name}={getattr(record, name)}" for name in within]
-        head = " ".join(part for part in parts if part)
+    def _coloured(self, record: Record, label: str) -> str:
+        """What has a colour of its own: a method, or of a single method each of its settings."""
+        methods = {r.method for run in self.runs for r in run.records if not r.is_full}
+        return record.method if len(methods) > 1 else label
+
+    def _label(self, name: str, record: Record, run: Run, within: list[str]) -> str:
+        head = ", ".join([name, *(NAMED_WITHIN_RUN[field].format(getattr(record, field)) for field in within)])
         return head if len(self.runs) == 1 else f"{head} · {run.name}"
 
     def _panel(self, record: Record) -> str:

@@ -18,8 +18,7 @@ def cells(results: Results) -> Section | None:
     if not results.entries:
         return None
     columns = [
-        *identity(results, status=True),
-        Column("parity (error / bound)", parity),
+        *identity(results, status=True, exact=True),
         _speed("p50 (ms)", lambda r: number(r.ms_p50)),
         Column("p10 to p90 (ms)", _range, "text"),
         _speed("repeats", lambda r: number(r.repeats)),
@@ -45,6 +44,7 @@ def cells(results: Results) -> Section | None:
         _speed("chunks kept", lambda r: number(r.chunks_kept)),
         _speed("chunks", lambda r: number(r.chunks)),
         _speed("kept tokens", lambda r: number(r.kept_tokens)),
+        Column("parity (error / bound)", parity),
         Column("reason", lambda e: e.record.reason or "", "text"),
     ]
     return Section(

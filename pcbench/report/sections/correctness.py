@@ -15,7 +15,7 @@ def correctness(results: Results) -> Section | None:
     checked = [e for e in results.entries if e.record.parity_ops]
     if not checked:
         return None
-    who = [column for column in identity(results) if any(column.text(e) for e in checked)]
+    who = [column for column in identity(results) if not column.last and any(map(column.text, checked))]
     titles: list[tuple[str, Align]] = [(column.title, column.align) for column in who]
     titles += [
         ("op", "text"),

@@ -18,7 +18,7 @@ def kernels(results: Results) -> Section | None:
         return None
     columns = [
         *identity(results, status=any(e.record.status != "ok" for e in shown)),
-        *([] if results.varies("dtype") else [Column("dtype", lambda e: e.record.dtype, "text")]),
+        *([] if results.varies("dtype") else [Column("dtype", lambda e: e.record.dtype, "text", last=True)]),
         Column("p50 (ms)", lambda e: number(e.record.ms_p50) if e.timed else ""),
         Column("p10 to p90 (ms)", _range, "text"),
         Column("rounds", lambda e: number(e.record.repeats) if e.timed else ""),
@@ -56,14 +56,14 @@ def _pairs(results: Results) -> Table:
     for entry in results.shown_in("kernels"):
         if entry.timed:
             groups.setdefault((entry.run, entry.record.group), []).append(entry)
-    who = identity(results)
+    who = [column for column in identity(results) if not column.last]
     rows = []
     for entries in groups.values():
         for own in (e for e in entries if e.record.method == e.record.op and e.record.backend != "reference"):
             for other in entries:
                 found = _ratio(own, other) if other is not own else None
                 if found is not None:
-                    cells = [f"{other.record.method}/{other.record.backend}", number(found.value), interval(found)]
+                    cells = [other.series.label, number(found.value), interval(found)]
                     rows.append([column.text(own) for column in who] + [*cells, claim(found, 1.0, "faster", "slower")])
     used = [i for i in range(len(who)) if any(row[i] for row in rows)]
     titles = [(who[i].title, who[i].align) for i in used]

@@ -28,14 +28,14 @@ def memory(results: Results) -> Section | None:
         Column("peak (MiB)", lambda e: number(e.record.peak_bytes, MIB)),
         Column("peak, all passes (MiB)", lambda e: peak_spread(e.record.peak_samples_bytes), "text"),
         Column("passes", lambda e: number(len(e.record.peak_samples_bytes or ()) or None)),
-        Column("peak over full's peak (ratio)", lambda e: _inverse(memory_gain(results, e))),
+        Column("peak, times smaller than full's (×)", lambda e: _gain(memory_gain(results, e))),
         Column("reading", lambda e: "" if (gain := memory_gain(results, e)) is None else memory_claim(gain), "text"),
         Column("allocator reserved (MiB)", lambda e: number(e.record.reserved_bytes, MIB)),
         Column("driver, whole GPU (MiB)", lambda e: number(e.record.driver_bytes, MIB)),
         Column("KV measured (MiB)", lambda e: number(e.record.kv_bytes, MIB)),
         Column("KV predicted (MiB)", lambda e: number(e.record.kv_bytes_predicted, MIB)),
         Column("measured / predicted", lambda e: number(_ratio(e.record.kv_bytes, e.record.kv_bytes_predicted))),
-        Column("KV over stock KV (ratio)", lambda e: _inverse(kv_gain(results, e))),
+        Column("KV, times smaller than full's (×)", lambda e: _gain(kv_gain(results, e))),
         Column("kept tokens", lambda e: number(e.record.kept_tokens)),
     ]
     blocks = [_peak(shown), _kv(shown), Block(tables=[table("Memory, one row a cell", columns, shown)])]
@@ -188,8 +188,8 @@ def _mib(size: int | None) -> str:
     return "not measured" if size is None else f"{number(size, MIB)} MiB"
 
 
-def _inverse(gain: Estimate | None) -> str:
-    return "" if gain is None else number(1 / gain.value)
+def _gain(gain: Estimate | None) -> str:
+    return "" if gain is None else number(gain.value)
 
 
 def _ratio(a: int | None, b: int | None) -> float | None:

@@ -14,7 +14,7 @@ __all__ = ["provenance"]
 def provenance(results: Results) -> Section | None:
     """Commands, environment and settings of every run."""
     columns = [
-        *identity(results, status=True),
+        *identity(results),
         Column("command that measures it again", lambda e: e.record.repro_command or "", "code"),
         *([Column("attention of chunks", _attention, "text")] if any(map(_attention, results.entries)) else []),
         Column("commit", _commit, "text"),

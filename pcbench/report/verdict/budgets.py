@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pcbench.report.reading.results import Entry, Results
 from pcbench.report.verdict.tradeoffs import without_twins
 from pcbench.report.wording import Estimate, interval, number, spread
+from pcbench.suites.labels import title
 
 __all__ = ["MIB", "QUESTIONS", "Option", "Place", "Question", "apart", "front", "places", "steps", "words"]
 
@@ -78,9 +79,9 @@ class Place:
     full: Option
     options: list[Option]
 
-    def share(self, option: Option) -> float:
-        """Bytes of keys and values over full attention's."""
-        return option.kv_bytes / self.full.kv_bytes
+    def gain(self, option: Option) -> float:
+        """How many times smaller its keys and values are than full attention's."""
+        return self.full.kv_bytes / option.kv_bytes
 
 
 def places(results: Results) -> list[Place]:
@@ -147,9 +148,9 @@ def words(place: Place) -> list[str]:
 def _size(place: Place, options: Sequence[Option]) -> str:
     ends = (options[0], options[-1])
     sizes = [number(o.kv_bytes, MIB, digits=3) for o in ends]
-    shares = [number(place.share(o), 100, digits=2) for o in ends]
-    span, share = (" to ".join(dict.fromkeys(ends)) for ends in (sizes, shares))
-    return f"{place.title}, {span} MiB of keys and values ({share} % of full attention's)"
+    times = [number(place.gain(o), digits=3) for o in reversed(ends)]
+    span, smaller = (" to ".join(dict.fromkeys(ends)) for ends in (sizes, times))
+    return f"{place.title}, {span} MiB of keys and values ({smaller} times smaller than full attention's)"
 
 
 def _answers(options: Sequence[Option]) -> list[str]:
@@ -165,7 +166,7 @@ def _answers(options: Sequence[Option]) -> list[str]:
 def _name(option: Option, methods: Sequence[str]) -> str:
     """The method's, unless several of the budget have it."""
     method = option.entry.record.method
-    return option.label if methods.count(method) > 1 else method
+    return option.label if methods.count(method) > 1 else title(method)
 
 
 def _answer(question: Question, known: Sequence[tuple[str, Estimate]]) -> str:

@@ -6,11 +6,13 @@ from statistics import median
 from typing import Any
 
 from pcbench.differences import Difference
-from pcbench.report.reading.results import Entry, Results, Series
+from pcbench.report.reading.results import Entry, Results
 from pcbench.report.reading.runs import Run
-from pcbench.report.verdict.changes import mean_change, memory_claim, memory_gain, score_change, speed_claim
+from pcbench.report.verdict.changes import memory_claim, memory_gain, score_change, speed_claim
 from pcbench.report.verdict.gates import Gate, gates
 from pcbench.report.verdict.losses import least_loss, nats_span
+from pcbench.report.verdict.sentence import sentence
+from pcbench.report.verdict.subjects import Place, at, mean_changes, subject_of
 from pcbench.report.wording import Estimate, counted, interval, number, peak_text, percent, signed
 
 __all__ = ["Headline", "Verdict", "verdicts"]
@@ -18,8 +20,6 @@ __all__ = ["Headline", "Verdict", "verdicts"]
 MIB = 1 / (1 << 20)
 # workloads that a line names
 NAMED = 3
-# panel and length
-Place = tuple[str, int]
 STATUSES = ("ok", "parity_failed", "error", "timeout", "out_of_memory", "unsupported", "data_missing")
 
 
@@ -46,9 +46,10 @@ class Headline:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One run: facts as label → text, gates, statuses with how many cells ended so, headlines."""
+    """One run: what came out in a sentence, facts as label → text, gates, how many cells ended how, headlines."""
 
     run: str
+    sentence: str
     gates: list[Gate]
     facts: dict[str, str]
     statuses: list[tuple[str, int]]
@@ -66,12 +67,12 @@ def _verdict(results: Results, run: Run) -> Verdict:
     ended: Counter[str] = Counter(e.record.status for e in entries)
     headlines, notes = [], []
     methods = results.shown_in("tradeoff", run)
-    subject = _subject(results, methods)
+    subject = subject_of(results, methods)
     if subject is not None:
         timed = subject.vs_full is not None
         score = _score(results, subject) if timed else _mean_score(results, methods)
-        found = (_speed(results, subject, methods), _memory(results, subject), score)
-        headlines = [headline for headline in found if headline is not None]
+        numbers = (_speed(results, subject, methods), _memory(results, subject), score)
+        headlines = [headline for headline in numbers if headline is not None]
         notes = _beyond(subject, methods)
     headlines += _reference(results, results.shown_in("speedup", run))
     headlines += _fit(results.shown_in("memory", run))
@@ -80,7 +81,9 @@ def _verdict(results: Results, run: Run) -> Verdict:
     if not headlines:
         notes.append(_none(results, run))
     statuses = [(s, ended[s]) for s in STATUSES if ended[s]]
-    return Verdict(run.name, gates(results, run), _facts(run, entries), statuses, headlines, notes)
+    return Verdict(
+        run.name, sentence(results, run), gates(results, run), _facts(run, entries), statuses, headlines, notes
+    )
 
 
 def _none(results: Results, run: Run) -> str:
@@ -113,22 +116,6 @@ def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:
     return {label: text for label, text in facts.items() if text}
 
 
-def _subject(results: Results, entries: list[Entry]) -> Entry | None:
-    """The entry the headlines are about: the fastest against full attention at the longest length that has one."""
-    fast = [e for e in entries if e.vs_full is not None]
-    if fast:
-        longest = max(e.record.context_tokens or 0 for e in fast)
-        at = [e for e in fast if (e.record.context_tokens or 0) == longest]
-        return max(at, key=lambda e: e.vs_full.value if e.vs_full else 0.0)
-    other = [e for e in entries if e.usable and not e.record.is_full and results.stock_of(e) is not None]
-    return max(other, key=lambda e: e.record.context_tokens or 0, default=None)
-
-
-def _at(entry: Entry) -> str:
-    tokens = entry.record.context_tokens
-    return "" if tokens is None else f" at {tokens:,} tokens"
-
-
 def _speed(results: Results, entry: Entry, entries: list[Entry]) -> Headline | None:
     found = entry.vs_full
     if found is None:
@@ -136,7 +123,7 @@ def _speed(results: Results, entry: Entry, entries: list[Entry]) -> Headline | N
     rivals = [e for e in entries if e.vs_full and e.record.context_tokens == entry.record.context_tokens]
     best = f", the best of {len(rivals)} at this length" if len(rivals) > 1 else ""
     return Headline(
-        f"Speed-up over full attention{_at(entry)}",
+        f"Speed-up over full attention{at(entry)}",
         f"{number(found.value, digits=3)}×",
         _interval(found, "×"),
         speed_claim(results, entry, found),
@@ -149,10 +136,10 @@ def _memory(results: Results, entry: Entry) -> Headline | None:
     gain, stock = memory_gain(results, entry), results.stock_of(entry)
     if gain is None or stock is None:
         return None
-    ratio, mib = 1 / gain.value, [peak_text(e.record.peak_bytes, e.record.peak_samples_bytes) for e in (entry, stock)]
+    mib = [peak_text(e.record.peak_bytes, e.record.peak_samples_bytes) for e in (entry, stock)]
     return Headline(
-        f"Peak memory over full attention's{_at(entry)}",
-        f"{number(ratio, digits=3)}×",
+        f"Peak memory, times smaller than full attention's{at(entry)}",
+        f"{number(gain.value, digits=3)}×",
         _passes(gain),
         memory_claim(gain),
         f"{entry.name}: {mib[0]}, {stock.series.label}: {mib[1]}",
@@ -163,7 +150,7 @@ def _memory(results: Results, entry: Entry) -> Headline | None:
 def _passes(gain: Estimate) -> str:
     if gain.low is None or gain.high is None:
         return "one pass each, no spread"
-    return f"{number(1 / gain.high, digits=3)} to {number(1 / gain.low, digits=3)}× over all passes"
+    return f"{number(gain.low, digits=3)} to {number(gain.high, digits=3)}× over all passes"
 
 
 def _score(results: Results, entry: Entry) -> Headline | None:
@@ -172,7 +159,7 @@ def _score(results: Results, entry: Entry) -> Headline | None:
         return None
     how = "the same prompts pair by pair" if change.paired else "as if the prompts were different ones"
     return Headline(
-        f"Score minus full attention's{_at(entry)}",
+        f"Score minus full attention's{at(entry)}",
         f"{signed(change.difference.mean, 1)} points",
         _points(change.difference),
         change.difference.words(),
@@ -184,35 +171,25 @@ def _score(results: Results, entry: Entry) -> Headline | None:
 
 def _mean_score(results: Results, entries: list[Entry]) -> Headline | None:
     """Of the best method: the average of its data sets where there is one, else over what all methods share."""
-    changes: dict[Series, dict[Place, Difference]] = {}
-    averages = [e for e in entries if e.average and score_change(results, e) is not None]
-    for entry in averages or entries:
-        change = score_change(results, entry)
-        if change is not None:
-            changes.setdefault(entry.series, {})[_place(entry)] = change.difference
-    places = set.intersection(*(set(found) for found in changes.values())) if changes else set()
-    if not places:
+    found = mean_changes(results, entries)
+    if found is None:
         return None
-    means = {series: mean_change([found[place] for place in sorted(places)]) for series, found in changes.items()}
-    best = max(means, key=lambda series: means[series].mean)
+    best = found.best
+    change = found.means[best]
     each = [score_change(results, e) for e in entries if e.series == best and not e.average]
     said = Counter(change.difference.words() for change in each if change is not None)
-    every = places if averages else {_place(e) for e in entries}
-    mean = averages[0].record.score_name if averages else f"mean of {_of(len(places), len(every), 'workload')}"
-    among = f", the best of {len(means)} methods" if len(means) > 1 else ""
-    among += _without(sorted(every - places))
+    of = _of(len(found.places), len(found.places) + len(found.left_out), "workload")
+    mean = found.averages[0].record.score_name if found.averages else f"mean of {of}"
+    among = f", the best of {len(found.means)} methods" if len(found.means) > 1 else ""
+    among += _without(found.left_out)
     return Headline(
         f"Score minus full attention's, {mean}",
-        f"{signed(means[best].mean, 1)} points",
-        _points(means[best]),
-        means[best].words(),
+        f"{signed(change.mean, 1)} points",
+        _points(change),
+        change.words(),
         f"{best.label}{among}; by workload: {', '.join(f'{n} {text}' for text, n in sorted(said.items()))}",
         "accuracy",
     )
-
-
-def _place(entry: Entry) -> Place:
-    return entry.panel, entry.record.context_tokens or 0
 
 
 def _of(some: int, every: int, noun: str) -> str:
@@ -236,7 +213,7 @@ def _reference(results: Results, entries: list[Entry]) -> list[Headline]:
     _, _, best, found = max(fast, key=lambda one: one[:2])
     return [
         Headline(
-            f"Speed-up over the reference{_at(best)}",
+            f"Speed-up over the reference{at(best)}",
             f"{number(found.value, digits=3)}×",
             _interval(found, "×"),
             speed_claim(results, best, found),
@@ -255,7 +232,7 @@ def _fit(entries: list[Entry]) -> list[Headline]:
     r = shown.record
     return [
         Headline(
-            f"Chunks that fit{_at(shown)}, over without token eviction",
+            f"Chunks that fit{at(shown)}, over without token eviction",
             f"{number(r.fit_ratio, digits=3)}×",
             "a count, no interval",
             "more fit" if (r.fit_ratio or 0) > 1 else "no more fit",
@@ -276,7 +253,7 @@ def _loss(results: Results, entries: list[Entry]) -> list[Headline]:
     best = f", the least of {rivals}" if rivals > 1 else ""
     return [
         Headline(
-            f"Loss a token minus full attention's{_at(entry)}",
+            f"Loss a token minus full attention's{at(entry)}",
             f"{signed(change.mean, 4)} nats",
             f"95 % interval {nats_span(change)}" if change.low is not None else "no interval: too few windows",
             change.words(),

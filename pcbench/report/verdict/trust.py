@@ -56,7 +56,10 @@ def trust(results: Results) -> Trust:
     failed = [e for e in results.entries if e.record.status != "ok"]
     failures = None
     if failed:
-        columns = [*identity(results, status=True), Column("reason", lambda e: e.record.reason or "none given", "text")]
+        columns = [
+            *identity(results, status=True, exact=True),
+            Column("reason", lambda e: e.record.reason or "none given", "text", last=True),
+        ]
         failures = table("Cells that are not ok", columns, failed)
     return Trust(findings, failures, _warnings(results))
 

@@ -113,8 +113,8 @@ def test_compare_fails_a_gate_that_may_have_passed_a_regression(command):
     ended, printed, error = command(ten(), ten(1.07), flags=GATE)
     assert printed.splitlines()[-1] == "10 ratios against run0, margin 5 %: 1 cannot tell, 9 same"
     assert (ended, error.splitlines()) == (1, [
-        "compare: every ratio of run1 judged, got cannot tell for parallel_comp/cpu @ passkey 10240 speedup_vs_full "
-        "×1.070: worse by 5 % for this ratio alone; about 7 repeats would tell"
+        "compare: every ratio of run1 judged, got cannot tell for ParallelComp on passkey, 10,240 tokens "
+        "speedup_vs_full ×1.070: worse by 5 % for this ratio alone; about 7 repeats would tell"
     ])  # fmt: skip
     assert command(ten(), ten(1.07))[::2] == (0, "")
     assert command(ten(), ten(1.07), flags=["--fail-on", "10%"])[::2] == (0, "")
@@ -125,7 +125,7 @@ def test_compare_fails_a_gate_whose_ratio_is_missing(command):
     lost = [full, replace(ours, speedup_vs_full=None, baseline=None)]
     ended, _, error = command([*ten(), full, ours], ten() + lost, flags=GATE)
     assert (ended, error) == (1, (
-        "compare: every ratio of run1 judged, got cannot tell for parallel_comp/cpu @ passkey 1 speedup_vs_full: "
+        "compare: every ratio of run1 judged, got cannot tell for ParallelComp on passkey, 1 tokens speedup_vs_full: "
         "no speedup_vs_full against full/torch in run1\n"
     ))  # fmt: skip
 
@@ -185,7 +185,7 @@ def test_compare_prints_json_of_its_schema(command):
     (change,) = data["times"]
     assert change["verdict"] == "regression"
     assert change["time_ratio"] == pytest.approx(1.2, rel=0.01)
-    assert data["milliseconds"]["parallel_comp/cpu @ passkey 8192"] == pytest.approx([100, 120], rel=0.01)
+    assert data["milliseconds"]["ParallelComp on passkey, 8,192 tokens"] == pytest.approx([100, 120], rel=0.01)
 
 
 def test_compare_writes_markdown_beside_what_it_prints(command, tmp_path):
@@ -207,7 +207,7 @@ def test_compare_refuses_in_one_line(command):
     ended, printed, error = command([one], [replace(one, scorer="needle@2")])
     assert (ended, printed) == (2, "")
     assert error.strip() == (
-        "compare: the same scorer of parallel_comp/cpu @ passkey 8192, got needle@1 in run0 and needle@2 in run1; "
+        "compare: the same scorer of ParallelComp on passkey, 8,192 tokens, got needle@1 in run0 and needle@2 in run1; "
         "compare runs of one suite and data"
     )
 
@@ -252,7 +252,7 @@ def test_compare_exits_by_what_the_gate_of_scores_found(scored, after, points, c
     assert f"; scores, margin {points} points: 1 " in last
     if code == 1:
         assert error == (
-            "compare: every score of b judged, got cannot tell for parallel_comp/cpu @ passkey 1 "
+            "compare: every score of b judged, got cannot tell for ParallelComp on passkey, 1 tokens "
             "-7.5 points of 40 prompts: no significant difference\n"
         )
 
@@ -272,15 +272,15 @@ def test_compare_does_not_pass_scores_of_five_prompts(scored):
 
 def test_compare_does_not_pass_a_score_that_is_missing(scored):
     assert scored([ALL, ALL], [ALL, None])[::2] == (
-        1, "compare: every score of b judged, got cannot tell for parallel_comp/cpu @ passkey 2: no score in b\n"
+        1, "compare: every score of b judged, got cannot tell for ParallelComp on passkey, 2 tokens: no score in b\n"
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("kept", "average", "said"),
     [(0, 0, "got 2: cannot tell, needs n ≥ 6; compare runs with their samples"),
-     (6, 1, "passkey 1 100.0, then 0.0, with 6 prompts kept by both runs"),
-     (40, 0, "average 1 100.0, then 0.0, with 0 prompts kept by both runs")],
+     (6, 1, "passkey, 1 tokens 100.0, then 0.0, with 6 prompts kept by both runs"),
+     (40, 0, "average, 1 tokens 100.0, then 0.0, with 0 prompts kept by both runs")],
 )  # fmt: skip
 def test_compare_does_not_pass_a_drop_whose_prompts_are_not_there(tmp_path, capsys, kept, average, said):
     """Of a run that lost samples, and of an average, which has none of its own."""

@@ -85,7 +85,7 @@ def test_score_changes_put_the_worst_first(tmp_path):
     before = write(tmp_path / "a", cells, [s for one in cells for s in answered(one, [1] * 6)])
     after = [s for one in cells for s in answered(one, [0] * wrong[one.context_tokens] + [1] * 6)]
     found = score_changes(read_compared([before, write(tmp_path / "b", cells, after)]))
-    assert [change.name.split()[-1] for change in found] == ["2", "3", "1"]
+    assert [change.name.split()[-2] for change in found] == ["2", "3", "1"]
 
 
 # of windows of a text: they differ by much more than two runs do
@@ -158,7 +158,7 @@ def test_a_gate_does_not_pass_losses_that_cannot_be_told(read, capsys):
             more(0.1, few),
             "at least one loss of b that can be judged, got 1: cannot tell, needs n ≥ 6; read more w",
         ),
-        (WINDOWS, noisy, "passkey 1 +0.0999 nats of 8 windows: no significant difference"),
+        (WINDOWS, noisy, "passkey, 1 tokens +0.0999 nats of 8 windows: no significant difference"),
     ]:
         with pytest.raises(SystemExit) as ended:
             main(["compare", *map(str, read([before], [after])), "--fail-on-score", "5"])
@@ -169,7 +169,7 @@ def test_a_gate_does_not_pass_losses_that_cannot_be_told(read, capsys):
 def test_losses_stand_in_a_table_of_their_own(read):
     found = {table.title: table for table in tables(compare(read([WINDOWS], [more(0.1)])))}
     ((cell, run, before, after, said),) = found["Losses, nats a token"].rows
-    assert (cell, run, before) == ("parallel_comp/cpu @ documentation, last 256 1", "b", "2.9250")
+    assert (cell, run, before) == ("ParallelComp on documentation, last 256, 1 tokens", "b", "2.9250")
     assert float(after) == pytest.approx(3.025, abs=1e-3)
     assert re.fullmatch(r"\+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\], 8 windows: higher", said)
     assert "Scores" not in found
@@ -178,7 +178,9 @@ def test_losses_stand_in_a_table_of_their_own(read):
 def test_losses_of_other_windows_or_another_text_are_refused(read, tmp_path):
     one = record(**LOSSES, context_tokens=1, **loss(2.0))
     runs = [read([WINDOWS])[0], write(tmp_path / "other", [one], windows(one, WINDOWS, "b"))]
-    with pytest.raises(ConfigError, match="the same prompts of parallel_comp/cpu @ documentation, last 256 1, 0, got"):
+    with pytest.raises(
+        ConfigError, match="the same prompts of ParallelComp on documentation, last 256, 1 tokens, 0, got"
+    ):
         compare(runs)
     runs[1] = write(tmp_path / "third", [replace(one, task="documentation@0123abcd/64+256 every 128")])
     with pytest.raises(ConfigError, match=r"the same task and version of .* every 256 in a and .* every 128 in third"):

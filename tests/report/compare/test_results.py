@@ -36,7 +36,7 @@ def test_endings_list_lost_cells_first_and_missing_ones_by_why(tmp_path):
     failed = replace(lost, status="error", reason="ValueError: boom")
     other = replace(alike, reason="no kernel there")
     after = write(tmp_path / "b", [failed, new, other], cells=[failed.cell, new.cell, unfinished.cell, other.cell])
-    found = {e.name.split()[-1]: list(e.endings.values()) for e in endings(read_compared([before, after]))}
+    found = {e.name.split()[-2]: list(e.endings.values()) for e in endings(read_compared([before, after]))}
     assert found == {
         "1": ["ok", "not in the run"],
         "2": ["ok", "error: ValueError: boom"],

@@ -50,10 +50,22 @@ def test_read_compared_says_what_differs(refusal, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scorer": "needle@2"}, "the same scorer of parallel_comp/cpu @ passkey 8192, got needle@1 in a and needle@2"),
-        ({"score_name": "recall"}, "the same score of parallel_comp/cpu @ passkey 8192, got share of keys found in a"),
-        ({"task": "passkey@2"}, "the same task and version of parallel_comp/cpu @ passkey 8192, got passkey@1 in a"),
-        ({"prompts": "pcbench/2"}, "the same prompt texts of parallel_comp/cpu @ passkey 8192, got pcbench/1 in a"),
+        (
+            {"scorer": "needle@2"},
+            "the same scorer of ParallelComp on passkey, 8,192 tokens, got needle@1 in a and needle@2",
+        ),
+        (
+            {"score_name": "recall"},
+            "the same score of ParallelComp on passkey, 8,192 tokens, got share of keys found in a",
+        ),
+        (
+            {"task": "passkey@2"},
+            "the same task and version of ParallelComp on passkey, 8,192 tokens, got passkey@1 in a",
+        ),
+        (
+            {"prompts": "pcbench/2"},
+            "the same prompt texts of ParallelComp on passkey, 8,192 tokens, got pcbench/1 in a",
+        ),
     ],
 )
 def test_read_compared_refuses_a_cell_that_measured_another_thing(refusal, changes, message):
@@ -72,7 +84,8 @@ def test_read_compared_refuses_other_ranks_where_they_share_chunks(tmp_path, bef
     with pytest.raises(ConfigError) as refused:
         read_compared([run("a", before, ranks="chunks"), run("b", after, ranks="chunks")])
     assert str(refused.value) == (
-        f"compare: the same number of ranks for parallel_comp/cpu @ passkey 8192, got {got}; measure both with as many"
+        f"compare: the same number of ranks for ParallelComp on passkey, 8,192 tokens, got {got}; measure both with "
+        "as many"
     )
     assert len(read_compared([run("c", after, ranks="chunks"), run("d", after, ranks="chunks")])) == 2
     # ranks that take prompts of their own change no cell
@@ -88,7 +101,7 @@ def test_read_compared_takes_a_run_without_scores(tmp_path):
 def test_read_compared_refuses_other_prompts(refusal):
     one = record()
     message = refusal([one], [one], (answered(one, [1, 1]), answered(one, [1, 1], text="b")))
-    assert message.startswith("compare: the same prompts of parallel_comp/cpu @ passkey 8192, 0, got sha256 6130")
+    assert message.startswith("compare: the same prompts of ParallelComp on passkey, 8,192 tokens, 0, got sha256 6130")
 
 
 def test_read_compared_refuses_scores_with_thoughts_beside_scores_without(refusal, tmp_path):
@@ -99,8 +112,8 @@ def test_read_compared_refuses_scores_with_thoughts_beside_scores_without(refusa
         return [replace(sample, prediction=said, answer_rule=rule) for sample, rule in samples]
 
     assert refusal([one], [one], (thought(None, None), thought("after-think@1", "after-think@1"))) == (
-        "compare: the same answer_rule of parallel_comp/cpu @ passkey 8192, got none, thoughts scored (1) in a and "
-        "after-think@1 (1) in b; measure both with one suite.thinking"
+        "compare: the same answer_rule of ParallelComp on passkey, 8,192 tokens, got none, thoughts scored (1) in a "
+        "and after-think@1 (1) in b; measure both with one suite.thinking"
     )
     alike = [thought("after-think@1"), thought(None, said="8"), thought("after-think@1")]
     folders = [write(tmp_path / name, [one], samples) for name, samples in zip("xyz", alike, strict=True)]
@@ -111,7 +124,7 @@ def test_read_compared_refuses_prompts_of_which_none_is_shared(refusal):
     one = record()
     other = [replace(sample, id=f"late {sample.id}") for sample in answered(one, [1])]
     message = refusal([one], [one], (answered(one, [1]), other))
-    assert "the same prompts of parallel_comp/cpu @ passkey 8192, got 0 in a and late 0 in b" in message
+    assert "the same prompts of ParallelComp on passkey, 8,192 tokens, got 0 in a and late 0 in b" in message
 
 
 def test_read_compared_takes_runs_of_different_lengths(tmp_path):
@@ -180,10 +193,10 @@ def test_names_tell_cells_apart_by_the_settings_that_differ(tmp_path):
     cells += [record(context_tokens=None, method_config={"keep": 2}), stock()]
     run, _ = read_compared([write(tmp_path / name, cells) for name in "ab"])
     assert list(run.names.values()) == [
-        "parallel_comp/cpu @ passkey 8192, micro_batch 1",
-        "parallel_comp/cpu @ passkey 8192, micro_batch 4",
-        "parallel_comp/cpu @ passkey",
-        "full/torch @ passkey 8192",
+        "ParallelComp, chunks of 64 tokens, 1 chunk at a time on passkey, 8,192 tokens",
+        "ParallelComp, chunks of 64 tokens, 4 chunks at a time on passkey, 8,192 tokens",
+        "ParallelComp on passkey",
+        "Full attention on passkey, 8,192 tokens",
     ]
 
 

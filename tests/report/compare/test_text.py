@@ -43,7 +43,7 @@ def test_tables_show_runs_side_by_side(compared):
     table = by_title(compared(quiet_pair(), quiet_pair(1.2), quiet_pair()))["Ratios to the in-run baseline"]
     assert table.columns == ["cell", "ratio", "a (baseline)", "b", "c"]
     ((cell, ratio, a, b, c),) = table.rows
-    assert (cell, ratio, a) == ("parallel_comp/cpu @ passkey 8192", "vs_full (full/torch)", "1.500")
+    assert (cell, ratio, a) == ("ParallelComp on passkey, 8,192 tokens", "vs_full (full/torch)", "1.500")
     assert re.fullmatch(r"1\.250, ×1\.20\d \[1\.1\d\d, 1\.2\d\d\] regression", b)
     assert re.fullmatch(r"1\.500, ×1\.000 \[0\.9\d\d, 1\.0\d\d\] same", c)
 
@@ -71,7 +71,7 @@ def test_tables_show_small_changes_of_exact_bytes_only(compared):
     before = replace(record(), kv_bytes=10 << 20, peak_bytes=100 << 20)
     after = replace(before, kv_bytes=(10 << 20) + 4096, peak_bytes=(100 << 20) + 4096)
     rows = by_title(compared([before], [after]))["Memory"].rows
-    assert rows == [[*["parallel_comp/cpu @ passkey 8192", "kv MiB", "b"], "10.00", "10.00", "+0.0 %"]]
+    assert rows == [[*["ParallelComp on passkey, 8,192 tokens", "kv MiB", "b"], "10.00", "10.00", "+0.0 %"]]
 
 
 def test_tables_show_scores_times_100_with_what_they_allow(tmp_path):
@@ -81,14 +81,16 @@ def test_tables_show_scores_times_100_with_what_they_allow(tmp_path):
         for name, s in (("a", [1] * 40), ("b", [1] * 30 + [0] * 10))
     ]
     (row,) = by_title(compare(folders))["Scores"].rows
-    assert row[:5] == ["parallel_comp/cpu @ passkey 8192", "needle@1", "b", "100.0", "75.0"]
+    assert row[:5] == ["ParallelComp on passkey, 8,192 tokens", "needle@1", "b", "100.0", "75.0"]
     assert re.fullmatch(r"-25\.0 \[-\d\d\.\d, -1\d\.\d\], p 0\.002, 40 prompts: lower", row[5])
 
 
 def test_tables_show_endings_and_the_environment_side_by_side(compared):
     gone = stock(status="out_of_memory", reason="12 GiB")
     found = by_title(compared([stock()], [gone], b={"environment": {"torch": "2.14.0"}}))
-    assert found["Cells that did not end alike"].rows == [["full/torch @ passkey 8192", "ok", "out_of_memory: 12 GiB"]]
+    assert found["Cells that did not end alike"].rows == [
+        ["Full attention on passkey, 8,192 tokens", "ok", "out_of_memory: 12 GiB"]
+    ]
     assert ["torch", "2.13.0", "2.14.0"] in found["What else differs"].rows
 
 

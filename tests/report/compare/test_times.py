@@ -104,7 +104,7 @@ def test_a_ratio_worse_by_its_own_interval_and_not_by_the_joint_one_is_undecided
     (own,) = changes(before[-2:], after[-2:])
     assert own.ci_low > 1
     assert own.verdict == "regression"
-    found = {change.name.split()[-1]: change for change in changes(before, after)}
+    found = {change.name.split()[-2]: change for change in changes(before, after)}
     assert {name for name, change in found.items() if change.undecided} == {"10"}
     assert found["10"].ci_low < 1
     assert found["10"].why == "the interval holds 1 and 1.05; about 14 repeats would tell"
@@ -122,11 +122,11 @@ def test_the_worst_comes_first(changes):
         [r for n in lengths for r in quiet_pair(context_tokens=n)],
         [r for n, factor in lengths.items() for r in quiet_pair(factor, context_tokens=n)],
     )
-    assert [(c.verdict, c.name.split()[-1]) for c in found] == [
-        ("regression", "8192"),
-        ("regression", "2048"),
-        ("faster", "1024"),
-        ("same", "4096"),
+    assert [(c.verdict, c.name.split()[-2]) for c in found] == [
+        ("regression", "8,192"),
+        ("regression", "2,048"),
+        ("faster", "1,024"),
+        ("same", "4,096"),
     ]
 
 
@@ -206,8 +206,8 @@ def test_absolute_times_are_listed_and_null_where_a_run_has_none(tmp_path):
     full, ours = quiet_pair()
     folders = [write(tmp_path / "a", [full, ours]), write(tmp_path / "b", [full])]
     assert absolute_times(read_compared(folders)) == {
-        "full/torch @ passkey 8192": [full.ms_p50, full.ms_p50],
-        "parallel_comp/cpu @ passkey 8192": [ours.ms_p50, None],
+        "Full attention on passkey, 8,192 tokens": [full.ms_p50, full.ms_p50],
+        "ParallelComp on passkey, 8,192 tokens": [ours.ms_p50, None],
     }
 
 

@@ -155,7 +155,7 @@ def test_forest_has_a_row_a_subject_and_hollow_markers_without_intervals():
 def test_heat_writes_each_share_and_leaves_gaps_empty():
     svg = str(heat("x", "t", [[1.0, None], [0.25, 0.0]], ["top", "low"], ["2K", "4K"], "tokens", "depth"))
     assert re.findall(r">(\d+)</text>", svg) == ["100", "25", "0"]
-    tints = [float(x) for x in re.findall(r"fill: var\(--s0\); opacity: ([\d.]+)", svg)]
+    tints = [float(x) for x in re.findall(r"fill: var\(--ink\); opacity: ([\d.]+)", svg)]
     assert tints[0] > tints[1] > tints[2] > 0
 
 

@@ -1,6 +1,7 @@
 """What a report keeps of samples."""
 
 import json
+import re
 
 from report.made_accuracy import needle_samples, write_with_samples
 from report.made_runs import read_page, record, stock
@@ -67,7 +68,7 @@ def test_page_shows_answers_and_which_chunks_were_kept(tmp_path):
     page = read_page(build([folder]))
     rows = page.tables["Prompts, one row an answer"]
     assert len(rows) == 20
-    lost = next(row for row in rows if row["method / backend"] == "parallel_comp/cpu" and row["score (×100)"] == "0.0")
+    lost = next(row for row in rows if row["cell"] == "ParallelComp" and row["score (×100)"] == "0.0")
     assert (lost["answer"], lost["right answers"], lost["chunks"]) == ("99999.", "12345", "◇□■■")
     kept = rows[-1]
     assert (kept["chunks"], kept["needle at (%)"]) == ("□□■◆", "95.0")
@@ -82,3 +83,15 @@ def test_heat_map_has_its_table(tmp_path):
     assert [row[f"score at {part}"] for part in parts] == ["0.0", "0.0", "50.0", "100.0", "100.0"]
     assert row["prompts by depth"] == "2, 2, 2, 2, 2"
     assert "Least: 0.0 at depth 0–20 % of 8K." in page.text
+
+
+def test_needle_maps_that_lose_most_come_first(tmp_path):
+    full, own = stock(), record(chunks=4)
+    samples = [*needle_samples(full), *needle_samples(own)]
+    page = read_page(build([write_with_samples(tmp_path / "a", [full, own], samples)]))
+    titles = re.findall(r"<figcaption><b>((?:score|needle.{5}s chunk kept): [^<]*)", page.html)
+    assert titles == [
+        "score: ParallelComp, passkey",
+        "needle&#39;s chunk kept: ParallelComp, passkey",
+        "score: Full attention, passkey",
+    ]

@@ -3,7 +3,7 @@
 import pytest
 from report.made_runs import FULL, record, stock, write_run
 
-from pcbench.report.reading.results import Results, error_ratio
+from pcbench.report.reading.results import FULL_HUE, Results, error_ratio
 from pcbench.report.reading.runs import read_runs
 
 
@@ -48,9 +48,9 @@ def test_series_name_the_parameters_that_differ(results):
         record(method_config={"keep": 1, "chunk": 2}), record(method_config={"keep": 3, "chunk": 2}), stock()
     )
     assert [e.series.label for e in found.entries] == [
-        "parallel_comp/cpu keep=1",
-        "parallel_comp/cpu keep=3",
-        "full/torch",
+        "ParallelComp, 1 chunk kept",
+        "ParallelComp, 3 chunks kept",
+        "Full attention",
     ]
 
 
@@ -59,9 +59,18 @@ def test_series_name_nested_parameters_and_dtypes(results):
     b = record(method_config={"evict": {"capacity": 512}}, dtype="bfloat16")
     labels = [e.series.label for e in results(a, b).entries]
     assert labels == [
-        "parallel_comp/cpu evict.capacity=256 dtype=float32",
-        "parallel_comp/cpu evict.capacity=512 dtype=bfloat16",
+        "ParallelComp, 256 tokens of a chunk kept, float32",
+        "ParallelComp, 512 tokens of a chunk kept, bfloat16",
     ]
+
+
+def test_a_method_has_one_colour_and_full_attention_its_own(results):
+    snap = [record(method="snapkv", method_config={"tokens": n}) for n in (256, 512)]
+    found = [e.series for e in results(stock(), *snap, record(method="h2o")).entries]
+    assert [s.hue for s in found] == [FULL_HUE, 0, 0, 1]
+    assert len({s.index for s in found}) == 4
+    alone = results(stock(), *snap).entries
+    assert [e.series.hue for e in alone] == [FULL_HUE, 0, 1]
 
 
 def test_entries_are_ordered_by_workload_then_length(results):

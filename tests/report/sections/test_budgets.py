@@ -17,20 +17,20 @@ CAPTION = "Choices by budget, one row a choice"
 def test_a_page_says_which_method_at_which_budget(report):
     page = report(method_records())
     assert "budgets" in page.sections
-    assert "cannot tell between snapkv, h2o (best 90.00 [59.6, 98.2]), which are ahead of random_tokens" in " ".join(
+    assert "cannot tell between SnapKV, H2O (best 90.00 [59.6, 98.2]), which are ahead of Random tokens" in " ".join(
         page.text.split()
     )
     rows = {row["choice"]: row for row in page.tables[CAPTION]}
     assert len(rows) == 7
-    row = rows["snapkv/cpu tokens=256"]
-    assert (row["KV (MiB)"], row["of full's KV (%)"]) == ("6.000", "6.7")
+    row = rows["SnapKV, 256 tokens kept"]
+    assert (row["KV (MiB)"], row["KV, times smaller (×)"]) == ("6.000", "15.00")
     assert (row["score (×100)"], row["score, 95 %"]) == ("90.0", "[59.6, 98.2]")
     assert (row["decode (ms/token)"], row["decode, 95 %"]) == ("20.00", "[19.90, 20.10]")
     assert row["prefill, 95 %"] == "[37,900, 38,100]"
     on = {name: row["Score against bytes: front"] for name, row in rows.items()}
-    assert [name for name, one in on.items() if one == "yes"] == ["snapkv/cpu tokens=256", "snapkv/cpu tokens=512"]
-    assert rows["random_tokens/cpu tokens=256"]["Decoding against bytes: front"] == "yes"
-    assert rows["full/torch"]["Score against prefill: front"] == "no"
+    assert [name for name, one in on.items() if one == "yes"] == ["SnapKV, 256 tokens kept", "SnapKV, 512 tokens kept"]
+    assert rows["Random tokens, 256 tokens kept"]["Decoding against bytes: front"] == "yes"
+    assert rows["Full attention"]["Score against prefill: front"] == "no"
     for title in ("Score against bytes", "Decoding against bytes", "Score against prefill"):
         assert f"{title}: passkey, 4,096 tokens" in page.text
 
@@ -41,12 +41,12 @@ def test_a_page_of_one_method_has_no_such_section(report):
 
 def test_decoding_has_its_chart_and_the_ratio_to_full_attention(report):
     page = report(method_records())
-    rows = {row["method / backend"] + row["parameters"]: row for row in page.tables["Decoding, one row a cell"]}
-    row = rows["snapkv/cputokens=256"]
+    rows = {row["cell"]: row for row in page.tables["Decoding, one row a cell"]}
+    row = rows["SnapKV, 256 tokens kept"]
     assert (row["decode (ms/token)"], row["answers timed"]) == ("20.00", "5")
     assert (row["vs full (×)"], row["vs full, 95 %"], row["reading"]) == ("2.500", "[2.450, 2.550]", "faster")
-    assert rows["full/torch"]["vs full (×)"] == ""
-    assert "snapkv/cpu tokens=256 2.500× [2.450, 2.550] (faster)" in page.text
+    assert rows["Full attention"]["vs full (×)"] == ""
+    assert "SnapKV, 256 tokens kept 2.500× [2.450, 2.550] (faster)" in page.text
     assert "decode, ms a token" in page.html
 
 

@@ -52,13 +52,13 @@ def test_a_kind_from_elsewhere_has_status_parity_times_and_provenance(report):
     page = report(toy_records(), suite="toys")
     assert page.sections == ["verdict", "trust", "others", "distribution", "cells", "provenance"]
     assert anchors(page) <= set(page.ids)
-    rows = {(row["method / backend"], row["workload"]): row for row in page.tables[CAPTION]}
+    rows = {(row["cell"], row["workload"]): row for row in page.tables[CAPTION]}
     assert len(rows) == len(toy_records())
-    fast = rows["fast/cpu", "sum of 1000"]
+    fast = rows["fast", "sum of 1000"]
     assert (fast["status"], fast["parity (error / bound)"], fast["repeats"]) == ("ok", "0.2500", "5")
     assert (fast["p50 (ms)"], fast["p10 (ms)"], fast["p90 (ms)"]) == ("1.053", "1.021", "1.095")
     assert fast["p50, 95 %"] == "[1.032, 1.074]"
-    assert rows["full/torch", "sum of 1000"]["parity (error / bound)"] == "stock code"
+    assert rows["Full attention", "sum of 1000"]["parity (error / bound)"] == "stock code"
     assert "sum of 2000: 3.900 ms" in " ".join(page.text.split())
     commands = {row["command that measures it again"] for row in page.tables["Commands, one row a cell"]}
     assert "pcbench run --suite toys --method fast" in commands
@@ -66,9 +66,9 @@ def test_a_kind_from_elsewhere_has_status_parity_times_and_provenance(report):
 
 def test_a_kind_from_elsewhere_shows_no_number_of_a_cell_that_is_not_ok_or_not_checked(report):
     page = report(toy_records(), suite="toys")
-    for name, ended in (("slow/cpu", "timeout"), ("wrong/cpu", "ok")):
+    for name, ended in (("slow", "timeout"), ("wrong", "ok")):
         for caption in (CAPTION, "All cells"):
-            (row,) = [row for row in page.tables[caption] if row["method / backend"] == name]
+            (row,) = [row for row in page.tables[caption] if row["cell"] == name]
             assert row["status"] == ended
             assert row["p50 (ms)"] == ""
     assert "toys: 10 s are over" in page.text

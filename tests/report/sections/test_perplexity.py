@@ -9,14 +9,14 @@ CAPTION = "Perplexity, one row a cell"
 
 
 def rows(page, tokens):
-    return {row["method / backend"]: row for row in page.tables[CAPTION] if row["context tokens"] == tokens}
+    return {row["cell"]: row for row in page.tables[CAPTION] if row["context tokens"] == tokens}
 
 
 def test_a_row_has_perplexity_and_what_may_be_said_beside_full_attention(report):
     page = report(loss_records(), suite="perplexity")
     found = rows(page, "8,192")
     assert len(page.tables[CAPTION]) == 8
-    full, ours, snap, other = (found[f"{name}/{'torch' if name == 'full' else 'cpu'}"] for name in _methods())
+    full, ours, snap, other = (found[name] for name in ("Full attention", "ParallelComp", "SnapKV", "other"))
     assert (full["perplexity"], full["perplexity, 95 %"]) == ("14.88", "[13.46, 16.44]")
     assert float(full["perplexity"]) == pytest.approx(math.exp(2.7), abs=0.005)
     assert (ours["minus full's (nats a token)"], ours["minus full's, 95 %"]) == ("+0.3100", "[+0.2600, +0.3600]")
@@ -28,17 +28,13 @@ def test_a_row_has_perplexity_and_what_may_be_said_beside_full_attention(report)
     )
 
 
-def _methods():
-    return "full", "parallel_comp", "snapkv", "other"
-
-
 def test_too_few_windows_cannot_tell(report):
     records = loss_records()[:2]
     few = loss_vs_full(0.31, 0.05, pairs=5)
     for name, value in few.items():
         setattr(records[1], name, value)
     page = report(records, suite="perplexity")
-    assert rows(page, "2,048")["parallel_comp/cpu"]["reading"] == "cannot tell, needs n ≥ 6"
+    assert rows(page, "2,048")["ParallelComp"]["reading"] == "cannot tell, needs n ≥ 6"
     assert "cannot tell, needs n ≥ 6" in page.text
 
 
@@ -52,8 +48,8 @@ def test_the_headline_is_the_least_loss_at_the_longest_length(report):
 def test_the_loss_by_position_is_of_the_longest_windows(report):
     page = report(loss_records(), suite="perplexity")
     text = " ".join(page.text.split())
-    assert "full/torch at 8,192 tokens: 4.000 in the first of 32 parts, 2.062 in the last" in text
-    assert "full/torch at 2,048 tokens" not in text
+    assert "Full attention at 8,192 tokens: 4.000 in the first of 32 parts, 2.062 in the last" in text
+    assert "Full attention at 2,048 tokens" not in text
 
 
 def test_a_loss_beyond_all_numbers_and_one_that_failed_parity_are_not_drawn(report):
@@ -62,5 +58,5 @@ def test_a_loss_beyond_all_numbers_and_one_that_failed_parity_are_not_drawn(repo
         setattr(records[1], name, value)
     records[2].parity_err = 1.0
     found = rows(report(records, suite="perplexity"), "2,048")
-    assert found["parallel_comp/cpu"]["perplexity"] == "inf"
-    assert found["snapkv/cpu"]["perplexity"] == ""
+    assert found["ParallelComp"]["perplexity"] == "inf"
+    assert found["SnapKV"]["perplexity"] == ""

@@ -24,7 +24,7 @@ def row_of(rows, one):
     found = [
         row
         for row in rows
-        if row["method / backend"] == f"{one.method}/{one.backend}"
+        if row.get("method / backend", f"{one.method}/{one.backend}") == f"{one.method}/{one.backend}"
         and row["workload"] == one.workload
         and value(row["context tokens"]) == one.context_tokens
     ]
@@ -88,7 +88,8 @@ def test_speedups_are_never_in_one_table(report):
     full = page.tables["Speed-up against full attention, one row a cell"]
     reference = page.tables["Speed-up against the reference, one row a cell"]
     assert [row["baseline"] for row in full] == ["full/torch/sdpa-flash"] * 3
-    assert [row["baseline"] for row in reference] == ["parallel_comp/reference"]
+    assert [row["cell"] for row in reference] == ["ParallelComp"]
+    assert "baseline" not in reference[0]
     assert value(find(full, context_tokens="8,192")["speed-up (×)"]) == pytest.approx(38211.5 / 21893.25, rel=5e-4)
     assert find(full, context_tokens="2,048")["reading"] == "no significant difference"
     assert find(full, context_tokens="8,192")["reading"] == "faster"
@@ -115,9 +116,9 @@ def test_the_kernels_that_full_attention_was_tried_with_stand_beside_the_speedup
 
 def test_memory_compares_with_prediction_and_stock(report):
     records = [stock(), record(kv_bytes=99 << 20)]
-    row = row_of(report(records).tables["Memory, one row a cell"], records[1])
+    row = find(report(records).tables["Memory, one row a cell"], cell="ParallelComp", context_tokens="8,192")
     assert row["peak (MiB)"] == "500.0"
-    assert row["peak over full's peak (ratio)"] == "0.5000"
+    assert row["peak, times smaller than full's (×)"] == "2.000"
     assert row["KV measured (MiB)"] == "99.00"
     assert row["KV predicted (MiB)"] == "90.00"
     assert row["measured / predicted"] == "1.100"
@@ -204,7 +205,7 @@ def test_every_figure_has_words_and_a_table(report, make):
 
 def test_times_are_said_in_words(report):
     text = report(suite_records()).text
-    assert "At 8,192 tokens: full/torch 38.21 s (37.64 s to 39.36 s); parallel_comp/cpu 21.89 s" in text
+    assert "At 8,192 tokens: Full attention 38.21 s (37.64 s to 39.36 s); ParallelComp 21.89 s" in text
 
 
 def test_times_print_the_fitted_line(report):
@@ -220,20 +221,19 @@ def test_times_print_the_fitted_line(report):
 def test_times_say_where_series_end(report):
     page = report(suite_records() + endings())
     rows = {row["series"]: row for row in page.tables["Where series end"]}
-    assert rows["full/torch"]["longest context timed"] == "8,192"
-    assert rows["full/torch"]["longer ones"] == "16,384: out_of_memory"
-    assert rows["parallel_comp/hip"]["longest context timed"] == "none"
+    assert rows["Full attention"]["longest context timed"] == "8,192"
+    assert rows["Full attention"]["longer ones"] == "16,384: out_of_memory"
+    assert rows["ParallelComp, hip kernels"]["longest context timed"] == "none"
     assert "OOM" in page.html
 
 
 def test_rates_show_chunks_against_the_micro_batch(report):
     page = report(throughput_records())
     assert "Chunks a second against micro_batch" in page.text
-    assert "parallel_comp/cpu, 8,192 tokens: 0.2200 at 1, 0.2400 at 2, 0.2800 at 4." in page.text
+    assert "ParallelComp, 8,192 tokens: 0.2200 at 1, 0.2400 at 2, 0.2800 at 4." in page.text
     row = find(
         page.tables["Throughput, one row a cell"],
-        parameters="micro_batch=4",
-        **{"method_/_backend": "parallel_comp/cpu"},
+        cell="ParallelComp, 4 chunks at a time",
     )
     assert row["chunks/s"] == "0.2800"
     rows = page.tables["Decoding, one row a cell"]
@@ -242,14 +242,15 @@ def test_rates_show_chunks_against_the_micro_batch(report):
 
 def test_memory_shows_phases_and_what_fits(report):
     page = report(memory_records())
-    row = find(page.tables["Budgets, one row a cell"], parameters="evict.capacity=1024", context_tokens="8,192")
+    evicting = "ParallelComp, 1,024 tokens of a chunk kept"
+    row = find(page.tables["Budgets, one row a cell"], cell=evicting, context_tokens="8,192")
     assert (row["budget (MiB)"], row["chunks that fit"], row["longest context, every chunk kept (tokens)"]) == (
         "512.0",
         "11",
         "24,576",
     )
     assert row["fit ratio, to without token eviction"] == "1.833"
-    row = find(page.tables["Memory by phase, one row a cell"], parameters="evict=null", context_tokens="8,192")
+    row = find(page.tables["Memory by phase, one row a cell"], cell="ParallelComp", context_tokens="8,192")
     assert [row[f"{name} (MiB)"] for name in ("chunks", "selection", "query")] == ["400.0", "120.0", "210.0"]
     assert "11 chunks in 512.0 MiB, 1.83× those without token eviction" in page.text
 
@@ -287,7 +288,10 @@ def test_accuracy_of_averages_needs_no_parity(report):
 def test_correctness_sums_up_by_op(report):
     rows = report([*suite_records(), *endings()]).tables["Largest errors, one row an op, backend and dtype"]
     worst = find(rows, op="calibrated_attention", backend="cpu")
-    assert (worst["largest error / bound"], worst["in"]) == ("4,000", "parallel_comp/cpu @ passkey 16,384")
+    assert (worst["largest error / bound"], worst["in"]) == (
+        "4,000",
+        "ParallelComp, cpu kernels on passkey, 16,384 tokens",
+    )
 
 
 def test_correctness_of_many_cells_shows_the_largest(report):
@@ -295,7 +299,7 @@ def test_correctness_of_many_cells_shows_the_largest(report):
     many = [record(seed=i, parity_ops=ops, parity_err=i * 1e-9, parity_bound=1e-6) for i in range(100)]
     rows = report(many).tables["Errors, one row a cell and op"]
     assert len(rows) == 500
-    assert {row["seed"] for row in rows} == {str(i) for i in range(75, 100)}
+    assert {row["cell"] for row in rows} == {f"ParallelComp, seed {i}" for i in range(75, 100)}
 
 
 def test_distribution_shows_drift_in_order(report):
@@ -316,7 +320,7 @@ def test_runs_put_the_worst_change_first(tmp_path):
     folders = [write_run(tmp_path / name, records) for name, records in (("a", before), ("b", after))]
     page = read_page(build(folders, tmp_path / "both.html"))
     first, second = page.tables["By speed-up over full attention (×)"]
-    assert (first["cell"], first["a"], first["b"]) == ("parallel_comp/cpu @ passkey 2,048", "2.000", "1.500")
+    assert (first["cell"], first["a"], first["b"]) == ("ParallelComp on passkey, 2,048 tokens", "2.000", "1.500")
     assert first["last over first (%)"] == "−25.0"
     assert second["last over first (%)"] == "0.0"
 

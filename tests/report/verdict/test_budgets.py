@@ -19,7 +19,7 @@ def test_places_have_two_methods_beside_full_attention(results):
     assert place.title == "passkey, 4,096 tokens"
     assert place.full.entry.record.is_full
     assert len(place.options) == 6
-    assert place.share(place.options[0]) == pytest.approx(6 / 90)
+    assert place.gain(place.options[0]) == pytest.approx(90 / 6)
 
 
 def test_an_average_holds_the_mean_of_its_cells(results):
@@ -74,7 +74,7 @@ def test_only_what_intervals_hold_apart_is_said_to_be_ahead(results):
     for one in records[1:]:
         one.score, one.score_ci_low, one.score_ci_high = found[one.method]
     assert (
-        "best score: cannot tell between snapkv, h2o (best 92.50 [90.0, 95.0]); snapkv is ahead of random_tokens;"
+        "best score: cannot tell between SnapKV, H2O (best 92.50 [90.0, 95.0]); SnapKV is ahead of Random tokens;"
         in (words(places(results(records))[0])[0])
     )
 
@@ -83,10 +83,10 @@ def test_words_name_the_best_only_where_its_interval_meets_no_other(results):
     (place,) = places(results(method_records()))
     small, large = words(place)
     assert small == (
-        "passkey, 4,096 tokens, 6.00 MiB of keys and values (6.7 % of full attention's): best score: cannot tell "
-        "between snapkv, h2o (best 90.00 [59.6, 98.2]), which are ahead of random_tokens; fastest decoding: cannot "
-        "tell between random_tokens, snapkv (best 19.80 ms [19.70, 19.90]), which are ahead of h2o; fastest prefill: "
-        "cannot tell between snapkv, h2o, random_tokens (best 38,000 ms [37,900, 38,100])."
+        "passkey, 4,096 tokens, 6.00 MiB of keys and values (15.0 times smaller than full attention's): best score: "
+        "cannot tell between SnapKV, H2O (best 90.00 [59.6, 98.2]), which are ahead of Random tokens; fastest "
+        "decoding: cannot tell between Random tokens, SnapKV (best 19.80 ms [19.70, 19.90]), which are ahead of H2O; "
+        "fastest prefill: cannot tell between SnapKV, H2O, Random tokens (best 38,000 ms [37,900, 38,100])."
     )
     assert large.startswith("passkey, 4,096 tokens, 12.0 MiB")
 
@@ -95,12 +95,12 @@ def test_words_tell_cells_of_one_method_apart(results):
     records = method_records()
     records[2].kv_bytes = records[1].kv_bytes
     (place,) = places(results(records))
-    assert "between snapkv/cpu tokens=512, snapkv/cpu tokens=256, h2o (best 100.0" in words(place)[0]
+    assert "between SnapKV, 512 tokens kept, SnapKV, 256 tokens kept, H2O (best 100.0" in words(place)[0]
 
 
 def test_words_name_one_that_is_apart(results):
     (place,) = places(results(method_records({**METHODS, "h2o": ((1, 26.0), (0, 29.0))})))
-    assert "best score: snapkv 90.00 [59.6, 98.2];" in words(place)[0]
+    assert "best score: SnapKV 90.00 [59.6, 98.2];" in words(place)[0]
 
 
 def test_without_an_interval_nothing_is_told_apart(results):
@@ -108,7 +108,7 @@ def test_without_an_interval_nothing_is_told_apart(results):
     for one in records:
         one.score_ci_low = one.score_ci_high = None
     (place,) = places(results(records))
-    assert "best score: cannot tell between snapkv, h2o, random_tokens (best 90.00)" in words(place)[0]
+    assert "best score: cannot tell between SnapKV, H2O, Random tokens (best 90.00)" in words(place)[0]
 
 
 def test_front_takes_the_least_of_x_and_the_most_or_least_of_y():

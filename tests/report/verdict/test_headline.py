@@ -32,8 +32,8 @@ def test_verdict_is_about_the_longest_length_with_a_speedup(verdict):
     assert speed.value == "1.75×"
     assert speed.reading == "faster"
     assert speed.interval == "95 % interval 1.66 to 1.85×"
-    assert "parallel_comp/cpu @ passkey 8,192, against full/torch/sdpa-flash" in speed.detail
-    assert (memory.value, memory.interval) == ("0.273×", "one pass each, no spread")
+    assert "ParallelComp, cpu kernels on passkey, 8,192 tokens, against full/torch/sdpa-flash" in speed.detail
+    assert (memory.value, memory.interval) == ("3.67×", "one pass each, no spread")
     assert memory.reading == "cannot tell, needs n ≥ 3"
     assert score.value == "0.0 points"
     assert score.reading == "no significant difference"
@@ -104,7 +104,9 @@ def test_verdict_of_an_accuracy_suite_is_the_average_of_the_best_method(verdict)
     (found,) = verdict(*accuracy_records()).headlines
     assert found.title == "Score minus full attention's, mean of 3 datasets"
     assert (found.value, found.interval) == ("−0.2 points", "95 % interval −0.7 to +0.3")
-    assert found.detail == "parallel_comp/cpu keep=4, the best of 2 methods; by workload: 3 no significant difference"
+    assert (
+        found.detail == "ParallelComp, 4 chunks kept, the best of 2 methods; by workload: 3 no significant difference"
+    )
 
 
 def test_verdict_without_averages_takes_the_mean_of_the_workloads(verdict):
@@ -145,9 +147,9 @@ def test_verdict_of_repeats_that_scatter_says_so(verdict, noisy):
 @pytest.mark.parametrize(
     ("ours", "reading", "interval"),
     [
-        ([300, 310, 320], "lower peak", "0.536 to 0.640× over all passes"),
-        ([300, 310, 520], "cannot tell, the passes overlap", "0.536 to 1.04× over all passes"),
-        ([570, 580, 600], "higher peak", "1.02 to 1.20× over all passes"),
+        ([300, 310, 320], "lower peak", "1.56 to 1.87× over all passes"),
+        ([300, 310, 520], "cannot tell, the passes overlap", "0.962 to 1.87× over all passes"),
+        ([570, 580, 600], "higher peak", "0.833 to 0.982× over all passes"),
     ],
 )
 def test_verdict_of_peaks_is_of_all_passes(verdict, ours, reading, interval):

@@ -50,7 +50,7 @@ def test_direct_takes_both_numbers_from_the_same_cell(results):
 
 def test_direct_leaves_out_the_twin_in_pytorch(results):
     labels = [c.series.label for one in direct(results(suite_records()), PEAK) for c in one.choices]
-    assert set(labels) == {"parallel_comp/cpu"}
+    assert set(labels) == {"ParallelComp"}
 
 
 def test_averaged_joins_accuracy_and_speed_of_two_runs(results):
@@ -82,4 +82,4 @@ def test_averaged_is_none_where_one_cell_holds_both(results):
 
 def test_averaged_keeps_runs_of_the_same_cells_apart(results):
     found = averaged(results(suite_records(run="a"), suite_records(run="b")), PEAK)
-    assert [c.series.label for c in found.choices] == ["parallel_comp/cpu · a", "parallel_comp/cpu · b"]
+    assert [c.series.label for c in found.choices] == ["ParallelComp · a", "ParallelComp · b"]

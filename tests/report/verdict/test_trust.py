@@ -35,13 +35,13 @@ def test_trust_names_the_worst_op_and_the_failures(box):
 def test_trust_withholds_ok_cells_without_parity(box):
     ((level, text),) = said(box(record(parity_err=None, parity_bound=None)), "withheld")
     assert level == "bad"
-    assert "parallel_comp/cpu @ passkey 8,192" in text
+    assert "ParallelComp on passkey, 8,192 tokens" in text
 
 
 def test_trust_names_a_method_that_has_no_op_to_check(box):
     records = stock(), record(), record(method="mine", backend="torch")
-    assert ("note", "1 cell on torch alone not held against the reference, without speed-ups: mine/torch @ passkey "
-        "8,192.") in said(box(*records), "parity")  # fmt: skip
+    assert ("note", "1 cell on torch alone not held against the reference, without speed-ups: mine on passkey, "
+        "8,192 tokens.") in said(box(*records), "parity")  # fmt: skip
 
 
 def test_trust_lists_cells_that_are_not_ok_with_reasons(box):
@@ -84,7 +84,7 @@ def test_trust_says_how_long_the_warm_up_was(box):
     records = [record(**TIMED, warmup_ms=[400.0, 102.0, 100.0]), stock(**TIMED, warmup_ms=[120.0])]
     assert said(box(*records), "warm-up") == [
         ("good", "Untimed passes before the times of 2 cells: 1 to 3. The first pass took up to 4.00 times the median "
-                 "(parallel_comp/cpu @ passkey 8,192).")
+                 "(ParallelComp on passkey, 8,192 tokens).")
     ]  # fmt: skip
     assert said(box(record()), "warm-up") == []
 
@@ -94,7 +94,7 @@ def test_trust_names_cells_whose_first_times_were_not_warmed(box, first, level, 
     cold = record(**TIMED | {"samples_ms": [first, 100.0, 90.0]}, warmup_ms=[])
     assert said(box(cold), "warm-up") == [
         (level, "No pass but that of parity, if any, came before the times of 1 cell. The first pass took up to "
-                f"{ratio} times the median (parallel_comp/cpu @ passkey 8,192).")
+                f"{ratio} times the median (ParallelComp on passkey, 8,192 tokens).")
     ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_trust_names_cells_that_were_not_steady(box):
     restless = record(**TIMED, warmup_ms=[400.0, 300.0, 200.0], warnings=["not steady after 3 passes of warm-up"])
     assert said(box(restless), "warm-up")[1] == (
         "bad",
-        "Passes were not steady when timing began in 1 cell: parallel_comp/cpu @ passkey 8,192.",
+        "Passes were not steady when timing began in 1 cell: ParallelComp on passkey, 8,192 tokens.",
     )
 
 
@@ -112,7 +112,7 @@ def test_trust_measures_noise(box):
     assert level == "bad"
     assert "Above 25.0 % in 1 cell" in text
     assert "26.0 % in the median cell" in text
-    assert "50.0 % in the noisiest (full/torch" in text
+    assert "50.0 % in the noisiest (Full attention" in text
 
 
 def test_trust_does_not_warn_of_little_noise(box):
@@ -145,7 +145,7 @@ def test_trust_tells_throttling_from_none(box):
     assert (level, text) == ("good", "None seen in 1 cell. Clock 1,700 to 1,980 MHz. Hottest 61 °C.")
     ((level, text),) = said(box(record(**WATCHED, telemetry_summary=QUIET | {"throttled_ratio": 0.2})), "throttling")
     assert level == "bad"
-    assert "1 cell: parallel_comp/cpu @ passkey 8,192" in text
+    assert "1 cell: ParallelComp on passkey, 8,192 tokens" in text
     untold = {name: value for name, value in QUIET.items() if name != "throttled_ratio"}
     ((level, text),) = said(box(record(**WATCHED, telemetry_summary=untold)), "throttling")
     assert (level, text) == ("note", "The driver did not tell of 1 cell whether clocks were held down.")
@@ -154,5 +154,5 @@ def test_trust_tells_throttling_from_none(box):
 
 def test_trust_names_other_processes_and_unlike_baselines(box):
     found = box(record(warnings=["2 other processes on the GPU: 4, 5"]), stock(warnings=["40.00, published 45.00 (x)"]))
-    assert said(found, "shared")[0][1].startswith("Other processes used the device beside 1 cell: parallel_comp/cpu")
+    assert said(found, "shared")[0][1].startswith("Other processes used the device beside 1 cell: ParallelComp")
     assert said(found, "baseline")[0][1].startswith("Full attention's score is not the published one in 1 cell")

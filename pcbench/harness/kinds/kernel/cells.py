@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.config import validate
-from pcbench.harness.kinds.cells import check_once
+from pcbench.harness.kinds.cells import titled
 from pcbench.harness.kinds.kernel.settings import KernelPlan, KernelSuite
 from pcbench.measure.kernels.baselines import VARIANTS, check_baseline
 from pcbench.measure.kernels.shapes import SHAPES, Shape
@@ -43,9 +43,8 @@ def prepare_kernels(suite: KernelSuite, device: DeviceKind, limit: int | None = 
     Raises:
         ConfigError: a shape or a baseline is wrong, by key path.
     """
-    prepared = [kernel for plan in suite.plans() for kernel in _group(suite, plan, device, limit)]
-    check_once(suite.where, [kernel.cell for kernel in prepared])
-    return prepared
+    kernels = [kernel for plan in suite.plans() for kernel in _group(suite, plan, device, limit)]
+    return titled(suite.where, kernels)
 
 
 def _group(suite: KernelSuite, plan: KernelPlan, device: DeviceKind, limit: int | None) -> Iterator[PreparedKernel]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pcbench.config import attention_of, validate
 from pcbench.errors import DataMissing, unknown_name
 from pcbench.harness.kinds.called import called
-from pcbench.harness.kinds.cells import check_once
+from pcbench.harness.kinds.cells import titled
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
 from pcbench.ops import automatic_backend
 from pcbench.ops.isa import fastest_dtype
@@ -133,9 +133,7 @@ class MethodCells:
         Raises:
             ConfigError: a method's config or backend is wrong, by key path.
         """
-        prepared = [item for plan in self.suite.plans() for item in self._prepared(plan)]
-        check_once(self.suite.where, [item.cell for item in prepared])
-        return prepared
+        return titled(self.suite.where, [item for plan in self.suite.plans() for item in self._prepared(plan)])
 
     def task(self, plan: Plan) -> tuple[str, Any]:
         """What a cell reads: its name, and what that is now."""
@@ -197,6 +195,7 @@ class MethodCells:
             kind=settings.kind,
             model=settings.model,
             method=table.method,
+            label=table.label,
             method_config=dumped,
             backend=_backend(plan, method.backends, self.device, self.spec.head_dim),
             device=self.device,

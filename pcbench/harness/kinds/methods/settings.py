@@ -84,10 +84,12 @@ class CellTable(Table):
     """`[[cell]]`: a method on its backends, at lengths up to a limit.
 
     Args:
+        label: what people call it in reports and on the terminal; None makes a label from what tells it from others.
         config: the method's; a list of `chunk_tokens` stands for each of its values that the model was trained for.
     """
 
     method: str
+    label: Annotated[str, Field(min_length=1, max_length=80)] | None = None
     backend: str | Annotated[list[str], Field(min_length=1)] = "auto"
     up_to: Count | None = None
     reference_up_to: Count | None = None

@@ -11,6 +11,7 @@ from pcbench.report.reading.results import Results, Series
 from pcbench.report.verdict.budgets import MIB, Option, Place, front, places, words
 from pcbench.report.verdict.changes import score_change
 from pcbench.report.wording import Estimate, interval, number, percent, points_span, signed, spread
+from pcbench.suites.labels import title
 
 __all__ = ["budgets"]
 
@@ -107,9 +108,9 @@ def budgets(results: Results) -> Section | None:
 
 
 def _line(lines: dict[str, Series], option: Option) -> Series:
-    """One colour a method, whatever its parameters are."""
-    method = option.entry.record.method
-    return lines.setdefault(method, Series(len(lines), method))
+    """One line a method, whatever its parameters are, with the marker of the first."""
+    method, series = option.entry.record.method, option.entry.series
+    return lines.setdefault(method, Series(series.index, title(method), series.hue))
 
 
 def _picture(name: str, place: Place, view: View, lines: dict[str, Series]) -> Picture | None:
@@ -130,7 +131,7 @@ def _picture(name: str, place: Place, view: View, lines: dict[str, Series]) -> P
 def _table(results: Results, found: Sequence[Place]) -> Table:
     """One row a choice at a place."""
     titles: list[tuple[str, Align]] = [
-        ("where", "text"), ("choice", "text"), ("KV (MiB)", "number"), ("of full's KV (%)", "number"),
+        ("where", "text"), ("choice", "text"), ("KV (MiB)", "number"), ("KV, times smaller (×)", "number"),
         ("score (×100)", "number"), ("score, 95 %", "text"), ("minus full's (points)", "number"),
         ("minus full's, 95 %", "text"), ("reading", "text"), ("decode (ms/token)", "number"), ("decode, 95 %", "text"),
         ("prefill (ms)", "number"), ("prefill, 95 %", "text"), *((f"{v.short}: front", "text") for v in VIEWS),
@@ -150,7 +151,7 @@ def _rows(results: Results, place: Place) -> list[list[str]]:
 def _numbers(results: Results, place: Place, option: Option) -> list[str]:
     entry = option.entry
     score, change = entry.score, score_change(results, entry)
-    found = [number(option.kv_bytes, MIB), percent(place.share(option))]
+    found = [number(option.kv_bytes, MIB), number(place.gain(option))]
     found += ["", ""] if score is None else [percent(score.value), spread(score.low, score.high)]
     if change is None:
         found += ["", "", ""]

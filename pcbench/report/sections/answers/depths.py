@@ -13,6 +13,7 @@ __all__ = ["depths"]
 
 ROWS = [f"{100 * i // DEPTHS}–{100 * (i + 1) // DEPTHS} %" for i in range(DEPTHS)]
 Line = tuple[str, str]
+Share = Callable[[Depth], float | None]
 MAPS = 6
 
 
@@ -24,15 +25,19 @@ def depths(results: Results) -> list[Block]:
     lines: dict[Line, list[Entry]] = {}
     for entry in counted:
         lines.setdefault((entry.panel, entry.series.label), []).append(entry)
-    maps = [
-        _picture(f"{name}-{i}", said, line, entries, counted, share)
-        for i, (line, entries) in enumerate(lines.items())
-        for name, said, share in (("depth", "score", _score), ("depthkept", "needle's chunk kept", _kept))
-        if i < MAPS and any(share(depth) is not None for e in entries for depth in counted[e])
-    ]
+    found: list[tuple[float, str, str, Line, Share]] = []
+    for i, (line, entries) in enumerate(lines.items()):
+        for name, said, share in (("depth", "score", _score), ("depthkept", "needle's chunk kept", _kept)):
+            shares = [x for e in entries for depth in counted[e] if (x := share(depth)) is not None]
+            if shares:
+                found.append((min(shares), f"{name}-{i}", said, line, share))
+    # where most is lost comes first
+    ranked = sorted(found, key=lambda one: one[0])
+    maps = [_picture(name, said, line, lines[line], counted, share) for _, name, said, line, share in ranked[:MAPS]]
     notes = ["Mean × 100 of the prompts whose needle begins in that part of the context; the table says of how many."]
-    notes += [f"At most {MAPS} maps are drawn; the table holds all."] * (len(lines) > MAPS or len(maps) > MAPS)
-    return [Block("Needles by length and depth", maps[:MAPS], [], notes, [_table(lines, counted)])]
+    if len(found) > MAPS:
+        notes.append(f"{MAPS} of {len(found)} maps are drawn, those that lose most first; the table holds all.")
+    return [Block("Needles by length and depth", maps, [], notes, [_table(lines, counted)])]
 
 
 def _of(results: Results, entry: Entry) -> list[Depth] | None:
@@ -53,7 +58,7 @@ def _picture(
     line: Line,
     entries: Sequence[Entry],
     counted: dict[Entry, list[Depth]],
-    share: Callable[[Depth], float | None],
+    share: Share,
 ) -> Picture:
     lengths = [compact(e.record.context_tokens or 0) for e in entries]
     shares = [[share(counted[e][row]) for e in entries] for row in range(DEPTHS)]

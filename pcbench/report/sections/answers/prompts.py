@@ -13,7 +13,7 @@ STRIP = 128
 KEPT, LOST, KEPT_NEEDLE, LOST_NEEDLE = "■", "□", "◆", "◇"
 TITLES: list[tuple[str, Align]] = [
     ("prompt", "text"),
-    ("method / backend", "text"),
+    ("cell", "text"),
     ("answer", "text"),
     ("right answers", "text"),
     ("score (×100)", "number"),

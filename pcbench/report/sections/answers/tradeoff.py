@@ -23,20 +23,20 @@ def tradeoff(results: Results) -> Section | None:
         return None
     drawn = [one for ones in used.values() for one in _worth_drawing(ones)]
     pictures = [_picture(f"tradeoff-{i}", one) for i, one in enumerate(drawn)]
-    notes = not_drawn(max(len(one.choices) for one in drawn), 0)
-    if len(drawn) < sum(map(len, used.values())):
-        notes.append(
-            "Of every workload one length is drawn, and none with a single choice beside a mean; the table has all."
-        )
+    notes = not_drawn(max((len(one.choices) for one in drawn), default=0), 0)
+    if drawn and len(drawn) < sum(map(len, used.values())):
+        notes.append("Of every workload one length is drawn, and none with a single choice; the table has all.")
     figures = Block("", pictures, legend_of(c.series for one in drawn for c in _drawn(one)), notes)
-    return Section(
-        "tradeoff",
-        "Accuracy against speed and memory",
-        "Score minus that of exact full attention (the ring at 0 and 1×) against what is gained over it: up and right "
-        "is better. Filled choices are on the Pareto front, which no other choice nor full attention beats in both; "
-        "it is drawn through the values, so look at the intervals before preferring one.",
-        [figures, Block(tables=[_table(used)])],
-    )
+    lead = "Score minus that of exact full attention against what is gained over it. "
+    if drawn:
+        lead += (
+            "The ring at 0 and 1× is full attention; up and right is better. Filled choices are on the Pareto front, "
+            "which no other choice nor full attention beats in both; it is drawn through the values, so look at the "
+            "intervals before preferring one."
+        )
+    else:
+        lead += "There is one choice beside full attention, and no chart for one point."
+    return Section("tradeoff", "Accuracy against speed and memory", lead, [figures, Block(tables=[_table(used)])])
 
 
 def _of(results: Results, measure: Measure) -> list[Tradeoff]:
@@ -50,7 +50,7 @@ def _worth_drawing(found: Sequence[Tradeoff]) -> list[Tradeoff]:
     for one in sorted(found, key=lambda t: (len(t.choices), t.tokens)):
         best[one.group] = one
     ranked = sorted(best.values(), key=lambda t: (t.group != (), -len(t.choices)))
-    return [one for i, one in enumerate(ranked) if i == 0 or len(one.choices) > 1][:FIGURES]
+    return [one for one in ranked if len(one.choices) > 1][:FIGURES]
 
 
 def _drawn(one: Tradeoff) -> list[Choice]:

@@ -1,6 +1,8 @@
 """Throughput: tokens and chunks a second, and what a parameter does to them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from pcbench.report.figures import Point, against_length
 from pcbench.report.page.parts import (
@@ -14,9 +16,10 @@ from pcbench.report.page.parts import (
     not_drawn,
 )
 from pcbench.report.page.tables import Column, identity, table
-from pcbench.report.reading.parameters import flat
-from pcbench.report.reading.results import Entry, Results, Series
+from pcbench.report.reading.results import FULL_HUE, Entry, Results, Series
 from pcbench.report.wording import number
+from pcbench.suites.labels import labels
+from pcbench.suites.parameters import flat
 
 __all__ = ["rates"]
 
@@ -79,18 +82,18 @@ def _by_parameter(results: Results, shown: Sequence[Entry]) -> list[Block]:
 
 def _parameter(id_: str, name: str, shown: Sequence[Entry]) -> Block | None:
     lines: dict[str, dict[str, list[Entry]]] = {}
-    for entry in shown:
-        value = _value(entry, name)
-        if value is not None:
-            others = entry.series.label.replace(f" {name}={value}", "", 1)
-            label = f"{others}, {entry.record.context_tokens or 0:,} tokens"
-            lines.setdefault(entry.panel, {}).setdefault(label, []).append(entry)
+    having = [entry for entry in shown if _value(entry, name) is not None]
+    others = [replace(e.record, method_config=_without(e.record.method_config, name.split("."))) for e in having]
+    for entry, called in zip(having, labels(others), strict=True):
+        label = f"{called}, {entry.record.context_tokens or 0:,} tokens"
+        lines.setdefault(entry.panel, {}).setdefault(label, []).append(entry)
     several = {p: {k: v for k, v in found.items() if len(v) > 1} for p, found in lines.items()}
     panels = {panel: found for panel, found in several.items() if found}
     if not panels:
         return None
-    labels = dict.fromkeys(label for found in panels.values() for label in found)
-    series = {label: Series(i, label) for i, label in enumerate(labels)}
+    drawn_labels = dict.fromkeys(label for found in panels.values() for label in found)
+    # a line joins what has several colours elsewhere
+    series = {label: Series(i, label, FULL_HUE) for i, label in enumerate(drawn_labels)}
     pictures, used = [], list[Series]()
     for i, (panel, found) in enumerate(list(panels.items())[:MAX_PANELS]):
         drawn = dict(list(found.items())[:MAX_SERIES])
@@ -111,6 +114,14 @@ def _value(entry: Entry, name: str) -> int | None:
     """A parameter that can stand on a logarithmic axis."""
     value = dict(flat(entry.record.method_config)).get(name)
     return value if isinstance(value, int) and value > 0 and not isinstance(value, bool) else None
+
+
+def _without(config: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """The config without a parameter."""
+    key, *inner = path
+    if not inner:
+        return {name: value for name, value in config.items() if name != key}
+    return config | {key: _without(config[key], inner)}
 
 
 def _said(label: str, entries: Sequence[Entry], name: str) -> str:

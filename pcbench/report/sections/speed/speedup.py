@@ -1,6 +1,6 @@
 """The two speed-ups, never in one figure or one table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pcbench.report.figures import Point
@@ -24,7 +24,7 @@ def speedup(results: Results) -> Section | None:
             f"Baseline: {', '.join(baselines) or 'not named by the records'}: exact attention by the stock kernel, "
             "the same model, in the same run.",
             lambda e: e.vs_full,
-            lambda e: e.record.baseline or "",
+            [Column("baseline", lambda e: e.record.baseline or "", "text", last=True)],
         ),
         _block(
             results,
@@ -32,7 +32,7 @@ def speedup(results: Results) -> Section | None:
             "Against the reference",
             "Baseline: the same method in pure PyTorch. This is what the kernels do, not what the method's idea does.",
             lambda e: e.vs_reference,
-            lambda e: f"{e.record.method}/reference",
+            [],
         ),
     ]
     present = [block for block in (*blocks, _kernels(results)) if block is not None]
@@ -53,7 +53,7 @@ def _block(
     title: str,
     baseline: str,
     value: Callable[[Entry], Estimate | None],
-    against: Callable[[Entry], str],
+    against: Sequence[Column],
 ) -> Block | None:
     shown = [e for e in results.shown_in("speedup") if value(e) is not None]
     if not shown:
@@ -69,12 +69,12 @@ def _block(
 
     columns = [
         *identity(results),
-        Column("baseline", against, "text"),
         Column("speed-up (×)", lambda e: number((value(e) or (None,))[0])),
         Column("95 % interval", lambda e: interval(value(e)), "text"),
         Column("reading", lambda e: speed_claim(results, e, value(e) or Estimate(1, None, None)), "text"),
         Column("repeats", lambda e: number(e.record.repeats)),
         Column("parity (error / bound)", parity),
+        *against,
     ]
     rows = table(f"Speed-up {title.lower()}, one row a cell", columns, shown)
     figures = length_block(name, shown, point, say, "ratio", "speed-up", title=title, notes=[baseline])

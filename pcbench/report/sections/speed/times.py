@@ -40,7 +40,6 @@ def times(results: Results) -> Section | None:
     figures = length_block("time", shown, lambda e: _point(e, divisor), _say, "time", ylabel, notes=notes, curves=curve)
     columns = [
         *identity(results, status=ended),
-        Column("parity (error / bound)", parity),
         Column("p50 (ms)", lambda e: number(e.record.ms_p50) if e.timed else ""),
         Column("p10 (ms)", lambda e: number(e.record.ms_p10) if e.timed else ""),
         Column("p90 (ms)", lambda e: number(e.record.ms_p90) if e.timed else ""),
@@ -50,6 +49,7 @@ def times(results: Results) -> Section | None:
         Column("warm-up passes", _warmup_passes),
         Column("first pass over p50 (ratio)", lambda e: number(e.first_pass)),
         Column("p50 by the wall clock (ms)", lambda e: number(e.record.wall_ms_p50) if e.timed else ""),
+        Column("parity (error / bound)", parity),
     ]
     tables = [table("Times, one row a cell", columns, shown)]
     tables += [made for made in (_theory(fits), _longest(shown)) if made is not None]

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from pcbench.differences import Difference
-from pcbench.report.reading.parameters import as_text, flat, varying
 from pcbench.report.reading.results import Entry, Results
 from pcbench.report.verdict.choosing.accuracies import (
     Accuracy,
@@ -22,6 +21,7 @@ from pcbench.report.verdict.choosing.asked import Asked, check_model
 from pcbench.report.verdict.choosing.needs import Need, held_by_full, need_of, weight_bytes
 from pcbench.report.verdict.losses import loss_change
 from pcbench.report.verdict.tradeoffs import without_twins
+from pcbench.suites.parameters import as_text, flat, varying
 from pcbench.types import Record
 
 __all__ = ["Candidate", "Setting", "settings"]
