@@ -137,6 +137,9 @@ def test_doctor_says_why_not_on_one_line_each(tmp_path):
     assert all(line.startswith(("yes ", "no  ")) for line in lines)
     findings = json.loads(forked(["-m", "pcbench", "doctor", "--json"], tmp_path).stdout)
     assert [f["subject"] for f in findings] == [line[4:].split(":")[0] for line in lines]
+    attention = [f for f in findings if f["subject"].startswith("attention ")]
+    assert [f["subject"] for f in attention if f["detail"] == "for chunks on cpu"] in ([], ["attention flash"])
+    assert len(attention) == 6
 
 
 @pytest.mark.parametrize("device", ["cuda", "rocm"])

@@ -6,7 +6,7 @@
 # Builds pcbench for that torch and runs the parts in this order, each at most ten minutes with its build:
 #   parity        every op over its odd cases against the float64 reference; three runs equal bit for bit; Triton's
 #   sanitizer     compute-sanitizer over the small cases of every op, where it works
-#   attention     the suite `kernels`: attention against SDPA's cuDNN and flash kernels alone
+#   attention     the suite `kernels`: attention, our own and by libraries, against SDPA's cuDNN and flash kernels
 #   prefill       the suite `prefill`: random:llama-3-8b, bf16, 8K and 32K, the timed workload alone
 #   kernels       the suite `kernels`, whole
 #   prefill_long  the suite `prefill` at 128K, the timed workload alone
@@ -92,7 +92,7 @@ step() {
 parity() {
     lines=40 step check "$python" -m pcbench check --device "$device"
     lines=5 step tests "$python" -m pytest -q -p no:cacheprovider tests/ops/test_determinism.py tests/ops/test_parity.py \
-        tests/ops/test_tracing.py tests/ops/test_graphs.py -k "cuda"
+        tests/ops/test_tracing.py tests/ops/test_graphs.py tests/ops/providers -k "cuda"
     # compiled when first called, each in a second or two
     lines=3 step triton "$python" tests/triton_parity.py bfloat16 cuda
 }
@@ -147,7 +147,7 @@ ops=()
 attention() {
     ops=(calibrated_attention cached_attention)
     suite kernels --method calibrated_attention --method cached_attention --set suite.reference_up_to_gflop=0 \
-        --set 'kernel.calibrated_attention.baselines=["sdpa-cudnn","sdpa-flash","floor-no-mass"]' \
+        --set 'kernel.calibrated_attention.baselines=["sdpa-cudnn","sdpa-flash","by-cudnn","by-flash","floor-no-mass"]' \
         --set 'kernel.cached_attention.baselines=["sdpa-cudnn","sdpa-flash"]'
 }
 kernels() { suite kernels; }

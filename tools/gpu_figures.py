@@ -76,11 +76,21 @@ def fastest_stock(op: str) -> Callable[[Lanes], float | None]:
     """The time of the fastest stock code that computes the same over that of `op`."""
 
     def figure(lanes: Lanes) -> float | None:
-        stock = [n for n, lane in lanes.items() if lane.backend == "torch" and not n.startswith("floor-")]
+        stock = [n for n, lane in lanes.items() if lane.backend == "torch" and not n.startswith(("floor-", BY))]
         found = [x for name in stock if (x := ratio(name, op)(lanes)) is not None]
         return min(found, default=None)
 
     return figure
+
+
+# lanes of an op whose attention is a library's
+BY = "by-"
+
+
+def chunks_over_stock(lanes: Lanes) -> float | None:
+    """The time of the fastest stock code over that of the kernel that chunks run by: our own or a library's."""
+    ways = [name for name in lanes if name == ATTENTION or name.startswith(BY)]
+    return max((x for name in ways if (x := fastest_stock(name)(lanes)) is not None), default=None)
 
 
 def ceiling(lanes: Lanes) -> float | None:
@@ -103,6 +113,9 @@ CAUSAL = (
 SELECTED, RANKED = r"B32 H\d+ Hkv8 S4096 D128 keep512 pool7", r"X1080 E4096 V128256 .*"
 LINES = [
     Line(ATTENTION, CAUSAL, "the fastest stock kernel over it", fastest_stock(ATTENTION), 1.0),
+    Line(ATTENTION, CAUSAL, "the fastest stock kernel over what chunks run by", chunks_over_stock, 1.0),
+    Line(ATTENTION, CAUSAL, "it over attention by cuDNN", ratio(ATTENTION, "by-cudnn")),
+    Line(ATTENTION, CAUSAL, "it over attention by flash", ratio(ATTENTION, "by-flash")),
     Line(ATTENTION, CAUSAL, "SDPA-cuDNN over it", ratio("sdpa-cudnn", ATTENTION)),
     Line(ATTENTION, CAUSAL, "SDPA-flash over it", ratio("sdpa-flash", ATTENTION)),
     Line(
@@ -186,6 +199,8 @@ def prefill_lines(records: list[Record], model: dict[str, Any]) -> Iterator[str]
         parts += [f"operation ratio {found:.2f}x"] if found is not None and not record.is_full else []
         parts += [f"{stage} {ms:.0f} ms" for stage, ms in (record.stages_ms or {}).items()]
         parts += [f"SDPA-{kernel} {ms:.0f} ms" for kernel, ms in (record.sdpa_ms or {}).items()]
+        parts += [f"attention by {record.attention_kernel}"] if record.attention_kernel else []
+        parts += [f"a call by {kernel} {ms:.3f} ms" for kernel, ms in (record.attention_ms or {}).items()]
         yield ", ".join(parts) + (f": {record.reason}" if record.reason else "")
         if (record.context_tokens, chunks) == (LONG_TOKENS, LONG_CHUNKS):
             what = f"{record.method}/{record.backend} {LONG_TOKENS} tokens, chunks of {chunks}: full over it"

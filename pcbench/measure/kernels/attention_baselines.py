@@ -11,8 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
+from pcbench import ops
 from pcbench.errors import BackendUnavailable
 from pcbench.measure.sdpa import KERNELS
+from pcbench.ops.providers import PROVIDERS
 from pcbench.reference.dual_chunk import turned
 
 __all__ = ["CACHED", "CALIBRATED", "DECODE", "DUAL_CHUNK", "KEY_MASS", "MERGE", "WINDOW"]
@@ -93,6 +95,16 @@ _ATTEND: dict[str, Attend] = {
 
 def _over_chunks(inputs: dict[str, Any], *, attend: Attend) -> Call:
     return attend(inputs["q"], inputs["k"], inputs["v"], inputs["scale"], inputs["causal"])
+
+
+def _by_library(inputs: dict[str, Any], *, name: str) -> Call:
+    """The op itself with its attention by a library and our mass behind it: what chunks run by."""
+    device = inputs["q"].device.type
+    found = ops.backend("hip" if device == "cuda" and torch.version.hip else device, name)
+    found.calibrated_attention(**inputs)
+    if found.kernels != name:
+        raise BackendUnavailable(f"by-{name}: a call that libraries take, got one that is our own kernel's")
+    return partial(found.calibrated_attention, **inputs)
 
 
 def _over_cache(inputs: dict[str, Any], *, attend: Attend) -> Call:
@@ -229,7 +241,10 @@ def _merge_softmax(inputs: dict[str, Any]) -> Call:
     return lambda: ((outs * lses.softmax(0)[..., None]).sum(0), lses.logsumexp(0))
 
 
-CALIBRATED = {name: partial(_over_chunks, attend=attend) for name, attend in _ATTEND.items()}
+CALIBRATED = {
+    **{name: partial(_over_chunks, attend=attend) for name, attend in _ATTEND.items()},
+    **{f"by-{name}": partial(_by_library, name=name) for name in PROVIDERS},
+}
 CACHED = {name: partial(_over_cache, attend=attend) for name, attend in _ATTEND.items()}
 DECODE = {"torch-matmul": _decode_matmul}
 DUAL_CHUNK = {"sdpa-merged": _three_calls, "floor-full": _full}

@@ -51,6 +51,8 @@ class Attending:
         # calls that each kernel has computed
         self.used: Counter[str] = Counter()
         self.tried: dict[Case, Times] = {}
+        # libraries that a small call showed to be of no use
+        self.unfit: dict[str, str] = {}
         self.measures = True
         if name in PROVIDERS and (reason := PROVIDERS[name].why_not(self.device)):
             raise _unavailable(name, reason)
@@ -75,7 +77,7 @@ class Attending:
     @property
     def warnings(self) -> list[str]:
         """Of times that could not be read, kept or taken."""
-        refused = {name: why for times in self.tried.values() for name, why in times.refused.items()}
+        refused = self.unfit | {name: why for times in self.tried.values() for name, why in times.refused.items()}
         kept = times_file().warnings if self.tried else []
         return [*kept, *(f"attention by {name} gave no time: {why}" for name, why in refused.items())]
 
@@ -133,7 +135,9 @@ class Attending:
         """What can compute a call: the named library, or of all those that can."""
         at = q.device, q.dtype, q.shape[-1]
         if self.name == AUTO:
-            found = {name: find_kernel(name, *at) for name in PROVIDERS}
+            able = [name for name, provider in PROVIDERS.items() if not provider.why_not(q.device.type, *at[1:])]
+            found = {name: find_kernel(name, *at) for name in able}
+            self.unfit |= {name: why for name, why in found.items() if isinstance(why, str)}
             return {name: kernel for name, kernel in found.items() if isinstance(kernel, Kernel)}
         kernel = find_kernel(self.name, *at)
         if isinstance(kernel, str):
@@ -148,7 +152,7 @@ class Attending:
         if case not in self.tried:
             if not self.measures:
                 return fastest(nearest(case, self.tried))
-            self.tried[case] = measured(times_file(), case, calls, _device_ms)
+            self.tried[case] = measured(times_file(), case, calls, partial(_device_ms, q.device))
         return fastest(self.tried[case].ms)
 
 
@@ -181,13 +185,15 @@ def measured(file: TimesFile, case: Case, calls: Mapping[str, Call], once: Calla
     return times
 
 
-def _device_ms(call: Call) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    call()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
+def _device_ms(device: torch.device, call: Call) -> float:
+    """Milliseconds of a call by events of the device."""
+    with torch.cuda.device(device):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end))
 
 
 def _is_square(q: Tensor, k: Tensor, v: Tensor, device: str) -> bool:

@@ -43,6 +43,17 @@ def test_calibrated_attention_baselines_agree(name, shape):
     close(make_baseline("calibrated_attention", name, inputs)(), run(reference, "calibrated_attention", inputs)["out"])
 
 
+def test_attention_by_a_library_is_the_op():
+    inputs = inputs_of("calibrated_attention", **SHAPE["calibrated_attention"], mass_rows=5)
+    wanted = run(reference, "calibrated_attention", inputs)
+    for got, name in zip(make_baseline("calibrated_attention", "by-flash", inputs)(), wanted, strict=True):
+        close(got, wanted[name])
+    with pytest.raises(BackendUnavailable, match="cudnn must be able to run here, got: it needs a GPU"):
+        make_baseline("calibrated_attention", "by-cudnn", inputs)
+    with pytest.raises(BackendUnavailable, match="by-flash: a call that libraries take, got one that is our own"):
+        make_baseline("calibrated_attention", "by-flash", inputs | {"causal": False})
+
+
 def test_window_mass_baseline_agrees():
     inputs = inputs_of("window_mass", **SHAPE["window_mass"], rows=5)
     close(make_baseline("window_mass", "torch-matmul", inputs)(), run(reference, "window_mass", inputs)["mass"])

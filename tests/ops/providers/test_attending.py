@@ -22,28 +22,36 @@ from pcbench.reference.packing import of_heads
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 flash = PROVIDERS["flash"].attend
+# what runs on this machine
+HERE = [
+    pytest.param(device, name, dtype, id=f"{device}-{name}-{str(dtype).removeprefix('torch.')}")
+    for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
+    for name, provider in PROVIDERS.items()
+    for dtype in DTYPES
+    if provider.why_not(device, dtype) is None
+]
 
 
-def chunks(lengths=None, dtype=torch.float32, seed=0, rows=130, heads=6, kv_heads=2, **more):
+def chunks(lengths=None, dtype=torch.float32, seed=0, rows=130, heads=6, kv_heads=2, device=CPU, **more):
     """Arguments of a call over chunks, ragged where lengths are given; what lies beyond a length is NaN or infinite."""
     batch = len(lengths or (1, 2))
     keys = None if lengths is None else [[n] * kv_heads for n in lengths]
     shape = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "rows": rows, "keys": rows, "key_lengths": keys}
-    inputs = calibrated(Draws(seed, CPU, dtype), **shape, query_lengths=lengths, **more)
+    inputs = calibrated(Draws(seed, torch.device(device), dtype), **shape, query_lengths=lengths, **more)
     if lengths is not None:
         inputs["key_lengths"] = of_heads(inputs["query_lengths"], kv_heads)
     return inputs
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mass_rows", [0, 1, 8, 200])
 @pytest.mark.parametrize("lengths", [None, [130, 0, 1, 77]])
-def test_a_librarys_attention_is_the_references(lengths, mass_rows, dtype):
-    found = ops.backend("cpu", "flash")
-    inputs = chunks(lengths, dtype, mass_rows=mass_rows, sliced=lengths is None)
+@pytest.mark.parametrize(("device", "name", "dtype"), HERE)
+def test_a_librarys_attention_is_the_references(device, name, dtype, lengths, mass_rows):
+    found = ops.backend("cpu" if device == "cpu" else "hip" if torch.version.hip else "cuda", name)
+    inputs = chunks(lengths, dtype, device=device, mass_rows=mass_rows, sliced=lengths is None)
     got = run(found, "calibrated_attention", inputs)
-    assert {name: c for name, c in compare("calibrated_attention", inputs, got).items() if not c.ok} == {}
-    assert found.kernels == "flash"
+    assert {result: c for result, c in compare("calibrated_attention", inputs, got).items() if not c.ok} == {}
+    assert found.kernels == name
 
 
 @pytest.mark.parametrize(
@@ -199,7 +207,7 @@ def automatic(monkeypatch, tmp_path):
     timed = []
 
     def made(ms):
-        def once(call):
+        def once(device, call):
             # our own call is made by the ops, others by a kernel
             name = OWN if call.func.__name__ == "calibrated_attention" else "flash"
             timed.append(name)
@@ -228,6 +236,16 @@ def test_auto_takes_the_fastest_and_measures_a_case_once(automatic, ms, wanted):
         assert (found.kernels, found.ms, found.warnings) == (wanted, ms, [])
     # in turns, a warm-up and five
     assert timed == [OWN, "flash"] * 6
+
+
+def test_auto_leaves_out_what_a_small_call_shows_to_be_wrong_and_says_so(automatic, monkeypatch):
+    monkeypatch.setattr(attending, "find_kernel", lambda *_: "its output or log-sum-exp of a small call is wrong")
+    made, timed = automatic
+    found = made({OWN: 2.0})
+    found.calibrated_attention(**chunks())
+    assert (found.kernels, timed) == (OWN, [OWN] * 6)
+    said = "attention by flash gave no time: its output or log-sum-exp of a small call is wrong"
+    assert found.warnings == [said]
 
 
 def test_auto_that_has_settled_measures_nothing_more(automatic):

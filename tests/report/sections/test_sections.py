@@ -175,6 +175,14 @@ def test_correctness_holds_every_cell_and_op(report):
     assert find(rows, op="chunk_topk", workload="prose")["error / bound"] == "0"
 
 
+def test_provenance_says_by_what_chunks_attended(report):
+    commands, column = "Commands, one row a cell", "attention of chunks"
+    assert column not in report(suite_records()).tables[commands][0]
+    own = record(attention_kernel="cudnn, own", attention_ms={"own": 1.25, "cudnn": 0.75})
+    rows = report([stock(), own]).tables[commands]
+    assert sorted(row[column] for row in rows) == ["", "cudnn, own (a call: own 1.250 ms, cudnn 0.7500 ms)"]
+
+
 def test_provenance_has_a_command_a_row(report):
     records = suite_records()
     page = report(records)
