@@ -46,11 +46,6 @@ class Begun:
     estimates: Sequence[Estimate]
     busy: str | None
 
-    @property
-    def seconds(self) -> float:
-        """That the rest is estimated to take."""
-        return sum(row.seconds for row in self.estimates if not row.why_not)
-
 
 def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
     """Measures what is not in the folder yet; under torchrun this rank's share of it.
@@ -99,9 +94,7 @@ def _begin(options: Options, held: ExitStack) -> Begun:
     busy = busy_here()
     left = {prepared.cell.key for prepared in planned.cells if prepared.cell.group not in done}
     rows = planned.kind.estimates() if left else ()
-    begun = Begun(planned, path, done, [row for row in rows if row.key in left], busy)
-    add_start(RunFolder(path), begun.seconds, busy)
-    return begun
+    return Begun(planned, path, done, [row for row in rows if row.key in left], busy)
 
 
 def _join(planned: Planned, folder: RunFolder, held: ExitStack) -> None:
@@ -121,9 +114,11 @@ def _measure(begun: Begun, folder: RunFolder, console: Terminal) -> None:
     session = planned.kind.session(folder.path, _shared(planned, folder))
     if not planned.kind.by_prompt:
         groups = followers.own_groups(planned.cells, groups, session)
-    progress = Progress(finished + sum(map(len, groups)), finished, console, _remaining(begun, groups))
-    with progress:
-        for line in _announced(begun, progress.remaining) if ranks.rank() == 0 else ():
+    remaining = _remaining(begun, groups)
+    if ranks.rank() == 0:
+        add_start(folder, remaining.total, begun.busy)
+    with Progress(finished + sum(map(len, groups)), finished, console, remaining) as progress:
+        for line in _announced(begun, remaining) if ranks.rank() == 0 else ():
             progress.say(line)
         for cells in groups:
             group = (session, cells, planned.repro(cells[0]), progress.working)

@@ -3,6 +3,8 @@
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +58,17 @@ def test_what_is_left_learns_from_finished_passes():
     remaining.finished("b")
     remaining.finished("strange")
     assert remaining.left() == 0
+
+
+@pytest.mark.parametrize(("by_prompt", "share"), [(False, (50, 5)), (True, (25, 3))])
+def test_a_rank_has_its_groups_and_its_share_of_prompts_before_it(by_prompt, share, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    planned = SimpleNamespace(kind=SimpleNamespace(by_prompt=by_prompt))
+    begun = runner.Begun(planned, Path("run"), set(), [row("a", 50, 5), row("b", 10, 1)], None)
+    mine = [[SimpleNamespace(cell=SimpleNamespace(key="a"))]]
+    remaining = runner._remaining(begun, mine)
+    assert (remaining.total, remaining.passes["a"]) == share
+    assert remaining.estimated.keys() == {"a"}
 
 
 def test_nothing_is_left_of_nothing():

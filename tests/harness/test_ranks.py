@@ -91,6 +91,7 @@ def test_ranks_with_other_threads_take_the_same_prompts_to_the_same_answers(comm
         assert done.returncode == 0, done.stderr
     alone, shared = (RunFolder(tmp_path / threads) for threads in "21")
     assert [folder.manifest["environment"]["threads"] for folder in (alone, shared)] == [2, 1]
+    assert all(folder.manifest["starts"][-1]["took_s"] > 0 for folder in (alone, shared))
     assert [{r.runtime for r in folder.records.read()} for folder in (alone, shared)] == [{"2 threads"}, {"1 thread"}]
 
     def same(folder):
