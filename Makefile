@@ -42,7 +42,7 @@ format: $(VENV)/.pcbench-test     ## rewrite files in the project's format
 	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h' '*.inc' '*.cu' '*.cuh' '*.hip')
 
 docs: $(VENV)/.pcbench-test       ## the documentation as a site, in build/site
-	$(BIN)/mkdocs build -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 clean:                            ## remove what make made
 	rm -rf .venv build
