@@ -98,6 +98,9 @@ def _check(baseline: ComparedRun, other: ComparedRun) -> None:
             values = [{getattr(record, field) for record in run.records.values()} for run in (baseline, other)]
             if values[0].isdisjoint(values[1]):
                 _refuse(f"the same {field}", [_listed(side) for side in values], baseline, other)
+        compiled = [any(x.compile_ms is not None for x in run.records.values()) for run in (baseline, other)]
+        if compiled[0] != compiled[1]:
+            _refuse("the same suite.compile", [str(one).lower() for one in compiled], baseline, other)
         _refuse("cells in common", ["others", "others"], baseline, other)
     for cell in cells:
         before, after = baseline.records[cell], other.records[cell]

@@ -130,9 +130,10 @@ def _by_method(
 
 
 def _key(results: Results) -> Callable[[Entry], str]:
-    """Names a method alike in every suite and run, but for runs that hold the same cells."""
-    cells = [record.cell for run in results.runs for record in run.records]
-    apart = len(set(cells)) < len(cells)
+    """Names a method alike in every suite and run, but for runs of the same cells, or of models compiled and not."""
+    records = [record for run in results.runs for record in run.records]
+    compiled = {record.compile_ms is not None for record in records if record.samples_ms}
+    apart = len({record.cell for record in records}) < len(records) or len(compiled) > 1
 
     def key(entry: Entry) -> str:
         r = entry.record

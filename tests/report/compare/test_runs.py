@@ -38,6 +38,7 @@ def refusal(tmp_path):
         ({"seed": 1}, "the same seed, got 0 in a and 1 in b"),
         ({"workload": "prose"}, "the same workload, got passkey in a and prose in b"),
         ({"context_tokens": 99}, "the same context_tokens, got 8192 in a and 99 in b"),
+        ({"compile_ms": 9.0}, "compare: the same suite.compile, got false in a and true in b"),
         ({"method_config": {"keep": 3}}, "compare: cells in common, got others in a and others in b"),
     ],
 )

@@ -1,5 +1,7 @@
 """Choices of accuracy against a gain."""
 
+from dataclasses import replace
+
 import pytest
 from report.made_accuracy import ACCURACY, accuracy_records, vs_full
 from report.made_runs import FULL, record, stock, suite_records, write_run
@@ -82,4 +84,12 @@ def test_averaged_is_none_where_one_cell_holds_both(results):
 
 def test_averaged_keeps_runs_of_the_same_cells_apart(results):
     found = averaged(results(suite_records(run="a"), suite_records(run="b")), PEAK)
+    assert [c.series.label for c in found.choices] == ["ParallelComp · a", "ParallelComp · b"]
+
+
+def test_averaged_keeps_compiled_models_apart(results):
+    compiled = [
+        replace(r, cell=f"{r.cell} compiled", compile_ms=9.0 if r.samples_ms else None) for r in suite_records(run="b")
+    ]
+    found = averaged(results(suite_records(run="a"), compiled), PEAK)
     assert [c.series.label for c in found.choices] == ["ParallelComp · a", "ParallelComp · b"]
