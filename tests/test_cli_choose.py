@@ -48,8 +48,9 @@ def test_a_sentence_comes_first_and_the_table_fits_eighty_columns(folder, capsys
     monkeypatch.setattr(MODULE, "out", Terminal(width=80))
     lines = printed(capsys, folder, *ASKED).splitlines()
     assert lines[0] == (
-        "3 of 4 methods fit in 24.0 GiB at 32,768 tokens: full, snapkv and h2o. For 1 the records cannot tell. No "
-        "method is shown to be more accurate than full or snapkv; h2o is shown to be less accurate than another."
+        "3 of 4 methods fit in 24.0 GiB at 32,768 tokens: full attention, SnapKV and H2O. For 1 the records cannot "
+        "tell. No method is shown to be more accurate than full attention or SnapKV; H2O is shown to be less "
+        "accurate than another."
     )
     table = lines[2 : next(i for i, line in enumerate(lines) if line.startswith("Score: "))]
     assert table[0] == "example-8b, bfloat16, Example GPU (sm_90, CUDA 13.0), 32,768 tokens"
@@ -65,13 +66,13 @@ def test_json_says_the_same(folder, capsys, monkeypatch):
     assert (data["memory_bytes"], data["context_tokens"]) == (24 << 30, 32768)
     (found,) = data["settings"]
     assert text.startswith(found["answer"])
-    assert [m["label"] for m in found["methods"]] == ["full", "snapkv", "h2o", "pyramidkv"]
+    assert [m["label"] for m in found["methods"]] == ["Full attention", "SnapKV", "H2O", "PyramidKV"]
     for method in found["methods"]:
         (row,) = [line for line in text.splitlines() if line.startswith(f"{method['label']} ")]
         assert method["memory"] in row
         assert method["reading"] in row
     h2o = found["methods"][2]
-    assert (h2o["fit"], h2o["behind"], h2o["score"]["value"]) == ("fits", ["full", "snapkv"], 0.3)
+    assert (h2o["fit"], h2o["behind"], h2o["score"]["value"]) == ("fits", ["Full attention", "SnapKV"], 0.3)
     assert found["methods"][3]["most_bytes"] is None
     for command in (*found["commands"]["memory"], *found["commands"]["accuracy"]):
         assert f"  {command}\n" in text
@@ -104,9 +105,9 @@ def test_runs_of_memory_accuracy_and_speed_answer_together():
     names = ("memory_methods", "accuracy_methods", "throughput_methods")
     runs = read_runs([EXAMPLES / f"{name}_epyc2c_202611" for name in names])
     (setting,) = settings(Results(runs), Asked(800 << 20, 4096))
-    h2o = next(c for c in setting.candidates if c.label == "h2o")
+    h2o = next(c for c in setting.candidates if c.label == "H2O")
     assert h2o.need.fit(800 << 20) == "fits"
-    assert [better.label for better in setting.better[h2o]] == ["full"]
+    assert [better.label for better in setting.better[h2o]] == ["Full attention"]
     assert h2o.speed is not None
     assert {c.need.fit(800 << 20) for c in setting.candidates} == {"fits", "cannot tell"}
 

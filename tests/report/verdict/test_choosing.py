@@ -27,8 +27,8 @@ def choose(tmp_path):
     return make
 
 
-def by_label(setting):
-    return {c.label: c for c in setting.candidates}
+def by_method(setting):
+    return {c.record.method: c for c in setting.candidates}
 
 
 def test_only_memory_measured_at_the_length_says_what_fits(choose):
@@ -38,7 +38,7 @@ def test_only_memory_measured_at_the_length_says_what_fits(choose):
     longer = peak("keydiff", 16.0, context_tokens=65536)
     records = [peak("full", 24.5), peak("snapkv", 20.0), between, scattered, shorter, longer, scored("pyramidkv", 30)]
     (setting,) = choose(records, "24GiB")
-    assert {c.label: c.need.words(24 * GIB) for c in setting.candidates} == {
+    assert {c.record.method: c.need.words(24 * GIB) for c in setting.candidates} == {
         "full": "does not fit: 24.5 GiB",
         "snapkv": "fits: 20.0 GiB",
         "h2o": "cannot tell: passes took 23.0 GiB to 25.0 GiB",
@@ -48,20 +48,20 @@ def test_only_memory_measured_at_the_length_says_what_fits(choose):
         "pyramidkv": "cannot tell: not measured",
     }
     assert answer(setting).startswith(
-        "1 of 7 methods fits in 24.0 GiB at 32,768 tokens: snapkv. 1 does not fit. For 5 the records cannot tell. "
+        "1 of 7 methods fits in 24.0 GiB at 32,768 tokens: SnapKV. 1 does not fit. For 5 the records cannot tell. "
     )
 
 
 def test_what_decoding_takes_has_to_fit_too(choose):
     (setting,) = choose([peak("full", 20.0), peak("snapkv", 20.0, phase_bytes={"decode": 30 * GIB})], "24GiB")
-    assert by_label(setting)["snapkv"].need.fit(24 * GIB) == "does not fit"
+    assert by_method(setting)["snapkv"].need.fit(24 * GIB) == "does not fit"
 
 
 def test_arithmetic_rules_out_and_never_in(choose):
     """Full attention of 131,072 tokens stores 16 GiB beside 15 GiB of weights, whatever was measured."""
     records = [peak("full", 20.0), peak("snapkv", 16.0)]
     said = {
-        limit: {c.label: c.need.words(limit * GIB) for c in choose(records, None, 131072)[0].candidates}
+        limit: {c.record.method: c.need.words(limit * GIB) for c in choose(records, None, 131072)[0].candidates}
         for limit in (14, 24, 80)
     }
     bound = 15 * GIB + (131072 - 12) * TOKEN
@@ -77,7 +77,7 @@ def test_on_a_cpu_the_weights_are_added(choose):
     cpu = {"device": "cpu", "gpu": None, "reserved_bytes": None, "dtype": "float32"}
     records = [peak("full", 2.0, **cpu), peak("snapkv", 1.0, **cpu)]
     (setting,) = choose(records, "4GiB", spec=SPEC | {"parameters": GIB // 2})
-    assert {c.label: c.need.words(4 * GIB) for c in setting.candidates} == {
+    assert {c.record.method: c.need.words(4 * GIB) for c in setting.candidates} == {
         "full": "fits: 4.0 GiB",
         "snapkv": "fits: 3.0 GiB",
     }
@@ -92,7 +92,7 @@ def test_what_ended_otherwise_is_said_and_not_asked_for_again(choose):
     lost = peak("snapkv", 1.0, status="out_of_memory", reason="no memory", peak_bytes=None)
     wrong = scored("h2o", 40, status="parity_failed", reason="off", score=None)
     (setting,) = choose([peak("full", 20.0), lost, wrong], "24GiB")
-    assert {c.label: c.need.words(24 * GIB) for c in setting.candidates} == {
+    assert {c.record.method: c.need.words(24 * GIB) for c in setting.candidates} == {
         "full": "fits: 20.0 GiB",
         "snapkv": "cannot tell: out of memory at 32,768 tokens",
         "h2o": "cannot tell: parity failed at 32,768 tokens",
@@ -104,14 +104,14 @@ def test_methods_whose_intervals_meet_are_not_ranked(choose):
     hits = {"full": 40, "snapkv": 38, "h2o": 33, "random_tokens": 4}
     records = [one for name, n in hits.items() for one in (peak(name, 16.0), scored(name, n))]
     (setting,) = choose(records, "24GiB")
-    found = by_label(setting)
-    assert [c.label for c in setting.candidates] == ["full", "snapkv", "h2o", "random_tokens"]
-    assert reading(setting, found["snapkv"]) == "ahead of random_tokens"
-    assert reading(setting, found["h2o"]) == "behind full; ahead of random_tokens"
+    found = by_method(setting)
+    assert [c.record.method for c in setting.candidates] == ["full", "snapkv", "h2o", "random_tokens"]
+    assert reading(setting, found["snapkv"]) == "ahead of Random tokens"
+    assert reading(setting, found["h2o"]) == "behind full attention; ahead of Random tokens"
     assert reading(setting, found["random_tokens"]) == "behind 3 others"
     assert answer(setting).endswith(
-        "No method is shown to be more accurate than full or snapkv; h2o and random_tokens are shown to be less "
-        "accurate than another."
+        "No method is shown to be more accurate than full attention or SnapKV; H2O and Random tokens are shown to "
+        "be less accurate than another."
     )
     assert remarks(setting)[0].startswith("Score: passkey by needle@1, in points of 100")
 
@@ -123,9 +123,12 @@ def test_full_attention_is_judged_by_the_same_prompts(choose):
         change = {"score_vs_full": -0.125, "score_vs_full_ci_low": low, "score_vs_full_ci_high": high}
         return scored("snapkv", 33, **change, score_vs_full_p=p, score_vs_full_pairs=40)
 
-    for one, said in ((paired(-0.26, -0.02, 0.03), "behind full"), (paired(-0.26, -0.02, 0.06), "no difference shown")):
+    for one, said in (
+        (paired(-0.26, -0.02, 0.03), "behind full attention"),
+        (paired(-0.26, -0.02, 0.06), "no difference shown"),
+    ):
         (setting,) = choose([scored("full", 38), one])
-        assert reading(setting, by_label(setting)["snapkv"]) == said
+        assert reading(setting, by_method(setting)["snapkv"]) == said
 
 
 def test_few_prompts_tell_nothing(choose):
@@ -139,22 +142,26 @@ def test_few_prompts_tell_nothing(choose):
 
 def test_the_most_accurate_is_named_where_it_is_ahead_of_all(choose):
     (setting,) = choose([scored("snapkv", 39), scored("h2o", 20), scored("tova", 3)])
-    assert answer(setting).endswith("The most accurate of these is snapkv: 97.5 [87.1, 99.6].")
+    assert answer(setting).endswith("The most accurate of these is SnapKV: 97.5 [87.1, 99.6].")
     (setting,) = choose([scored("snapkv", 39), scored("h2o", 38)])
-    assert answer(setting).endswith("No difference in accuracy is shown between snapkv and h2o.")
+    assert answer(setting).endswith("No difference in accuracy is shown between SnapKV and H2O.")
 
 
 def test_scores_are_of_what_all_were_asked_and_of_one_scorer(choose):
     other = {"workload": "keys", "task": "keys@1", "scorer": "exact@2"}
     both = [scored(name, n, **more) for name, n in (("full", 40), ("snapkv", 20)) for more in ({}, other)]
     (setting,) = choose([*both, scored("h2o", 30)])
-    assert {c.label: c.accuracy.score.value for c in setting.candidates} == {"full": 1.0, "snapkv": 0.5, "h2o": 0.75}
+    assert {c.record.method: c.accuracy.score.value for c in setting.candidates} == {
+        "full": 1.0,
+        "snapkv": 0.5,
+        "h2o": 0.75,
+    }
     (setting,) = choose([*both, scored("h2o", 30), scored("h2o", 40, **other, seed=1)])
     assert [(q.workload, q.scorer) for q in setting.questions] == [("passkey", "needle@1"), ("keys", "exact@2")]
-    assert by_label(setting)["h2o"].accuracy.score.value == pytest.approx(0.875)
+    assert by_method(setting)["h2o"].accuracy.score.value == pytest.approx(0.875)
     # by another scorer it is another question, and without one no score
     (setting,) = choose([scored("full", 40), scored("snapkv", 20, scorer="needle@2"), scored("h2o", 1, scorer=None)])
-    assert [c.label for c in setting.candidates if c.accuracy] == ["full"]
+    assert [c.record.method for c in setting.candidates if c.accuracy] == ["full"]
 
 
 def test_speeds_are_those_that_passed_parity(choose):
@@ -166,7 +173,7 @@ def test_speeds_are_those_that_passed_parity(choose):
     records = [stock(**(GPU | {"backend": "torch"})), good, bad, alone]
     (setting,) = choose(records)
     results = None
-    found = by_label(setting)
+    found = by_method(setting)
     assert found["snapkv"].speed is not None
     assert found["h2o"].speed is None
     assert found["h2o"].accuracy is None
@@ -190,8 +197,8 @@ def test_without_a_length_it_is_the_longest_at_which_most_was_measured(choose):
     (setting,) = choose([*records, peak("snapkv", 16.0)], context=None)
     assert setting.context == 16384
     assert answer(setting).startswith(
-        "Memory was measured for 2 of 2 methods at 16,384 tokens. The least take, as far as passes tell, full and "
-        "snapkv: 16.0 GiB."
+        "Memory was measured for 2 of 2 methods at 16,384 tokens. The least take, as far as passes tell, full "
+        "attention and SnapKV: 16.0 GiB."
     )
     assert choose([peak("snapkv", 16.0)], context=None) == []
 

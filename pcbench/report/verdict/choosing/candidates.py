@@ -21,7 +21,7 @@ from pcbench.report.verdict.choosing.asked import Asked, check_model
 from pcbench.report.verdict.choosing.needs import Need, held_by_full, need_of, weight_bytes
 from pcbench.report.verdict.losses import loss_change
 from pcbench.report.verdict.tradeoffs import without_twins
-from pcbench.suites.parameters import as_text, flat, varying
+from pcbench.suites.labels import labels
 from pcbench.types import Record
 
 __all__ = ["Candidate", "Setting", "settings"]
@@ -35,7 +35,7 @@ class Candidate:
     """A method with its parameters.
 
     Args:
-        label: its name and the parameters by which it differs from others of the method.
+        label: what people call it: the suite's label or the method's name, with what tells it from the others.
         record: one of its records, for what they share.
         config: its parameters, but those that are null.
         need: memory at the length.
@@ -138,9 +138,9 @@ def _setting(results: Results, asked: Asked, key: tuple[str, str, str], entries:
     specs = [spec for e in entries if (spec := results.run_of(e).manifest.get("model")) and isinstance(spec, dict)]
     spec = specs[-1] if specs else {}
     weights, held = weight_bytes(spec, key[1]), held_by_full(entries, spec, key[1], context)
-    labels = _labels([of[0].record for of in groups.values()])
+    called = labels([of[0].record for of in groups.values()])
     candidates = []
-    for label, of, answered in zip(labels, groups.values(), found, strict=True):
+    for label, of, answered in zip(called, groups.values(), found, strict=True):
         record = of[-1].record
         need = need_of(of, context, weights, held if record.is_full else None)
         accuracy = accuracy_of(results, answered, questions, is_full=record.is_full)
@@ -174,14 +174,3 @@ def _length(groups: Iterable[Sequence[Entry]]) -> int | None:
 def _told(config: dict[str, Any]) -> dict[str, Any]:
     """Without what is null: not set, or not known when the record was written."""
     return {key: _told(x) if isinstance(x, dict) else x for key, x in config.items() if x is not None}
-
-
-def _labels(records: Sequence[Record]) -> list[str]:
-    """Method, parameters in which the candidates of a method differ, and the backend of what ran on no other."""
-    texts = [{path: as_text(value) for path, value in flat(_told(r.method_config))} for r in records]
-    labels = []
-    for record, mine in zip(records, texts, strict=True):
-        alike = [other for r, other in zip(records, texts, strict=True) if r.method == record.method]
-        parts = [record.method, *(f"{name}={mine[name]}" for name in varying(alike) if name in mine)]
-        labels.append(" ".join(parts) + (" (reference)" if record.backend == "reference" else ""))
-    return labels

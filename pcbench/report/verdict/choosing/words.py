@@ -59,7 +59,7 @@ def _accuracy(setting: Setting) -> str:
     if not scored:
         return f"None {of_them} was scored at this length."
     if len(scored) == 1:
-        return f"Only {scored[0].label} was scored at this length: {score_text(scored[0])}."
+        return f"Only {_name(scored[0])} was scored at this length: {score_text(scored[0])}."
     ahead = {c: [o for o in setting.better[c] if o in scored] for c in scored}
     best = [c for c in scored if not ahead[c]]
     if not any(can_compare(a, b) for a, b in combinations([c.accuracy for c in scored if c.accuracy], 2)):
@@ -70,7 +70,7 @@ def _accuracy(setting: Setting) -> str:
     if len(best) == len(scored):
         return f"No difference in accuracy is shown between {_listed(scored)}."
     if len(best) == 1 and all(best[0] in others for c, others in ahead.items() if c is not best[0]):
-        return f"The most accurate {of_them} is {best[0].label}: {score_text(best[0])}."
+        return f"The most accurate {of_them} is {_name(best[0])}: {score_text(best[0])}."
     behind = [c for c in scored if ahead[c]]
     return (
         f"No method is shown to be more accurate than {_listed(best, 'or')}; {_listed(behind)} "
@@ -139,11 +139,17 @@ def remarks(setting: Setting) -> list[str]:
 
 
 def _listed(candidates: Sequence[Candidate], last: str = "and") -> str:
-    names = [c.label for c in candidates[:SAID]]
+    names = [_name(c) for c in candidates[:SAID]]
     if len(candidates) > SAID:
         return f"{', '.join(names)} {last} {len(candidates) - SAID} more"
     return f" {last} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def _few(candidates: Sequence[Candidate]) -> str:
-    return ", ".join(c.label for c in candidates) if len(candidates) <= SAID_IN_CELL else f"{len(candidates)} others"
+    return ", ".join(map(_name, candidates)) if len(candidates) <= SAID_IN_CELL else f"{len(candidates)} others"
+
+
+def _name(candidate: Candidate) -> str:
+    """A label inside a sentence."""
+    label = candidate.label
+    return label[:1].lower() + label[1:] if candidate.record.is_full else label
