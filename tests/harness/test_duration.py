@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pcbench import registry
 from pcbench.cli import main
@@ -102,8 +103,10 @@ def test_an_estimate_of_methods_is_made_of_probes_and_counts(name, monkeypatch):
         list(of_methods.estimates(planned.cells, planned.kind.spec, Ceilings(rate, rate))) for rate in (1e9, 1e9, 2e9)
     )
     assert one == again
-    children = one.seconds - 2 * (one.seconds - twice.seconds)
-    assert children == pytest.approx(of_methods.CHILD_S * (3 if name == "prefill" else 0))
+    # a model is loaded once a group, and once for each pass of peak memory
+    spec, children = planned.kind.spec, 3 if name == "prefill" else 0
+    load = spec.parameters * getattr(torch, planned.cells[0].cell.dtype).itemsize / of_methods.LOADED_PER_S["cpu"]
+    assert 2 * twice.seconds - one.seconds == pytest.approx(of_methods.START_S * children + load * (children + 1))
 
 
 def test_an_estimate_of_kernels_is_made_of_probes_and_counts(monkeypatch):

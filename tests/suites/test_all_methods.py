@@ -177,7 +177,9 @@ def test_a_method_that_lacks_its_table_says_so_and_the_others_go_on(text, tmp_pa
     sets = ["suite.methods=[needs,full]", "suite.context_tokens=[300]"]
     options = Options(suite=str(path), device="cpu", sets=sets, limit=1, out=tmp_path / "run")
     monkeypatch.setattr(ESTIMATE + ".glance_at_ceilings", lambda device, dtype: Ceilings(1e9, 1e9))
-    reasons = {row.cell.split("/")[0]: row.why_not for row in plan(options).kind.estimates()}
+    planned = plan(options)
+    rows = zip(planned.cells, planned.kind.estimates(), strict=True)
+    reasons = {prepared.cell.method: row.why_not for prepared, row in rows}
     assert reasons == {"needs": "needs: a table of random:tiny, got none; make one", "full": None}
     _, records = run(options, console)
     ended = [(r.status, r.reason) for r in records if r.method == "needs"]

@@ -19,8 +19,10 @@ __all__ = ["estimates", "probe"]
 
 # a model's forward reaches about this share of a large matmul's rate
 FORWARD_SHARE = 0.6
-# starting a process and loading a model into it
-CHILD_S = 8.0
+# seconds that a process takes to start, and bytes a second of a model that is loaded and held against itself
+START_S, LOADED_PER_S = 3.0, {"cpu": 0.2e9}
+# elsewhere as fast as a disk may be
+FROM_DISK = 2e9
 
 
 def probe(cells: Sequence[Prepared]) -> Ceilings:
@@ -32,13 +34,16 @@ def probe(cells: Sequence[Prepared]) -> Ceilings:
 def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) -> Iterator[Estimate]:
     """An estimate for every cell of a run; the passes are prefills.
 
-    Prefills are bound by matmuls, decoding by reading the weights; with a stop rule all prompts are counted.
+    Prefills are bound by matmuls, decoding by reading the weights; with a stop rule all prompts are counted. The model
+    is loaded once, where peak memory is taken for every group, and then by processes of their own: on a GPU one, on a
+    CPU one a pass.
 
     Args:
         cells: of the run.
         spec: their model.
         ceilings: of `probe`, on which alone it depends besides.
     """
+    held_by: set[str] = set()
     for prepared in cells:
         cell = prepared.cell
         itemsize = getattr(torch, cell.dtype).itemsize
@@ -52,11 +57,17 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
         # how long an answer is that ends by a task's own rules, no formula says
         steps = max(0, (prepared.new_tokens or 0) - 1)
         decode = steps * spec.parameters * itemsize / ceilings.bytes_per_s
+        children = peaks if cell.device == "cpu" else min(1, peaks)
+        load = spec.parameters * itemsize / LOADED_PER_S.get(cell.device, FROM_DISK)
+        # it stays for the next group unless it would be in a peak
+        holds = cell.group if peaks else ""
+        loads = children + (holds not in held_by)
+        held_by.add(holds)
         yield Estimate(
             cell=cell.name,
             key=cell.key,
             passes=passes,
-            seconds=passes * prefill + (cell.prompts + peaks) * decode + CHILD_S * peaks,
+            seconds=passes * prefill + (cell.prompts + peaks) * decode + START_S * children + load * loads,
             sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
             why_not=prepared.missing or _why_not(cell.backend, spec.head_dim) or _attention_why_not(prepared, spec),
         )
