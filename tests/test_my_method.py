@@ -79,7 +79,7 @@ def test_its_method_is_checked_timed_against_full_and_reported(place):
     # of the example's own test
     assert "3 passed" in done.stdout
     cells = [line.partition("] ")[2] for line in done.stderr.splitlines() if line.startswith("[")]
-    assert [line.split()[0] for line in cells] == ["full/torch", "chunk_window/cpu"]
+    assert [line.partition(" on ")[0] for line in cells] == ["Full attention", "chunk_window"]
     frame = Run(place / "run").records().set_index("backend")
     assert [*frame.method] == ["full", "chunk_window"]
     assert [*frame.status] == ["ok", "ok"]

@@ -24,9 +24,9 @@ def test_the_notebook_runs_and_its_progress_is_one_line_a_cell(tmp_path, monkeyp
     announced, *lines = "".join(output.text for output in progress).splitlines()
     assert announced.startswith("2 cells, about ")
     lines = [line for line in lines if not line.startswith("this machine is busy")]
-    assert [re.match(r"\[\d/2[^]]*\] (\S+) @ passkey 1024: [\d.]+ s", line)[1] for line in lines] == [
-        "full/torch",
-        "parallel_comp/cpu",
+    assert [re.match(r"\[\d/2[^]]*\] (.+) on passkey, 1,024 tokens: [\d.]+ s", line)[1] for line in lines] == [
+        "Full attention",
+        "ParallelComp",
     ]
     assert not any("\x1b" in line for line in lines)
     assert [output.data["text/plain"] for output in (path, *page)] == ["'first_run'", "'report.html'"]

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -34,10 +35,13 @@ class Progress:
         done: how many an earlier run finished.
         console: where to print.
         remaining: of the run; told of every pass.
+        names: cell → what people call it.
     """
 
-    def __init__(self, cells: int, done: int, console: Terminal, remaining: Remaining) -> None:
-        self.console, self.remaining = console, remaining
+    def __init__(
+        self, cells: int, done: int, console: Terminal, remaining: Remaining, names: Mapping[str, str]
+    ) -> None:
+        self.console, self.remaining, self.names = console, remaining, names
         self.bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -72,7 +76,7 @@ class Progress:
         self.remaining.finished(record.cell)
         self.bar.update(self.task, completed=self.done)
         left = "" if self.done == self.cells else f", {_left(self.remaining)}"
-        self.say(f"[{self.done}/{self.cells}{left}] {describe(record)}")
+        self.say(f"[{self.done}/{self.cells}{left}] {self.names[record.cell]}: {describe(record)}")
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -84,11 +88,9 @@ def _left(remaining: Remaining) -> str:
 
 
 def describe(record: Record) -> str:
-    """One line a person reads when a cell is finished."""
-    tokens = "" if record.context_tokens is None else f" {record.context_tokens}"
-    head = f"{record.method}/{record.backend} @ {record.workload}{tokens}"
+    """What came out of a cell, in a line that follows its name."""
     if record.status != "ok":
-        return f"{head}: {record.status}: {record.reason}"
+        return f"{record.status}: {record.reason}"
     parts = []
     if record.ms_p50 is not None:
         parts.append(f"{record.ms_p50:.4f} ms" if record.op else f"{record.ms_p50 / 1e3:.2f} s")
@@ -120,7 +122,7 @@ def describe(record: Record) -> str:
         words = Difference(record.score_vs_full, low, high, p, record.score_vs_full_pairs).words()
         interval = "" if low is None or high is None else f" [{low * 100:+.1f}, {high * 100:+.1f}]"
         parts.append(f"{record.score_vs_full * 100:+.1f}{interval} against full attention: {words}")
-    return f"{head}: {', '.join(parts) or 'ok'}"
+    return ", ".join(parts) or "ok"
 
 
 def _loss_change(record: Record) -> str:

@@ -21,9 +21,10 @@ from pcbench.measure.machine.devices import Build, resolve_device
 from pcbench.measure.machine.environment import provenance
 from pcbench.measure.machine.load import busy_here
 from pcbench.records import RunFolder
+from pcbench.suites.labels import labels
 from pcbench.system.terminal import Terminal
 from pcbench.tasks.files import set_data_dir
-from pcbench.types import Record
+from pcbench.types import Record, placed
 
 __all__ = ["Options", "Planned", "plan", "run"]
 
@@ -117,7 +118,8 @@ def _measure(begun: Begun, folder: RunFolder, console: Terminal) -> None:
     remaining = _remaining(begun, groups)
     if ranks.rank() == 0:
         add_start(folder, remaining.total, begun.busy)
-    with Progress(finished + sum(map(len, groups)), finished, console, remaining) as progress:
+    names = {prepared.cell.key: prepared.cell.name for prepared in planned.cells}
+    with Progress(finished + sum(map(len, groups)), finished, console, remaining, names) as progress:
         for line in _announced(begun, remaining) if ranks.rank() == 0 else ():
             progress.say(line)
         for cells in groups:
@@ -181,8 +183,8 @@ def _finish(planned: Planned, folder: RunFolder, say: Say) -> None:
     folder.arrange([prepared.cell.key for prepared in planned.cells], ranks.ranks())
     derived = planned.kind.derived(folder, _shared(planned, folder), planned.options.command(), say)
     folder.records.append(derived)
-    for record in derived:
-        say(describe(record))
+    for label, record in zip(labels(derived), derived, strict=True):
+        say(f"{placed(label, record.workload, record.context_tokens)}: {describe(record)}")
     folder.write_csv()
 
 

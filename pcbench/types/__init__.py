@@ -2,7 +2,7 @@
 
 from pcbench.types.contexts import ContextMethod
 from pcbench.types.costs import Cost, causal_flops, linear_flops
-from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Record, Sample, Status, digest
+from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Record, Sample, Status, digest, placed
 from pcbench.types.protocols import (
     AttentionPlan,
     Method,
@@ -55,4 +55,5 @@ __all__ = [
     "digest",
     "linear_flops",
     "no_stages",
+    "placed",
 ]

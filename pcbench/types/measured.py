@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Record", "Sample", "Status", "digest"]
+__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Record", "Sample", "Status", "digest", "placed"]
 
 SCHEMA = 1
 
@@ -46,6 +46,11 @@ def digest(value: object, length: int = 12) -> str:
     """First `length` hex digits of the sha256 of `value` as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def placed(label: str, workload: str, tokens: int | None) -> str:
+    """`ParallelComp on passkey, 8,192 tokens`."""
+    return f"{label} on {workload}" + ("" if tokens is None else f", {tokens:,} tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +113,7 @@ class Cell:
     @property
     def name(self) -> str:
         """How a person reads it: `ParallelComp on passkey, 8,192 tokens`."""
-        tokens = "" if self.context_tokens is None else f", {self.context_tokens:,} tokens"
-        return f"{self.title or f'{self.method}/{self.backend}'} on {self.workload}{tokens}"
+        return placed(self.title or f"{self.method}/{self.backend}", self.workload, self.context_tokens)
 
     def _changed(self, *names: str) -> dict[str, Any]:
         return {name: x for name in names if (x := getattr(self, name)) != UNCHANGED[name]}

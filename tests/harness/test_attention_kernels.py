@@ -41,9 +41,9 @@ def test_a_library_that_is_not_here_is_unsupported_and_says_why(options, console
     assert (found["parallel_comp", "cpu"].status, found["parallel_comp", "cpu"].reason) == ("unsupported", line)
     others = {name: (r.status, r.attention_kernel) for name, r in found.items() if r.backend != "cpu"}
     assert others == {("full", "torch"): ("ok", None), ("parallel_comp", "reference"): ("ok", None)}
-    reasons = {row.cell.split(" @")[0]: row.why_not for row in plan(options(sets=sets)).kind.estimates()}
-    assert reasons["parallel_comp/cpu"] == "attention by cudnn: it needs a GPU"
-    assert reasons["parallel_comp/reference"] is None
+    reasons = {row.cell.split(" on ")[0]: row.why_not for row in plan(options(sets=sets)).kind.estimates()}
+    assert reasons["ParallelComp"] == "attention by cudnn: it needs a GPU"
+    assert reasons["ParallelComp, in pure PyTorch"] is None
 
 
 @pytest.fixture
@@ -97,12 +97,12 @@ def test_scores_say_by_what_they_ran(options, suite_file, console):
 
 def test_a_dry_run_counts_the_kernels_that_a_gpu_tries(options, monkeypatch):
     def passes():
-        return {row.cell.split(" @")[0]: row.passes for row in plan(options(sets=SMALL)).kind.estimates()}
+        return {row.cell.split(" on ")[0]: row.passes for row in plan(options(sets=SMALL)).kind.estimates()}
 
     before = passes()
     monkeypatch.setattr("pcbench.harness.kinds.methods.estimate.is_tried", lambda device: True)
     # four kernels, three passes each
-    assert passes() == before | {"full/torch": before["full/torch"] + 12}
+    assert passes() == before | {"Full attention": before["Full attention"] + 12}
 
 
 def test_answers_take_the_key(monkeypatch):

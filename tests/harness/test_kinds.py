@@ -58,7 +58,7 @@ def test_a_kind_from_outside_is_run_and_reported(toy, tmp_path, capsys):
 def test_a_kind_from_outside_has_a_dry_run_that_measures_nothing(toy, tmp_path, capsys):
     assert toy("--dry-run", "--limit", "2") == 0
     out = capsys.readouterr().out
-    assert "sum/numpy @ 1000 numbers" in out
+    assert "sum/numpy on 1000 numbers" in out
     assert "3 cells on cpu" in out
     assert "numbers MiB" in out
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from pcbench.errors import ConfigError, DataMissing
 from pcbench.records import read_run
 from pcbench.suites.labels import labels
 from pcbench.tasks.thoughts import without_thoughts
-from pcbench.types import Record, Sample
+from pcbench.types import Record, Sample, placed
 
 __all__ = ["ComparedRun", "read_compared", "shared_cells"]
 
@@ -41,7 +41,10 @@ class ComparedRun:
     def names(self) -> dict[str, str]:
         """Cell → `ParallelComp on passkey, 8,192 tokens`."""
         records = list(self.records.values())
-        return {r.cell: f"{label} on {_place(r)}" for r, label in zip(records, labels(records), strict=True)}
+        return {
+            r.cell: placed(label, r.workload, r.context_tokens)
+            for r, label in zip(records, labels(records), strict=True)
+        }
 
     def group(self, record: Record) -> list[Record]:
         """The records that were measured interleaved with `record`, itself included."""
@@ -72,11 +75,6 @@ def read_compared(paths: Sequence[Path]) -> list[ComparedRun]:
 def shared_cells(baseline: ComparedRun, other: ComparedRun) -> list[str]:
     """The cells both runs hold a record of, in the order of the baseline."""
     return [cell for cell in baseline.records if cell in other.records]
-
-
-def _place(record: Record) -> str:
-    tokens = record.context_tokens
-    return record.workload if tokens is None else f"{record.workload}, {tokens:,} tokens"
 
 
 def _read(name: str, path: Path) -> ComparedRun:
