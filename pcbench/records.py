@@ -1,4 +1,7 @@
-"""A run's folder: manifest.json, records.jsonl, samples.jsonl and records.csv, readable after any interruption."""
+"""A run's folder: manifest.json, records.jsonl, samples.jsonl and records.csv, readable after any interruption.
+
+That of a shard of prompts has parts.jsonl, too.
+"""
 
 import csv
 import io
@@ -17,9 +20,19 @@ from pcbench.errors import ConfigError, DataMissing, FolderLost, shown
 from pcbench.json_text import parse_json
 from pcbench.plain_files import append_whole, decoded, read_lines, read_text, room, write_whole
 from pcbench.rows import EDITED, ROWS, Rows, check_schema
-from pcbench.types import Record, Sample
+from pcbench.types import Part, Record, Sample
 
-__all__ = ["JSONL_ONLY", "PromptKey", "RunFolder", "checked_manifest", "prompt_key", "read_records", "read_run"]
+__all__ = [
+    "JSONL_ONLY",
+    "Asked",
+    "PromptKey",
+    "RunFolder",
+    "ShardOf",
+    "checked_manifest",
+    "prompt_key",
+    "read_records",
+    "read_run",
+]
 
 # too long for a table cell
 JSONL_ONLY = (
@@ -35,7 +48,7 @@ LINE_BYTES, MANIFEST_BYTES = 1 << 26, 1 << 28
 # cell, id and sha256: records of one file may ask the same and want other answers
 PromptKey = tuple[str, str, str]
 
-T = TypeVar("T", Record, Sample)
+T = TypeVar("T", Record, Sample, Part)
 
 
 Ranks = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -48,6 +61,35 @@ class Environment(Table):
 
     ranks: Ranks | None = None
     extensions: dict[str, dict[str, str]] | None = None
+
+
+class Asked(Table):
+    """Of a command line what a run's shards have in common, as `Options` names it."""
+
+    suite: str
+    device: str = "auto"
+    preset: str | None = None
+    model: str | None = None
+    methods: list[str] = Field(default_factory=list)
+    sets: list[str] = Field(default_factory=list)
+    limit: int | None = None
+    isolate: bool = False
+    tasks: list[str] = Field(default_factory=list)
+
+
+class ShardOf(Table):
+    """Which part of what run a folder holds.
+
+    Args:
+        number, count: of the shard, from 1.
+        options: of the command line.
+        whole: of the whole run what `Kind.fixed` says.
+    """
+
+    number: Annotated[int, Field(ge=1)]
+    count: Annotated[int, Field(ge=2)]
+    options: Asked
+    whole: dict[str, list[Any]]
 
 
 class Manifest(Table):
@@ -63,6 +105,7 @@ class Manifest(Table):
     model: dict[str, Any] | None = None
     environment: Environment = Field(default_factory=Environment)
     rank_files: Ranks | None = None
+    shard: ShardOf | None = None
     builds: dict[str, str] = Field(default_factory=dict)
     cells: list[str] = Field(default_factory=list)
     tasks: list[str] = Field(default_factory=list)
@@ -146,6 +189,7 @@ class RunFolder:
         ending = f"rank{rank}.jsonl" if rank else "jsonl"
         self.records = Lines(path / f"records.{ending}", Record)
         self.samples = Lines(path / f"samples.{ending}", Sample)
+        self.parts = Lines(path / "parts.jsonl", Part)
 
     def create(self) -> None:
         with room(self.path):
@@ -174,6 +218,8 @@ class RunFolder:
         cells = {*cells, *(r.cell for r in records)}
         self.records.replace(records)
         self.samples.replace([s for s in self.samples.read() if s.cell in cells])
+        if parts := self.parts.read():
+            self.parts.replace([part for part in parts if part.cell in {r.cell for r in records}])
 
     def arrange(self, cells: Sequence[str], ranks: int) -> None:
         """Takes in the lines of every rank's files, each once, in the order of `cells` and of their prompts.
@@ -198,7 +244,7 @@ class RunFolder:
         """The name of a file that a run on so many ranks would write, and that is there."""
         folders = [RunFolder(self.path, rank) for rank in range(ranks)]
         written = [path.name for folder in folders for path in (folder.records.path, folder.samples.path)]
-        names = (*written, "errors.txt", "records.csv", "report.html")
+        names = (*written, "parts.jsonl", "errors.txt", "records.csv", "report.html")
         return next((name for name in names if os.path.lexists(self.path / name)), None)
 
     def log_errors(self, traces: Mapping[str, str]) -> None:

@@ -11,13 +11,13 @@ from typing_extensions import TypedDict
 
 from pcbench.config import Table, validate
 from pcbench.errors import ConfigError, shown
-from pcbench.types import SCHEMA, Record, Sample
+from pcbench.types import SCHEMA, Part, Record, Sample
 
 __all__ = ["EDITED", "ROWS", "Rows", "check_schema"]
 
 EDITED = "was the file edited?"
 
-T = TypeVar("T", Record, Sample)
+T = TypeVar("T", Record, Sample, Part)
 
 # what no measurement is below or beyond: a nanosecond in ms, an exabyte
 LEAST, MOST = 1e-6, 10**18
@@ -139,4 +139,4 @@ def _number(name: str, kind: type) -> Any:
     return Annotated[kind, Field(ge=0, le=MOST)]
 
 
-ROWS: dict[type, Rows[Any]] = {kind: Rows(kind) for kind in (Record, Sample)}
+ROWS: dict[type, Rows[Any]] = {kind: Rows(kind) for kind in (Record, Sample, Part)}

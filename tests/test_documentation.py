@@ -26,7 +26,8 @@ TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 FENCE = re.compile(r"(?:<!-- (run|dry-run|shown|python)(?:: (\w+))? -->\n)?```(\w+)\n(.*?)```", re.S)
 # (page, how it is tested, whose files it names, language, text)
 BLOCKS = [(name, *found) for name, text in TEXTS.items() for found in FENCE.findall(text)]
-TAGGED = {"sh": ("run", "dry-run", "shown"), "python": ("python",), "toml": ("",)}
+# scripts of clusters have a test of their own
+TAGGED = {"sh": ("run", "dry-run", "shown"), "bash": ("",), "python": ("python",), "toml": ("",)}
 MAX_WORDS = 900
 
 

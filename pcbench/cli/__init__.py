@@ -15,6 +15,7 @@ from pcbench.cli.calibrate import calibrate
 from pcbench.cli.choose import choose
 from pcbench.cli.data import data
 from pcbench.cli.lists import completed, list_
+from pcbench.cli.merge import merge
 from pcbench.cli.run import EXIT_ERROR, EXIT_PARITY, EXIT_USAGE, run
 from pcbench.cli.terminals import err, out
 from pcbench.errors import (
@@ -69,6 +70,7 @@ def settings(
 
 
 app.command()(run)
+app.command()(merge)
 app.command("list")(list_)
 
 

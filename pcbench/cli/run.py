@@ -1,6 +1,7 @@
 """`pcbench run`: its arguments, what a dry run prints and the exit code of a run."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pcbench.cli.terminals import err, out
 from pcbench.errors import ConfigError
 from pcbench.system import interrupts
 
-__all__ = ["EXIT_ERROR", "EXIT_PARITY", "EXIT_USAGE", "run"]
+__all__ = ["EXIT_ERROR", "EXIT_PARITY", "EXIT_USAGE", "run", "tell"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PARITY = 1, 2, 3
 
@@ -47,6 +48,14 @@ def run(
     folder: Annotated[Path | None, typer.Option("--out", help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     isolate: Annotated[bool, typer.Option("--isolate", help="Every group in a process of its own.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER/COUNT",
+            help="Only this share of the groups, or of the prompts where nothing is timed; in a Slurm array the job's, "
+            "1/1 takes all. pcbench merge joins them.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells with estimated time and memory.")] = False,
 ) -> None:
     """Measure a suite and write its report."""
@@ -59,19 +68,26 @@ def run(
     from pcbench.harness.processes import ranks
     from pcbench.harness.runner import Options, plan
     from pcbench.harness.runner import run as measure
+    from pcbench.harness.shards.shard import asked
     from pcbench.measure.machine.load import busy_here
     from pcbench.report import build
 
-    options = Options(
-        suite, device, preset, model, method or [], set_ or [], limit, folder, resume, isolate, task or []
-    )
+    lists = {"methods": method or [], "sets": set_ or [], "tasks": task or []}
+    more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate, "shard": asked(shard)}
+    options = Options(suite, device, preset, model, **lists, **more)
     if dry_run:
-        return _print_plan(plan(options), busy_here())
+        _print_plan(plan(options), busy_here())
+        return
     with interrupts.tidily():
         run_folder, records = measure(options, err)
         if ranks.rank():
-            return None
+            return
         page = build([run_folder.path])
+    tell(records, page)
+
+
+def tell(records: Sequence[Any], page: Path) -> None:
+    """Prints what became of a run's cells and where its report is, and exits."""
     counts = Counter(record.status for record in records)
     skipped = sum(bool(record.skipped_records) for record in records)
     note = f"; {skipped} without some of their records, see their warnings" if skipped else ""
@@ -91,6 +107,8 @@ def _exit_code(counts: Counter[Any], skipped: int) -> int:
 def _print_plan(planned: Any, busy: str | None) -> None:
     from pcbench.harness.duration import spoken
 
+    if planned.said:
+        err.print(planned.said)
     rows = list(planned.kind.estimates())
     sizes = [f"{what} MiB" for what in rows[0].sizes] if rows else []
     table = Table("cell", "key", "passes", "about s", *sizes, "")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pcbench.errors import ConfigError
 from pcbench.harness.processes import ranks
+from pcbench.harness.shards.shard import Shard
 
 __all__ = ["Options"]
 
@@ -26,6 +27,7 @@ class Options:
     resume: bool = False
     isolate: bool = False
     tasks: Sequence[str] = ()
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -44,4 +46,5 @@ class Options:
             words += ["--set", text]
         words += ["--limit", str(self.limit)] if self.limit else []
         words += ["--isolate"] if self.isolate else []
+        words += ["--shard", str(self.shard)] if self.shard else []
         return shlex.join([*words, *extra])

@@ -15,8 +15,9 @@ from pcbench.harness.brought import Brought, brought, check_brought
 from pcbench.harness.plan import Planned
 from pcbench.harness.processes import followers, ranks
 from pcbench.harness.processes.lock import locked
+from pcbench.harness.shards.shard import Shard
 from pcbench.measure.machine.environment import environment
-from pcbench.records import RunFolder
+from pcbench.records import Asked, RunFolder
 from pcbench.types import SCHEMA
 
 __all__ = ["add_start", "check_same", "end_start", "open_folder"]
@@ -34,6 +35,9 @@ def open_folder(planned: Planned, held: ExitStack) -> tuple[Path, set[str]]:
     options = planned.options
     of_others = brought(planned.suite.settings.kind, [prepared.cell for prepared in planned.cells])
     name = f"{planned.suite.name}_{planned.device}_{time.strftime('%Y%m%d-%H%M%S')}"
+    if options.shard is not None:
+        # shards of an array begin in the same second
+        name += f"_{options.shard.number}of{options.shard.count}"
     folder = RunFolder(options.out or Path("reports") / "runs" / name)
     if options.resume and not holds_run(folder):
         raise ConfigError(f"--resume: --out with the folder of an interrupted run, got {folder.path}; name it")
@@ -76,12 +80,22 @@ def _manifest(planned: Planned, name: str, of_others: Brought) -> dict[str, Any]
         "model": asdict(kind.spec) if kind.spec else None,
         "environment": {**environment(planned.device), "extensions": of_others},
         "builds": {name: ops.why_not(name) or "available" for name in ("cpu", "cuda", "hip", "triton")},
+        **({"shard": _shard(planned)} if planned.options.shard else {}),
         **kind.fixed(),
     }
 
 
+def _shard(planned: Planned) -> dict[str, Any]:
+    """What makes the shards of a run one run again, as `ShardOf` says."""
+    options, shard = planned.options, planned.options.shard
+    assert shard is not None
+    asked = {name: value for name in Asked.model_fields if (value := getattr(options, name))}
+    return {"number": shard.number, "count": shard.count, "options": asked, "whole": planned.whole}
+
+
 def _go_on(planned: Planned, folder: RunFolder, of_others: Brought) -> set[str]:
     """Makes the folder of an interrupted run ready to go on; the groups that are finished in it."""
+    _check_shard(folder, planned.options.shard)
     check_same(folder, planned.suite.settings.model_dump(mode="json"), planned.kind.fixed())
     manifest = folder.manifest
     check_brought(of_others, manifest, folder.path)
@@ -94,6 +108,14 @@ def _go_on(planned: Planned, folder: RunFolder, of_others: Brought) -> set[str]:
     done = _finished(planned, folder)
     folder.keep_groups(done, keys if planned.kind.by_prompt else ())
     return done
+
+
+def _check_shard(folder: RunFolder, shard: Shard | None) -> None:
+    """Refuses to go on with another part of a run."""
+    found = folder.manifest.get("shard")
+    began, now = f"{found['number']}/{found['count']}" if found else "1/1", str(shard or "1/1")
+    if began != now:
+        raise ConfigError(f"--resume: --shard {began}, with which {folder.path} began, got {now}; add --shard {began}")
 
 
 def _finished(planned: Planned, folder: RunFolder) -> set[str]:

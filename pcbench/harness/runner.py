@@ -145,6 +145,8 @@ def _remaining(begun: Begun, groups: list[list[PlannedCell]]) -> Remaining:
 
 def _announced(begun: Begun, remaining: Remaining) -> Iterator[str]:
     """What a person should know before it begins."""
+    if begun.planned.said:
+        yield begun.planned.said
     if cells := len(begun.estimates):
         ends = time.strftime("%H:%M", time.localtime(time.time() + remaining.left()))
         yield f"{cells} cell{'s' * (cells != 1)}, about {spoken(remaining.left())}, until {ends}"
@@ -168,6 +170,8 @@ def measure_group(session: Session, cells: list[PlannedCell], repro: str, say: S
 def _keep(result: Measured, folder: RunFolder, progress: Progress) -> None:
     """Puts a group on the disk and says so."""
     folder.samples.append(result.samples)
+    if result.parts:
+        folder.parts.append(result.parts)
     folder.records.append(result.records)
     if ranks.rank() == 0:
         folder.write_csv()

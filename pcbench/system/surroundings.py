@@ -11,10 +11,11 @@ __all__ = ["cache_folder", "check_working_folder", "expanded", "whole_number"]
 
 # of a count of processes, or a port
 LARGEST = 10**6
+TORCHRUN = "torchrun sets it, without torchrun unset it"
 
 
-def whole_number(name: str, default: int, *, least: int = 0, most: int = LARGEST) -> int:
-    """The number that a variable holds; the default where it is not set.
+def whole_number(name: str, default: int, *, least: int = 0, most: int = LARGEST, remedy: str = TORCHRUN) -> int:
+    """The number that a variable holds; the default where it is not set; `remedy` ends the message.
 
     Raises:
         ConfigError: it holds something else, or a number outside `least`..`most`.
@@ -23,9 +24,7 @@ def whole_number(name: str, default: int, *, least: int = 0, most: int = LARGEST
     if text is None:
         return default
     if not re.fullmatch("[0-9]{1,9}", text.strip()) or not least <= int(text) <= most:
-        raise ConfigError(
-            f"{name}: a whole number in {least}..{most}, got {text!r}; torchrun sets it, without torchrun unset it"
-        )
+        raise ConfigError(f"{name}: a whole number in {least}..{most}, got {text!r}; {remedy}")
     return int(text)
 
 

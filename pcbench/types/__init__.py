@@ -2,7 +2,7 @@
 
 from pcbench.types.contexts import ContextMethod
 from pcbench.types.costs import Cost, causal_flops, linear_flops
-from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Record, Sample, Status, digest, placed
+from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Part, Record, Sample, Status, digest, placed
 from pcbench.types.protocols import (
     AttentionPlan,
     Method,
@@ -37,6 +37,7 @@ __all__ = [
     "ModelRunner",
     "ModelSpec",
     "Ops",
+    "Part",
     "Prefilled",
     "Prompt",
     "RaggedKVStore",

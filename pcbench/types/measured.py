@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Record", "Sample", "Status", "digest", "placed"]
+__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Part", "Record", "Sample", "Status", "digest", "placed"]
 
 SCHEMA = 1
 
@@ -91,6 +91,14 @@ class Cell:
     thinking: str = "cut"
     # norms and MLPs of the model by torch.compile
     compile: bool = False
+    # of a run in shards: the first of the prompts that are its shard's, and the step to the next
+    share: tuple[int, int] = (0, 1)
+
+    @property
+    def indices(self) -> range:
+        """The prompts that are taken, of a run in shards its shard's."""
+        first, step = self.share
+        return range(first, self.prompts, step)
 
     @property
     def key(self) -> str:
@@ -306,3 +314,14 @@ class Sample:
     nll: float | None = None  # of a window, mean over its scored tokens
     nll_by_position: list[float] | None = None
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Part:
+    """What a shard has of a cell besides its record and samples: a line of `parts.jsonl`."""
+
+    cell: str
+    prompts: int  # of the whole cell
+    ended_at: int | None = None  # the prompt at which it ended; null where none did, or before the first
+    skipped: dict[str, str] = field(default_factory=dict)  # prompt → why its record is none
+    attention_warnings: list[str] = field(default_factory=list)  # of what computed the attention of chunks

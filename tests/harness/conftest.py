@@ -1,10 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from harness_suite import SUITE
 
 from pcbench import registry
+from pcbench.harness.kinds.methods import kind, session
 from pcbench.harness.runner import Options, run
 from pcbench.records import RunFolder
 
@@ -58,3 +60,16 @@ def broken(suite_file, monkeypatch):
         suite_file.write_text(suite_file.read_text() + text)
 
     return add
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The tiny model's answers count, as if somebody had trained it."""
+    real_spec, real_load = kind.model_spec, session.load_runner
+
+    def load(*args, **more):
+        found = real_load(*args, **more)
+        return replace(found, spec=replace(found.spec, trained=True))
+
+    monkeypatch.setattr(kind, "model_spec", lambda name: replace(real_spec(name), trained=True))
+    monkeypatch.setattr(session, "load_runner", load)

@@ -7,13 +7,8 @@ from harness_suite import ACCURACY
 
 from pcbench.differences import average_difference, paired_difference
 from pcbench.harness.kinds.accuracy import summary as accuracy_summary
-from pcbench.harness.kinds.accuracy.summary import (
-    Outcome,
-    average_records,
-    joined,
-    records_by_words,
-    summarise_accuracy,
-)
+from pcbench.harness.kinds.accuracy.outcomes import Outcome, joined
+from pcbench.harness.kinds.accuracy.summary import average_records, records_by_words, summarise_accuracy
 from pcbench.harness.progress import describe
 from pcbench.harness.runner import Options, plan
 from pcbench.statistics import score_interval, wilson_interval

@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from torch.nn.attention import SDPBackend
 
 from pcbench import registry
 from pcbench.errors import ConfigError
-from pcbench.harness.kinds.methods import group, kind, session
+from pcbench.harness.kinds.methods import group, session
 from pcbench.harness.runner import plan, run
 from pcbench.measure.steps import NotCaptured
 from pcbench.methods.full import Full
@@ -48,20 +47,6 @@ def test_every_sample_is_kept_with_its_interval_and_its_outliers_counted(options
     assert (record.repeats, record.outliers) == (6, 1)
     assert 10.0 <= record.ms_ci_low <= record.ms_p50 <= record.ms_ci_high <= 90.0
     assert record.wall_ms_p50 is None
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """Answers of the tiny model count."""
-    real = kind.model_spec
-    monkeypatch.setattr(kind, "model_spec", lambda name: replace(real(name), trained=True))
-    load = session.load_runner
-
-    def loading(*args, **more):
-        found = load(*args, **more)
-        return replace(found, spec=replace(found.spec, trained=True))
-
-    monkeypatch.setattr(session, "load_runner", loading)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pcbench.errors import ConfigError
 from pcbench.records import RunFolder
 from pcbench.suites import Source, Suite
-from pcbench.types import Cell, DeviceKind, ModelSpec, Record, Sample, Status
+from pcbench.types import Cell, DeviceKind, ModelSpec, Part, Record, Sample, Status
 
-__all__ = ["Estimate", "Kind", "Measured", "Narrowed", "PlannedCell", "Say", "Session"]
+__all__ = ["Estimate", "Kind", "Measured", "Narrowed", "PlannedCell", "Say", "Session", "Taken"]
 
 # cells that ended so are measured again by --resume
 RETRIED = ("error", "timeout", "data_missing")
@@ -35,12 +36,29 @@ class PlannedCell(Protocol):
 
 @dataclass
 class Measured:
-    """A finished group; `traces` are the tracebacks of cells that ended in an error, `notes` are for the console."""
+    """A finished group.
+
+    Args:
+        records, samples: of its cells.
+        traces: of cells that ended in an error.
+        notes: for the console.
+        parts: of a shard of prompts, one a cell.
+    """
 
     records: list[Record]
     samples: list[Sample]
     traces: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a shard of prompts has of a cell."""
+
+    record: Record
+    samples: list[Sample]
+    part: Part
 
 
 class Session(Protocol):
@@ -111,8 +129,9 @@ class Kind(Protocol):
     Attributes:
         cells: in the order of measurement; those with the same `cell.group` are measured together.
         spec: of the suite's model; None without one.
-        by_prompt: a session puts every prompt's sample on the disk: ranks share the prompts of a group, and --resume
-            goes on inside one. Else ranks share the groups, and a group that has not ended begins anew.
+        by_prompt: a session puts every prompt's sample on the disk: ranks and shards share the prompts of a group, a
+            shard those of `Cell.indices`, and --resume goes on inside one; the cells are dataclasses. Else ranks and
+            shards share the groups, and a group that has not ended begins anew.
         takes_tasks: `source.tasks`, of `--task`, stand in place of the suite's; else `--task` is refused.
 
     Raises:
@@ -180,3 +199,21 @@ class Kind(Protocol):
             say: prints a line.
         """
         return []
+
+    def merged(
+        self, cells: list[Any], shards: Sequence[Sequence[Taken]], shared: dict[str, Any], repro: str, say: Say
+    ) -> list[Record]:
+        """Records of a group whose prompts shards have shared, as of one run; for kinds that are `by_prompt`.
+
+        Args:
+            cells: of the group.
+            shards: what each that has prompts of it has of every cell.
+            shared, repro, say: as of `derived`.
+
+        Raises:
+            ConfigError: the kind cannot tell.
+        """
+        raise ConfigError(
+            f"{self.suite.where}: a kind whose `merged` joins the prompts of shards, got {self.suite.settings.kind}; "
+            "measure it in one run"
+        )

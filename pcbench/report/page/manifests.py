@@ -69,6 +69,8 @@ def _rows(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in manifest.items():
         if key in PER_CELL and isinstance(value, list):
             yield PER_CELL[key], _shortly(key, value)
+        elif key == "shard" and isinstance(value, dict):
+            yield key, f"{value.get('number')}/{value.get('count')}"
         else:
             yield from facts(key, value)
 

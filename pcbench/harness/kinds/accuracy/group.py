@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pcbench.errors import BadRecord, RankLost
 from pcbench.harness.kinds import Say
-from pcbench.harness.kinds.accuracy.summary import Outcome
+from pcbench.harness.kinds.accuracy.outcomes import Outcome
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.group import Group
 from pcbench.harness.kinds.methods.lane import Lane
@@ -26,7 +26,7 @@ Examples = dict[Choice, Example]
 
 
 class AccuracyGroup(Group):
-    """The cells that share model, task and length; this rank's part of their prompts.
+    """The cells that share model, task and length; this rank's part of their prompts, or of their shard's.
 
     Args:
         cells: of one group.
@@ -61,7 +61,7 @@ class AccuracyGroup(Group):
                 self._guarded(lane, lambda lane=lane: self._open(lane))  # type: ignore[misc]
                 # on every rank: a sample counts where parity passed in its own process
                 self._guarded(lane, lambda lane=lane: self._first_pass(lane, _of(lane, first)))  # type: ignore[misc]
-            for index in ranks.share(range(cell.prompts)):
+            for index in ranks.share(cell.indices):
                 if examples := first if index == at else self._examples(index):
                     self._take(index, examples)
                 if not self._going():
@@ -131,6 +131,8 @@ class AccuracyGroup(Group):
         return sample if all(getattr(sample, name) == value for name, value in again.items()) else None
 
     def _outcome(self, lane: Lane) -> Outcome:
+        # a task without records has an error at the first
+        indices = lane.prepared.cell.indices or (0,)
         return Outcome(
             samples=lane.samples,
             status=lane.status,
@@ -139,7 +141,7 @@ class AccuracyGroup(Group):
             parity=lane.parity,
             ended_at=self.ended_at.get(lane.prepared.cell.key, -1),
             prompts=self.prompts.get(prompt_choice(lane.prepared.cell)),
-            skipped=self.skipped,
+            skipped={index: why for index, why in self.skipped.items() if index in indices},
             attention=lane.attention(),
             attention_warnings=lane.attention_warnings(),
         )

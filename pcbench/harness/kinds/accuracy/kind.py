@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pcbench.harness.kinds import Narrowed, Say
+from pcbench.harness.kinds import Narrowed, Say, Taken
 from pcbench.harness.kinds.accuracy.cells import AnswerCells
 from pcbench.harness.kinds.accuracy.session import AccuracySession
 from pcbench.harness.kinds.accuracy.settings import accuracy_suite
@@ -49,6 +49,11 @@ class Accuracy(Methods):
         tasks = [task_id(p.cell.task, p.task) if is_file(p.cell.task) else p.cell.task for p in cells]
         prompts = [min(asked, default=None)] * len(self.cells)
         return super().fixed() | {"tasks": tasks, "prompts": prompts}
+
+    def merged(
+        self, cells: list[Prepared], shards: Sequence[Sequence[Taken]], shared: dict[str, Any], repro: str, say: Say
+    ) -> list[Record]:
+        return self.session(Path(), shared).merged(cells, shards, repro, say)
 
     def derived(self, folder: RunFolder, shared: dict[str, Any], repro: str, say: Say) -> list[Record]:
         """Scores by the length of records and averages over datasets, where the suite wants them."""

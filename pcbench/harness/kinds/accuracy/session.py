@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from pcbench.errors import first_line
-from pcbench.harness.kinds import Measured, Say
+from pcbench.harness.kinds import Measured, Say, Taken
 from pcbench.harness.kinds.accuracy.group import AccuracyGroup, Known
-from pcbench.harness.kinds.accuracy.summary import Outcome, joined, summarise_accuracy
+from pcbench.harness.kinds.accuracy.outcomes import Outcome, joined, outcome_of, part_of
+from pcbench.harness.kinds.accuracy.summary import summarise_accuracy
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.session import ModelSession, lost_by
 from pcbench.harness.processes import ranks
@@ -43,14 +44,25 @@ class AccuracySession(ModelSession):
         self._drop_others(cells, outcomes)
         # of a record, so of all cells alike
         notes = [f"skipped {why}" for why in outcomes[0].skipped.values()]
-        records = self.summarise(cells, outcomes, repro, notes.append)
-        traces = {p.cell.key: o.trace for p, o in zip(cells, outcomes, strict=True) if o.trace}
-        return Measured(records, [], traces, notes)
+        return self._measured(cells, outcomes, repro, notes)
 
     def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
         """Every cell with this status; its finished samples stay for --resume."""
-        outcomes = [Outcome(status=status, reason=reason)] * len(cells)
-        return Measured(self.summarise(cells, outcomes, repro, [].append), [])
+        return self._measured(cells, [Outcome(status=status, reason=reason)] * len(cells), repro, [])
+
+    def merged(
+        self, cells: list[Prepared], shards: Sequence[Sequence[Taken]], repro: str, note: Callable[[str], None]
+    ) -> list[Record]:
+        """Records of a group whose prompts shards have shared; arguments as of `Kind.merged`."""
+        outcomes = [joined([outcome_of(taken) for taken in of_cell]) for of_cell in zip(*shards, strict=True)]
+        return self.summarise(cells, outcomes, repro, note)
+
+    def _measured(self, cells: list[Prepared], outcomes: list[Outcome], repro: str, notes: list[str]) -> Measured:
+        records = self.summarise(cells, outcomes, repro, notes.append)
+        pairs = [(p.cell, o) for p, o in zip(cells, outcomes, strict=True)]
+        traces = {cell.key: outcome.trace for cell, outcome in pairs if outcome.trace}
+        parts = [part_of(cell, outcome) for cell, outcome in pairs if cell.share[1] > 1]
+        return Measured(records, [], traces, notes, parts)
 
     def summarise(
         self, cells: Sequence[Prepared], outcomes: Sequence[Outcome], repro: str, note: Callable[[str], None]

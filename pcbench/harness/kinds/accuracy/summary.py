@@ -2,56 +2,22 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from pcbench.differences import average_difference, mean_of_means, paired_difference
+from pcbench.harness.kinds.accuracy.outcomes import Outcome
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.summary import add_difference, add_parity, add_scores, paired_scores
 from pcbench.statistics import score_interval
 from pcbench.tasks import bucket, size
 from pcbench.tasks.base import task_id
 from pcbench.tasks.scorecards.published import RunFacts, TaskRead, published_score
-from pcbench.types import ModelSpec, Record, Sample, Status
+from pcbench.types import ModelSpec, Record, Sample
 
-__all__ = ["Outcome", "add_sizes", "average_records", "joined", "records_by_words", "summarise_accuracy"]
+__all__ = ["add_sizes", "average_records", "records_by_words", "summarise_accuracy"]
 
 NUMBER = re.compile(r"\d+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a cell, on one rank or on all.
-
-    Args:
-        samples: of its prompts.
-        status, reason, trace: how it ended.
-        parity: of its first prompt.
-        ended_at: the prompt it ended at, −1 before the first.
-        prompts: whose texts.
-        skipped: prompt → why its record could not be read or scored.
-        attention: fields of the record that say by what the attention of chunks was computed; warnings of that.
-    """
-
-    samples: list[Sample] = field(default_factory=list)
-    status: Status = "ok"
-    reason: str | None = None
-    trace: str | None = None
-    parity: dict[str, dict[str, float]] | None = None
-    ended_at: int = -1
-    prompts: str | None = None
-    skipped: dict[int, str] = field(default_factory=dict)
-    attention: dict[str, Any] = field(default_factory=dict)
-    attention_warnings: list[str] = field(default_factory=list)
-
-
-def joined(parts: Sequence[Outcome]) -> Outcome:
-    """The outcome of a cell whose prompts were shared: all samples in their order; ended where the first part ended."""
-    ended = [part for part in parts if part.status != "ok"]
-    first = min(ended, key=lambda part: part.ended_at, default=parts[0])
-    samples = sorted((s for part in parts for s in part.samples), key=lambda s: s.index or 0)
-    skipped = {index: why for part in parts for index, why in part.skipped.items()}
-    return replace(first, samples=samples, skipped=dict(sorted(skipped.items())))
 
 
 def summarise_accuracy(
@@ -96,7 +62,7 @@ def summarise_accuracy(
             _check_published(record, [prepared], [outcome.samples], note)
         if outcome.skipped:
             record.skipped_records = len(outcome.skipped)
-            counted = f"{record.skipped_records} of {cell.prompts} records skipped"
+            counted = f"{record.skipped_records} of {len(cell.indices)} records skipped"
             record.warnings = [counted, *outcome.skipped.values(), *record.warnings]
         records.append(record)
     return records

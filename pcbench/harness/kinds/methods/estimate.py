@@ -52,7 +52,7 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
         trials = MOST_PASSES if cell.is_full and cell.timed and is_tried(torch_device(cell.device)) else 0
         # an answer whose steps are launched and one whose steps are replayed
         held = 2 if cell.timed and are_replayed(torch_device(cell.device)) else 0
-        passes = cell.prompts + prepared.effort.warmup_up_to + peaks + trials + held
+        passes = len(cell.indices) + prepared.effort.warmup_up_to + peaks + trials + held
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
         # how long an answer is that ends by a task's own rules, no formula says
         steps = max(0, (prepared.new_tokens or 0) - 1)
@@ -67,7 +67,7 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
             cell=cell.name,
             key=cell.key,
             passes=passes,
-            seconds=passes * prefill + (cell.prompts + peaks) * decode + START_S * children + load * loads,
+            seconds=passes * prefill + (len(cell.indices) + peaks) * decode + START_S * children + load * loads,
             sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
             why_not=prepared.missing or _why_not(cell.backend, spec.head_dim) or _attention_why_not(prepared, spec),
         )

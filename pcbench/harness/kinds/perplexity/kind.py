@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pcbench.harness.kinds import Narrowed
+from pcbench.harness.kinds import Narrowed, Say, Taken
 from pcbench.harness.kinds.methods.cells import Prepared, Rules
 from pcbench.harness.kinds.methods.kind import Methods
 from pcbench.harness.kinds.methods.settings import MethodSuite
@@ -12,6 +12,7 @@ from pcbench.harness.kinds.perplexity.cells import WindowCells
 from pcbench.harness.kinds.perplexity.session import PerplexitySession
 from pcbench.harness.kinds.perplexity.settings import perplexity_suite
 from pcbench.suites import Source
+from pcbench.types import Record
 
 __all__ = ["Perplexity"]
 
@@ -29,6 +30,11 @@ class Perplexity(Methods):
 
     def session(self, folder: Path, shared: dict[str, Any]) -> PerplexitySession:
         return PerplexitySession(self.spec, shared, path=folder)
+
+    def merged(
+        self, cells: list[Prepared], shards: Sequence[Sequence[Taken]], shared: dict[str, Any], repro: str, say: Say
+    ) -> list[Record]:
+        return self.session(Path(), shared).merged(cells, shards, repro, say)
 
     def narrowed(self, prepared: Prepared) -> Narrowed:
         # of the same windows

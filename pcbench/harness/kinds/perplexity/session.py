@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pcbench.harness.kinds.accuracy.group import AccuracyGroup
+from pcbench.harness.kinds.accuracy.outcomes import Outcome
 from pcbench.harness.kinds.accuracy.session import AccuracySession
-from pcbench.harness.kinds.accuracy.summary import Outcome
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.perplexity.group import PerplexityGroup
 from pcbench.harness.kinds.perplexity.summary import summarise_losses

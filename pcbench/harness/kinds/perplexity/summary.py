@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pcbench.differences import loss_difference
-from pcbench.harness.kinds.accuracy.summary import Outcome, add_sizes
+from pcbench.harness.kinds.accuracy.outcomes import Outcome
+from pcbench.harness.kinds.accuracy.summary import add_sizes
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.summary import add_kept, add_parity
 from pcbench.statistics import mean_interval, perplexity
@@ -39,7 +40,9 @@ def summarise_losses(
             **shared,
         )
         add_parity(record, outcome.parity)
-        if outcome.status == "ok":
+        if outcome.status == "ok" and not outcome.samples:
+            record.warnings.append("the text has no window of this shard")
+        elif outcome.status == "ok":
             add_sizes(record, outcome)
             add_kept(record, outcome.samples)
             _add_losses(record, outcome.samples, spec)
