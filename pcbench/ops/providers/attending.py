@@ -146,7 +146,7 @@ class Attending:
 
     def _choose(self, q: Tensor, k: Tensor, mass_rows: int, ragged: bool, calls: Mapping[str, Call]) -> str:
         """The fastest of the calls, by times of the file or taken now."""
-        where = {"gpu": torch.cuda.get_device_name(q.device), "torch": torch.__version__}
+        where = {"gpu": torch.cuda.get_device_name(q.device), "torch": torch.__version__, "backend": self.backend}
         what = {"dtype": str(q.dtype).removeprefix("torch."), "mass_rows": mass_rows, "ragged": ragged}
         case = Case.of(tuple(q.shape), k.shape[1], **where, **what)
         if case not in self.tried:

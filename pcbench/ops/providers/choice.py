@@ -29,6 +29,7 @@ class Case:
     Args:
         gpu: its name.
         torch: its version.
+        backend: whose own kernel is one of the choices.
         dtype, dim, heads, kv_heads: of the call.
         batch, rows: classes, the next powers of two.
         mass_rows: of the call.
@@ -37,6 +38,7 @@ class Case:
 
     gpu: str
     torch: str
+    backend: str
     dtype: str
     dim: int
     heads: int

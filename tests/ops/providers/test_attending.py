@@ -1,6 +1,8 @@
 """Attention of chunks by a library: the CPU's flash kernel of torch stands for all of them here."""
 
+import sys
 from functools import partial
+from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -13,7 +15,7 @@ from pcbench.errors import BackendUnavailable, ConfigError, ShapeError
 from pcbench.measure.kernels.attention_cases import calibrated
 from pcbench.measure.kernels.cases import compare, run
 from pcbench.measure.kernels.draws import Draws
-from pcbench.ops.providers import AUTO, OWN, PROVIDERS, attending
+from pcbench.ops.providers import AUTO, OWN, PROVIDERS, attending, libraries
 from pcbench.ops.providers.choice import TimesFile
 from pcbench.ops.providers.kernels import Kernel, learn
 from pcbench.ops.providers.libraries import _activated
@@ -191,6 +193,41 @@ def test_what_a_gpu_does_not_take():
     assert some.why_not("cuda", torch.float16, 80) is None
     gone = PROVIDERS["flash_attn"].why_not("cuda")
     assert gone is None or gone.startswith("package flash_attn ")
+
+
+@pytest.mark.parametrize(("package", "word"), [("flash_attn", "return_attn_probs"), ("aiter", "return_lse")])
+def test_packages_take_rows_before_heads(package, word, monkeypatch):
+    def flash_attn_func(q, k, v, *, softmax_scale, causal, **asked):
+        assert (causal, asked) == (True, {word: True})
+        out, lse = flash(*(x.transpose(1, 2) for x in (q, k, v)), softmax_scale)
+        return out.transpose(1, 2), lse, None
+
+    made = ModuleType(package)
+    monkeypatch.setitem(sys.modules, package, made)
+    libraries._missing.cache_clear()
+    assert PROVIDERS[package].why_not("cuda") == f"package {package} has no flash_attn_func"
+    made.flash_attn_func = flash_attn_func
+    libraries._missing.cache_clear()
+    assert PROVIDERS[package].why_not("cuda", torch.bfloat16, 128) is None
+    attend = PROVIDERS[package].attend
+    assert learn(attend, CPU, torch.bfloat16, 128) == Kernel(attend)
+    libraries._missing.cache_clear()
+
+
+def test_torchs_kernels_say_what_a_machine_lacks(monkeypatch):
+    flash3, cudnn = PROVIDERS["flash3"], PROVIDERS["cudnn"]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert flash3.why_not("cuda") == "it needs compute capability 9.x, got 8.x"
+    assert PROVIDERS["flash4"].why_not("cuda") == "it needs compute capability 9.x or 10.x, got 8.x"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    reason = flash3.why_not("cuda")
+    assert reason is None or reason.startswith("package flash_attn_interface cannot be imported (")
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: False)
+    assert cudnn.why_not("cuda") == "this torch finds no cuDNN"
+    monkeypatch.delattr(attention, "restore_flash_attention_impl")
+    assert flash3.why_not("cuda") == "this torch has no switch to FA3"
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert flash3.why_not("cuda") == cudnn.why_not("cuda") == "it needs an NVIDIA GPU"
 
 
 def test_on_a_cpu_auto_is_our_own_and_the_reference_is_itself():

@@ -8,7 +8,9 @@ import pytest
 from pcbench.ops.providers.attending import ROUNDS, measured
 from pcbench.ops.providers.choice import Case, Times, TimesFile, fastest, nearest, size_class
 
-CASE = Case.of((4, 32, 7673, 128), 8, gpu="a GPU", torch="2.13", dtype="bfloat16", mass_rows=8, ragged=True)
+CASE = Case.of(
+    (4, 32, 7673, 128), 8, gpu="a GPU", torch="2.13", backend="cuda", dtype="bfloat16", mass_rows=8, ragged=True
+)
 
 
 @pytest.mark.parametrize(
@@ -29,10 +31,15 @@ def test_fastest_is_our_own_unless_another_is_clearly_faster(ms, wanted):
 def test_cases_are_classes_of_sizes():
     assert [size_class(n) for n in (1, 2, 3, 64, 65, 7673)] == [1, 2, 4, 64, 128, 8192]
     assert (CASE.batch, CASE.rows, CASE.heads, CASE.kv_heads, CASE.dim) == (4, 8192, 32, 8, 128)
-    assert Case.of((3, 32, 5000, 128), 8, gpu="a GPU", torch="2.13", dtype="bfloat16", mass_rows=8, ragged=True) == CASE
+    assert (
+        Case.of(
+            (3, 32, 5000, 128), 8, gpu="a GPU", torch="2.13", backend="cuda", dtype="bfloat16", mass_rows=8, ragged=True
+        )
+        == CASE
+    )
     others = {"gpu": "another", "torch": "2.11", "dtype": "float16", "dim": 64, "heads": 8, "kv_heads": 4, "rows": 4096}
-    others |= {"batch": 1, "mass_rows": 0, "ragged": False}
-    assert len({CASE.key, *(replace(CASE, **{name: value}).key for name, value in others.items())}) == 11
+    others |= {"batch": 1, "mass_rows": 0, "ragged": False, "backend": "triton"}
+    assert len({CASE.key, *(replace(CASE, **{name: value}).key for name, value in others.items())}) == 12
 
 
 def test_nearest_differs_in_size_alone():
