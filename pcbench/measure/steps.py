@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -145,6 +146,8 @@ class Replayed:
         if self.alike == "each":
             self.token.copy_(token)
             self.graph.replay()
+            # or the clock of the second replay would hold the first
+            wait(token.device)
         return self.alike == "each"
 
     def __call__(self, token: Tensor) -> Tensor:
@@ -158,6 +161,12 @@ class Replayed:
 def are_replayed(device: torch.device) -> bool:
     """Whether steps are replayed on a device, where they can be."""
     return device.type == "cuda"
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def capture(call: Callable[[], T], device: torch.device, beside: Any = None) -> tuple[T, Any]:
@@ -181,8 +190,12 @@ def capture(call: Callable[[], T], device: torch.device, beside: Any = None) -> 
             graph.capture_begin(beside and beside.pool(), capture_error_mode="thread_local")
             try:
                 found = call()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                # it fails too after an op that is refused, and tells less
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

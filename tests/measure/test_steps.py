@@ -74,6 +74,27 @@ def test_of_a_long_answer_by_stock_code_the_first_steps_are_timed(runner, monkey
     assert (replayed.tokens, len(replayed.step_ms)) == (launched.tokens, 4)
 
 
+@pytest.mark.parametrize(("alike", "clocks"), [("once", 2), ("each", 3)])
+@torch.inference_mode()
+def test_no_clock_runs_while_the_device_does_what_comes_before(monkeypatch, alike, clocks):
+    seen = []
+
+    class Graph:
+        def replay(self):
+            seen.append("replay")
+
+    monkeypatch.setattr("pcbench.measure.steps.capture", lambda call, device, beside: (call(), Graph()))
+    monkeypatch.setattr("pcbench.measure.steps.wait", lambda device: seen.append("wait"))
+    monkeypatch.setattr("time.perf_counter", lambda: seen.append("clock") or 0.0)
+    method = Forgetful("in place")
+    prefilled = method.prefill(None, no_stages)
+    answered = decode(method, prefilled, 5, (), CPU, steps=Replayed(method, prefilled, alike))
+    step = ["clock", "replay", "clock"] if alike == "once" else ["replay", "wait", "clock", "replay", "clock"]
+    assert len(answered.step_ms) == clocks
+    # the first is launched; of steps that are alike the second sends the graph
+    assert seen == ["clock"] + (["clock", "replay"] if alike == "once" else []) + step * clocks
+
+
 @torch.inference_mode()
 def test_frequencies_that_the_host_reads_the_text_for_are_not_captured():
     runner = make_runner(backend="cpu", trained_tokens=64)
@@ -109,8 +130,12 @@ class Forgetful:
             state["steps"].fill_(state["number"])
         elif self.keep == "as a list":
             state["steps"] = torch.tensor([state["number"]])
-        else:
+        elif self.keep == "by reading":
             state["steps"] = state["steps"] + int(state["steps"] >= 0)
+        if self.keep == "louder":
+            # the same token whatever is read
+            state["steps"] = state["steps"] + 1
+            return LIKELY[7:8] * (1 + state["steps"])
         return LIKELY[token + state["steps"]]
 
 
@@ -121,6 +146,7 @@ class Forgetful:
         ("in another tensor", False, "token 4 is another one where steps are replayed than where they are launched"),
         ("on the host", False, "a step differs from the one before it, first in aten::fill_.Scalar"),
         ("on the host", True, "each"),
+        ("louder", False, "the logits of token 12 are others where steps are replayed than where they are launched"),
         ("as a list", False, "the host waits in aten::lift_fresh at measure/test_steps.py:"),
         ("by reading", False, "the host waits in aten::item at measure/test_steps.py:"),
     ],
@@ -174,7 +200,7 @@ def gpu(monkeypatch):
     return seen
 
 
-def test_a_capture_shares_memory_and_says_what_the_device_refuses(gpu):
+def test_a_capture_shares_memory_and_says_what_the_device_refuses(gpu, monkeypatch):
     found, graph = capture(lambda: 7, CPU)
     assert (found, gpu) == (7, [("begin", None, "thread_local"), "end"])
     capture(lambda: 7, CPU, graph)
@@ -183,6 +209,12 @@ def test_a_capture_shares_memory_and_says_what_the_device_refuses(gpu):
     def refused():
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
+    # as CUDA says of a capture that something has spoilt
+    def spoilt(self):
+        gpu.append("end")
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "capture_end", spoilt)
     with pytest.raises(NotCaptured, match=r"^operation not permitted when stream is capturing$"):
         capture(refused, CPU)
     assert gpu[-1] == "end"

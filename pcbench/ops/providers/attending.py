@@ -11,9 +11,11 @@ from torch import Tensor
 
 from pcbench.errors import BackendUnavailable, first_line, unknown_name
 from pcbench.ops.fakes import refuse_gradients
+from pcbench.ops.no_memory import is_out_of_memory
 from pcbench.ops.providers.choice import OWN, Case, Times, TimesFile, fastest, nearest, times_file
 from pcbench.ops.providers.kernels import Kernel, find_kernel
 from pcbench.ops.providers.libraries import PROVIDERS
+from pcbench.ops.providers.versions import code
 from pcbench.reference.attention import check_calibrated_attention
 from pcbench.reference.packing import are_of_heads
 from pcbench.types import Ops
@@ -146,7 +148,7 @@ class Attending:
 
     def _choose(self, q: Tensor, k: Tensor, mass_rows: int, ragged: bool, calls: Mapping[str, Call]) -> str:
         """The fastest of the calls, by times of the file or taken now."""
-        where = {"gpu": torch.cuda.get_device_name(q.device), "torch": torch.__version__, "backend": self.backend}
+        where = {"gpu": torch.cuda.get_device_name(q.device), "torch": torch.__version__, "code": code(self.backend)}
         what = {"dtype": str(q.dtype).removeprefix("torch."), "mass_rows": mass_rows, "ragged": ragged}
         case = Case.of(tuple(q.shape), k.shape[1], **where, **what)
         if case not in self.tried:
@@ -157,7 +159,7 @@ class Attending:
 
 
 def measured(file: TimesFile, case: Case, calls: Mapping[str, Call], once: Callable[[Call], float]) -> Times:
-    """Times of a case from the file, or taken in turns and put there.
+    """Times of a case from the file, or taken in turns and put there; not where one found no memory, as it may later.
 
     Args:
         file: of times.
@@ -170,6 +172,7 @@ def measured(file: TimesFile, case: Case, calls: Mapping[str, Call], once: Calla
         return known
     samples: dict[str, list[float]] = {name: [] for name in calls}
     refused: dict[str, str] = {}
+    lasting = True
     # the first round is a warm-up: what only a first call does is in it
     for _ in range(1 + ROUNDS):
         for name in [name for name in calls if name not in refused]:
@@ -180,8 +183,10 @@ def measured(file: TimesFile, case: Case, calls: Mapping[str, Call], once: Calla
                 if name == OWN:
                     raise
                 refused[name] = first_line(error)
+                lasting = lasting and not is_out_of_memory(error)
     times = Times({name: median(ms[1:]) for name, ms in samples.items() if name not in refused}, refused)
-    file.put(case, times)
+    if lasting:
+        file.put(case, times)
     return times
 
 

@@ -29,7 +29,7 @@ class Case:
     Args:
         gpu: its name.
         torch: its version.
-        backend: whose own kernel is one of the choices.
+        code: our own kernels and the libraries, as of `pcbench.ops.providers.versions`.
         dtype, dim, heads, kv_heads: of the call.
         batch, rows: classes, the next powers of two.
         mass_rows: of the call.
@@ -38,7 +38,7 @@ class Case:
 
     gpu: str
     torch: str
-    backend: str
+    code: str
     dtype: str
     dim: int
     heads: int

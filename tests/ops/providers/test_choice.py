@@ -1,16 +1,20 @@
 """The choice among kernels by tables of times, and the file that keeps them."""
 
 import json
+import re
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pcbench.ops.providers.attending import ROUNDS, measured
 from pcbench.ops.providers.choice import Case, Times, TimesFile, fastest, nearest, size_class
+from pcbench.ops.providers.versions import code
 
-CASE = Case.of(
-    (4, 32, 7673, 128), 8, gpu="a GPU", torch="2.13", backend="cuda", dtype="bfloat16", mass_rows=8, ragged=True
-)
+WHERE = {"gpu": "a GPU", "torch": "2.13", "code": "cuda 0123"}
+CASE = Case.of((4, 32, 7673, 128), 8, **WHERE, dtype="bfloat16", mass_rows=8, ragged=True)
 
 
 @pytest.mark.parametrize(
@@ -31,14 +35,18 @@ def test_fastest_is_our_own_unless_another_is_clearly_faster(ms, wanted):
 def test_cases_are_classes_of_sizes():
     assert [size_class(n) for n in (1, 2, 3, 64, 65, 7673)] == [1, 2, 4, 64, 128, 8192]
     assert (CASE.batch, CASE.rows, CASE.heads, CASE.kv_heads, CASE.dim) == (4, 8192, 32, 8, 128)
-    assert (
-        Case.of(
-            (3, 32, 5000, 128), 8, gpu="a GPU", torch="2.13", backend="cuda", dtype="bfloat16", mass_rows=8, ragged=True
-        )
-        == CASE
-    )
-    others = {"gpu": "another", "torch": "2.11", "dtype": "float16", "dim": 64, "heads": 8, "kv_heads": 4, "rows": 4096}
-    others |= {"batch": 1, "mass_rows": 0, "ragged": False, "backend": "triton"}
+    assert Case.of((3, 32, 5000, 128), 8, **WHERE, dtype="bfloat16", mass_rows=8, ragged=True) == CASE
+    others = {
+        "gpu": "another",
+        "torch": "2.11",
+        "code": "cuda 4567",
+        "dtype": "float16",
+        "dim": 64,
+        "heads": 8,
+        "kv_heads": 4,
+        "rows": 4096,
+    }
+    others |= {"batch": 1, "mass_rows": 0, "ragged": False}
     assert len({CASE.key, *(replace(CASE, **{name: value}).key for name, value in others.items())}) == 12
 
 
@@ -80,6 +88,27 @@ def test_times_are_taken_in_turns_and_kept(tmp_path):
     # a library that came later is tried, with all others
     more = measured(TimesFile(path), CASE, calls("own", "flash", "cudnn", "aiter"), lambda _: 3.0)
     assert more.ms == dict.fromkeys(("own", "flash", "cudnn", "aiter"), 3.0)
+
+
+def test_what_found_no_memory_is_tried_again_by_the_next_process(tmp_path):
+    def once(call):
+        if call() == "flash":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0
+
+    made, path = {name: (lambda name=name: name) for name in ("own", "flash")}, tmp_path / "times.json"
+    assert measured(TimesFile(path), CASE, made, once) == Times({"own": 1.0}, {"flash": "CUDA out of memory"})
+    assert measured(TimesFile(path), CASE, made, lambda _: 2.0).ms == {"own": 2.0, "flash": 2.0}
+
+
+def test_code_is_our_kernels_and_what_is_imported(monkeypatch):
+    monkeypatch.setattr("torch.backends.cudnn.version", lambda: 91002)
+    monkeypatch.setitem(sys.modules, "aiter", SimpleNamespace(__version__="0.1"))
+    ours, triton = code("cpu"), code("triton")
+    assert re.match(r"cpu [0-9a-f]{16}, cudnn 91002, aiter 0\.1", ours)
+    assert triton.startswith("triton ")
+    monkeypatch.setattr("torch.backends.cudnn.version", lambda: 91003)
+    assert code("cpu") == ours.replace("91002", "91003")
 
 
 def test_our_own_kernel_has_to_run(tmp_path):
