@@ -1,9 +1,14 @@
 """Runs whose attention of chunks is a library's: the CPU's flash kernel of torch."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from harness_suite import ACCURACY
+from tiny import make_runner
 
 from pcbench import ops
+from pcbench.harness.kinds.methods import peak
 from pcbench.harness.runner import plan, run
 from pcbench.ops.providers import PROVIDERS, Attending
 from pcbench.ops.providers.kernels import find_kernel
@@ -86,6 +91,27 @@ def test_no_timed_pass_measures_kernels(options, console, monkeypatch):
     assert [list(used) for used in settled] == [["flash"]]
 
 
+def test_a_pass_that_tries_kernels_is_no_peak(monkeypatch):
+    found, sizes = ops.backend("cpu", "flash"), iter([900, 500, 501])
+
+    def once(prepared, runner, device):
+        size = next(sizes)
+        found.trials += size == 900
+        return peak.Peak(size)
+
+    for name, fake in {
+        "torch_device": lambda kind: torch.device("cpu"),
+        "load_runner": lambda *_: make_runner(),
+        "_pass": once,
+    }.items():
+        monkeypatch.setattr(peak, name, fake)
+    monkeypatch.setattr(ops, "backend", lambda *_: found)
+    cell = SimpleNamespace(device="cuda", backend="cuda", model="tiny", dtype="float32")
+    effort = SimpleNamespace(sdpa=None, peak_passes=2)
+    passes = peak._passes(SimpleNamespace(cell=cell, attention="auto", effort=effort))
+    assert [one.bytes for one in passes] == [500, 501]
+
+
 def test_scores_say_by_what_they_ran(options, suite_file, console):
     suite_file.write_text(ACCURACY.replace('average = ["passkey", "kv_retrieval"]', "").replace(', "kv_retrieval"', ""))
     methods = ["full", "parallel_comp", "snapkv", "h2o"]
@@ -106,7 +132,6 @@ def test_a_dry_run_counts_the_kernels_that_a_gpu_tries(options, monkeypatch):
 
 
 def test_answers_take_the_key(monkeypatch):
-    from tiny import make_runner
 
     import pcbench
 

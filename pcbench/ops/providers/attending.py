@@ -53,6 +53,8 @@ class Attending:
         # calls that each kernel has computed
         self.used: Counter[str] = Counter()
         self.tried: dict[Case, Times] = {}
+        # calls that were made to be timed
+        self.trials = 0
         # libraries that a small call showed to be of no use
         self.unfit: dict[str, str] = {}
         self.measures = True
@@ -154,8 +156,12 @@ class Attending:
         if case not in self.tried:
             if not self.measures:
                 return fastest(nearest(case, self.tried))
-            self.tried[case] = measured(times_file(), case, calls, partial(_device_ms, q.device))
+            self.tried[case] = measured(times_file(), case, calls, partial(self._tried_ms, q.device))
         return fastest(self.tried[case].ms)
+
+    def _tried_ms(self, device: torch.device, call: Call) -> float:
+        self.trials += 1
+        return _device_ms(device, call)
 
 
 def measured(file: TimesFile, case: Case, calls: Mapping[str, Call], once: Callable[[Call], float]) -> Times:

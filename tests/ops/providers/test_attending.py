@@ -273,6 +273,8 @@ def test_auto_takes_the_fastest_and_measures_a_case_once(automatic, ms, wanted):
         assert (found.kernels, found.ms, found.warnings) == (wanted, ms, [])
     # in turns, a warm-up and five
     assert timed == [OWN, "flash"] * 6
+    # the second had them from the file
+    assert found.trials == 0
 
 
 def test_auto_leaves_out_what_a_small_call_shows_to_be_wrong_and_says_so(automatic, monkeypatch):
@@ -296,7 +298,7 @@ def test_auto_that_has_settled_measures_nothing_more(automatic):
     found.settle()
     found.calibrated_attention(**chunks(rows=300))
     assert found.used == {OWN: 1, "flash": 2}
-    assert len(timed) == 12
+    assert len(timed) == found.trials == 12
 
 
 def test_torchs_switch_is_turned_for_a_call_and_back():
