@@ -132,7 +132,6 @@ def test_a_dry_run_counts_the_kernels_that_a_gpu_tries(options, monkeypatch):
 
 
 def test_answers_take_the_key(monkeypatch):
-
     import pcbench
 
     named = []
