@@ -74,8 +74,7 @@ def test_a_run_without_a_suite_lists_them_and_says_what_to_type(capsys):
     listed, said = capsys.readouterr()
     assert ended.value.code == 2
     assert said == (
-        "run: --suite with a name of these, got none; see how long it takes with: pcbench run --suite prefill "
-        "--dry-run\n"
+        "run: --suite and a name of this list, got no --suite; begin with: pcbench run --suite prefill --dry-run\n"
     )
     lines = [line.split(maxsplit=1) for line in listed.splitlines()]
     assert [name for name, _ in lines] == suite_names()

@@ -29,7 +29,7 @@ def choose(
     model: Annotated[str | None, typer.Option(help="Only records of this model.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Which method to use: what fits in a memory at a length, and which answers best; needs no torch."""
+    """List the methods that fit in a memory at a length, best first."""
     from pcbench.report.reading.results import Results
     from pcbench.report.reading.runs import read_runs
     from pcbench.report.verdict.choosing.asked import Asked, read_memory

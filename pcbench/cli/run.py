@@ -62,8 +62,7 @@ def run(
     if suite is None:
         out.print(suite_questions())
         raise ConfigError(
-            "run: --suite with a name of these, got none; see how long it takes with: pcbench run --suite prefill "
-            "--dry-run"
+            "run: --suite and a name of this list, got no --suite; begin with: pcbench run --suite prefill --dry-run"
         )
     from pcbench.harness.processes import ranks
     from pcbench.harness.runner import Options, plan
@@ -111,10 +110,12 @@ def _print_plan(planned: Any, busy: str | None) -> None:
         err.print(planned.said)
     rows = list(planned.kind.estimates())
     sizes = [f"{what} MiB" for what in rows[0].sizes] if rows else []
-    table = Table("cell", "key", "passes", "about s", *sizes, "")
+    reasons = ["why not"] if any(row.why_not for row in rows) else []
+    table = Table("cell", "key", "passes", "about s", *sizes, *reasons)
     for row in rows:
         held = [f"{size / 2**20:.0f}" for size in row.sizes.values()]
-        table.add_row(row.cell, row.key, str(row.passes), f"{row.seconds:.0f}", *held, row.why_not or "")
+        why = [row.why_not or "" for _ in reasons]
+        table.add_row(row.cell, row.key, str(row.passes), f"{row.seconds:.0f}", *held, *why)
     out.print(table)
     if busy:
         out.print(f"{busy}, and so does this estimate")

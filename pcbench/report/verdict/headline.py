@@ -12,7 +12,7 @@ from pcbench.report.verdict.changes import memory_claim, memory_gain, score_chan
 from pcbench.report.verdict.gates import Gate, gates
 from pcbench.report.verdict.losses import least_loss, nats_span
 from pcbench.report.verdict.sentence import sentence
-from pcbench.report.verdict.subjects import Place, at, mean_changes, subject_of
+from pcbench.report.verdict.subjects import Place, at, mean_changes, smallest_peak, subject_of
 from pcbench.report.wording import Estimate, counted, interval, number, peak_text, percent, signed
 
 __all__ = ["Headline", "Verdict", "verdicts"]
@@ -71,7 +71,9 @@ def _verdict(results: Results, run: Run) -> Verdict:
     if subject is not None:
         timed = subject.vs_full is not None
         score = _score(results, subject) if timed else _mean_score(results, methods)
-        numbers = (_speed(results, subject, methods), _memory(results, subject), score)
+        smallest = None if timed else smallest_peak(results, methods)
+        peak = _memory(results, *smallest) if smallest else _memory(results, subject)
+        numbers = (_speed(results, subject, methods), peak, score)
         headlines = [headline for headline in numbers if headline is not None]
         notes = _beyond(subject, methods)
     headlines += _reference(results, results.shown_in("speedup", run))
@@ -132,17 +134,18 @@ def _speed(results: Results, entry: Entry, entries: list[Entry]) -> Headline | N
     )
 
 
-def _memory(results: Results, entry: Entry) -> Headline | None:
+def _memory(results: Results, entry: Entry, rivals: int = 1) -> Headline | None:
     gain, stock = memory_gain(results, entry), results.stock_of(entry)
     if gain is None or stock is None:
         return None
     mib = [peak_text(e.record.peak_bytes, e.record.peak_samples_bytes) for e in (entry, stock)]
+    best = f", the smallest of {rivals} methods" if rivals > 1 else ""
     return Headline(
         f"Peak memory, times smaller than full attention's{at(entry)}",
         f"{number(gain.value, digits=3)}×",
         _passes(gain),
         memory_claim(gain),
-        f"{entry.name}: {mib[0]}, {stock.series.label}: {mib[1]}",
+        f"{entry.name}{best}: {mib[0]}; {stock.series.label}: {mib[1]}",
         "memory",
     )
 

@@ -10,7 +10,7 @@ from pcbench.report.reading.results import Entry, Results
 from pcbench.report.reading.runs import Run
 from pcbench.report.verdict.changes import memory_claim, memory_gain, score_change, speed_claim
 from pcbench.report.verdict.losses import least_loss
-from pcbench.report.verdict.subjects import mean_changes, subject_of
+from pcbench.report.verdict.subjects import mean_changes, smallest_peak, subject_of
 from pcbench.report.wording import Estimate, claim, counted, number, percent
 
 __all__ = ["sentence"]
@@ -107,10 +107,10 @@ def _memory(results: Results, entry: Entry) -> str:
     return "" if gain is None else f"its peak memory was {_size(gain)}"
 
 
-def _size(gain: Estimate) -> str:
+def _size(gain: Estimate, than: str = "") -> str:
     """`2.29 times smaller`, or larger, and what does not allow to say so."""
     ratio = f"{_three(gain.value)} times smaller" if gain.value >= 1 else f"{_three(1 / gain.value)} times larger"
-    return f"{ratio}{_doubt(memory_claim(gain))}"
+    return f"{ratio}{than}{_doubt(memory_claim(gain))}"
 
 
 def _accuracy(results: Results, entry: Entry) -> str:
@@ -173,16 +173,16 @@ def _points(change: Difference) -> str:
 
 def _peaks(results: Results, entries: Sequence[Entry]) -> list[str]:
     """Of the longest context the method with the smallest peak."""
-    gains = {e: gain for e in entries if not e.record.is_full and (gain := memory_gain(results, e)) is not None}
-    if not gains:
+    found = smallest_peak(results, entries)
+    if found is None:
         return []
-    longest = max(e.record.context_tokens or 0 for e in gains)
-    there = [e for e in gains if (e.record.context_tokens or 0) == longest]
-    best = max(there, key=lambda e: gains[e].value)
-    of = f", the best of {len(there)}" if len(there) > 1 else ""
-    return [
-        f"at {longest:,} tokens the peak memory of {_called(best)} was {_size(gains[best])} than full attention's{of}."
-    ]
+    best, methods = found
+    gain = memory_gain(results, best)
+    assert gain is not None
+    size = _size(gain, " than full attention's")
+    if methods == 1:
+        return [f"at {_tokens(best)} the peak memory of {_called(best)} was {size}."]
+    return [f"of {methods} methods, {_called(best)} had the smallest peak memory at {_tokens(best)}: {size}."]
 
 
 def _by_reference(results: Results, entries: Sequence[Entry]) -> list[str]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from pcbench.differences import Difference
 from pcbench.report.reading.results import Entry, Results, Series
-from pcbench.report.verdict.changes import mean_change, score_change
+from pcbench.report.verdict.changes import mean_change, memory_gain, score_change
 
-__all__ = ["Means", "Place", "at", "mean_changes", "subject_of"]
+__all__ = ["Means", "Place", "at", "mean_changes", "smallest_peak", "subject_of"]
 
 # panel and length
 Place = tuple[str, int]
@@ -44,6 +44,19 @@ def subject_of(results: Results, entries: Sequence[Entry]) -> Entry | None:
         return max(there, key=lambda e: e.vs_full.value if e.vs_full else 0.0)
     other = [e for e in entries if e.usable and not e.record.is_full and results.stock_of(e) is not None]
     return max(other, key=lambda e: e.record.context_tokens or 0, default=None)
+
+
+def smallest_peak(results: Results, entries: Sequence[Entry]) -> tuple[Entry, int] | None:
+    """The cell with the smallest peak against full attention's at the longest length that has one, of how many methods.
+
+    Without times, the memory of a verdict is that of this cell.
+    """
+    gains = {e: gain.value for e in entries if not e.record.is_full and (gain := memory_gain(results, e)) is not None}
+    if not gains:
+        return None
+    longest = max(e.record.context_tokens or 0 for e in gains)
+    there = [e for e in gains if (e.record.context_tokens or 0) == longest]
+    return max(there, key=lambda e: gains[e]), len({e.record.method for e in there})
 
 
 def mean_changes(results: Results, entries: Sequence[Entry]) -> Means | None:

@@ -160,6 +160,24 @@ def test_verdict_of_peaks_is_of_all_passes(verdict, ours, reading, interval):
     assert f"{ours[1]}.0 MiB ({ours[0]}.0 to {ours[2]}.0)" in memory.detail
 
 
+def test_without_times_sentence_and_number_are_of_the_smallest_peak(verdict):
+    # the longer context decides before the smaller peak, and records of a method may come in any order
+    def peak(mib, method, tokens=8192):
+        samples = [mib - 1 << 20, mib << 20, mib + 1 << 20]
+        held = {"peak_bytes": mib << 20, "peak_samples_bytes": samples, "context_tokens": tokens, "score": None}
+        return (stock if method == "full" else record)(method=method, **UNTIMED | held)
+
+    found = verdict(*(peak(*one) for one in (
+        (520, "full"), (480, "snapkv"), (260, "h2o"), (390, "tova"), (400, "full", 4096), (50, "tova", 4096),
+    )))  # fmt: skip
+    (memory,) = found.headlines
+    assert memory.value == "2.00×"
+    assert memory.detail.startswith("H2O on passkey, 8,192 tokens, the smallest of 3 methods: 260.0 MiB")
+    assert found.sentence.endswith(
+        "of 3 methods, H2O had the smallest peak memory at 8,192 tokens: 2.00 times smaller than full attention's."
+    )
+
+
 def test_verdict_names_the_fit_ratio(verdict):
     found = verdict(*memory_records()).headlines[-1]
     assert (found.value, found.reading, found.evidence) == ("1.83×", "more fit", "memory")

@@ -23,7 +23,7 @@ def choose(results: Results) -> Section | None:
         "choose",
         "Which method should I use?",
         "Measured memory, accuracy and speed side by side, at the longest length at which most methods were measured. "
-        "For a memory and a length of your own: pcbench choose RUN --memory 24GiB --context 131072.",
+        "For a memory and a length of your own: `pcbench choose RUN --memory 24GiB --context 131072`.",
         [_block(results, setting, several=len(found) > 1) for setting in found],
     )
 
