@@ -240,6 +240,13 @@ def test_the_first_screen_of_a_phone_shows_the_sentence_and_the_numbers(small):
     assert all(all(one) for found in (title, sentence, values, intervals) for one in found)
 
 
+def test_a_command_in_a_text_breaks_between_its_words_alone(small):
+    script = """[...doc.querySelectorAll(".lead code span")].map((e) => [e.textContent, e.getClientRects().length])"""
+    words = framed(small, 390, script)
+    assert " ".join(word for word, _ in words) == "pcbench choose RUN --memory 24GiB --context 131072"
+    assert all(lines == 1 for _, lines in words)
+
+
 TABLE = """(() => {
   const region = [...doc.querySelectorAll(".scroll")].find((r) => r.getAttribute("aria-label") === "All cells");
   region.scrollLeft = 500;
