@@ -232,7 +232,7 @@ def model_summaries(say: Callable[[str], None] | None = None) -> dict[str, str]:
 
 
 def op_summaries() -> dict[str, str]:
-    """Op → first line of its reference's docstring, read without importing torch."""
+    """Op → first line of its reference's docstring, and whether Triton has it too; read without importing torch."""
     found = {}
     for file in sorted(files("pcbench").joinpath("reference").iterdir(), key=lambda f: f.name):
         if not file.name.endswith(".py"):
@@ -240,8 +240,9 @@ def op_summaries() -> dict[str, str]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 found[node.name] = _first_line(node)
-    names = _public_names(_source("pcbench.reference"))
-    return {name: found[name] for name in names}
+    in_triton = _names(_source("pcbench.ops.triton_refusal"), "KERNELS")
+    names = _names(_source("pcbench.reference"))
+    return {name: f"{found[name]} Also in Triton." if name in in_triton else found[name] for name in names}
 
 
 def _source(module: str) -> ast.Module:
@@ -262,8 +263,8 @@ def _first_line(node: ast.Module | ast.FunctionDef) -> str:
     return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
-def _public_names(module: ast.Module) -> list[str]:
+def _names(module: ast.Module, constant: str = "__all__") -> list[str]:
     for node in module.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == constant:
             return [str(name) for name in ast.literal_eval(node.value)]
     return []

@@ -66,8 +66,12 @@ def test_summaries_are_there_for_everything():
 
 def test_op_summaries_are_the_reference_ops():
     from pcbench import reference
+    from pcbench.ops import triton_refusal
 
-    assert list(registry.op_summaries()) == list(reference.__all__)
+    listed = registry.op_summaries()
+    assert list(listed) == list(reference.__all__)
+    in_triton = {op for op, summary in listed.items() if summary.endswith(" Also in Triton.")}
+    assert in_triton == set(triton_refusal.KERNELS)
 
 
 @pytest.mark.parametrize(
