@@ -8,6 +8,7 @@ from typing import Any
 
 from pcbench.registry import task_tables
 from pcbench.report.verdict.choosing.candidates import Candidate, Setting
+from pcbench.types.measured import FULL
 
 __all__ = ["accuracy_commands", "memory_commands"]
 
@@ -61,7 +62,7 @@ def _batches(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
 
 def _command(setting: Setting, suite: str, batch: Sequence[Candidate], extra: Iterable[str]) -> str:
     """`pcbench run` with exactly these methods and full attention."""
-    methods = list(dict.fromkeys(["full", *(c.record.method for c in batch)]))
+    methods = list(dict.fromkeys([FULL[0], *(c.record.method for c in batch)]))
     sets = [
         f"suite.methods={json.dumps(methods)}",
         f"suite.context_tokens=[{setting.context}]",
