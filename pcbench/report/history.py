@@ -95,7 +95,7 @@ def _page(runs: Sequence[Run]) -> str:
         said += (
             " Each ratio is to a baseline of its own run, with its 95 % interval. A line joins runs of one cell with "
             "equal settings, on one machine with one version of PyTorch, against one baseline; whatever differs has a "
-            "line of its own. Whether two runs differ, pcbench compare says."
+            "line of its own. pcbench compare tells whether two runs differ."
         )
     else:
         said += " No cell of them has a ratio to a baseline."
