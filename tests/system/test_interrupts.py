@@ -1,6 +1,7 @@
 """Signals at any moment and however often: one line, exit 130 or 143, and files that are whole."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,8 +95,10 @@ def test_five_times_ctrl_c_in_a_run_is_one_line_and_its_files_are_whole(tmp_path
         time.sleep(0.01)
     code, lines, children = interrupted(process, 5)
     assert code == 130
-    assert [line.split(",")[0] for line in lines] == ["run: interrupted"]
-    assert lines[0].endswith("--resume")
+    # how long it takes comes before, and whether the machine is busy
+    said = [line for line in lines if not re.match(r"\d+ cells, about |this machine is busy", line)]
+    assert [line.split(",")[0] for line in said] == ["run: interrupted"]
+    assert said[0].endswith("--resume")
     assert folder.path.joinpath("samples.jsonl").read_bytes().endswith(b"\n")
     assert {sample.task for sample in folder.samples.read()} <= {"passkey@1", "kv_retrieval@1"}
     assert {path.name for path in folder.path.iterdir()} <= {"manifest.json", "records.jsonl", "samples.jsonl"}

@@ -284,7 +284,7 @@ def _kernels(results: Results, entries: list[Entry]) -> list[Headline]:
             "Kernels against their fastest baselines",
             f"{said['faster']} of {len(found)} faster",
             f"median ratio {number(median(estimate.value for estimate in found.values()), digits=3)}×",
-            ", ".join(f"{count} {reading}" for reading, count in sorted(said.items())),
+            ", ".join(f"{count} {reading}" for reading, count in sorted(said.items()) if reading != "faster"),
             f"the least is {number(found[slowest].value, digits=3)}× {slowest.record.baseline} ({slowest.name})",
             "kernels",
         )

@@ -150,6 +150,8 @@ def _scores(results: Results, entries: Sequence[Entry]) -> list[str]:
         counts = ", ".join(f"{n} {CLAIMS[text]}" for text, n in verdicts.items())
         claimed = f"of {len(found.means)} methods {counts}"
     ahead = [one for one in found.means.values() if one.mean == change.mean]
+    if 1 < len(ahead) == len(found.means) and change.mean:
+        return [f"{claimed}{mean}, each by {abs(change.mean):.1f} points."]
     if len(ahead) > 1:
         nearest = f"{'all' if len(ahead) == len(found.means) else f'the best {len(ahead)}'} scored"
     else:
