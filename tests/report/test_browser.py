@@ -1,17 +1,13 @@
 """The page in a browser with the network off: no errors, sorting, filtering, phone width, dark, without scripts."""
 
 import csv
-import html
 import io
-import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from report.browser import NAMES, browse, framed, probe
 from report.made_accuracy import accuracy_records, needle_samples, write_with_samples
 from report.made_kernels import kernel_records
 from report.made_losses import loss_records
@@ -24,35 +20,7 @@ from pcbench.report import build
 from pcbench.report.reading.runs import read_runs
 from pcbench.report.sections import SECTIONS
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.needs(*NAMES)
-
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--dump-dom"),
-    *("--no-first-run", "--disable-sync", "--disable-component-update", "--disable-background-networking"),
-    *("--disable-quic", "--proxy-server=127.0.0.1:9", "--host-resolver-rules=MAP * ~NOTFOUND"),
-    *("--enable-logging=stderr", "--v=0"),
-)
-
-
-def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
-    """The document after loading, and the console's lines."""
-    profile = page.parent / "profile"
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-def probe(page: Path, script: str, *flags: str) -> Any:
-    """What an expression gives inside a copy of the page."""
-    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
-    copy = page.with_name("probe.html")
-    ending = f'<pre id="probe"></pre><script>document.querySelector("#probe").textContent = JSON.stringify({script})'
-    copy.write_text(text.replace("</body>", ending + "</script></body>"), encoding="utf-8")
-    document, console = browse(copy, *flags)
-    assert console == []
-    return json.loads(html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', document, re.DOTALL)[1]))
 
 
 @pytest.fixture(scope="module")
@@ -201,82 +169,11 @@ def test_filter_keeps_rows_that_hold_every_word(page):
     assert probe(page, FILTER) == [1, f"1 of {len(suite_records()) + len(endings()) + 1} rows"]
 
 
-def framed(page: Path, width: int, script: str, height: int = 844) -> Any:
-    """What an expression of `doc` gives in the page in a frame of that size: a window has a least width."""
-    inner = html.escape(re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")))
-    outer = page.with_name("frame.html")
-    frame = f'<iframe width="{width}" height="{height}" style="border:0" srcdoc="{inner}"></iframe>'
-    ready = f"""onload = () => {{
-      const doc = document.querySelector("iframe").contentDocument;
-      const found = document.createElement("pre");
-      found.id = "found";
-      found.textContent = JSON.stringify({script});
-      document.body.append(found);
-    }}"""
-    outer.write_text(f"<!DOCTYPE html><body>{frame}<script>{ready}</script>", encoding="utf-8")
-    document, _ = browse(outer)
-    return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)[1]))
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", ["page", "every_kind"])
 def test_page_is_no_wider_than_the_window(name, width, request):
     script = "[doc.documentElement.clientWidth, doc.documentElement.scrollWidth]"
     assert framed(request.getfixturevalue(name), width, script) == [width, width]
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """One run as a person has it."""
-    return build([write_run(tmp_path_factory.mktemp("small") / "run", suite_records())])
-
-
-def test_the_first_screen_of_a_phone_shows_the_sentence_and_the_numbers(small):
-    script = """["h1", "#verdict .sentence", ".headline .value", ".headline .interval"].map((what) =>
-      [...doc.querySelectorAll(what)].map((e) => [e.textContent.length > 0, e.getBoundingClientRect().bottom <= 844,
-        e.getBoundingClientRect().right <= 390]))"""
-    title, sentence, values, intervals = framed(small, 390, script)
-    assert [len(title), len(sentence), len(values), len(intervals)] == [1, 1, 3, 3]
-    assert all(all(one) for found in (title, sentence, values, intervals) for one in found)
-
-
-def test_a_command_in_a_text_breaks_between_its_words_alone(small):
-    script = """[...doc.querySelectorAll(".lead code span")].map((e) => [e.textContent, e.getClientRects().length])"""
-    words = framed(small, 390, script)
-    assert " ".join(word for word, _ in words) == "pcbench choose RUN --memory 24GiB --context 131072"
-    assert all(lines == 1 for _, lines in words)
-
-
-TABLE = """(() => {
-  const region = [...doc.querySelectorAll(".scroll")].find((r) => r.getAttribute("aria-label") === "All cells");
-  region.scrollLeft = 500;
-  const rows = [region.querySelector("thead tr"), region.querySelector("tbody tr")];
-  const lefts = rows.map((row) => row.cells[0].getBoundingClientRect().left - region.getBoundingClientRect().left);
-  const cue = doc.defaultView.getComputedStyle(region.querySelector("caption"), "::after").content;
-  const titles = [...rows[0].cells].map((cell) => cell.textContent);
-  return [Math.max(...lefts), cue, titles, region.querySelector("tbody tr").cells[0].getBoundingClientRect().width];
-})()"""
-
-
-def test_a_table_keeps_its_first_column_says_that_it_scrolls_and_ends_with_what_identifies(small):
-    left, cue, titles, width = framed(small, 390, TABLE)
-    assert left <= 1
-    assert "scroll sideways" in cue
-    assert width <= 150
-    assert titles[0] == "cell"
-    assert titles.index("method / backend") > titles.index("p50 (ms)") > titles.index("context tokens")
-
-
-def test_a_wide_screen_keeps_the_contents_beside_the_page(small):
-    script = """(() => {
-      doc.defaultView.scrollTo(0, 3000);
-      const [nav, main] = ["nav", "main"].map((what) => doc.querySelector(what).getBoundingClientRect());
-      return [nav.right <= main.left, nav.top >= 0 && nav.top < 100, main.right - main.left];
-    })()"""
-    beside, stays, width = framed(small, 1800, script, 900)
-    assert beside
-    assert stays
-    assert width > 1400
 
 
 CONTRAST = """(() => {
