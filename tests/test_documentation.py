@@ -1,4 +1,4 @@
-"""README and docs/: commands and Python run as printed, generated parts are up to date, links lead somewhere."""
+"""README and docs/: Python runs as printed, generated parts are up to date, links lead somewhere."""
 
 import ast
 import dataclasses
@@ -6,42 +6,18 @@ import html
 import json
 import logging
 import re
-import shlex
-import shutil
 
-import numpy as np
 import pytest
-import typer.main
 from chart import FILES, chart
 from documentation import PAGES, ROOT, rendered
-from made_pdf import made_pdf
+from documented import BLOCKS, TAGGED, TEXTS, blocks, lines
 from tiny import letters_tokenizer, make_runner
 
 from pcbench import registry
-from pcbench.cli import app, main
 from pcbench.types import Record, Sample
 
 README = ROOT / "README.md"
-TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
-FENCE = re.compile(r"(?:<!-- (run|dry-run|shown|python)(?:: (\w+))? -->\n)?```(\w+)\n(.*?)```", re.S)
-# (page, how it is tested, whose files it names, language, text)
-BLOCKS = [(name, *found) for name, text in TEXTS.items() for found in FENCE.findall(text)]
-# scripts of clusters have a test of their own
-TAGGED = {"sh": ("run", "dry-run", "shown"), "bash": ("",), "python": ("python",), "toml": ("",)}
 MAX_WORDS = 900
-
-
-def lines(text):
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
-
-
-def commands(*kinds):
-    """(kind, command) once each, of blocks that name no files."""
-    found = {}
-    for page, kind, files, language, text in BLOCKS:
-        if language == "sh" and kind in kinds and not files:
-            found.update({(kind, line): page for line in lines(text)})
-    return [pytest.param(kind, line, id=f"{page}:{line}") for (kind, line), page in found.items()]
 
 
 def test_readme_is_short():
@@ -71,84 +47,6 @@ def test_the_chart_is_what_the_records_say(theme):
     assert FILES[theme].read_text(encoding="utf-8") == chart(theme), "run `python tools/documentation.py`"
 
 
-def targets():
-    return re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
-
-
-def words_of(command):
-    """Of a command for several processes, what each of them runs; of one for a container, what runs in it."""
-    words = shlex.split(command, comments=True)
-    if words[:2] == ["docker", "run"]:
-        return words[words.index("pcbench") :]
-    return words[words.index("--no-python") + 1 :] if words[0] == "torchrun" else words
-
-
-def run(kind, command):
-    words = words_of(command)
-    if words[0] == "make":
-        assert [word for word in words[1:] if "=" not in word and word not in targets()] == []
-        return
-    assert words[0] == "pcbench"
-    with pytest.raises(SystemExit) as ended:
-        main([*words[1:], *(["--dry-run"] if kind == "dry-run" else [])])
-    assert not ended.value.code
-
-
-@pytest.mark.parametrize(("kind", "command"), commands("run", "dry-run"))
-def test_commands_run_as_printed(kind, command, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    run(kind, command)
-
-
-def two_runs(folder):
-    for name in ("BASELINE", "RUN"):
-        shutil.copytree(ROOT / "reports/examples/prefill_epyc2c_202611", folder / name)
-
-
-def documents(folder):
-    (folder / "book.pdf").write_bytes(made_pdf([["Ann sails the ship."], ["Ben stays on land."]]))
-    (folder / "notes.html").write_text("<p>Ann sails the ship, and Ben stays on land.</p>", encoding="utf-8")
-
-
-def predictions(folder):
-    for name, given in (("DIR", "Ann sails"), ("OTHER", "Ben sails")):
-        (folder / name).mkdir()
-        line = json.dumps({"pred": given, "answers": ["Ann"], "all_classes": None, "length": 9})
-        (folder / name / "qasper.jsonl").write_text(f"{line}\n" * 20, encoding="utf-8")
-
-
-def texts(folder):
-    (folder / "book.txt").write_text("Ann sails the ship, and Ben stays on land. " * 1000, encoding="utf-8")
-    np.arange(9000, dtype=np.uint16).tofile(folder / "pg19.validation.bin")
-
-
-FILES_OF = {made.__name__: made for made in (two_runs, documents, predictions, texts)}
-
-
-@pytest.mark.parametrize(("kind", "files", "text"), [block[1:3] + block[4:] for block in BLOCKS if block[2]])
-def test_blocks_run_in_a_folder_with_the_files_that_they_name(kind, files, text, tmp_path, monkeypatch):
-    FILES_OF[files](tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for command in lines(text):
-        run(kind, command)
-
-
-@pytest.mark.parametrize(("kind", "command"), commands("shown"))
-def test_commands_that_are_only_shown_have_options_that_exist(kind, command):
-    words = words_of(command)
-    if words[:2] == ["pip", "install"]:
-        assert (ROOT / words[2] / "pyproject.toml").is_file()
-        return
-    if words[:3] == ["docker", "build", "--build-arg"]:
-        assert f"ARG {words[3].partition('=')[0]}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
-        return
-    assert words[0] == "pcbench"
-    found, rest = typer.main.get_command(app), words[1:]
-    while hasattr(found, "commands"):
-        found, rest = found.commands[rest[0]], rest[1:]
-    found.make_context(found.name, rest)
-
-
 @pytest.mark.parametrize(("page", "text"), [(block[0], block[4]) for block in BLOCKS if block[3] == "sh"])
 def test_shells_leave_the_values_as_they_are(page, text):
     """zsh takes brackets and question marks outside quotes for patterns of file names, and braces for lists."""
@@ -170,13 +68,9 @@ def names(tmp_path, monkeypatch):
     return given | {"folder": tmp_path, "text": "a b c " * 60, "question": "what?"}
 
 
-def python(page):
-    return [text for name, kind, _, _, text in BLOCKS if (name, kind) == (page, "python")]
-
-
 def test_the_lines_of_the_readme_answer_a_question(names, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    (text,) = python("README.md")
+    (text,) = blocks("README.md", "python")
     assert len(lines(text)) == 6
     exec(text, names)
     assert "torchrun" in names["found"].text
@@ -184,7 +78,7 @@ def test_the_lines_of_the_readme_answer_a_question(names, monkeypatch, capsys):
 
 
 def test_python_of_the_pages_runs(names, tmp_path, capsys):
-    measured, asked, ops = python("python.md")
+    measured, asked, ops = blocks("python.md", "python")
     exec(measured, names)
     assert set(names["run"].records().status) == {"ok"}
     assert capsys.readouterr().out.endswith(f"{tmp_path}/first_run/report.html\n")
@@ -192,7 +86,7 @@ def test_python_of_the_pages_runs(names, tmp_path, capsys):
     assert len(names["found"].ids) == 64
     assert capsys.readouterr().out.endswith(f"{[names['text']]}\n")
     exec(ops, names)
-    (attached,) = python("attach.md")
+    (attached,) = blocks("attach.md", "python")
     exec(attached, names)
     assert capsys.readouterr().out.startswith("['")
 

@@ -3,11 +3,10 @@
 import json
 import shutil
 import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+from documented import OFFLINE, blocks, by_shell, dry, environment_beside_ours, lines
 from installed import installs
 
 from pcbench.api import Run
@@ -37,23 +36,27 @@ def ran(words, **more):
     return done
 
 
+# of the page: installing it, and what runs then
+INSTALL, *RUNS = lines(*blocks("extending.md", "install"))
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A fresh environment with the wheel of the example and with a package that fails to import, beside our own."""
+    """A fresh environment beside our own, with the package of the page's block and one that fails to import."""
     place = tmp_path_factory.mktemp("stranger")
-    shutil.copytree(EXAMPLE, place / "source")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    ran([*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", place, place / "source"])
-    ran([sys.executable, "-m", "venv", "--without-pip", place / "env"])
-    (wheel,) = place.glob("my_method-*.whl")
-    ran([*pip, "--python", place / "env", "install", "-q", "--no-deps", "--no-index", wheel])
-    (site,) = (place / "env" / "lib").glob("python*/site-packages")
-    # pcbench and what it needs, as they are installed here
-    ours = sysconfig.get_path("purelib")
-    (site / "beside.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    shutil.copytree(EXAMPLE, place / "examples/my_method")
+    programs, site = environment_beside_ours(place / "env")
+    said = by_shell(INSTALL, programs, cwd=place, environment=OFFLINE | {"PIP_NO_DEPS": "1"})
+    assert "Successfully installed my-method-0.1.0" in said
     installs(site, "broken", {"methods": {"fails": "broken:Fails"}}, {"broken.py": 'raise RuntimeError("no luck")'})
     shutil.copytree(EXAMPLE / "tests", place / "tests")
     return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUNS)
+def test_its_commands_run_as_printed(place, command):
+    assert "chunk_window" in by_shell(dry(command), place / "env/bin", cwd=place)
 
 
 def test_a_strangers_package_is_listed_beside_one_that_fails(place):

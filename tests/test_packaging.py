@@ -14,6 +14,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from documented import OFFLINE, blocks, by_shell, clone, environment_beside_ours
 from pcbench_build import TORCH
 from release import notes
 
@@ -71,6 +72,27 @@ def wheel(sdist):
     ran([sys.executable, "-m", "pip", "wheel", "-q", *options, "-w", sdist.parent, sdist], cwd=sdist.parent)
     (path,) = sdist.parent.glob("*.whl")
     return path
+
+
+(INSTALL,) = blocks("getting_started.md", "install")
+
+
+def test_pip_takes_what_a_fresh_clone_says_of_itself(tmp_path):
+    programs, _ = environment_beside_ours(tmp_path / "env")
+    without = {"PIP_DRY_RUN": "1", "PIP_IGNORE_INSTALLED": "1", "PIP_NO_DEPS": "1"}
+    said = by_shell(INSTALL, programs, cwd=clone(tmp_path / "clone"), environment=OFFLINE | without)
+    assert said.splitlines()[-1] == f"Would install pcbench-{PROJECT['project']['version']}"
+
+
+@pytest.mark.slow
+def test_pip_installs_a_fresh_clone_as_printed(tmp_path):
+    programs, _ = environment_beside_ours(tmp_path / "env")
+    by_shell(INSTALL, programs, cwd=clone(tmp_path / "clone"), environment=OFFLINE)
+    program = programs / "pcbench"
+    assert ran([program, "--version"], cwd=tmp_path).stdout == f"pcbench {PROJECT['project']['version']}\n"
+    place = ran([program.with_name("python"), "-c", "import pcbench; print(pcbench.__file__)"], cwd=tmp_path).stdout
+    assert Path(place).is_relative_to(tmp_path / "env")
+    assert "FAIL" not in ran([program, "check", "--device", "cpu", "--op", "calibrated_attention"], cwd=tmp_path).stdout
 
 
 @pytest.mark.slow
