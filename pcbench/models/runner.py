@@ -42,7 +42,7 @@ class HFRunner:
         spec: its numbers.
         tokenizer: its tokenizer.
         ops: the backend its plans compute with; `dataclasses.replace` gives the same model on another.
-        rope: rotary modules that its forwards run with in place of the model's.
+        rope: rotary modules, and functions that rotate, that its forwards run with in place of the model's.
         sdpa: the kernel of torch's SDPA that stock forwards of a whole prompt run by; None leaves it to torch.
     """
 
@@ -173,7 +173,8 @@ class HFRunner:
         Raises:
             ConfigError: the model scales its frequencies already, or makes them in its own way.
         """
-        return replace(self, rope=scaled(self.model, self.spec.name, scaling, factor, trained_tokens))
+        modules = scaled(self.model, self.spec.name, scaling, factor, trained_tokens)
+        return replace(self, rope=(*self.rope, *modules))
 
     def verify(self) -> None:
         """Holds the model by chunks and stored keys, and its baseline, against its own eager forward.

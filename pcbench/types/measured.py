@@ -89,7 +89,7 @@ class Cell:
     chat_arguments: dict[str, Any] = field(default_factory=dict)
     # cut: only what a model says behind its thoughts is scored; keep: all of it
     thinking: str = "cut"
-    # norms and MLPs of the model by torch.compile
+    # norms, MLPs and rotations of the model by torch.compile
     compile: bool = False
     # of a run in shards: the first of the prompts that are its shard's, and the step to the next
     share: tuple[int, int] = (0, 1)
@@ -172,7 +172,7 @@ class Record:
     repeats: int | None = None
     samples_ms: list[float] | None = None
     warmup_ms: list[float] | None = None  # untimed passes before; the first holds what only a first pass does
-    compile_ms: float | None = None  # of norms and MLPs by torch.compile, before any pass; null where they are not
+    compile_ms: float | None = None  # of what `suite.compile` compiles, before any pass; null where nothing is
     stages_ms: dict[str, float] | None = None
     # of `full` on a GPU: a pass by each kernel of SDPA that runs there; the timed passes are those of the fastest
     sdpa_ms: dict[str, float] | None = None

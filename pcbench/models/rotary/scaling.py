@@ -15,13 +15,13 @@ __all__ = ["Swapped", "scaled", "swap", "swapped"]
 
 @dataclass(frozen=True, eq=False)
 class Swapped:
-    """A rotary module of a model and what stands in its place.
+    """A rotary module of a model, or the function of its code that rotates, and what stands in its place.
 
     Args:
-        parent: the module that holds it.
+        parent: the module that holds it; of a function, the one of Python.
         name: by which.
         own: the model's.
-        other: with other frequencies.
+        other: with other frequencies, or compiled.
     """
 
     parent: Any

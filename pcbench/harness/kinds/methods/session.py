@@ -36,12 +36,17 @@ def lost_by(error: Exception) -> Status:
 
 @dataclass
 class ModelSession:
-    """The model's numbers, the fields all records share, the model once it is loaded, and what compiling it took."""
+    """The model's numbers, the fields all records share, the model once it is loaded, and what compiling it took.
+
+    Args:
+        uncompiled: a warning of what `suite.compile` leaves as it is.
+    """
 
     spec: ModelSpec
     shared: dict[str, Any]
     loaded: HFRunner | None = None
     compile_ms: float | None = None
+    uncompiled: str | None = None
 
     def fresh(self) -> "ModelSession":
         return ModelSession(self.spec, self.shared)
@@ -62,10 +67,13 @@ class ModelSession:
         """Cells that miss nothing."""
         say("loading the model")
         try:
-            return Group(cells, self.runner(cells[0]), say).measure()
+            lanes = Group(cells, self.runner(cells[0]), say).measure()
         except Exception as error:
             status = lost_by(error)
             return [Lane.ended(prepared, status, first_line(error)) for prepared in cells]
+        for lane in lanes:
+            lane.warn(self.uncompiled)
+        return lanes
 
     def _take_peaks(self, lanes: list[Lane], say: Say) -> None:
         """Peak memory of every cell that has one, while this process holds no model: it would be in it."""
@@ -101,5 +109,7 @@ class ModelSession:
             self.loaded = load_runner(cell.model, where, dtype, reference, device_map=device_map)
             if cell.compile:
                 # once more where the model was let go of, which finds what was compiled
-                self.compile_ms = (self.compile_ms or 0.0) + compile_pieces(self.loaded)
+                compiled = compile_pieces(self.loaded)
+                self.loaded, self.uncompiled = compiled.runner, compiled.warning
+                self.compile_ms = (self.compile_ms or 0.0) + compiled.ms
         return self.loaded

@@ -41,7 +41,8 @@ class Settings(MethodChoice):
         timeout_s: of a group; needs --isolate.
         peak_passes: for peak memory, each in a process of its own.
         budget_bytes: of keys and values; asks how many chunks and tokens fit.
-        compile: norms and MLPs of the model by torch.compile, for every method; no peak memory is measured then.
+        compile: norms, MLPs and rotations of the model by torch.compile, for every method; no peak memory is then
+            measured.
         methods, kv_tokens: as `MethodChoice` says.
     """
 
