@@ -7,5 +7,6 @@ load_matplotlib()
 # it draws, so what it draws with is loaded before
 from pcbench.report.history import build_history  # noqa: E402
 from pcbench.report.html import build  # noqa: E402
+from pcbench.report.leaderboard import build_leaderboard  # noqa: E402
 
-__all__ = ["build", "build_history"]
+__all__ = ["build", "build_history", "build_leaderboard"]

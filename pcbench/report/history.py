@@ -17,7 +17,7 @@ from pcbench.suites.labels import labels
 
 __all__ = ["build_history"]
 
-COMMIT, SAID = 9, 6
+SAID = 6
 # environment fields that make a machine: ratios of different ones are no history
 MACHINE = ("gpu", "cpu", "arch", "runtime", "torch")
 
@@ -87,9 +87,9 @@ def _page(runs: Sequence[Run]) -> str:
     series: dict[str, Series] = {}
     sections = [section for measure in MEASURES if (section := _section(results, measure, series)) is not None]
     said = (
-        f"{counted(len(runs), 'run')} at {counted(len({_commit(run) for run in runs}), 'commit')} on "
-        f"{counted(len({_machine(run) for run in runs}), 'machine')}, the first of {_day(runs[0])}, the last of "
-        f"{_day(runs[-1])}."
+        f"{counted(len(runs), 'run')} at {counted(len({run.commit for run in runs}), 'commit')} on "
+        f"{counted(len({_machine(run) for run in runs}), 'machine')}, the first of {runs[0].day}, the last of "
+        f"{runs[-1].day}."
     )
     if sections:
         said += (
@@ -107,7 +107,7 @@ def _section(results: Results, measure: Measure, series: dict[str, Series]) -> S
     lines = _lines(results, measure, series)
     if not lines:
         return None
-    commits = [_commit(run) for run in results.runs]
+    commits = [run.commit for run in results.runs]
     panels: dict[str, list[Line]] = {}
     for line in lines:
         if len(line.seen) > 1:
@@ -171,15 +171,15 @@ def _table(measure: Measure, lines: Sequence[Line], runs: Sequence[Run]) -> Tabl
     for line in lines:
         for at, ratio in sorted(line.seen.items()):
             run = runs[at]
-            known = [line.series.label, number(ratio.value), interval(ratio), _commit(run)]
-            rows.append([*known, _day(run), line.panel, line.baseline, run.name])
+            known = [line.series.label, number(ratio.value), interval(ratio), run.commit]
+            rows.append([*known, run.day, line.panel, line.baseline, run.name])
     return Table(f"{measure.title}, one row a cell and run", titles, rows, filterable=True)
 
 
 def _runs(runs: Sequence[Run]) -> Section:
     titles: list[tuple[str, Align]] = [("run", "text"), ("measured", "text"), ("commit", "text"), ("suite", "text")]
     titles.append(("machine", "text"))
-    rows = [[run.name, _day(run), _commit(run), str(run.manifest.get("suite", "")), _machine(run)] for run in runs]
+    rows = [[run.name, run.day, run.commit, str(run.manifest.get("suite", "")), _machine(run)] for run in runs]
     table = Table("Runs in the order in which they were measured", titles, rows)
     return Section("runs", "Runs", "A commit with + had changes that were not committed.", [Block(tables=[table])])
 
@@ -187,13 +187,3 @@ def _runs(runs: Sequence[Run]) -> Section:
 def _machine(run: Run) -> str:
     environment = run.manifest.get("environment", {})
     return ", ".join(f"torch {x}" if name == "torch" else str(x) for name in MACHINE if (x := environment.get(name)))
-
-
-def _commit(run: Run) -> str:
-    environment = run.manifest.get("environment", {})
-    commit = environment.get("commit")
-    return f"{str(commit)[:COMMIT]}{'+' if environment.get('dirty') else ''}" if commit else "unknown"
-
-
-def _day(run: Run) -> str:
-    return str(run.manifest.get("created_at", "")).replace("T", " ", 1)[:16]

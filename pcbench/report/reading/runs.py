@@ -26,6 +26,7 @@ FORMAT = 2
 # the data is written without "<"
 DATA = re.compile(rf'<script [^<>]*\bid="{DATA_ID}"[^<>]*>([^<]*)')
 PAGE_BYTES = 1 << 28
+COMMIT = 9
 REBUILD = "rebuild it from the run's folder"
 
 DEFAULTS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Record)}
@@ -59,6 +60,18 @@ class Run:
     def missing(self) -> int:
         """Planned cells without a record. Averages have records and are not planned."""
         return len(set(self.planned) - {record.cell for record in self.records})
+
+    @property
+    def commit(self) -> str:
+        """Its first digits, with a `+` where files were changed."""
+        environment = self.manifest.get("environment", {})
+        commit = environment.get("commit")
+        return f"{str(commit)[:COMMIT]}{'+' if environment.get('dirty') else ''}" if commit else "unknown"
+
+    @property
+    def day(self) -> str:
+        """When it began, to the minute."""
+        return str(self.manifest.get("created_at", "")).replace("T", " ", 1)[:16]
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
