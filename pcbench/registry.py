@@ -52,6 +52,8 @@ OWN_METHODS = {
     "chai": "pcbench.methods.chai:CHAI",
     "dual_chunk": "pcbench.methods.dual_chunk:DualChunk",
     "rope_scaling": "pcbench.methods.rope_scaling:RopeScaling",
+    "star_attention": "pcbench.methods.parallel_encoding.star:StarAttention",
+    "ape": "pcbench.methods.parallel_encoding.ape:APE",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",
 }

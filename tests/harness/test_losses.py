@@ -64,6 +64,8 @@ def test_given_tokens_read_after_the_prefill_are_as_in_one_forward(start_ids):
     others = {"snapkv": {"tokens": 500}, "h2o": {"tokens": 500, "compress": "context"}, "chai": {"clusters": 1.0}}
     others["parallel_comp"] = {"chunk_tokens": 200, "keep": 1}
     others["dual_chunk"] = {}
+    others["star_attention"] = {"blocks": 2}
+    others["ape"] = {"chunk_tokens": 200, "temperature": 1.0, "scale": 1.0}
     for name, config in others.items():
         found = losses(name, runner, one, **config)
         torch.testing.assert_close(found.scored, full.scored, atol=5e-5, rtol=5e-5, msg=name)
@@ -100,6 +102,8 @@ def test_a_row_that_depends_on_later_tokens_is_no_loss_by_position():
         ("parallel_comp", {"chunk_tokens": 32, "keep": 1}),
         ("parallel_comp", {"chunk_tokens": 32, "keep": 2, "calibration": "paper", "evict": {"capacity": 16}}),
         ("snapkv", {"tokens": 40}),
+        ("star_attention", {}),
+        ("ape", {"chunk_tokens": 30}),
         ("snapkv", {"tokens": 40, "compress": "context"}),
     ],
 )

@@ -21,6 +21,8 @@ READING = {
     "dual_chunk": {"trained_tokens": 24},
     "dual_chunk/gain": {"trained_tokens": 24, "gain": "yarn"},
     "rope_scaling": {"trained_tokens": 24},
+    "star_attention": {},
+    "ape": {"chunk_tokens": 14},
 }
 
 
@@ -34,7 +36,7 @@ def made(name, **settings):
 @torch.inference_mode()
 def test_questions_to_a_context_that_was_read_are_answered_as_if_it_were_read_again(name):
     kind, *_ = name.split("/")
-    whole = kind in ("full", "dual_chunk", "rope_scaling")
+    whole = kind in ("full", "dual_chunk", "rope_scaling", "star_attention", "ape")
     method = made(kind, **READING[name] | ({} if whole else {"compress": "context"}))
     prompts = [replace(make_prompt(), query=make_prompt(query=n, seed=n).query) for n in (7, 1, 90, 7)]
     read, each = method.read_context(prompts[0], no_stages), []
@@ -60,5 +62,6 @@ def test_what_the_question_has_a_say_in_is_not_read_before_it():
     assert made("snapkv", tokens=16).read_context(make_prompt(), no_stages) is None
     assert made("snapkv", tokens=16, compress="context").read_context(make_prompt(0, 0), no_stages) is None
     assert made("dual_chunk", trained_tokens=24, keep_chunks=1).read_context(make_prompt(), no_stages) is None
+    assert made("star_attention").read_context(make_prompt(0, 0), no_stages) is None
     assert made("rope_scaling", type="dynamic").read_context(make_prompt(), no_stages) is None
     assert not hasattr(made("parallel_comp"), "read_context")

@@ -24,7 +24,7 @@ HEAD_BYTES = 2 * 64 * 4
 # tokens as large as the keys of four sinks, which it keeps a second time, as they were before they were turned
 SINKS_AGAIN = 2
 # methods without a budget: they keep every token
-OTHERS = ("full", "chai", "dual_chunk", "rope_scaling")
+OTHERS = ("full", "chai", "dual_chunk", "rope_scaling", "star_attention", "ape")
 
 
 def planned(name, *sets, **more):
