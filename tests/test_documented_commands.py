@@ -12,6 +12,7 @@ import pytest
 import typer.main
 from documentation import ROOT
 from documented import BLOCKS, blocks, by_shell, clone, dry, lines, words_of
+from made_hub import standing_in
 from made_pdf import made_pdf
 from tasks.made_records import longbench_record, write
 from tasks.official.conftest import server  # noqa: F401
@@ -62,6 +63,16 @@ def place(tmp_path, monkeypatch):
 def two_runs(place):
     for name in ("BASELINE", "RUN"):
         shutil.copytree(ROOT / "reports/examples/prefill_epyc2c_202611", place / name)
+
+
+@pytest.fixture
+def two_runs_and_a_hub(two_runs, monkeypatch):
+    with standing_in(monkeypatch) as hub:
+
+        def check():
+            assert hub.asked[-1][0] == "/api/datasets/ORG/NAME/commit/main"
+
+        yield check
 
 
 @pytest.fixture

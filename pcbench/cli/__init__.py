@@ -17,7 +17,7 @@ from pcbench.cli.data import data
 from pcbench.cli.lists import completed, list_
 from pcbench.cli.merge import merge
 from pcbench.cli.run import EXIT_ERROR, EXIT_PARITY, EXIT_USAGE, run
-from pcbench.cli.sharing import leaderboard, schema
+from pcbench.cli.sharing import leaderboard, publish, schema
 from pcbench.cli.terminals import err, out
 from pcbench.errors import (
     ConfigError,
@@ -201,6 +201,7 @@ app.command()(choose)
 app.command()(ask)
 app.command()(calibrate)
 app.command()(leaderboard)
+app.command()(publish)
 app.command()(schema)
 app.add_typer(data, name="data")
 

@@ -1,14 +1,14 @@
-"""`pcbench schema` and `pcbench leaderboard`: what others need to read results, and to see them side by side."""
+"""`pcbench schema`, `leaderboard` and `publish`: results side by side, and for others."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from pcbench.cli.terminals import out
+from pcbench.cli.terminals import err, out
 from pcbench.system import interrupts
 
-__all__ = ["leaderboard", "schema"]
+__all__ = ["leaderboard", "publish", "schema"]
 
 
 def schema(
@@ -33,3 +33,28 @@ def leaderboard(
     with interrupts.tidily():
         built = build_leaderboard(runs, page)
     out.print(str(built))
+
+
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished run.")],
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="hf:ORG/NAME", help="Upload it to this data set of the Hugging Face Hub, too."),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="The data set's folder; without it DIR/dataset.")] = None,
+) -> None:
+    """Write a run as a data set: a card, its files and their formats. Nothing is uploaded without --to."""
+    from pcbench.sharing import hub
+    from pcbench.sharing.publish import CARD, names, revealing
+    from pcbench.sharing.publish import publish as write
+
+    repo = None if to is None else hub.repository(to)
+    folder = folder or run / "dataset"
+    with interrupts.tidily():
+        if write(run, folder):
+            err.print(f"{folder / CARD} stays as it is; remove it to have it made anew")
+        for line in revealing(folder):
+            err.print(line)
+        out.print(str(folder))
+        if repo is not None:
+            out.print(hub.upload(folder, names(), repo))

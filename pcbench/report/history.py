@@ -71,7 +71,9 @@ def build_history(folder: Path, out: Path | None = None) -> Path:
         ConfigError: a run is not what pcbench writes, or the file cannot be written.
         DiskFull: there is no room for it.
     """
-    places = sorted(path.parent for path in folder.rglob("manifest.json"))
+    found = {path.parent for path in folder.rglob("manifest.json")}
+    # inside a run's folder lies its data set, which is the same run
+    places = sorted(path for path in found if path.parent not in found)
     if not places:
         raise DataMissing(f"--history: a folder of runs, got {folder} without one; give the folder above their folders")
     runs = sorted(read_runs(places), key=lambda run: str(run.manifest.get("created_at", "")))

@@ -25,7 +25,7 @@ from pcbench.report.wording import (
 )
 from pcbench.suites.labels import labels
 
-__all__ = ["build_leaderboard", "hardware"]
+__all__ = ["HOW", "build_leaderboard", "tables"]
 
 MIB = 1 / (1 << 20)
 NONE = "(no interval)"
@@ -58,7 +58,7 @@ def build_leaderboard(folders: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def hardware(results: Results, entry: Entry) -> str:
+def _hardware(results: Results, entry: Entry) -> str:
     """The machine of a cell: GPU or processor, architecture, driver or threads, ranks."""
     record, environment = entry.record, results.run_of(entry).manifest.get("environment", {})
     ranks = environment.get("ranks") or 1
@@ -66,12 +66,27 @@ def hardware(results: Results, entry: Entry) -> str:
     return ", ".join([*(str(part) for part in parts if part), *([f"{ranks} ranks"] if ranks > 1 else [])])
 
 
+def tables(results: Results) -> list[Table]:
+    """Those of the page."""
+    return [
+        found
+        for machine, models in _machines(results).items()
+        for block in _blocks(results, machine, models)
+        for found in block.tables
+    ]
+
+
+def _machines(results: Results) -> dict[str, dict[str, list[Entry]]]:
+    """Machine → model → entries."""
+    found: dict[str, dict[str, list[Entry]]] = {}
+    for entry in results.entries:
+        found.setdefault(_hardware(results, entry), {}).setdefault(entry.record.model, []).append(entry)
+    return dict(sorted(found.items()))
+
+
 def _page(results: Results) -> str:
     """Equal runs give equal text."""
-    machines: dict[str, dict[str, list[Entry]]] = {}
-    for entry in results.entries:
-        models = machines.setdefault(hardware(results, entry), {})
-        models.setdefault(entry.record.model, []).append(entry)
+    machines = _machines(results)
     known = {entry.record.model for entry in results.entries} - {""}
     said = (
         f"{counted(len(results.entries), 'cell')} of {counted(len(results.runs), 'run')} on "
@@ -79,8 +94,8 @@ def _page(results: Results) -> str:
         "Compare the rows of one table: each holds one machine, one model and one kind of measurement."
     )
     sections = [
-        Section(f"machine-{i}", machine, _lead(machines[machine]), _blocks(results, machine, machines[machine]))
-        for i, machine in enumerate(sorted(machines))
+        Section(f"machine-{i}", machine, _lead(models), _blocks(results, machine, models))
+        for i, (machine, models) in enumerate(machines.items())
     ]
     return filled_in("leaderboard.html.j2", title="leaderboard", sentence=said, how=HOW, sections=sections)
 

@@ -16,7 +16,7 @@ from pcbench.report.compare.times import TimeChange
 from pcbench.report.wording import counted, number
 from pcbench.system.terminal import visible
 
-__all__ = ["Table", "headline", "markdown", "tables", "terminal", "write_markdown"]
+__all__ = ["Table", "escaped", "headline", "markdown", "tables", "terminal", "write_markdown"]
 
 # smaller changes of memory are in --json only; of exact bytes none is small
 SMALL_CHANGE = 0.01
@@ -72,13 +72,13 @@ def tables(found: Comparison) -> list[Table]:
 
 def markdown(title: str, shown: Sequence[Table]) -> str:
     """Tables for a comment of CI; every string is escaped."""
-    lines = [f"### {_escaped(title)}"]
+    lines = [f"### {escaped(title)}"]
     for table in shown:
-        lines += ["", f"**{_escaped(table.title)}**", ""]
-        lines.append(f"| {' | '.join(map(_escaped, table.columns))} |")
+        lines += ["", f"**{escaped(table.title)}**", ""]
+        lines.append(f"| {' | '.join(map(escaped, table.columns))} |")
         lines.append("|" + "---|" * len(table.columns))
-        lines += [f"| {' | '.join(map(_escaped, row))} |" for row in table.rows]
-        lines += ["", _escaped(table.note)] if table.note else []
+        lines += [f"| {' | '.join(map(escaped, row))} |" for row in table.rows]
+        lines += ["", escaped(table.note)] if table.note else []
     return "\n".join(lines) + "\n"
 
 
@@ -102,7 +102,8 @@ def terminal(table: Table) -> rich.table.Table:
     return made
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text as Markdown that shows it: on one line, no markup, no mention."""
     plain = visible(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # a mention would notify people
     unmentioned = re.sub(r"@(?=\w)", "@\u200b", plain)
