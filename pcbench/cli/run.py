@@ -56,6 +56,9 @@ def run(
             "1/1 takes all. pcbench merge joins them.",
         ),
     ] = None,
+    log: Annotated[
+        str | None, typer.Option(metavar="TRACKER", help="Log every cell to trackio or wandb, too, as it finishes.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells with estimated time and memory.")] = False,
 ) -> None:
     """Measure a suite and write its report."""
@@ -64,23 +67,33 @@ def run(
         raise ConfigError(
             "run: --suite and a name of this list, got no --suite; begin with: pcbench run --suite prefill --dry-run"
         )
-    from pcbench.harness.processes import ranks
     from pcbench.harness.runner import Options, plan
-    from pcbench.harness.runner import run as measure
     from pcbench.harness.shards.shard import asked
     from pcbench.measure.machine.load import busy_here
-    from pcbench.report import build
 
     lists = {"methods": method or [], "sets": set_ or [], "tasks": task or []}
-    more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate, "shard": asked(shard)}
+    more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate, "shard": asked(shard), "log": log}
     options = Options(suite, device, preset, model, **lists, **more)
     if dry_run:
         _print_plan(plan(options), busy_here())
         return
+    _measure(options)
+
+
+def _measure(options: Any) -> None:
+    """A run with its report; of several ranks only the first has something to say."""
+    from pcbench.harness.processes import ranks
+    from pcbench.harness.runner import run as measure
+    from pcbench.report import build
+    from pcbench.sharing.tracking import Tracker
+
+    tracker = None if options.log is None or ranks.rank() else Tracker(options.log, err.print)
     with interrupts.tidily():
-        run_folder, records = measure(options, err)
+        run_folder, records = measure(options, err, tracker)
         if ranks.rank():
             return
+        if tracker is not None:
+            tracker.finish(records)
         page = build([run_folder.path])
     tell(records, page)
 

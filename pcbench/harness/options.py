@@ -28,6 +28,7 @@ class Options:
     isolate: bool = False
     tasks: Sequence[str] = ()
     shard: Shard | None = None
+    log: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -47,4 +48,5 @@ class Options:
         words += ["--limit", str(self.limit)] if self.limit else []
         words += ["--isolate"] if self.isolate else []
         words += ["--shard", str(self.shard)] if self.shard else []
+        words += ["--log", self.log] if self.log else []
         return shlex.join([*words, *extra])

@@ -1,7 +1,7 @@
 """A run: plan, open the folder, measure the groups one after another, each on disk before the next begins, finish."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,10 @@ from pcbench.types import Record, placed
 __all__ = ["Options", "Planned", "plan", "run"]
 
 
+# takes the name of a cell and its record as soon as that is on the disk
+Watch = Callable[[str, Record], None]
+
+
 @dataclass(frozen=True)
 class Begun:
     """What rank 0 decides for all.
@@ -48,12 +52,13 @@ class Begun:
     busy: str | None
 
 
-def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
+def run(options: Options, console: Terminal, watch: Watch | None = None) -> tuple[RunFolder, list[Record]]:
     """Measures what is not in the folder yet; under torchrun this rank's share of it.
 
     Args:
         options: the command line.
         console: for progress.
+        watch: told of every cell that this process measures.
 
     Returns:
         The folder and all its records.
@@ -75,7 +80,7 @@ def run(options: Options, console: Terminal) -> tuple[RunFolder, list[Record]]:
             console = Terminal(stderr=True, force_terminal=False)
         command = options.command("--out", str(path), "--resume")
         try:
-            _measure(begun, folder, console)
+            _measure(begun, folder, console, watch)
         except KeyboardInterrupt:
             raise Interrupted(f"run: interrupted, what was finished is in {path}; go on with: {command}") from None
         except DiskFull as error:
@@ -108,7 +113,7 @@ def _join(planned: Planned, folder: RunFolder, held: ExitStack) -> None:
         set_data_dir(planned.suite.data_dir)
 
 
-def _measure(begun: Begun, folder: RunFolder, console: Terminal) -> None:
+def _measure(begun: Begun, folder: RunFolder, console: Terminal, watch: Watch | None) -> None:
     planned, started = begun.planned, time.monotonic()
     groups = [cells for cells in planned.groups() if cells[0].cell.group not in begun.done]
     finished = len(planned.cells) - sum(map(len, groups))
@@ -128,6 +133,8 @@ def _measure(begun: Begun, folder: RunFolder, console: Terminal) -> None:
             measured = measure_in_child(*group, timeout_s) if isolate else measure_group(*group)
             _warn(measured.records, begun.busy)
             _keep(measured, folder, progress)
+            for record in measured.records if watch else ():
+                watch(names[record.cell], record)
         followers.dismiss(planned.cells)
         ranks.gather(None)
         if ranks.rank() == 0:
