@@ -55,5 +55,5 @@ $(VENV)/.pcbench: $(SOURCES)
 	@touch $@
 
 $(VENV)/.pcbench-test: $(SOURCES)
-	PYTHON=$(PYTHON) tools/make_env.sh $(VENV) test,gates,docs
+	PYTHON=$(PYTHON) tools/make_env.sh $(VENV) test,gates,docs,kvpress
 	@touch $(VENV)/.pcbench $@

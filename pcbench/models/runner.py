@@ -1,6 +1,6 @@
 """Runs an unmodified Hugging Face decoder with a method's attention and cache."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pcbench.models.interface import CACHE, Call, attention, planned
+from pcbench.models.kvpress import HFPressedModel
 from pcbench.models.layers.pruning import pruned
 from pcbench.models.rotary import ModelRotary, Swapped, measure_rotary, scaled, swapped
 from pcbench.models.stores.ragged import RaggedStore
@@ -175,6 +176,10 @@ class HFRunner:
         """
         modules = scaled(self.model, self.spec.name, scaling, factor, trained_tokens)
         return replace(self, rope=(*self.rope, *modules))
+
+    def pressed(self, make: Callable[[Any], Any]) -> HFPressedModel:
+        """The same model under a press of kvpress, which `make` gives from that module; errors as of HFPressedModel."""
+        return HFPressedModel(self, make)
 
     def verify(self) -> None:
         """Holds the model by chunks and stored keys, and its baseline, against its own eager forward.

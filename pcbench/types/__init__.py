@@ -3,6 +3,7 @@
 from pcbench.types.contexts import ContextMethod
 from pcbench.types.costs import Cost, causal_flops, linear_flops
 from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Part, Record, Sample, Status, digest, placed
+from pcbench.types.pressed import Pressed, PressedModel
 from pcbench.types.protocols import (
     AttentionPlan,
     Method,
@@ -39,6 +40,8 @@ __all__ = [
     "Ops",
     "Part",
     "Prefilled",
+    "Pressed",
+    "PressedModel",
     "Prompt",
     "RaggedKVStore",
     "Reads",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pcbench.errors import ConfigError
 from pcbench.types.costs import Cost
 from pcbench.types.measured import CHAT_DATE, DeviceKind
+from pcbench.types.pressed import PressedModel
 from pcbench.types.stores import KVStore, RaggedKVStore, Segments
 
 if TYPE_CHECKING:
@@ -294,6 +295,15 @@ class ModelRunner(Protocol):
 
         Raises:
             ConfigError: the model scales its frequencies already, or makes them in its own way.
+        """
+        ...
+
+    def pressed(self, make: Callable[[Any], Any]) -> PressedModel:
+        """The same model under a press of kvpress, which `make` gives from that module.
+
+        Raises:
+            ImportError: kvpress, or what it imports, is not installed.
+            ConfigError: this process has imported kvpress by itself.
         """
         ...
 

@@ -25,6 +25,8 @@ HEAD_BYTES = 2 * 64 * 4
 SINKS_AGAIN = 2
 # methods without a budget: they keep every token
 OTHERS = ("full", "chai", "dual_chunk", "rope_scaling", "star_attention", "ape")
+# those that need no option
+EVERY = [name for name in registry.METHODS if name not in registry.WITHOUT_DEFAULTS]
 
 
 def planned(name, *sets, **more):
@@ -36,8 +38,14 @@ def planned(name, *sets, **more):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_preset_has_a_cell_of_every_method(name, device):
     suite = load_suite(name, device, preset="all")
-    assert [cell.method for cell in suite.cells] == list(registry.METHODS)
+    assert [cell.method for cell in suite.cells] == EVERY
     assert suite.settings.kv_tokens == [TOKENS]
+
+
+def test_methods_that_must_be_told_something_are_those_without_a_default():
+    found = {name: registry.load(registry.METHODS, "method", name, "here").Config for name in registry.OWN_METHODS}
+    required = [n for n, config in found.items() if any(f.is_required() for f in config.model_fields.values())]
+    assert required == list(registry.WITHOUT_DEFAULTS)
 
 
 def test_one_setting_changes_the_size_of_every_method_and_asks_for_several():
@@ -85,7 +93,7 @@ def test_every_budget_is_as_large_in_the_mean_as_the_one_that_is_asked_for(token
     spec = model_spec("smollm2-135m")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     make_table(spec).write(default_path(spec, "queries"))
-    for name in registry.METHODS:
+    for name in EVERY:
         config = registry.load(registry.METHODS, "method", name, "here").Config()
         if name in OTHERS or not hasattr(config, "policy"):
             continue

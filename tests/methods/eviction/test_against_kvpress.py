@@ -1,14 +1,11 @@
-"""The same tokens as kvpress keeps, at equal settings; runs where kvpress can be imported, see DESIGN.
-
-kvpress 0.5.5 wants a transformers before 5.24, `pip install --no-deps kvpress` and the packages it imports, in an
-environment that is thrown away: importing it changes torch's attention for the whole process.
-"""
+"""The same tokens as kvpress keeps, at equal settings."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import pytest
 import torch
-from transformers import DynamicCache
+from tiny import make_runner
 
 from pcbench import ops
 from pcbench.methods.eviction.budgets import BestOfLayer, Uniform
@@ -16,10 +13,13 @@ from pcbench.methods.eviction.plan import PromptPlan
 from pcbench.methods.eviction.policy import Policy
 from pcbench.methods.eviction.scores import KeyDifference, KeyNorm, LastQuery, Nothing, Window
 from pcbench.methods.expected_attention import Expected
+from pcbench.methods.kvpress.method import INSTALL
 from pcbench.models.catalog import load_runner
+from pcbench.models.kvpress import HFPressedModel, kvpress
 from pcbench.types import no_stages
 
-kvpress = pytest.importorskip("kvpress", reason="kvpress is not installed")
+if find_spec("kvpress") is None:
+    pytest.skip(f"kvpress is not installed: {INSTALL}", allow_module_level=True)
 
 RATIO, TOKENS = 0.75, 600
 KEPT = int(TOKENS * (1 - RATIO))
@@ -40,26 +40,28 @@ def window(count):
 
 
 CASES = {
-    "snapkv": (kvpress.SnapKVPress(RATIO), Policy(window(64), Uniform(), recent=64)),
-    "pyramidkv": (kvpress.PyramidKVPress(RATIO, window_size=16), Policy(window(16), Uniform(), recent=16)),
-    "streaming_llm": (kvpress.StreamingLLMPress(RATIO), Policy(Nothing(), Uniform(), sink=4, recent=KEPT - 4)),
-    "knorm": (kvpress.KnormPress(RATIO), Policy(KeyNorm(), Uniform())),
-    "keydiff": (kvpress.KeyDiffPress(RATIO), Policy(KeyDifference(), Uniform())),
-    "tova": (kvpress.TOVAPress(RATIO), Policy(LastQuery(), Uniform(), recent=1)),
+    "snapkv": (lambda x: x.SnapKVPress(RATIO), Policy(window(64), Uniform(), recent=64)),
+    "pyramidkv": (lambda x: x.PyramidKVPress(RATIO, window_size=16), Policy(window(16), Uniform(), recent=16)),
+    "streaming_llm": (lambda x: x.StreamingLLMPress(RATIO), Policy(Nothing(), Uniform(), sink=4, recent=KEPT - 4)),
+    "knorm": (lambda x: x.KnormPress(RATIO), Policy(KeyNorm(), Uniform())),
+    "keydiff": (lambda x: x.KeyDiffPress(RATIO), Policy(KeyDifference(), Uniform())),
+    "tova": (lambda x: x.TOVAPress(RATIO), Policy(LastQuery(), Uniform(), recent=1)),
     "expected_attention": (
-        kvpress.ExpectedAttentionPress(RATIO),
+        lambda x: x.ExpectedAttentionPress(RATIO),
         Policy(Expected(future=512, skip=4), Uniform(), sink=4, rotary=True),
     ),
     "adakv": (
-        kvpress.AdaKVPress(kvpress.SnapKVPress(RATIO), alpha_safeguard=0.2),
+        lambda x: x.AdaKVPress(x.SnapKVPress(RATIO), alpha_safeguard=0.2),
         Policy(window(64), Uniform(), recent=64, sharing=BestOfLayer(0.2)),
     ),
 }
 
 
-@pytest.fixture(scope="module")
-def runner():
-    return load_runner("smollm2-135m", torch.device("cpu"), torch.float32, ops.backend("reference"))
+@pytest.fixture(scope="module", params=["tiny", pytest.param("smollm2-135m", marks=pytest.mark.slow)])
+def runner(request):
+    if request.param == "tiny":
+        return make_runner(trained_tokens=1024)
+    return load_runner(request.param, torch.device("cpu"), torch.float32, ops.backend("reference"))
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +81,14 @@ def theirs(press, runner, ids, budgets):
         return found
 
     scored_by.score = noted
-    modules = [layer.self_attn for layer in runner.model.model.layers]
-    with torch.inference_mode(), press(runner.model):
-        cache = DynamicCache()
-        runner.model(ids[None], past_key_values=cache, cache_position=torch.arange(len(ids)))
+    with torch.inference_mode():
+        _, held = HFPressedModel(runner, lambda _: press).compress(ids[None])
     kept = []
-    for module, found, budget in zip(modules, scores, budgets, strict=True):
+    for layer, (found, budget) in enumerate(zip(scores, budgets, strict=True)):
         mask = torch.ones_like(found, dtype=torch.bool)
-        if getattr(module, "masked_key_indices", None) is not None:
-            _, head, place = module.masked_key_indices
+        if layer in held.masked:
+            _, head, place = held.masked[layer]
             mask[head, place] = False
-            module.masked_key_indices = None
         else:
             mask = torch.zeros_like(mask).scatter(1, found.topk(budget, dim=-1).indices, True)
         kept.append(mask)
@@ -116,7 +115,8 @@ def ours(policy, runner, ids, budgets):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_tokens_stay(name, runner, ids):
-    press, policy = CASES[name]
+    make, policy = CASES[name]
+    press = make(kvpress()[0])
     layers = runner.model.model.layers
     pyramid = name == "pyramidkv"
     budgets = [press.get_layer_budget(x.self_attn, TOKENS) if pyramid else KEPT for x in layers]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from pcbench.errors import ConfigError
 from pcbench.harness.kinds.methods.prompts import device_prompt
 from pcbench.models.runner import HFRunner
 from pcbench.models.stores.ragged import RaggedStore
@@ -122,6 +123,16 @@ class StoreRunner:
     def with_rope(self, scaling: str, factor: float, trained_tokens: int) -> Self:
         """Itself: frequencies take no memory that grows."""
         return self
+
+    def pressed(self, make: Callable[[Any], Any]) -> Any:
+        """Nothing.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "budget_bytes: a method that knows what it keeps, got a press, which reads first; leave it out"
+        )
 
     def stock_forward(self, ids: Tensor, cache: Any | None) -> tuple[Tensor, Any]:
         """Logits [1, V] of zeros and a cache that has grown by `ids` [1, T] in every layer."""

@@ -312,6 +312,8 @@ class Group:
         try:
             lane.fit = fit(lane.prepared, self.runner, example, lane.chunk_tokens, budget)
             lane.warn(ANY_LENGTH if lane.fit.any_length else None)
+        except ConfigError as error:
+            lane.warn(str(error))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_key_optional, validate
 from pcbench.errors import ConfigError, unknown_name
-from pcbench.registry import METHODS, task_tables
+from pcbench.registry import METHODS, WITHOUT_DEFAULTS, task_tables
 from pcbench.suites.files import Change, Source, Suite, known, set_settings
 
 __all__ = ["CellTable", "Merge", "MethodChoice", "MethodSuite", "Plan", "Workload", "method_suite"]
@@ -19,7 +19,7 @@ class MethodChoice(Table):
 
     Args:
         methods: a cell of each of these, with its defaults, in place of the file's cells; "all" are those of pcbench
-            and of installed packages.
+            that need no option, and those of installed packages.
         kv_tokens: keys that a kv-head stores of a prompt: of every method whose size can be chosen a cell with each,
             but where the cell says its size.
     """
@@ -263,7 +263,8 @@ class Merge:
     def _chosen(self) -> list[dict[str, Any]]:
         """A cell of each of the methods that the settings name; what is no list of names is refused later."""
         named = self.settings.get("methods")
-        names = list(METHODS) if named == "all" else named if isinstance(named, list) else []
+        every = [name for name in METHODS if name not in WITHOUT_DEFAULTS]
+        names = every if named == "all" else named if isinstance(named, list) else []
         return [{"method": name} for name in names]
 
     def _set(self, change: Change) -> None:
