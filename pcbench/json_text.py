@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from pcbench.errors import ConfigError, PcbenchError, shown
 
-__all__ = ["parse_json", "value_of"]
+__all__ = ["kind_of", "parse_json", "value_of"]
 
 # tables in tables; what is deeper overflows whoever walks through it
 DEPTH = 50
@@ -54,6 +54,12 @@ def value_of(text: str) -> Any:
     except json.JSONDecodeError as wrong:
         raise ValueError(f"{wrong.msg} at character {wrong.pos}") from None
     return value
+
+
+def kind_of(value: Any) -> str:
+    """A value's type in JSON's words."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "nothing")
 
 
 def _check_depth(value: Any) -> None:

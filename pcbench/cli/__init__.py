@@ -175,12 +175,18 @@ def compare(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of stored predictions.")],
-    benchmark: Annotated[str, typer.Option(help="longbench or infinitebench.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder or file of stored predictions, or a run.")],
+    benchmark: Annotated[
+        str, typer.Option(help="longbench, longbench-e, longbench-v2, infinitebench, ruler or gsm8k.")
+    ],
     scorer: Annotated[
         str | None, typer.Option(help="An id of `pcbench list scorers`, or all.", autocompletion=completed("scorers"))
     ] = None,
+    method: Annotated[str | None, typer.Option(help="Whose predictions, where DIR holds those of several.")] = None,
     against: Annotated[Path | None, typer.Option(metavar="DIR", help="Subtract these, record by record.")] = None,
+    against_method: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="Whose predictions in the second folder; alone, in the first.")
+    ] = None,
     keep_thoughts: Annotated[bool, typer.Option("--keep-thoughts", help="Score what precedes </think>, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -188,7 +194,16 @@ def score(
     from pcbench.tasks.scorecards.scorecard import scorecards
     from pcbench.tasks.scorecards.text import notes, table
 
-    cards = scorecards(folder, benchmark, scorer, against, keep_thoughts=keep_thoughts, say=err.print)
+    cards = scorecards(
+        folder,
+        benchmark,
+        scorer,
+        against,
+        method=method,
+        against_method=against_method,
+        keep_thoughts=keep_thoughts,
+        say=err.print,
+    )
     if as_json:
         out.print_data(cards if scorer == "all" else cards[0])
     else:

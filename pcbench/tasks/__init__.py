@@ -2,6 +2,6 @@
 
 from pcbench.tasks.base import Example, Task, load_task, score, why_not
 from pcbench.tasks.examples import example, size
-from pcbench.tasks.official.longbench import bucket
+from pcbench.tasks.scorecards.benchmarks import bucket
 
 __all__ = ["Example", "Task", "bucket", "example", "load_task", "score", "size", "why_not"]

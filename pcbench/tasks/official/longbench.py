@@ -9,10 +9,7 @@ from pcbench.tasks.official.fitting import file_example
 from pcbench.tasks.official.reading import Parts, filled, read, template
 from pcbench.tasks.official.records import Record
 
-__all__ = ["bucket", "longbench", "longbench_v2"]
-
-# words at which LongBench-E's buckets begin
-BUCKETS = {"0-4k": 0, "4-8k": 4000, "8k+": 8000}
+__all__ = ["longbench", "longbench_v2"]
 
 
 class LongBenchRecord(Record):
@@ -35,11 +32,6 @@ class V2Record(Record):
     choice_c: str = Field(alias="choice_C")
     choice_d: str = Field(alias="choice_D")
     answer: Literal["A", "B", "C", "D"]
-
-
-def bucket(words: int) -> str:
-    """The bucket of LongBench-E in which a record of so many words is scored."""
-    return max((name for name, start in BUCKETS.items() if start <= words), key=lambda name: BUCKETS[name])
 
 
 def longbench(request: Request) -> Example:

@@ -7,27 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.errors import ConfigError, DataMissing
-from pcbench.json_text import value_of
+from pcbench.json_text import kind_of, value_of
 from pcbench.plain_files import read_lines, text_of
 from pcbench.tasks.scorecards.benchmarks import Benchmark
+from pcbench.tasks.scorecards.layouts import find_predictions
+from pcbench.tasks.scorecards.runs import RUN, read_samples
+from pcbench.types import Sample
 
 __all__ = ["Folder", "Prediction", "SkippedLine", "read_folder"]
 
 # far beyond what a model answers
 LINE_BYTES = 1 << 26
-# what a line calls the id of its record
-IDS = ("_id", "id")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One line; `line` is 1-based and stays what it was when other lines are skipped, `id` is that of its record."""
+    """One line; `line` is 1-based and stays what it was when other lines are skipped, `id` is that of its record.
+
+    `groups` are those in which the benchmark scores it besides its dataset.
+    """
 
     line: int
     text: str
     answers: tuple[Any, ...]
     classes: tuple[str, ...]
     id: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Folder:
 
     Args:
         datasets: name → its predictions, in the benchmark's order.
+        files: name → the file that they are in, as messages name it.
         skipped: name of a file's dataset → why it was left out.
         skipped_lines: lines that are not predictions.
         thoughts: dataset → predictions from which a thought was cut.
@@ -53,39 +59,51 @@ class Folder:
 
     path: Path
     datasets: dict[str, list[Prediction]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_lines: list[SkippedLine] = field(default_factory=list)
     thoughts: dict[str, int] = field(default_factory=dict)
     repeated: dict[str, list[int]] = field(default_factory=dict)
 
 
-def read_folder(path: Path, name: str, benchmark: Benchmark) -> Folder:
-    """All prediction files of a folder.
+def read_folder(path: Path, name: str, benchmark: Benchmark, method: str | None = None) -> Folder:
+    """All predictions under a path.
 
     Args:
-        path: a folder.
+        path: a folder of predictions, a run of ours, or one file where the benchmark is one dataset.
         name: the benchmark's, for messages.
         benchmark: what the files are called and what stands in them.
+        method: whose predictions, where there are those of several.
 
     Raises:
+        ConfigError: several methods or files could be meant.
         DataMissing: there is no such folder, or no line of it is a prediction of the benchmark.
     """
-    layout = f"{benchmark.prefix}<dataset>.jsonl"
-    if not os.path.isdir(path):
-        raise DataMissing(f"{path}: a folder with {layout} files, got none; give the folder of stored predictions")
-    folder = Folder(path)
-    known = {benchmark.file(dataset): dataset for dataset in benchmark.datasets}
-    found = {file.name for file in path.glob("*.jsonl")}
-    for other in sorted(found - set(known)):
-        # a name that is not UTF-8 can be printed
-        shown = os.fsencode(other.removesuffix(".jsonl").removeprefix(benchmark.prefix)).decode(errors="replace")
-        folder.skipped[shown] = f"not a dataset of {name}"
-    for file in (file for file in known if file in found):
-        _read_file(path / file, known[file], benchmark, folder)
+    if os.path.isfile(path / RUN) or path.name == RUN:
+        return _read_run(path, name, benchmark, method)
+    found = find_predictions(path, name, benchmark, method)
+    folder = Folder(path, skipped=dict(found.skipped))
+    for dataset, file in found.files.items():
+        folder.files[dataset] = str(file.relative_to(path)) if file != path else file.name
+        _read_file(file, dataset, benchmark, folder)
     if not folder.datasets:
-        got = f"{len(found)} .jsonl files without a line of one{_first_reason(folder)}"
-        raise DataMissing(f"{path}: {layout} files of {name}, got {got}; see --benchmark")
+        got = f"{len(found.files) + len(found.skipped)} files without a line of one{_first_reason(folder)}"
+        raise DataMissing(f"{path}: predictions of {name}, got {got}; see --benchmark")
     return folder
+
+
+def _read_run(path: Path, name: str, benchmark: Benchmark, method: str | None) -> Folder:
+    """The answers of one method in a run of ours."""
+    folder = Folder(path)
+    for dataset, lines in read_samples(path, name, benchmark, method).items():
+        folder.files[dataset] = RUN
+        _add(folder, dataset, [_from_sample(number, sample, benchmark) for number, sample in lines])
+    return folder
+
+
+def _from_sample(number: int, sample: Sample, benchmark: Benchmark) -> Prediction:
+    groups = benchmark.groups({"length": sample.words}) if isinstance(sample.words, int) else ()
+    return Prediction(number, sample.prediction, tuple(sample.answers), (), sample.id, groups)
 
 
 def _first_reason(folder: Folder) -> str:
@@ -106,10 +124,15 @@ def _read_file(path: Path, dataset: str, benchmark: Benchmark, folder: Folder) -
         try:
             predictions.append(_parsed(number, line, benchmark))
         except ValueError as error:
-            folder.skipped_lines.append(SkippedLine(path.name, number, str(error)))
+            folder.skipped_lines.append(SkippedLine(folder.files[dataset], number, str(error)))
     if not predictions:
         folder.skipped[dataset] = "no line is a prediction" if lines else "the file is empty"
         return
+    _add(folder, dataset, predictions)
+
+
+def _add(folder: Folder, dataset: str, predictions: list[Prediction]) -> None:
+    """The predictions of a dataset, of those with one id the last."""
     last = {p.id: p for p in predictions}
     counted = [p if p.id is None else last[p.id] for p in predictions]
     for one, that in zip(predictions, counted, strict=True):
@@ -128,35 +151,45 @@ def _parsed(number: int, line: bytes, benchmark: Benchmark) -> Prediction:
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
-        raise ValueError(f"a JSON object, got {_kind(record)}")
+        raise ValueError(f"a JSON object, got {kind_of(record)}")
+    record = _own(record, benchmark)
     text = _first(record, benchmark.predictions)
     if not isinstance(text, str):
-        raise ValueError(f"{benchmark.predictions[0]}: a string, got {_kind(text)}")
+        raise ValueError(f"{benchmark.predictions[0]}: a string, got {kind_of(text)}")
     answers = _first(record, benchmark.answers)
     answers = answers if isinstance(answers, list) else [answers]
     if not all(isinstance(answer, str | int | float) for answer in answers):
-        raise ValueError(f"{benchmark.answers[0]}: strings or numbers, got {_kind(_first(record, benchmark.answers))}")
+        raise ValueError(
+            f"{benchmark.answers[0]}: strings or numbers, got {kind_of(_first(record, benchmark.answers))}"
+        )
     classes = record.get("all_classes") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"all_classes: a list of strings or null, got {_kind(classes)}")
-    return Prediction(number, text, tuple(answers), tuple(classes), _id(record))
+        raise ValueError(f"all_classes: a list of strings or null, got {kind_of(classes)}")
+    return Prediction(number, text, tuple(answers), tuple(classes), _id(record, benchmark), benchmark.groups(record))
 
 
-def _id(record: Mapping[str, Any]) -> str | None:
+def _own(record: dict[str, Any], benchmark: Benchmark) -> dict[str, Any]:
+    """A line of lm-evaluation-harness as the benchmark's own: its record with the first response; others as they are.
+
+    It has a line for each of its filters, all with the same response.
+    """
+    document, responses = record.get("doc"), record.get("resps")
+    if not isinstance(document, dict) or not isinstance(responses, list):
+        return record
+    while isinstance(responses, list) and responses:
+        responses = responses[0]
+    return {**document, benchmark.ids[0]: record.get("doc_id"), benchmark.predictions[0]: responses}
+
+
+def _id(record: Mapping[str, Any], benchmark: Benchmark) -> str | None:
     """Of the record a line answers, under the names that benchmarks give it."""
-    found = _first(record, IDS)
+    found = _first(record, benchmark.ids)
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, str | int | float):
-        raise ValueError(f"{' or '.join(IDS)}: a string or a number, got {_kind(found)}")
+        raise ValueError(f"{' or '.join(benchmark.ids)}: a string or a number, got {kind_of(found)}")
     return str(found)
 
 
 def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
     return next((record[key] for key in keys if key in record), None)
-
-
-def _kind(value: Any) -> str:
-    """A JSON value's type in JSON's words."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "nothing")

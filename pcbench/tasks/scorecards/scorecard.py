@@ -11,6 +11,7 @@ from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.registry import SCORERS, described, load
 from pcbench.tasks.scorecards.benchmarks import BENCHMARKS, Benchmark
 from pcbench.tasks.scorecards.predictions import Folder, Prediction, SkippedLine, read_folder
+from pcbench.tasks.scorecards.runs import RUN
 from pcbench.tasks.scorers import Metric, Scorer
 from pcbench.tasks.thoughts import RULE, without_thoughts
 
@@ -44,16 +45,19 @@ def scorecards(
     scorer: str | None = None,
     against: Path | None = None,
     *,
+    method: str | None = None,
+    against_method: str | None = None,
     keep_thoughts: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Scores every prediction file of a folder.
+    """Scores every prediction file of a folder, or the answers of a run.
 
     Args:
-        path: the folder.
+        path: the folder, or one file where the benchmark is one dataset.
         benchmark: a name of `BENCHMARKS`.
         scorer: a scorer's id, "all" for every one that has rules for the benchmark, None for the benchmark's own.
-        against: a folder whose scores are subtracted, record by record.
+        against: a folder whose scores are subtracted, record by record; None with `against_method` is `path`.
+        method, against_method: whose predictions, in a folder with those of several methods and in a run.
         keep_thoughts: scores all of a prediction, also what a model thought before its answer.
         say: told which scorers of "all" cannot be used, as those of other packages; None raises that.
 
@@ -68,7 +72,13 @@ def scorecards(
         raise unknown_name("--benchmark", "benchmark", benchmark, BENCHMARKS)
     layout = BENCHMARKS[benchmark]
     chosen = _chosen(benchmark, layout, scorer, say)
-    folders = [_read(folder, benchmark, keep_thoughts) for folder in (path, against) if folder is not None]
+    if against is None and against_method is not None:
+        against = path
+    folders = [
+        _read(folder, benchmark, whose, keep_thoughts)
+        for folder, whose in ((path, method), (against, against_method))
+        if folder is not None
+    ]
     scored = _scored(folders, layout, chosen, say if scorer == "all" else None)
     if not any(one.values for one, *_ in scored.values()):
         name, (one, *_) = next(iter(scored.items()))
@@ -83,9 +93,9 @@ def scorecards(
     return cards
 
 
-def _read(path: Path, benchmark: str, keep_thoughts: bool) -> Folder:
+def _read(path: Path, benchmark: str, method: str | None, keep_thoughts: bool) -> Folder:
     """The predictions of a folder, without what was thought before them unless that is kept."""
-    folder = read_folder(path, benchmark, BENCHMARKS[benchmark])
+    folder = read_folder(path, benchmark, BENCHMARKS[benchmark], method)
     for dataset, predictions in folder.datasets.items() if not keep_thoughts else ():
         answers = [replace(one, text=without_thoughts(one.text)) for one in predictions]
         if cut := sum(a.text != p.text for a, p in zip(answers, predictions, strict=True)):
@@ -100,7 +110,8 @@ def _chosen(
     """Scorers by the names they were asked for."""
 
     def serves(one: Scorer) -> bool:
-        return one.benchmark in (None, benchmark) and not set(layout.datasets).isdisjoint(one.metrics)
+        shared = one.benchmark is None and not set(layout.datasets).isdisjoint(one.metrics)
+        return one.benchmark == benchmark or shared
 
     def every() -> dict[str, Scorer]:
         found = described(SCORERS, lambda name: load(SCORERS, "scorer", name, "--scorer"), say)
@@ -140,7 +151,7 @@ def _scored_by(scorer: Scorer, folder: Folder, layout: Benchmark, known: Known) 
         if key not in known:
             known[key] = _line_scores(metric, predictions)
         values, refused = known[key]
-        done.skipped_lines.extend(SkippedLine(layout.file(dataset), line, why) for line, why in refused.items())
+        done.skipped_lines.extend(SkippedLine(folder.files[dataset], line, why) for line, why in refused.items())
         if values:
             done.values[dataset] = values
         else:
@@ -169,11 +180,32 @@ def _card(benchmark: str, layout: Benchmark, scorer: str, version: int, scored: 
         "average": round(fmean(means[dataset] for dataset in averaged), 2) if averaged else None,
         "average_over": averaged,
         "n": {dataset: len(values) for dataset, values in scored.values.items()},
+        **_groups(layout, scored),
         **_thoughts(scored.folder),
         "few": {dataset: len(scored.values[dataset]) for dataset in averaged if len(scored.values[dataset]) < FEW},
         "repeated_lines": scored.folder.repeated,
         "skipped": scored.skipped,
         "skipped_lines": [asdict(line) for line in scored.skipped_lines],
+    }
+
+
+def _groups(layout: Benchmark, scored: Scored) -> dict[str, Any]:
+    """Scores of the benchmark's groups of records, their sizes and their averages over datasets; nothing without."""
+    taken: dict[str, dict[str, list[float]]] = {}
+    for dataset, values in scored.values.items():
+        of = [(values[p.line], p.groups) for p in scored.folder.datasets[dataset] if p.line in values]
+        groups = {name: [value for value, has in of if name in has] for name in layout.group_names}
+        taken[dataset] = {name: found for name, found in groups.items() if found}
+    if not any(taken.values()):
+        return {}
+    means = {dataset: {name: 100 * fmean(found) for name, found in of.items()} for dataset, of in taken.items()}
+    by_group = {
+        name: [means[d][name] for d in layout.averaged if name in means.get(d, {})] for name in layout.group_names
+    }
+    return {
+        "groups": {dataset: {name: round(mean, 2) for name, mean in of.items()} for dataset, of in means.items()},
+        "group_n": {dataset: {name: len(found) for name, found in of.items()} for dataset, of in taken.items()},
+        "group_average": {name: round(fmean(found), 2) for name, found in by_group.items() if found},
     }
 
 
@@ -201,8 +233,9 @@ def _difference(layout: Benchmark, one: Scored, other: Scored) -> dict[str, Any]
             pairs[dataset] = [ours[key] for key in shared], [against[key] for key in shared]
             lines = {mine[key].line: "the other" for key in ours.keys() - against.keys()}
             lines |= {theirs[key].line: "this" for key in against.keys() - ours.keys()}
-            file = layout.file(dataset)
-            unpaired[dataset] = [SkippedLine(file, n, f"no score in {lines[n]} folder") for n in sorted(lines)]
+            unpaired[dataset] = [
+                SkippedLine(one.folder.files[dataset], n, f"no score in {lines[n]} folder") for n in sorted(lines)
+            ]
         else:
             skipped[dataset] = "no line that both have"
     averaged = [dataset for dataset in layout.averaged if dataset in pairs]
@@ -234,6 +267,8 @@ def _why_no_pairs(
 ) -> str | None:
     """Why the lines of two folders are not answers to the same records; None where they may be."""
     by_line = all(isinstance(key, int) for key in mine)
+    if by_line and RUN in (one.files[dataset], other.files[dataset]):
+        return "answers of a run are paired by id, and not every line of the other folder has one"
     if by_line and (dataset in one.repeated or dataset in other.repeated):
         return "lines repeat ids, and not every line has one to be paired by"
     for key, p in mine.items():

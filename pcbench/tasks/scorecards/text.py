@@ -10,7 +10,7 @@ __all__ = ["notes", "table"]
 
 
 def table(cards: Sequence[dict[str, Any]]) -> Table:
-    """A row a dataset and the average, a column a card, with its difference where there is one."""
+    """A row a dataset, each of its groups and the average, a column a card, with its difference where there is one."""
     made = Table(box=None, pad_edge=False)
     made.add_column("dataset", no_wrap=True)
     made.add_column("n", no_wrap=True, justify="right")
@@ -20,9 +20,25 @@ def table(cards: Sequence[dict[str, Any]]) -> Table:
             made.add_column("difference, 95 % interval")
     for dataset, n in _sizes(cards).items():
         made.add_row(dataset, str(n), *(cell for card in cards for cell in _cells(card, dataset)))
+        sizes = {name: n for card in cards for name, n in card.get("group_n", {}).get(dataset, {}).items()}
+        for group, size in sizes.items():
+            made.add_row(
+                f"  {group}", str(size), *_of_group(cards, [c.get("groups", {}).get(dataset) for c in cards], group)
+            )
     made.add_section()
     made.add_row("average", "", *(cell for card in cards for cell in _cells(card, None)))
+    averages = [card.get("group_average") for card in cards]
+    for group in dict.fromkeys(name for found in averages for name in found or ()):
+        made.add_row(f"  {group}", "", *_of_group(cards, averages, group))
     return made
+
+
+def _of_group(cards: Sequence[dict[str, Any]], scores: Sequence[dict[str, float] | None], group: str) -> Iterator[str]:
+    """The scores of a group; differences are of whole datasets."""
+    for card, found in zip(cards, scores, strict=True):
+        yield "–" if found is None or group not in found else f"{found[group]:.2f}"
+        if "difference" in card:
+            yield ""
 
 
 def _sizes(cards: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -69,4 +69,5 @@ gsm8k = Scorer(
     source="the answer format and the first match of GSM8K's grader, arXiv:2110.14168; the last number where the mark "
     "is missing, signs of currency and gaps between thousands are ours, spaces only behind the mark",
     metrics={EVERY: Metric(name="exact match", function=final_number_equals, reads=right_numbers)},
+    benchmark="gsm8k",
 )

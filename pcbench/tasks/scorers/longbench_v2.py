@@ -24,4 +24,5 @@ v2 = Scorer(
     summary="LongBench v2: 1 where the named choice is right",
     source="LongBench v2, arXiv:2412.15204; rules of github.com/THUDM/LongBench (MIT), pred.py",
     metrics={EVERY: Metric(name="accuracy", function=choice_named)},
+    benchmark="longbench-v2",
 )

@@ -20,7 +20,7 @@ def test_every_scorer_has_its_registered_id_a_version_and_a_source():
 
 def test_default_scorers_have_a_rule_for_every_dataset():
     for benchmark in BENCHMARKS.values():
-        assert set(benchmark.datasets) == set(ALL[benchmark.scorer].metrics)
+        assert all(ALL[benchmark.scorer].metric(dataset) for dataset in benchmark.datasets)
         assert set(benchmark.averaged) <= set(benchmark.datasets)
 
 
