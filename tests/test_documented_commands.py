@@ -14,6 +14,8 @@ from documentation import ROOT
 from documented import BLOCKS, blocks, by_shell, clone, dry, lines, words_of
 from made_hub import standing_in
 from made_pdf import made_pdf
+from tasks.made_predictions import factory, own_run, v2
+from tasks.made_predictions import write as write_lines
 from tasks.made_records import longbench_record, write
 from tasks.official.conftest import server  # noqa: F401
 from tasks.official.served import archive, sha256
@@ -105,6 +107,15 @@ def predictions(place):
         (place / name).mkdir()
         line = json.dumps({"pred": given, "answers": ["Ann"], "all_classes": None, "length": 9})
         (place / name / "qasper.jsonl").write_text(f"{line}\n" * 20, encoding="utf-8")
+
+
+@pytest.fixture
+def stored_predictions(place):
+    for method in ("FullKV", "SnapKV"):
+        factory(place / "results_long_bench/llama-3-8b_128", "qasper", method, {"one": "x", "two": "y"})
+    answer = v2("one", "The correct answer is (A)", "A", "easy", "short", response_cot="so A")
+    write_lines(place / "Qwen2.5-72B_cot.jsonl", [answer])
+    own_run(place / "runs/longbench", "longbench/lcc")
 
 
 @pytest.fixture

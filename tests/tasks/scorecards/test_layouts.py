@@ -1,21 +1,12 @@
 """Predictions as other projects and our own runs store them."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
+from tasks.made_predictions import factory, own_run, v2, write
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.tasks.scorecards.scorecard import scorecards
-
-RUN = Path(__file__).parents[3] / "reports/examples/accuracy_methods_epyc2c_202611"
-
-
-def write(path, lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
 
 
 def card(path, benchmark, **options):
@@ -59,12 +50,6 @@ def test_longbench_e_has_scores_by_length(tmp_path):
     assert found["skipped_lines"] == [
         {"file": "2wikimqa.jsonl", "line": 2, "reason": "length: the record's number of words, got nothing"}
     ]
-
-
-def v2(key, response, answer, difficulty, length, **more):
-    letter = response[-2:-1] if response else None
-    fields = {"_id": key, "difficulty": difficulty, "length": length, "answer": answer, "response": response}
-    return {**fields, "pred": letter, "judge": letter == answer, **more}
 
 
 def test_longbench_v2_reads_the_answer_behind_a_chain_of_thought(tmp_path):
@@ -114,22 +99,6 @@ def test_gsm8k_takes_plain_lines_and_those_of_lm_eval(tmp_path):
     assert (difference["n"], difference["average"]) == ({"gsm8k": 2}, 0.0)
 
 
-def factory(folder, dataset, method, preds):
-    lines = [
-        {
-            "prompt": "…",
-            "answers": ["x"],
-            "pred": pred,
-            "length": 5,
-            "dataset": dataset,
-            "all_classes": None,
-            "_id": key,
-        }
-        for key, pred in preds.items()
-    ]
-    return write(folder / dataset / f"{method}.json", lines)
-
-
 def test_kvcache_factory_has_a_folder_for_each_dataset_and_a_file_for_each_method(tmp_path):
     factory(tmp_path, "qasper", "FullKV", {"r1": "x", "r2": "x"})
     factory(tmp_path, "qasper", "SnapKV", {"r2": "x", "r1": "y"})
@@ -156,14 +125,7 @@ def test_a_method_is_asked_only_where_there_are_several(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     """A run of ours whose pass keys stand as answers of LongBench-E, at one length."""
-    folder = tmp_path / "run"
-    shutil.copytree(RUN, folder)
-    for name in ("records.jsonl", "samples.jsonl"):
-        lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
-        for line in lines:
-            line.update(task="longbench-e/qasper@1", **({"words": 5000} if name == "samples.jsonl" else {}))
-        write(folder / name, lines)
-    return folder
+    return own_run(tmp_path / "run", "longbench-e/qasper")
 
 
 def test_answers_of_a_run_are_scored_again(run):
