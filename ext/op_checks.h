@@ -72,6 +72,48 @@ inline void check_cached_attention(Arguments& a, const Tensor& q, const Tensor& 
   a.evicted(evicted, "N Hkv W", "N H W");
 }
 
+inline Codes codes_of(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Char   ? Codes::int8
+         : x.scalar_type() == ScalarType::Byte ? Codes::int4
+                                               : Codes::fp8;
+}
+
+inline void check_quantized_attention(Arguments& a, const Tensor& q, const Tensor& k_codes, const Tensor& v_codes,
+                                      const Tensor& k_scales, const Tensor& v_scales, const Tensor& starts,
+                                      const Tensor& lengths, const Tensor& slots, const std::optional<Tensor>& k_zeros,
+                                      const std::optional<Tensor>& v_zeros, const std::optional<Tensor>& evicted) {
+  a.floats("q", q, "B H Q D");
+  a.bind("D/2", a.size("D") / 2);
+  const char* row = k_codes.scalar_type() == ScalarType::Byte ? "T D/2" : "T D";
+  a.tensor("k_codes", k_codes, row, {ScalarType::Char, ScalarType::Byte, ScalarType::Float8_e4m3fn});
+  a.contiguous("k_codes", k_codes);
+  a.tensor("v_codes", v_codes, row, {k_codes.scalar_type()});
+  a.contiguous("v_codes", v_codes);
+  a.bind("Tb", (a.size("T") + scale_rows - 1) / scale_rows);
+  a.bind("Tv", a.size("T"));
+  a.tensor("k_scales", k_scales, "Tb D", {ScalarType::BFloat16});
+  a.contiguous("k_scales", k_scales);
+  a.tensor("v_scales", v_scales, "T", {ScalarType::BFloat16});
+  if (k_zeros.has_value() != v_zeros.has_value()) {
+    a.fail("k_zeros and v_zeros go together", k_zeros ? "no v_zeros" : "no k_zeros");
+  }
+  const bool needs_zeros = codes_of(k_codes) == Codes::int4;
+  if (k_zeros.has_value() != needs_zeros) {
+    a.fail("k_zeros and v_zeros go with uint8 codes", needs_zeros ? "none" : "some without them");
+  }
+  if (needs_zeros) {
+    a.tensor("k_zeros", *k_zeros, "Tb D", {ScalarType::BFloat16});
+    a.contiguous("k_zeros", *k_zeros);
+    a.tensor("v_zeros", *v_zeros, "T", {ScalarType::BFloat16});
+  }
+  a.ints("starts", starts, "N Hkv");
+  a.ints("lengths", lengths, "N Hkv");
+  a.ints("slots", slots, "B P");
+  a.grouped();
+  a.head_dim();
+  a.evicted(evicted, "N Hkv W", "N H W");
+}
+
 inline void check_decode_attention(Arguments& a, const Tensor& q, const Tensor& k_rows, const Tensor& v_rows,
                                    const Tensor& starts, const Tensor& lengths, const std::optional<Tensor>& v_starts,
                                    int64_t longest) {

@@ -3,7 +3,7 @@
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W words of eviction bits,
 // N slots of a store, P slots a row reads or parts of an attention, T rows of a store, Tv those of its values, L keys
 // of the longest segment, R rows of a window or channels that turn, X rows of logits, Vt columns of a vocabulary tile,
-// Nt tiles of query rows, K chunks listed for each.
+// Nt tiles of query rows, K chunks listed for each, Tb blocks of rows of a store.
 #pragma once
 
 #include <cstdint>
@@ -46,17 +46,31 @@ struct CalibratedAttention {
   float* mass;  // [B, H, S], contiguous; null without mass_rows
 };
 
+// What quantised rows hold: int8 −127…127, two of 0…15 in a byte (channel d below 2^4, d + D/2 above), or e4m3fn.
+enum class Codes : int32_t { none, int8, int4, fp8 };
+
+// rows of a store whose keys share a channel's scale
+constexpr int64_t scale_rows = 64;
+
+// Scales of quantised rows, bfloat16: an element is code·scale + zero.
+struct Scales {
+  Codes codes = Codes::none;
+  Floats k = {}, v = {};              // [Tb, D], contiguous, and [T]
+  Floats k_zeros = {}, v_zeros = {};  // the same, of int4; null otherwise
+};
+
 // The segment of (slot n, kv-head h) is the lengths[n, h] rows from starts[n, h]; its values begin at v_starts[n, h],
 // or where its keys do.
 struct KeyRows {
   int64_t slots_in_store, kv_heads, dim, stored_rows, value_rows;
   Float dtype;
-  Floats k_rows, v_rows;  // [T, D] and [Tv, D] of dtype
+  Floats k_rows, v_rows;  // [T, D] and [Tv, D] of dtype; or codes of a byte, [T, D|D/2], contiguous
   Ints starts, lengths;   // [N, Hkv]
   Ints v_starts;          // [N, Hkv], may be null
   int64_t batch, listed;
   Ints slots;  // [B, P], −1 unused; null: batch row b reads slot b alone
   bool causal_last;
+  Scales scales = {};  // of codes
 };
 
 struct CachedAttention {

@@ -4,7 +4,7 @@
 // Letters: B batch rows, H query heads, Hkv kv heads, Q query rows, S keys, D head dim, W = ⌈S/32⌉ words of eviction
 // bits, T rows of a store, Tv those of its values, N its slots, P slots a row reads or parts, R rows of a window, L
 // keys reported per segment, X rows of logits, Vt columns of a vocabulary tile, M scored chunks, K kept or listed
-// chunks, Nt tiles of query rows, C capacity.
+// chunks, Nt tiles of query rows, C capacity, Tb = ⌈T/64⌉ blocks of rows.
 #include "registration.h"
 
 PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
@@ -26,6 +26,14 @@ PCBENCH_LIBRARY(PCBENCH_NAMESPACE, m) {
   m.def(
       "cached_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts, Tensor lengths, Tensor slots, *, "
       "float scale, Tensor? evicted=None, Tensor? v_starts=None, bool causal_last) -> (Tensor out, Tensor lse)");
+
+  // q [B, H, Q, D], k_codes and v_codes [T, D|D/2], k_scales and k_zeros [Tb, D], v_scales and v_zeros [T],
+  // starts and lengths [N, Hkv], slots [B, P], evicted [N, Hkv|H, W]
+  // -> out [B, H, Q, D], lse [B, H, Q]
+  m.def(
+      "quantized_attention(Tensor q, Tensor k_codes, Tensor v_codes, Tensor k_scales, Tensor v_scales, Tensor starts, "
+      "Tensor lengths, Tensor slots, *, float scale, Tensor? k_zeros=None, Tensor? v_zeros=None, "
+      "Tensor? evicted=None) -> (Tensor out, Tensor lse)");
 
   // q [B, H, 1, D], k_rows [T, D], v_rows [T|Tv, D], starts, lengths and v_starts [B, Hkv]
   // -> out [B, H, 1, D], lse [B, H], mass [B, Hkv, L]

@@ -14,6 +14,7 @@ from pcbench import ops
 from pcbench.measure.kernels.attention_cases import cached, calibrated, decode, window
 from pcbench.measure.kernels.cases import CASES, Case, check_case
 from pcbench.measure.kernels.key_mass_cases import key_mass
+from pcbench.measure.kernels.quantized_cases import quantized
 
 STORE = {"lengths": [[37], [20]], "slots": [[0, 1]], "heads": 2}
 # head dims that no compiled kernel has: parts of a power of two, and all of the largest
@@ -25,6 +26,10 @@ DIMS = [
     *(Case("cached_attention", f"D {d}", partial(cached, rows=1, dim=d, **STORE)) for d in (80, 256)),
     *(Case("decode_attention", f"D {d}", partial(decode, lengths=[[33, 20]], dim=d)) for d in (112, 192)),
     *(Case("key_mass", f"D {d}", partial(key_mass, rows=40, keys=40, dim=d)) for d in (80, 192)),
+    *(
+        Case("quantized_attention", f"{kv_dtype}, D {d}", partial(quantized, kv_dtype=kv_dtype, rows=3, dim=d, **STORE))
+        for kv_dtype, d in (("int4", 80), ("fp8", 112), ("int8", 256))
+    ),
     *(Case("window_mass", f"D {d}", partial(window, rows=9, longest=40, dim=d, **STORE)) for d in (112, 256)),
 ]
 ODD = """
@@ -39,6 +44,8 @@ cached_attention: some keys evicted | decode, keys that heads share | kernels of
 decode_attention: 0 keys | 65 keys | nothing to report
 key_mass: G 16 | no rows | rows that see nothing | unequal lengths | other rows are anything | large scores
 merge_states: 0 parts | 9 parts | D 3 | D 80 | parts without keys | sliced
+quantized_attention: 31 keys | 65 keys | batch with unused places | keys evicted by query head | sliced
+quantized_attention: int4, D 96, 20 rows | int4, D 64, 1 rows | fp8, D 128, 1 rows | int8, D 64, 40 rows
 window_mass: query | one row | more rows than own keys | batch with unused places | nothing to report | sliced
 """
 

@@ -33,9 +33,12 @@ TARGETS = {f"sm_{n}": GPUTarget("cuda", n, 32) for n in (80, 90, 100, 120)} | {
 DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 MODEL = ("q", "k", "v", "out", "k_rows", "v_rows")
 FLOATS = ("lse", "mass", "outs", "lses", "out_in", "lse_in")
+SCALES = ("k_scales", "k_zeros", "v_scales", "v_zeros")
 INTS = ("query_lengths", "key_lengths", "evicted", "starts", "lengths", "v_starts", "slots")
 # the strides of rows, which are multiples of 16 as a rule
 ROWS = ("q_b", "q_h", "q_r", "k_b", "k_h", "k_r", "v_b", "v_h", "v_r", "in_r")
+# bytes of codes by format
+CODES = {"int8": "*i8", "int4": "*u8", "fp8": "*u8"}
 FLAGS = dict.fromkeys(("CAUSAL", "CAUSAL_LAST", "QUERY_LENGTHS", "KEY_LENGTHS", "EVICTED", "STATE"), True)
 
 
@@ -50,12 +53,16 @@ class Code:
 
 
 def compiled(name: str, arch: str, dtype: str, dim: int, taken: Tile) -> Code:
-    """A kernel by its name, for a GPU of TARGETS, inputs of DTYPES, head dim D and a tile."""
+    """A kernel by its name, for a GPU of TARGETS, inputs of DTYPES, head dim D and a tile.
+
+    A name may end in a format of codes, as in `attend_cached:int4`.
+    """
+    name, _, kv_dtype = name.partition(":")
     kernel = getattr(kernels, name)
-    sizes = {"DIM": dim, "C": padded(dim), "M": taken.rows, "N": taken.keys}
+    sizes = {"DIM": dim, "C": padded(dim), "M": taken.rows, "N": taken.keys, "FORMAT": kv_dtype}
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {key: value for key, value in (FLAGS | sizes).items() if key in names}
-    types = {key: "constexpr" if key in constants else _type(key, dtype) for key in names}
+    types = {key: "constexpr" if key in constants else _type(key, dtype, kv_dtype) for key in names}
     # as a launch finds them
     aligned = {(i,): [["tt.divisibility", 16]] for i, key in enumerate(names) if key in ROWS or types[key][0] == "*"}
     options = {"num_warps": taken.warps, "num_stages": taken.stages}
@@ -64,7 +71,11 @@ def compiled(name: str, arch: str, dtype: str, dim: int, taken: Tile) -> Code:
     return Code(*numbers, made.metadata.shared, made.asm["ptx" if arch.startswith("sm_") else "amdgcn"])
 
 
-def _type(parameter: str, dtype: str) -> str:
+def _type(parameter: str, dtype: str, kv_dtype: str) -> str:
+    if kv_dtype and parameter in ("k_rows", "v_rows"):
+        return CODES[kv_dtype]
+    if parameter in SCALES:
+        return "*bf16"
     if parameter in MODEL:
         return f"*{DTYPES[dtype]}"
     if parameter in FLOATS:
@@ -105,12 +116,14 @@ def calls(
 
     Other head dims have the code of the next one here, with the rest masked.
     """
-    for name in kernels.__all__:
+    for name in (*kernels.__all__, *(f"attend_cached:{kv_dtype}" for kv_dtype in CODES)):
         for dtype in dtypes:
+            # codes are multiplied as float32
+            multiplied = torch.float32 if ":" in name else getattr(torch, dtype)
             for dim in dims:
-                sizes = (FEWEST, 4096) if name == "attend_cached" else (4096,)
+                sizes = (FEWEST, 4096) if name.startswith("attend_cached") else (4096,)
                 for rows in sizes:
-                    yield name, dtype, dim, tile(arch, getattr(torch, dtype), dim, rows, mass=name.startswith("weigh"))
+                    yield name, dtype, dim, tile(arch, multiplied, dim, rows, mass=name.startswith("weigh"))
 
 
 if __name__ == "__main__":

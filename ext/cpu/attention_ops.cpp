@@ -144,6 +144,34 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
   return {out, lse};
 }
 
+std::tuple<Tensor, Tensor> quantized_attention(Tensor q, Tensor k_codes, Tensor v_codes, Tensor k_scales,
+                                               Tensor v_scales, Tensor starts, Tensor lengths, Tensor slots,
+                                               double scale, std::optional<Tensor> k_zeros,
+                                               std::optional<Tensor> v_zeros, std::optional<Tensor> evicted) {
+  Arguments a("quantized_attention");
+  check_quantized_attention(a, q, k_codes, v_codes, k_scales, v_scales, starts, lengths, slots, k_zeros, v_zeros,
+                            evicted);
+  KeyRows keys = key_rows(a, k_codes, v_codes, starts, lengths, std::nullopt, slots, false);
+  keys.dtype = float_of(q);
+  keys.scales = {
+      .codes = codes_of(k_codes),
+      .k = floats(k_scales),
+      .v = floats(v_scales),
+      .k_zeros = floats(k_zeros),
+      .v_zeros = floats(v_zeros),
+  };
+  Tensor out = allocate(q, {keys.batch, a.size("H"), a.size("Q"), keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, a.size("H"), a.size("Q")}, ScalarType::Float);
+  CachedAttention p = attention_over(keys, q, scale, out, lse);
+  p.evicted = ints(evicted);
+  p.evicted_heads = evicted ? evicted->size(1) : 0;
+  p.words = evicted ? evicted->size(2) : 0;
+  const Kernels& run = kernels();
+  Tensor memory = scratch(q, run.quantized_attention_scratch(p));
+  run.quantized_attention(p, data(memory));
+  return {out, lse};
+}
+
 int64_t largest(const Ints& x, int64_t rows, int64_t columns) {
   int64_t most = 0;
   for (int64_t i = 0; i < rows * columns; ++i) {
@@ -258,6 +286,7 @@ PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, CPU, m) {
   PCBENCH_OP(m, calibrated_attention);
   PCBENCH_OP(m, key_mass);
   PCBENCH_OP(m, cached_attention);
+  PCBENCH_OP(m, quantized_attention);
   PCBENCH_OP(m, decode_attention);
   PCBENCH_OP(m, dual_chunk_attention);
   PCBENCH_OP(m, window_mass);

@@ -1,4 +1,5 @@
-// cached_attention and decode_attention: new tokens over the segments of a slotted cache, split over keys.
+// cached_attention, quantized_attention and decode_attention: new tokens over the segments of a slotted cache, split
+// over keys.
 //
 // The keys of a (b, hkv) are those of the listed segments laid end to end, each rounded up to 32, and are split into
 // spans as long for all (b, hkv), so that long and short ones share the workers evenly. A part is block_rows rows, rows
@@ -11,6 +12,9 @@
 // Equal the functions of pcbench.reference of their names. Split keys after FlashDecoding.
 #pragma once
 
+#include <type_traits>
+
+#include "cpu/codes.h"
 #include "cpu/column_mass.h"
 #include "cpu/segments.h"
 #include "cpu/tasks.h"
@@ -53,7 +57,8 @@ struct SplitPlan {
   }
 };
 
-template <int D, class T>
+// Rows of T over keys and values of T, or of codes.
+template <int D, class T, bool quantized = false>
 class Cached {
  public:
   Cached(const CachedAttention& p, float* scratch)
@@ -100,7 +105,7 @@ class Cached {
   }
 
  private:
-  using E = Element<T>;
+  using E = std::conditional_t<quantized, float, Element<T>>;
   using Rows = RowBlock<D, E>;
 
   static constexpr int64_t mass_keys = 1024;
@@ -160,8 +165,7 @@ class Cached {
       }
       for (int64_t j = larger<int64_t>(0, from - origin); j < end; j += block_keys) {
         int keys = static_cast<int>(smaller<int64_t>(block_keys, end - j));
-        const auto block =
-            pack_block<D, T>(p_.keys, x, j, keys, bench.panels, bench.values, bench.rows.rows <= few_rows);
+        const auto block = pack(bench, x, j, keys);
         bench.rows.attend(block, [&](int first, int rows, int seen) {
           for (int r = 0; p_.mass && r < rows; ++r) {
             // one position: rows are the heads of the group
@@ -170,6 +174,14 @@ class Cached {
         });
       }
       origin += SplitPlan::padded(x.length);
+    }
+  }
+
+  KeyBlock<E> pack(Bench<D, E>& bench, const Segment& x, int64_t first, int keys) const {
+    if constexpr (quantized) {
+      return pack_codes<D>(p_.keys, x, first, keys, bench.panels, bench.values);
+    } else {
+      return pack_block<D, T>(p_.keys, x, first, keys, bench.panels, bench.values, bench.rows.rows <= few_rows);
     }
   }
 
@@ -222,5 +234,8 @@ class Cached {
   int64_t* first_split_;
   float* partials_;
 };
+
+template <int D, class T>
+using CachedCodes = Cached<D, T, true>;
 
 }  // namespace pcbench::PCBENCH_ISA

@@ -15,6 +15,8 @@ struct Kernels {
   void (*key_mass)(const CalibratedAttention&, float* scratch);
   int64_t (*cached_attention_scratch)(const CachedAttention&);
   void (*cached_attention)(const CachedAttention&, float* scratch);
+  int64_t (*quantized_attention_scratch)(const CachedAttention&);
+  void (*quantized_attention)(const CachedAttention&, float* scratch);
   int64_t (*dual_chunk_attention_scratch)(const DualChunkAttention&);
   void (*dual_chunk_attention)(const DualChunkAttention&, float* scratch);
   int64_t (*window_mass_scratch)(const WindowMass&);

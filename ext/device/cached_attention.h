@@ -1,4 +1,5 @@
-// cached_attention and decode_attention for float32 and for what the tensor-core kernels refuse.
+// cached_attention and decode_attention for float32 and for what the tensor-core kernels refuse, and
+// quantized_attention.
 //
 // Rows of a block are (position, head of the group) of one (b, hkv), which share the keys. The tiles of the listed
 // segments laid end to end are dealt to a number of splits that depends on shapes only; lengths are read on the device.
@@ -8,6 +9,7 @@
 // pcbench.reference of their names. Split keys after FlashDecoding.
 #pragma once
 
+#include "device/codes.h"
 #include "device/launch.h"
 #include "device/row_tile.h"
 #include "device/segments.h"
@@ -25,7 +27,8 @@ struct CachedCall {
 
 constexpr int merge_splits_threads = 256;
 
-template <int D, int R>
+// Over keys and values of the rows' dtype, or of codes.
+template <int D, int R, bool quantized>
 class CachedRows {
  public:
   using Tile = RowTile<D, R>;
@@ -82,11 +85,16 @@ class CachedRows {
         hidden[r] = row < rows_ ? static_cast<uint32_t>(load(words + index)) : 0u;
       }
     }
+    float s[R][4];
+    if constexpr (quantized) {
+      Tile::score(s, CodeRows<D, true>{p_.keys, x.start + from, x.length - from}, p_.scale, limits, hidden);
+      tile_.add(s, CodeRows<D, false>{p_.keys, x.start + from, x.length - from});
+      return;
+    }
     const auto offset = [&](int key, int64_t start, const Floats& rows) {
       return from + key < x.length ? (start + from + key) * rows.strides[0] : int64_t{-1};
     };
     const Floats &k = p_.keys.k_rows, &v = p_.keys.v_rows;
-    float s[R][4];
     Tile::score(s, k.data, p_.keys.dtype, [&](int key) { return offset(key, x.start, k); }, p_.scale, limits, hidden);
     if (p_.mass) {
       keep(s, from);
@@ -137,7 +145,13 @@ class CachedRows {
 template <int D, int R>
 PCBENCH_KERNEL(tile_threads, 2)
 void cached_attention_kernel(PCBENCH_PARAM CachedCall call) {
-  CachedRows<D, R>(call).run();
+  CachedRows<D, R, false>(call).run();
+}
+
+template <int D, int R>
+PCBENCH_KERNEL(tile_threads, 2)
+void quantized_attention_kernel(PCBENCH_PARAM CachedCall call) {
+  CachedRows<D, R, true>(call).run();
 }
 
 PCBENCH_KERNEL(merge_splits_threads, 4) void merge_splits_kernel(PCBENCH_PARAM CachedCall call) {

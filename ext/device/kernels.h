@@ -32,6 +32,9 @@ void decode_mass(const CachedAttention& p, Stream stream);
 int64_t cached_attention_portable_scratch(const CachedAttention& p);
 void cached_attention_portable(const CachedAttention& p, void* scratch, Stream stream);
 
+// Over codes; scratch as of cached_attention_portable.
+void quantized_attention(const CachedAttention& p, void* scratch, Stream stream);
+
 int64_t dual_chunk_attention_portable_scratch(const DualChunkAttention& p);
 void dual_chunk_attention_portable(const DualChunkAttention& p, void* scratch, Stream stream);
 

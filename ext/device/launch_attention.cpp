@@ -111,6 +111,16 @@ void cached_attention_portable(const CachedAttention& p, void* scratch, Stream s
   merge_splits(call, stream);
 }
 
+void quantized_attention(const CachedAttention& p, void* scratch, Stream stream) {
+  const CachedCall call = cached_call(p, scratch);
+  const int64_t pairs = p.keys.batch * p.keys.kv_heads;
+  with_tile(p.keys.dim, call.packed_rows(), [&](auto d, auto r) {
+    const int64_t blocks = blocks_of(call.packed_rows()) * call.splits * pairs;
+    launch(quantized_attention_kernel<d(), r()>, blocks, tile_threads, RowTile<d(), r()>::shared_bytes, stream, call);
+  });
+  merge_splits(call, stream);
+}
+
 int64_t dual_chunk_attention_portable_scratch(const DualChunkAttention& p) {
   const int32_t splits = dual_chunk_call(p, nullptr).splits;
   return splits == 1 ? 0 : partial_bytes(p.keys, p.heads, p.rows, splits);

@@ -101,6 +101,19 @@ class RowTile {
     load_rows(keys_at, tile_keys, data, dtype, offset);
   }
 
+  // Keys or values that are no floats: source(row, column, x) puts eight elements of a row into x, which holds zeros.
+  template <class Source>
+  static PCBENCH_DEVICE void load_keys(const Source& source) {
+    Shared<float> at = shared<float>(keys_at);
+    for (int n = thread_index(); n < tile_keys * (D / 8); n += tile_threads) {
+      const int row = n / (D / 8), group = n % (D / 8);
+      float x[8] = {};
+      source(row, group * 8, x);
+      store4(at + (row * stride + group * 8), {x[0], x[1], x[2], x[3]});
+      store4(at + (row * stride + group * 8 + 4), {x[4], x[5], x[6], x[7]});
+    }
+  }
+
   // Products of the thread's rows and keys.
   static PCBENCH_DEVICE void multiply(float (&s)[R][4]) {
     Shared<float> q = shared<float>(0) + ty() * stride, k = shared<float>(keys_at) + tx() * stride;
@@ -158,6 +171,17 @@ class RowTile {
     scale_and_hide(s, scale, limits, hidden);
   }
 
+  // The same of keys that are no floats.
+  template <class Source>
+  static PCBENCH_DEVICE void score(float (&s)[R][4], const Source& keys, float scale, const int (&limits)[R],
+                                   const uint32_t (&hidden)[R]) {
+    barrier();
+    load_keys(keys);
+    barrier();
+    multiply(s);
+    scale_and_hide(s, scale, limits, hidden);
+  }
+
   // Takes the tile in: its scores and its values; offset(key) is where those of a key start.
   template <class Offset>
   PCBENCH_DEVICE void add(const float (&s)[R][4], const void* v, Float dtype, Offset offset) {
@@ -166,6 +190,18 @@ class RowTile {
     }
     barrier();
     load_keys(v, dtype, offset);
+    barrier();
+    add_values();
+  }
+
+  // The same of values that are no floats.
+  template <class Source>
+  PCBENCH_DEVICE void add(const float (&s)[R][4], const Source& values) {
+    for (int r = 0; r < R; ++r) {
+      weigh(s[r], r);
+    }
+    barrier();
+    load_keys(values);
     barrier();
     add_values();
   }

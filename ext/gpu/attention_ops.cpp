@@ -154,6 +154,34 @@ std::tuple<Tensor, Tensor> cached_attention(Tensor q, Tensor k_rows, Tensor v_ro
   return {out, lse};
 }
 
+std::tuple<Tensor, Tensor> quantized_attention(Tensor q, Tensor k_codes, Tensor v_codes, Tensor k_scales,
+                                               Tensor v_scales, Tensor starts, Tensor lengths, Tensor slots,
+                                               double scale, std::optional<Tensor> k_zeros,
+                                               std::optional<Tensor> v_zeros, std::optional<Tensor> evicted) {
+  Arguments a("quantized_attention", on_gpu);
+  check_quantized_attention(a, q, k_codes, v_codes, k_scales, v_scales, starts, lengths, slots, k_zeros, v_zeros,
+                            evicted);
+  const Call call(a);
+  KeyRows keys = key_rows(call, a, k_codes, v_codes, starts, lengths, std::nullopt, slots, false);
+  keys.dtype = float_of(q);
+  keys.scales = {
+      .codes = codes_of(k_codes),
+      .k = call.floats(k_scales),
+      .v = call.floats(v_scales),
+      .k_zeros = call.floats(k_zeros),
+      .v_zeros = call.floats(v_zeros),
+  };
+  Tensor out = allocate(q, {keys.batch, a.size("H"), a.size("Q"), keys.dim}, q.scalar_type());
+  Tensor lse = allocate(q, {keys.batch, a.size("H"), a.size("Q")}, ScalarType::Float);
+  CachedAttention p = attention_over(call, keys, q, scale, out, lse);
+  p.evicted = call.ints(evicted);
+  p.evicted_heads = evicted ? evicted->size(1) : 0;
+  p.words = evicted ? evicted->size(2) : 0;
+  Tensor memory = call.scratch(q, device::cached_attention_portable_scratch(p));
+  device::quantized_attention(p, call.written<void>(memory), call.stream());
+  return {out, lse};
+}
+
 std::tuple<Tensor, Tensor, Tensor> decode_attention(Tensor q, Tensor k_rows, Tensor v_rows, Tensor starts,
                                                     Tensor lengths, double scale, std::optional<Tensor> v_starts,
                                                     int64_t longest) {
@@ -267,6 +295,7 @@ PCBENCH_LIBRARY_IMPL(PCBENCH_NAMESPACE, PCBENCH_KEY, m) {
   PCBENCH_OP(m, calibrated_attention);
   PCBENCH_OP(m, key_mass);
   PCBENCH_OP(m, cached_attention);
+  PCBENCH_OP(m, quantized_attention);
   PCBENCH_OP(m, decode_attention);
   PCBENCH_OP(m, dual_chunk_attention);
   PCBENCH_OP(m, window_mass);

@@ -30,6 +30,12 @@ AXES = {
         "slots": "B",
         "evicted": "-X",
     },
+    "quantized_attention": {
+        **dict.fromkeys(("q", "out", "lse"), "BH"),
+        **dict.fromkeys(("starts", "lengths"), "-K"),
+        "slots": "B",
+        "evicted": "-X",
+    },
     "key_mass": {
         **dict.fromkeys(("q", "lse", "mass"), "BH"),
         **dict.fromkeys(("k", "key_lengths"), "BK"),
@@ -51,10 +57,10 @@ AXES = {
 # an argument with all kv-heads, and one with all batch rows
 HEADS = {
     **dict.fromkeys(("calibrated_attention", "key_mass", "select_tokens"), "k"),
-    **dict.fromkeys(("cached_attention", "window_mass"), "starts"),
+    **dict.fromkeys(("cached_attention", "quantized_attention", "window_mass"), "starts"),
 }
 ROWS = {
-    **dict.fromkeys(("calibrated_attention", "cached_attention", "key_mass"), "q"),
+    **dict.fromkeys(("calibrated_attention", "cached_attention", "key_mass", "quantized_attention"), "q"),
     "window_mass": "q_last",
     "select_tokens": "k",
 }

@@ -14,12 +14,14 @@ from pcbench.models.interface import CACHE, Call, attention, planned
 from pcbench.models.kvpress import HFPressedModel
 from pcbench.models.layers.pruning import pruned
 from pcbench.models.rotary import ModelRotary, Swapped, measure_rotary, scaled, swapped
+from pcbench.models.stores.quantized import QuantizedSlotCache
 from pcbench.models.stores.ragged import RaggedStore
 from pcbench.models.stores.roomy import give_room
 from pcbench.models.stores.slots import SlotCache
 from pcbench.models.verify import verify
 from pcbench.types import (
     AttentionPlan,
+    KVDtype,
     KVStore,
     ModelSpec,
     Ops,
@@ -76,10 +78,19 @@ class HFRunner:
         return measure_rotary(self)
 
     def new_store(
-        self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None
+        self,
+        slots: int,
+        capacity: int,
+        *,
+        evictions: bool = False,
+        kv_heads: int | None = None,
+        kv_dtype: KVDtype | None = None,
+        tail: int = 0,
     ) -> SlotCache:
-        like: Any = {"dtype": self.dtype, "device": self.device}
-        return SlotCache(self.spec, slots, capacity, evictions=evictions, kv_heads=kv_heads, **like)
+        like: Any = {"evictions": evictions, "kv_heads": kv_heads, "dtype": self.dtype, "device": self.device}
+        if kv_dtype is None:
+            return SlotCache(self.spec, slots, capacity, **like)
+        return QuantizedSlotCache(self.spec, slots, capacity, kv_dtype=kv_dtype, tail=tail, **like)
 
     def new_ragged_store(self, segments: Sequence[Segments]) -> RaggedStore:
         return RaggedStore(self.spec, segments, dtype=self.dtype, device=self.device)

@@ -11,6 +11,7 @@ from pcbench.ops.attention import (
     decode_attention,
     key_mass,
     merge_states,
+    quantized_attention,
     window_mass,
 )
 from pcbench.ops.backends import BackendOps, automatic_backend, compiled_backend, make_backend
@@ -32,6 +33,7 @@ __all__ = [
     "dual_chunk_attention",
     "key_mass",
     "merge_states",
+    "quantized_attention",
     "query_nll_update",
     "select_tokens",
     "why_not",

@@ -6,8 +6,17 @@ from pcbench.ops.backends import launch
 from pcbench.reference.attention import check_calibrated_attention, check_key_mass, check_merge_states
 from pcbench.reference.cached import check_cached_attention, check_window_mass
 from pcbench.reference.decode import check_decode_attention
+from pcbench.reference.quantized import check_quantized_attention
 
-__all__ = ["cached_attention", "calibrated_attention", "decode_attention", "key_mass", "merge_states", "window_mass"]
+__all__ = [
+    "cached_attention",
+    "calibrated_attention",
+    "decode_attention",
+    "key_mass",
+    "merge_states",
+    "quantized_attention",
+    "window_mass",
+]
 
 
 def calibrated_attention(
@@ -100,6 +109,40 @@ def cached_attention(
         evicted=evicted,
         v_starts=v_starts,
         causal_last=causal_last,
+    )
+    return out, lse
+
+
+def quantized_attention(
+    q: Tensor,
+    k_codes: Tensor,
+    v_codes: Tensor,
+    k_scales: Tensor,
+    v_scales: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    slots: Tensor,
+    *,
+    scale: float,
+    k_zeros: Tensor | None = None,
+    v_zeros: Tensor | None = None,
+    evicted: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Compiled `pcbench.reference.quantized_attention`."""
+    codes = (k_codes, v_codes, k_scales, v_scales)
+    out, lse = launch(
+        "quantized_attention",
+        lambda: check_quantized_attention(q, *codes, starts, lengths, slots, k_zeros, v_zeros, evicted),
+        (q,),
+        q,
+        *codes,
+        starts,
+        lengths,
+        slots,
+        scale=scale,
+        k_zeros=k_zeros,
+        v_zeros=v_zeros,
+        evicted=evicted,
     )
     return out, lse
 

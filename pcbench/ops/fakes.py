@@ -127,6 +127,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     "dual_chunk_attention": _out_and_lse,
     "key_mass": _key_mass,
     "merge_states": _merge_states,
+    "quantized_attention": _out_and_lse,
     "query_nll_update": _changes_only,
     "select_tokens": _select_tokens,
     "window_mass": _window_mass,

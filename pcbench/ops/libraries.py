@@ -28,6 +28,7 @@ FIXED_HEAD_DIM = (
     "decode_attention",
     "dual_chunk_attention",
     "key_mass",
+    "quantized_attention",
     "window_mass",
 )
 

@@ -15,6 +15,7 @@ KERNELS = (
     "decode_attention",
     "key_mass",
     "merge_states",
+    "quantized_attention",
     "window_mass",
 )
 # ops that in plain PyTorch take quadratic memory, as the rest do not

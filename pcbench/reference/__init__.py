@@ -8,6 +8,7 @@ from pcbench.reference.cached import cached_attention, window_mass
 from pcbench.reference.chunks import chunk_select, chunk_topk, query_nll_update
 from pcbench.reference.decode import decode_attention
 from pcbench.reference.dual_chunk import dual_chunk_attention
+from pcbench.reference.quantized import quantized_attention
 from pcbench.reference.selection import select_tokens
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "dual_chunk_attention",
     "key_mass",
     "merge_states",
+    "quantized_attention",
     "query_nll_update",
     "select_tokens",
     "window_mass",

@@ -2,6 +2,7 @@
 
 from pcbench.types.contexts import ContextMethod
 from pcbench.types.costs import Cost, causal_flops, linear_flops
+from pcbench.types.kv_dtypes import KV_BLOCK, KVDtype, code_bytes
 from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Part, Record, Sample, Status, digest, placed
 from pcbench.types.pressed import Pressed, PressedModel
 from pcbench.types.protocols import (
@@ -21,16 +22,18 @@ from pcbench.types.protocols import (
     no_stages,
 )
 from pcbench.types.reading import Reads, ReadsWhole
-from pcbench.types.stores import KVRows, KVStore, RaggedKVStore, Segments
+from pcbench.types.stores import KVRows, KVStore, QuantizedRows, RaggedKVStore, Segments
 
 __all__ = [
     "CHAT_DATE",
+    "KV_BLOCK",
     "SCHEMA",
     "AttentionPlan",
     "Cell",
     "ContextMethod",
     "Cost",
     "DeviceKind",
+    "KVDtype",
     "KVRows",
     "KVStore",
     "Method",
@@ -43,6 +46,7 @@ __all__ = [
     "Pressed",
     "PressedModel",
     "Prompt",
+    "QuantizedRows",
     "RaggedKVStore",
     "Reads",
     "ReadsWhole",
@@ -56,6 +60,7 @@ __all__ = [
     "Tokenizer",
     "beyond_training",
     "causal_flops",
+    "code_bytes",
     "digest",
     "linear_flops",
     "no_stages",

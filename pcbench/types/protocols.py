@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pcbench.errors import ConfigError
 from pcbench.types.costs import Cost
+from pcbench.types.kv_dtypes import KVDtype
 from pcbench.types.measured import CHAT_DATE, DeviceKind
 from pcbench.types.pressed import PressedModel
 from pcbench.types.stores import KVStore, RaggedKVStore, Segments
@@ -237,8 +238,24 @@ class ModelRunner(Protocol):
         """What the tokenizer puts in front of every text."""
         ...
 
-    def new_store(self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None) -> KVStore:
-        """An empty store; with more `kv_heads` than the model's, keys are repeated as they are written."""
+    def new_store(
+        self,
+        slots: int,
+        capacity: int,
+        *,
+        evictions: bool = False,
+        kv_heads: int | None = None,
+        kv_dtype: KVDtype | None = None,
+        tail: int = 0,
+    ) -> KVStore:
+        """An empty store of so many slots of `capacity` rows.
+
+        Args:
+            evictions: keep bits for evicted keys.
+            kv_heads: more than the model's repeat keys as they are written; None means the model's.
+            kv_dtype: slots are quantised as they are written, capacity is a multiple of KV_BLOCK; None quantises none.
+            tail: with kv_dtype, rows in the model's dtype of the one slot that is begun without a limit.
+        """
         ...
 
     def new_ragged_store(self, segments: Sequence[Segments]) -> RaggedKVStore:

@@ -3,10 +3,26 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pcbench.types.kv_dtypes import KV_BLOCK, KVDtype, code_bytes
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["KVRows", "KVStore", "RaggedKVStore", "Segments"]
+__all__ = ["KVRows", "KVStore", "QuantizedRows", "RaggedKVStore", "Segments"]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedRows:
+    """Quantised rows of one layer (see `pcbench.reference.quantized`); kv-heads and slots are those of `KVRows`."""
+
+    k_codes: "Tensor"  # [T, D|D/2]
+    v_codes: "Tensor"  # [T, D|D/2]
+    k_scales: "Tensor"  # [T/64, D] bfloat16
+    v_scales: "Tensor"  # [T] bfloat16
+    starts: "Tensor"  # [N, Hkv] int32
+    lengths: "Tensor"  # [N, Hkv] int32
+    k_zeros: "Tensor | None" = None  # [T/64, D] bfloat16, of int4
+    v_zeros: "Tensor | None" = None  # [T] bfloat16, of int4
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +36,7 @@ class KVRows:
     evicted: "Tensor | None"  # [N, H, W] int32
     longest: int  # rows a segment can hold
     v_starts: "Tensor | None" = None  # [N, Hkv] int32, where values have starts of their own
+    quantized: QuantizedRows | None = None  # more keys of the same slots, evicted by the same bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +53,7 @@ class Segments:
         key_heads: kv-heads of a row whose keys are stored, for the others to read too: all kv-heads of a row keep the
             same; None stores the keys of each.
         masses: float32 numbers beside each row: what its key received, of so many queries or sums of them.
+        kv_dtype: whole blocks of KV_BLOCK `kept` keys are quantised, and the arena has the rest; None quantises none.
     """
 
     kept: "Tensor"
@@ -46,25 +64,46 @@ class Segments:
     aside: int = 0
     key_heads: int | None = None
     masses: int = 0
+    kv_dtype: KVDtype | None = None
+
+    @property
+    def tail(self) -> "Tensor":
+        """[B, Hkv] rows that the arena has for `kept` keys."""
+        if self.kv_dtype is None:
+            return self.kept
+        return self.kept.new_full(self.kept.shape, KV_BLOCK - 1) if self.shared else self.kept % KV_BLOCK
+
+    @property
+    def code_rows(self) -> int:
+        """Quantised rows of all segments, whole blocks."""
+        if self.kv_dtype is None:
+            return 0
+        kept = self.kept.sum(1) if self.shared else self.kept
+        return int((kept // KV_BLOCK * KV_BLOCK).sum())
 
     @property
     def rows(self) -> int:
-        """Of all segments, for values."""
-        return int((self.kept + self.room).sum())
+        """Of all segments in the arena, for values."""
+        return int((self.tail + self.room).sum())
 
     @property
     def key_rows(self) -> int:
-        """Of all segments, for keys."""
-        return int((self.kept + self.room)[:, : self.key_heads].sum())
+        """Of all segments in the arena, for keys."""
+        return int((self.tail + self.room)[:, : self.key_heads].sum())
 
     @property
     def vectors(self) -> int:
-        """Keys and values that there is room for."""
+        """Keys and values that the arena has room for."""
         return self.key_rows + self.rows + self.aside * self.kept.numel()
 
-    def nbytes(self, vector: int) -> int:
-        """Of keys and values, `vector` bytes each, and of masses, which have the longest segment's rows in each."""
-        return self.vectors * vector + 4 * self.masses * self.longest * self.kept.numel()
+    def vector_bytes(self, dim: int, itemsize: int) -> int:
+        """Of keys and values, `dim` numbers each."""
+        codes = 0 if self.kv_dtype is None else code_bytes(self.kv_dtype, self.code_rows, dim)
+        return self.vectors * dim * itemsize + codes
+
+    def nbytes(self, dim: int, itemsize: int) -> int:
+        """The same with masses, which have the longest segment's rows in each."""
+        return self.vector_bytes(dim, itemsize) + 4 * self.masses * self.longest * self.kept.numel()
 
     def with_room(self, tokens: int) -> "Segments":
         """The same with room for so many later tokens."""
@@ -72,8 +111,9 @@ class Segments:
 
     @property
     def capacity(self) -> "Tensor":
-        """Rows of each segment at most."""
-        return (self.kept.sum(1, keepdim=True) if self.shared else self.kept) + self.room
+        """Rows of each segment in the arena at most."""
+        shared = self.shared and self.kv_dtype is None
+        return (self.kept.sum(1, keepdim=True) if shared else self.tail) + self.room
 
     @property
     def longest(self) -> int:
@@ -194,6 +234,10 @@ class RaggedKVStore(Protocol):
         positions: "Tensor | None" = None,
     ) -> None:
         """Stores the rows `index` [B, Hkv, C] of a layer's k, v [B, Hkv, S, D], `lengths` [B, Hkv] of each."""
+        ...
+
+    def held(self, layer: int) -> "Tensor":
+        """[B, Hkv] int32: tokens that a layer holds."""
         ...
 
     def name_victims(self, layer: int, rows: "Tensor") -> None:

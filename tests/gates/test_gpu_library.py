@@ -46,6 +46,7 @@ LEADS = {
     "dual_chunk_attention": "q",
     "key_mass": "q",
     "merge_states": "outs",
+    "quantized_attention": "q",
     "query_nll_update": "logits",
     "select_tokens": "k",
     "window_mass": "q_last",

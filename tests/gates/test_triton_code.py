@@ -35,7 +35,7 @@ for arch in archs:
             products = len(re.findall(sys.argv[1], code.text))
             print(arch, name, dtype, dim, f"{tile.rows}x{tile.keys}", code.spill_bytes, code.shared_bytes, products)
 """
-KERNELS = "attend,attend_cached,merge,weigh,weigh_cached"
+KERNELS = "attend,attend_cached,attend_cached:int4,attend_cached:fp8,merge,weigh,weigh_cached"
 
 
 def check(archs, names, dims, dtypes, kernels):
@@ -51,10 +51,11 @@ def check(archs, names, dims, dtypes, kernels):
     assert len(lines) == kernels
     for line in lines:
         arch, name, dtype, dim, _, spilled, shared, products = line.split()
-        most = PTXAS_SPILLS if arch.startswith("sm") else SPILLED.get((arch, dtype), {}).get(int(dim), 0)
+        multiplied = "float32" if ":" in name else dtype
+        most = PTXAS_SPILLS if arch.startswith("sm") else SPILLED.get((arch, multiplied), {}).get(int(dim), 0)
         assert int(spilled) <= most, line
         assert int(shared) <= 1024 * SHARED.get(arch, SHARED_ELSEWHERE), line
-        assert dtype == "float32" or name == "merge" or int(products) > 0, line
+        assert multiplied == "float32" or name == "merge" or int(products) > 0, line
 
 
 @pytest.mark.parametrize("vendor", ["sm", "gfx"])
@@ -66,4 +67,4 @@ def test_kernels_compile_for_gpus_that_are_not_here(vendor):
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", TARGETS)
 def test_every_kernel_compiles_for_a_gpu_that_is_not_here(arch):
-    check(arch, KERNELS, "64,128,256", "bfloat16,float16,float32", 54)
+    check(arch, KERNELS, "64,128,256", "bfloat16,float16,float32", 90)

@@ -268,7 +268,7 @@ def test_every_option_of_the_released_runner_is_in_the_table():
 
 def test_every_key_of_the_config_is_in_the_table_or_ours():
     used = {key for switch in switches() for key in switch.config or {}}
-    assert set(Config.model_fields) - used == {"ranks", "attention"}
+    assert set(Config.model_fields) - used == {"ranks", "attention", "kv_dtype"}
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 63, 64, 65, 1000])

@@ -27,6 +27,13 @@ def cached(**changes):
     return one | {"q": draw(1, 4, 1, 64), "k_rows": rows, "v_rows": rows, "scale": 0.1, "causal_last": True} | changes
 
 
+def quantized(**changes):
+    kept = {k: v for k, v in cached().items() if k not in ("k_rows", "v_rows", "causal_last")}
+    codes, scales = torch.ones(16, 64, dtype=torch.int8), draw(16, dtype=torch.bfloat16)
+    store = {"k_codes": codes, "v_codes": codes, "k_scales": draw(1, 64, dtype=torch.bfloat16), "v_scales": scales}
+    return kept | store | changes
+
+
 def decode(**changes):
     kept = {k: v for k, v in cached().items() if k not in ("slots", "causal_last")}
     return kept | {"longest": 8} | changes
@@ -77,6 +84,7 @@ CALLS = [
     ("query_nll_update", "logits", nll),
     ("chunk_topk", "scores", topk),
     ("select_tokens", "k", select),
+    ("quantized_attention", "q", quantized),
 ]
 
 # those that have the dtype of the model

@@ -14,6 +14,7 @@ ORDERED = [
         "calibrated_attention-unequal lengths",
         "key_mass-unequal lengths",
         "cached_attention-query",
+        "quantized_attention-query",
         "window_mass-query",
         "decode_attention-budgets of heads",
         "dual_chunk_attention-unequal lengths",
@@ -45,7 +46,7 @@ def test_result_does_not_depend_on_the_order_of_threads(case, emulated):
 
 
 def test_orders_are_compared_for_every_op():
-    assert len(ORDERED) == 10
+    assert len(ORDERED) == 11
 
 
 def test_changed_argument_that_overlaps_another_is_refused(emulated):

@@ -17,6 +17,7 @@ SOME = {
     "dual_chunk_attention": ("unequal lengths", "listed chunks"),
     "key_mass": ("unequal lengths", "no mass"),
     "merge_states": ("2 parts", "sliced"),
+    "quantized_attention": ("31 keys", "query", "int4, D 64, 1 rows", "no slots"),
     "query_nll_update": ("a later tile", "0 columns"),
     "select_tokens": ("everything at once", "33 keys"),
     "window_mass": ("query", "one row"),

@@ -16,8 +16,9 @@ from pcbench.errors import BackendUnavailable
 from pcbench.measure.sdpa import KERNELS
 from pcbench.ops.providers import PROVIDERS
 from pcbench.reference.dual_chunk import turned
+from pcbench.reference.quantized import dequantize_keys, dequantize_values
 
-__all__ = ["CACHED", "CALIBRATED", "DECODE", "DUAL_CHUNK", "KEY_MASS", "MERGE", "WINDOW"]
+__all__ = ["CACHED", "CALIBRATED", "DECODE", "DUAL_CHUNK", "KEY_MASS", "MERGE", "QUANTIZED", "WINDOW"]
 
 Call = Callable[[], Any]
 # q [B, H, Q, D], k and v [B, Hkv, S, D], scale, and whether rows see only keys up to their own, counted from the end
@@ -118,6 +119,31 @@ def _dense(inputs: dict[str, Any], rows: Tensor) -> Tensor:
     length = int(inputs["lengths"].max())
     at = inputs["starts"].long()[slots][..., None] + torch.arange(length, device=rows.device)  # [B, P, Hkv, L]
     return rows[at].transpose(1, 2).flatten(2, 3)
+
+
+def _rows_of_codes(inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """All rows of a quantised store in the dtype of q."""
+    dtype = inputs["q"].dtype
+    k = dequantize_keys(inputs["k_codes"], inputs["k_scales"], inputs.get("k_zeros"), dtype)
+    return k, dequantize_values(inputs["v_codes"], inputs["v_scales"], inputs.get("v_zeros"), dtype)
+
+
+def _dequantized(inputs: dict[str, Any]) -> Call:
+    """The whole store dequantised by torch, its segments laid one after another, SDPA by torch's own choice."""
+    q, scale, gqa = inputs["q"], inputs["scale"], inputs["q"].shape[1] != inputs["starts"].shape[1]
+
+    def call() -> Tensor:
+        k, v = (_dense(inputs, rows) for rows in _rows_of_codes(inputs))
+        return scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=gqa)
+
+    return call
+
+
+def _of_floats(inputs: dict[str, Any]) -> Call:
+    """SDPA over the same keys and values that are not quantised: what less reading is worth."""
+    k, v = (_dense(inputs, rows) for rows in _rows_of_codes(inputs))
+    q, scale, gqa = inputs["q"], inputs["scale"], inputs["q"].shape[1] != k.shape[1]
+    return lambda: scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=gqa)
 
 
 def _decode_matmul(inputs: dict[str, Any]) -> Call:
@@ -249,5 +275,6 @@ CACHED = {name: partial(_over_cache, attend=attend) for name, attend in _ATTEND.
 DECODE = {"torch-matmul": _decode_matmul}
 DUAL_CHUNK = {"sdpa-merged": _three_calls, "floor-full": _full}
 KEY_MASS = {"torch-matmul": _mass_matmul, "floor-gemm": _mass_products}
+QUANTIZED = {"torch-dequantize": _dequantized, "sdpa-unquantized": _of_floats}
 WINDOW = {"torch-matmul": _window_matmul}
 MERGE = {"torch-softmax": _merge_softmax}

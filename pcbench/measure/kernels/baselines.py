@@ -14,6 +14,7 @@ from pcbench.measure.kernels.attention_baselines import (
     DUAL_CHUNK,
     KEY_MASS,
     MERGE,
+    QUANTIZED,
     WINDOW,
 )
 from pcbench.measure.kernels.chunk_baselines import CHUNK_SELECT, CHUNK_TOPK, NLL, SELECT
@@ -32,6 +33,7 @@ BASELINES: dict[str, dict[str, Make]] = {
     "dual_chunk_attention": DUAL_CHUNK,
     "key_mass": KEY_MASS,
     "merge_states": MERGE,
+    "quantized_attention": QUANTIZED,
     "query_nll_update": NLL,
     "select_tokens": SELECT,
     "window_mass": WINDOW,

@@ -15,6 +15,7 @@ from pcbench.measure.kernels.draws import Draws
 from pcbench.measure.kernels.dual_chunk_cases import DUAL_CHUNK
 from pcbench.measure.kernels.instantiations import KERNELS
 from pcbench.measure.kernels.key_mass_cases import KEY_MASS
+from pcbench.measure.kernels.quantized_cases import QUANTIZED
 from pcbench.measure.parity import Comparison, compare_exact, compare_lse, compare_mass, compare_out
 
 __all__ = ["CASES", "CHANGED", "Case", "check_case", "compare", "run"]
@@ -51,6 +52,7 @@ _SHAPES: dict[str, Mapping[str, Callable[[Draws], dict[str, Any]]]] = {
     "dual_chunk_attention": DUAL_CHUNK,
     "key_mass": KEY_MASS,
     "merge_states": MERGE,
+    "quantized_attention": QUANTIZED,
     "query_nll_update": NLL,
     "select_tokens": SELECT,
     "window_mass": WINDOW,
@@ -92,8 +94,12 @@ def run(ops: Any, op: str, inputs: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def widened(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The same arguments in float64."""
-    return {k: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in inputs.items()}
+    """The same arguments in float64; codes of 8 bits stay what they are."""
+    return {k: v.double() if _is_wide(v) else v for k, v in inputs.items()}
+
+
+def _is_wide(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.itemsize > 1
 
 
 _RESULTS = {
@@ -105,6 +111,7 @@ _RESULTS = {
     "dual_chunk_attention": ("out", "lse"),
     "key_mass": ("mass",),
     "merge_states": ("out", "lse"),
+    "quantized_attention": ("out", "lse"),
     "select_tokens": ("k2", "v2", "index", "lengths"),
     "window_mass": ("mass",),
 }
@@ -177,6 +184,7 @@ _COMPARE: dict[str, Callable[[dict[str, Any], Results, Results, Results], dict[s
     "dual_chunk_attention": _attention,
     "key_mass": _key_mass,
     "merge_states": _attention,
+    "quantized_attention": _attention,
     "query_nll_update": _nll,
     "select_tokens": _exact,
     "window_mass": _window,

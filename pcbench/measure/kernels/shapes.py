@@ -12,6 +12,8 @@ from pcbench.measure.kernels.chunk_cases import chunk_select, nll, select, topk_
 from pcbench.measure.kernels.draws import Draws
 from pcbench.measure.kernels.dual_chunk_cases import dual_chunk
 from pcbench.measure.kernels.key_mass_cases import key_mass
+from pcbench.measure.kernels.quantized_cases import quantized
+from pcbench.types import KV_BLOCK, KVDtype, code_bytes
 
 __all__ = ["SHAPES", "Shape", "Work"]
 
@@ -126,6 +128,25 @@ class CachedAttention(Shape):
 
     def inputs(self, draw: Draws) -> dict[str, Any]:
         return cached(draw, **self.store())
+
+
+class QuantizedAttention(CachedAttention):
+    """As of cached attention, keys and values as codes with their scales."""
+
+    kv_dtype: KVDtype = "int8"
+
+    def words(self) -> list[str]:
+        return [*super().words(), self.kv_dtype]
+
+    def work(self, itemsize: int) -> Work:
+        cells = self.batch * self.slots * self.keys * self.kv_heads
+        rows = self.batch * self.heads * self.rows
+        codes = code_bytes(self.kv_dtype, KV_BLOCK, self.dim) / KV_BLOCK * cells
+        moved = codes + 2 * rows * self.dim * itemsize + rows * FLOAT32
+        return Work(4.0 * rows * self.slots * self.keys * self.dim, moved, "bytes")
+
+    def inputs(self, draw: Draws) -> dict[str, Any]:
+        return quantized(draw, kv_dtype=self.kv_dtype, **self.store())
 
 
 class WindowMass(CachedAttention):
@@ -302,6 +323,7 @@ SHAPES: dict[str, type[Shape]] = {
     "dual_chunk_attention": DualChunkAttention,
     "key_mass": KeyMass,
     "merge_states": MergeStates,
+    "quantized_attention": QuantizedAttention,
     "query_nll_update": QueryNllUpdate,
     "select_tokens": SelectTokens,
     "window_mass": WindowMass,

@@ -17,6 +17,7 @@ from pcbench.types import (
     AttentionPlan,
     Cost,
     DeviceKind,
+    KVDtype,
     ModelRunner,
     ModelSpec,
     Prefilled,
@@ -53,6 +54,8 @@ class PolicyConfig(KeyedTable):
         compress: what the policy is for: prompt: template, context and query, so that the query has its say; context:
             what stands before the query, which is then read over what stayed.
         attention: what computes the attention of the prompt; the reference has its own.
+        kv_dtype: int8, int4 or fp8 of what stays of the prompt, whole blocks of 64 keys; the rest of it and what
+            follows are in the model's dtype, as everything is without it.
 
     A subclass may have a key `preset` and say by `presets` what its values stand for; keys that are given win.
     """
@@ -61,8 +64,15 @@ class PolicyConfig(KeyedTable):
 
     compress: Literal["prompt", "context"] = "prompt"
     attention: Attention = "auto"
+    kv_dtype: KVDtype | None = None
 
-    later: ClassVar[frozenset[str]] = frozenset({"attention"})
+    later: ClassVar[frozenset[str]] = frozenset({"attention", "kv_dtype"})
+
+    @model_validator(mode="after")
+    def _quantised_keys_stay(self) -> Self:
+        if self.kv_dtype is not None and getattr(self, "decode", "grow") == "evict":
+            raise ValueError("kv_dtype should stand with decode = grow, where new tokens displace no keys")
+        return self
 
     def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
         """The values of a preset."""
@@ -206,7 +216,7 @@ class Eviction:
         lengths = [length] * spec.layers if policy.pruning is None else policy.pruning.plan(length)
         wanted = [torch.tensor([policy.budgets(i, spec, tokens, n)]) for i, n in enumerate(lengths)]
         segments = [
-            policy.segments(i, x, torch.tensor([n]), later.numel(), prompt.new_tokens)
+            policy.segments(i, x, torch.tensor([n]), later.numel(), prompt.new_tokens, self.config.kv_dtype)
             for i, (x, n) in enumerate(zip(wanted, lengths, strict=True))
         ]
         store = runner.new_ragged_store(segments)
@@ -216,7 +226,9 @@ class Eviction:
         with stages("forward"):
             self._read(ids, state, plan, stages, policy.pruning)
         warnings = beyond_kernels(policy, segments, lengths, runner.ops)
-        return Compressed(state, segments, torch.stack(store.lengths), later.numel(), warnings)
+        return Compressed(
+            state, segments, torch.stack([store.held(i) for i in range(spec.layers)]), later.numel(), warnings
+        )
 
     def _prefilled(self, read: "Compressed", later: Tensor, prompt: Prompt, stages: Stages) -> Prefilled:
         """Reads what of the question is still to come, ids [n], over what stayed."""
@@ -224,14 +236,14 @@ class Eviction:
         if later.numel():
             with stages("query"):
                 self._read(later, state, state.plan, stages)
-        vector = spec.head_dim * self.runner.dtype.itemsize
+        vector = (spec.head_dim, self.runner.dtype.itemsize)
         return Prefilled(
             logits=state.logits,
             state=state,
             kept_tokens=lambda: float(held.double().mean()),
             kv_bytes=state.store.nbytes(),
-            kv_bytes_predicted=sum(x.nbytes(vector) for x in segments),
-            kv_bytes_prompt=sum(x.with_room(later.numel()).vectors for x in segments) * vector,
+            kv_bytes_predicted=sum(x.nbytes(*vector) for x in segments),
+            kv_bytes_prompt=sum(x.with_room(later.numel()).vector_bytes(*vector) for x in segments),
             warnings=[*beyond_training(prompt, spec), *read.warnings],
         )
 

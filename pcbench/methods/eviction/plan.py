@@ -11,6 +11,7 @@ from pcbench.methods.eviction.policy import Policy, Prompted, last_tokens
 from pcbench.ops.selection import LARGEST_CAPACITY
 from pcbench.reference import select_tokens
 from pcbench.reference.packing import of_heads
+from pcbench.reference.stored import stored_attention
 from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments, Stages
 
 __all__ = ["PromptPlan", "StoredPlan", "beyond_kernels", "kept_indices"]
@@ -175,10 +176,7 @@ class StoredPlan:
             masses.append(mass)
         else:
             slots = torch.arange(q.shape[0], dtype=torch.int32, device=q.device)[:, None]
-            out, lse = ops.cached_attention(
-                q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, slots,
-                scale=self.spec.scale, v_starts=rows.v_starts, causal_last=count > 1,
-            )  # fmt: skip
+            out, lse = stored_attention(ops, q, rows, slots, scale=self.spec.scale, causal_last=count > 1)
             if decoding is not None and decoding.kept_masses:
                 masses += _received(decoding.apart, q, lse, layer, store, ops)
         if decoding is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from pcbench.errors import ConfigError
 from pcbench.methods.eviction.pruning import Pruning
 from pcbench.reference.packing import of_heads
-from pcbench.types import ModelSpec, Ops, RaggedKVStore, Rotary, Segments
+from pcbench.types import KVDtype, ModelSpec, Ops, RaggedKVStore, Rotary, Segments
 
 __all__ = [
     "Budgets",
@@ -214,7 +214,15 @@ class Policy:
     rotary: bool = False
     heads: Heads | None = None
 
-    def segments(self, layer: int, wanted: Tensor, lengths: Tensor, later: int, new_tokens: int) -> Segments:
+    def segments(
+        self,
+        layer: int,
+        wanted: Tensor,
+        lengths: Tensor,
+        later: int,
+        new_tokens: int,
+        kv_dtype: KVDtype | None = None,
+    ) -> Segments:
         """What a layer stores.
 
         Args:
@@ -223,9 +231,11 @@ class Policy:
             lengths: [B] int64 on the CPU, tokens of each prompt.
             later: tokens of a question behind it; a segment holds as many beside its budget.
             new_tokens: room for what follows.
+            kv_dtype: of what stays of the prompt; None is the model's.
 
         Raises:
-            ConfigError: heads share keys of which some would be evicted, or budgets where new tokens displace others.
+            ConfigError: heads share keys of which some would be evicted, or budgets where new tokens displace others;
+                quantised keys would be displaced, moved or shared.
         """
         kept = torch.minimum(wanted, lengths[:, None])
         changes = self.decoding is not None or self.placing is not None or bool((wanted < lengths[:, None]).any())
@@ -239,6 +249,11 @@ class Policy:
                 "policy: budgets that are known before the prompt is read where new tokens displace others, got "
                 "sharing and decoding; leave one out"
             )
+        if kv_dtype is not None and (self.decoding, self.placing, self.heads) != (None, None, None):
+            raise ConfigError(
+                f"policy: kv_dtype where stored keys stay as they are and belong to one kv-head, got {kv_dtype} with "
+                "keys that new tokens displace, that move, or that heads share; leave kv_dtype out"
+            )
         room, limit = torch.full_like(kept, later + new_tokens), None
         if self.decoding is not None:
             limit = wanted + later + 1
@@ -248,5 +263,6 @@ class Policy:
         shared = self.sharing is not None
         masses = 0 if self.decoding is None else self.decoding.kept_masses
         return Segments(
-            kept, room, limit, shared=shared, wanted=wanted, aside=aside, key_heads=key_heads, masses=masses
+            kept, room, limit, shared=shared, wanted=wanted, aside=aside, key_heads=key_heads, masses=masses,
+            kv_dtype=kv_dtype,
         )  # fmt: skip

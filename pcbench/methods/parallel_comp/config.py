@@ -7,7 +7,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from pcbench.config import Attention, Count, KeyedTable
 from pcbench.errors import ConfigError
 from pcbench.methods.parallel_comp.presets import Preset, preset_for
-from pcbench.types import Cost, DeviceKind, ModelSpec, causal_flops
+from pcbench.types import Cost, DeviceKind, KVDtype, ModelSpec, causal_flops
 
 __all__ = ["Config", "Eviction", "Rule"]
 
@@ -108,6 +108,8 @@ class Config(KeyedTable):
         split: chunks of equal numbers of tokens, or of characters.
         ranks: chunks: under torchrun the processes prefill a prompt's chunks together; without it one does all.
         attention: what computes the attention of chunks where no keys are evicted before it; the reference has its own.
+        kv_dtype: int8, int4 or fp8 of the chunks' keys and values; those of the query and the answer are in the model's
+            dtype, as all are without it.
     """
 
     chunk_tokens: Count | None = None
@@ -124,9 +126,10 @@ class Config(KeyedTable):
     split: Literal["tokens", "chars"] = "tokens"
     ranks: Literal["one", "chunks"] = "one"
     attention: Attention = "auto"
+    kv_dtype: KVDtype | None = None
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"preset", "rank_by", "prefer", "tie", "query_tail", "score_bos", "split", "ranks", "attention"}
+        {"preset", "rank_by", "prefer", "tie", "query_tail", "score_bos", "split", "ranks", "attention", "kv_dtype"}
     )
     _fit_memory: bool = PrivateAttr(default=False)
 
@@ -196,6 +199,8 @@ class Config(KeyedTable):
         if batch == "auto":
             batch = 1 if device == "cpu" else max(1, GPU_BATCH_TOKENS // chunk)
         evict = config.evict and Eviction(**preset.evict | config.evict.explicit())
+        if config.kv_dtype is not None:
+            _check_quantized(evict, rules)
         calibration = [Rule(**preset.rule | rule.explicit()) for rule in rules]
         resolved = config.model_copy(update={"micro_batch": batch, "evict": evict, "calibration": calibration})
         resolved._fit_memory = (automatic and device != "cpu") or self._fit_memory
@@ -215,6 +220,19 @@ class Config(KeyedTable):
         slots = min(self.keep, chunks) + min(batch, chunks)
         flops = longer * causal_flops(spec, short + 1) + (chunks - longer) * causal_flops(spec, short)
         return Cost(flops=flops, kv_tokens=slots * held * groups)
+
+
+def _check_quantized(evict: Eviction | None, rules: list[Rule] | Literal["paper"]) -> None:
+    """Raises ConfigError where keys of a quantised cache would be read or moved by themselves."""
+    found = None
+    if evict is not None and (evict.when == "query" or evict.decode):
+        found = "evict from the whole cache"
+    elif any(isinstance(rule, Rule) and rule.scope == "global" for rule in rules):
+        found = "calibration by global rules"
+    if found:
+        raise ConfigError(
+            f"parallel_comp: kv_dtype where chunks evict and calibrate as they are read, got {found}; leave one out"
+        )
 
 
 def _paper_rules(layers: int) -> list[Rule]:

@@ -11,7 +11,7 @@ from pcbench.errors import ConfigError
 from pcbench.methods.parallel_comp.config import Config
 from pcbench.reference.bits import words
 from pcbench.reference.chunks import split_chunks, tile_columns
-from pcbench.types import ModelRunner, Prompt
+from pcbench.types import KV_BLOCK, KVDtype, ModelRunner, ModelSpec, Prompt, code_bytes
 
 __all__ = ["Layout", "lay_out", "read_with_bos"]
 
@@ -32,6 +32,7 @@ class Layout:
         capacity: rows of a slot; prompt_capacity: without an answer; kv_heads: heads of the store.
         start_tokens: leading keys of every chunk that are never evicted.
         warnings: what was changed.
+        kv_dtype: of slots but for the query's, which then has `tail` rows, `prompt_tail` without an answer.
     """
 
     spans: list[tuple[int, int]]
@@ -43,10 +44,25 @@ class Layout:
     kv_heads: int
     start_tokens: int
     warnings: list[str]
+    kv_dtype: KVDtype | None = None
+    tail: int = 0
+    prompt_tail: int = 0
 
     @property
     def slots(self) -> int:
         return self.keep + self.batch
+
+    def kv_bytes(self, spec: ModelSpec, itemsize: int, *, prompt: bool = False) -> int:
+        """Bytes of all slots and the tail; of a `prompt` without room for an answer."""
+        capacity, tail = (self.prompt_capacity, self.prompt_tail) if prompt else (self.capacity, self.tail)
+        own = replace(spec, kv_heads=self.kv_heads)
+        return self.slots * self.slot_bytes(own, itemsize, capacity) + own.kv_bytes(tail, itemsize)
+
+    def slot_bytes(self, own: ModelSpec, itemsize: int, capacity: int) -> int:
+        """Bytes of `capacity` rows of the store's kv-heads in every layer."""
+        if self.kv_dtype is None:
+            return own.kv_bytes(capacity, itemsize)
+        return own.layers * own.kv_heads * code_bytes(self.kv_dtype, capacity, own.head_dim)
 
 
 def read_with_bos(prompt: Prompt, config: Config, start_ids: Sequence[int]) -> Prompt:
@@ -82,17 +98,25 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
     evict = config.evict
     chunk_keys = longest if evict is None else evict.keys_of(longest)
     stored = longest if evict is None or evict.when == "query" else chunk_keys
+    # a slot freed by the chunks becomes the query's, unless slots are quantised; whole words of eviction bits
+    with_query = [max(stored, query + new) for new in (prompt.new_tokens, 0)]
+    rows, tails = [32 * words(x) for x in with_query], [0, 0]
+    if config.kv_dtype is not None:
+        rows = [-(-stored // KV_BLOCK) * KV_BLOCK] * 2
+        tails = [query + prompt.new_tokens, query]
     layout = Layout(
         spans=spans,
         keep=min(config.keep, len(spans)),
         batch=1,
         chunk_keys=chunk_keys,
-        # a slot freed by the chunks becomes the query's; whole words of eviction bits
-        capacity=32 * words(max(stored, query + prompt.new_tokens)),
-        prompt_capacity=32 * words(max(stored, query)),
+        capacity=rows[0],
+        prompt_capacity=rows[1],
         start_tokens=prompt.start_tokens,
         kv_heads=spec.heads if evict is not None and evict.group == "query_head" else spec.kv_heads,
         warnings=warnings,
+        kv_dtype=config.kv_dtype,
+        tail=tails[0],
+        prompt_tail=tails[1],
     )
     assert isinstance(config.micro_batch, int), "resolve() first"
     batch = min(config.micro_batch, len(spans))
@@ -160,7 +184,7 @@ def _chunks_that_fit(free: int, layout: Layout, runner: ModelRunner, width: int,
     A layer's parameters over its hidden size are the widths of its linear parts: what a token's activations take.
     """
     spec, itemsize = runner.spec, runner.dtype.itemsize
-    slot = replace(spec, kv_heads=layout.kv_heads).kv_bytes(layout.capacity, itemsize)
+    slot = layout.slot_bytes(replace(spec, kv_heads=layout.kv_heads), itemsize, layout.capacity)
     activations = LIVE_COPIES * width * (spec.parameters // spec.layers // spec.hidden + spec.hidden) * itemsize
     # a tile of logits and its exponentials, in float32
     logits = 2 * scored * tile_columns(spec.vocab, runner.device) * 4

@@ -39,7 +39,7 @@ class ParallelComp:
         ids, slots, store = chunks.ids, chunks.slots, chunks.store
         with stages("query"):
             state = read_query(runner, config, layout, prompt, store, (ids, slots), chunks.free, stages)
-        stored = replace(runner.spec, kv_heads=layout.kv_heads)
+        of_layout = (runner.spec, runner.dtype.itemsize)
         return Prefilled(
             logits=state.logits,
             state=state,
@@ -48,8 +48,8 @@ class ParallelComp:
             chunk_scores=chunks.scores,
             kept_tokens=lambda: store.held(slots),
             kv_bytes=store.nbytes(),
-            kv_bytes_predicted=stored.kv_bytes(layout.slots * layout.capacity, runner.dtype.itemsize),
-            kv_bytes_prompt=stored.kv_bytes(layout.slots * layout.prompt_capacity, runner.dtype.itemsize),
+            kv_bytes_predicted=layout.kv_bytes(*of_layout),
+            kv_bytes_prompt=layout.kv_bytes(*of_layout, prompt=True),
             warnings=layout.warnings,
         )
 
@@ -125,8 +125,9 @@ def _prefill_own(
 ) -> tuple[KVStore, Ranking]:
     """Prefills the chunks `own`, micro-batch by micro-batch; the store holds the best of them."""
     store = runner.new_store(
-        layout.slots, layout.capacity, evictions=bool(config.calibration), kv_heads=layout.kv_heads
-    )
+        layout.slots, layout.capacity, evictions=bool(config.calibration), kv_heads=layout.kv_heads,
+        kv_dtype=config.kv_dtype, tail=layout.tail,
+    )  # fmt: skip
     ranking = Ranking(config, layout, prompt, runner)
     scored = scored_tokens(config, prompt)
     for first in range(own.start, own.stop, layout.batch):

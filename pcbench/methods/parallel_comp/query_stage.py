@@ -11,6 +11,7 @@ from pcbench.methods.parallel_comp.layout import Layout
 from pcbench.reference.bits import pack_bits
 from pcbench.reference.calibration import bias_in_cache
 from pcbench.reference.packing import following
+from pcbench.reference.stored import stored_attention
 from pcbench.types import KVRows, KVStore, ModelRunner, ModelSpec, Ops, Prompt, Stages, no_stages
 
 __all__ = ["QueryPlan", "State", "extend", "read_query"]
@@ -31,10 +32,7 @@ class QueryPlan:
         rows = store.rows(layer)
         rules = self.config.rules("global", layer) if self.calibrate else []
         self._hide(layer, [rule for rule in rules if rule.starts_now], q, rows, store, ops)
-        out, lse = ops.cached_attention(
-            q, rows.k_rows, rows.v_rows, rows.starts, rows.lengths, self.slots,
-            scale=self.spec.scale, evicted=rows.evicted, causal_last=True,
-        )  # fmt: skip
+        out, lse = stored_attention(ops, q, rows, self.slots, scale=self.spec.scale, causal_last=True)
         self._hide(layer, [rule for rule in rules if not rule.starts_now], q, rows, store, ops)
         if self.eviction is not None:
             self.eviction.after(layer, q, lse, store, ops)

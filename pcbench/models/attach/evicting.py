@@ -29,6 +29,11 @@ class Evicting(Planned):
     """
 
     def __init__(self, method: str, config: PolicyConfig, runner: HFRunner) -> None:
+        if config.kv_dtype is not None:
+            raise ConfigError(
+                f"attach: a cache in the model's dtype, got kv_dtype = {config.kv_dtype}; leave it out, "
+                "or ask by `pcbench.answer`"
+            )
         self.config = config
         super().__init__(method, runner)
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from pcbench.models.stores.codes import CodeArena
 from pcbench.models.stores.shared import SharedKeys, divided
-from pcbench.types import KVRows, ModelSpec, Segments
+from pcbench.types import KV_BLOCK, KVRows, ModelSpec, Segments
 
 __all__ = ["RaggedStore"]
 
@@ -29,6 +30,9 @@ class RaggedStore(Cache):  # type: ignore[misc]
     Where kv-heads share keys (`Segments.key_heads`), keys have an arena of their own with fewer segments, which `share`
     names before `fill`; starts, sizes, lengths and positions are those of the values.
 
+    Where a layer is quantised (`Segments.kv_dtype`), whole blocks of what stays of the prompt are codes; the arena has
+    the rest of it and what is appended, and starts, sizes, lengths and positions are those of the arena.
+
     Args:
         spec: the model.
         segments: of each layer.
@@ -45,6 +49,11 @@ class RaggedStore(Cache):  # type: ignore[misc]
             [torch.empty(rows, spec.head_dim, dtype=dtype, device=device) for rows in arenas]
             for arenas in ([x.key_rows for x in segments], [x.rows for x in segments])
         )
+        self.codes = [
+            None if x.kv_dtype is None else CodeArena(x.code_rows, spec.head_dim, x.kv_dtype, device) for x in segments
+        ]
+        # rows of the arena that the prompt's last keys have, where the others are codes
+        self.tails = [None if x.kv_dtype is None else x.tail.int().to(device) for x in segments]
         self.key_heads = [x.key_heads for x in segments]
         self.shared: list[SharedKeys | None] = [None for _ in segments]
         # of each row's token in its text
@@ -123,12 +132,18 @@ class RaggedStore(Cache):  # type: ignore[misc]
             lengths: [B, Hkv] int32, how many; their sum is that of the layer's `Segments.kept`.
             positions: [B, S] int32, where each row stands in its text; None means 0…S−1.
         """
+        codes, tail = self.codes[layer], self.tails[layer]
+        coded = torch.zeros_like(lengths) if codes is None else lengths // KV_BLOCK * KV_BLOCK
+        if codes is not None:
+            codes.fill(k, v, index, coded)
         # whose it was may go on with it
-        self.lengths[layer] = lengths.clone()
-        segment, offset = self._divide(layer, lengths + self.room[layer], len(self.v[layer]))
+        self.lengths[layer] = lengths - coded
+        sizes = (self.lengths[layer] if tail is None else tail) + self.room[layer]
+        segment, offset = self._divide(layer, sizes, len(self.v[layer]))
         rows, dim = k.shape[2:]
         # a row without a key yet holds a copy of some key
-        place = index.flatten(0, 1)[segment, offset.clamp_max(index.shape[2] - 1)].clamp_min(0).long()
+        last = (offset + coded.flatten()[segment]).clamp_max(index.shape[2] - 1)
+        place = index.flatten(0, 1)[segment, last].clamp_min(0).long()
         source = segment * rows + place
         self.v[layer].copy_(v.reshape(-1, dim)[source])
         self.positions[layer].copy_(place if positions is None else positions[segment // k.shape[1], place])
@@ -207,6 +222,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
     def reorder(self, layer: int, order: Tensor) -> None:
         """Row i of a layer becomes a copy of what row order[i] was, which is as large; order is [B] int64."""
         assert self.shared[layer] is None, "a store of keys of its own"
+        assert self.codes[layer] is None, "a store that is not quantised"
         starts, lengths = self.starts[layer][order], self.lengths[layer][order]
         source = _before(starts, lengths, *self._divide(layer, self.sizes[layer][order], len(self.v[layer])))
         for arena in (self.k, self.v, self.positions):
@@ -215,7 +231,7 @@ class RaggedStore(Cache):  # type: ignore[misc]
 
     def rows(self, layer: int) -> KVRows:
         """The layer as the ops read it: batch row b reads slot b."""
-        shared = self.shared[layer]
+        shared, codes = self.shared[layer], self.codes[layer]
         return KVRows(
             k_rows=self.k[layer],
             v_rows=self.v[layer],
@@ -224,12 +240,19 @@ class RaggedStore(Cache):  # type: ignore[misc]
             evicted=None,
             longest=self.longest[layer],
             v_starts=None if shared is None else self.starts[layer],
+            quantized=None if codes is None else codes.rows(),
         )
 
+    def held(self, layer: int) -> Tensor:
+        """[B, Hkv] int32: tokens that a layer holds."""
+        codes = self.codes[layer]
+        return self.lengths[layer] + (0 if codes is None else codes.lengths)
+
     def nbytes(self) -> int:
-        """Bytes of keys, values and masses; starts, lengths and positions are not in it."""
+        """Bytes of keys, values, their scales and masses; starts, lengths and positions are not in it."""
         held = (*self.k, *self.v, *self.aside, *self.masses)
-        return sum(x.numel() * x.element_size() for x in held)
+        codes = sum(x.held.nbytes() for x in self.codes if x is not None)
+        return codes + sum(x.numel() * x.element_size() for x in held)
 
     # what transformers asks of a cache: tokens read, not tokens stored; the plan needs no mask
     def get_seq_length(self, layer_idx: int = 0) -> int:

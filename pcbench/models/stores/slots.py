@@ -25,6 +25,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         capacity: rows of a segment.
         evictions: keep bits for evicted keys.
         kv_heads: heads of the store, a multiple of the model's, whose keys are then repeated; None means the model's.
+        bits_for: rows of a segment that there are bits for; None means the capacity.
         dtype: of keys and values.
         device: where they lie.
     """
@@ -37,6 +38,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         *,
         evictions: bool,
         kv_heads: int | None = None,
+        bits_for: int | None = None,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
@@ -45,15 +47,17 @@ class SlotCache(Cache):  # type: ignore[misc]
         kv_heads = kv_heads or spec.kv_heads
         self.repeats = kv_heads // spec.kv_heads
         shape = (spec.layers, slots, kv_heads, capacity, spec.head_dim)
-        self.k = torch.empty(shape, dtype=dtype, device=device)
-        self.v = torch.empty(shape, dtype=dtype, device=device)
+        self._allocate(shape, dtype, device)
         segments = torch.arange(slots * kv_heads, dtype=torch.int32, device=device)
         self.origin = (segments * capacity).view(slots, kv_heads)
         self.starts = self.origin.clone()
         self.lengths = torch.zeros(shape[:3], dtype=torch.int32, device=device)
-        bits = (spec.layers, slots, spec.heads, words(capacity))
+        bits = (spec.layers, slots, spec.heads, words(bits_for or capacity))
         self.evicted = torch.zeros(bits, dtype=torch.int32, device=device) if evictions else None
         self.heads = torch.arange(kv_heads, device=device)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.k, self.v = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
 
     def begin(self, slots: Tensor, rows: Tensor | int | None = None) -> None:
         """Empties `slots` [M] int32; forwards from now on write there.

@@ -9,6 +9,7 @@ from pcbench.ops.triton.launches import (
     decode_attention,
     key_mass,
     merge_states,
+    quantized_attention,
     window_mass,
 )
 from pcbench.reference import chunk_select, chunk_topk, query_nll_update, select_tokens
@@ -21,6 +22,7 @@ __all__ = [
     "decode_attention",
     "key_mass",
     "merge_states",
+    "quantized_attention",
     "query_nll_update",
     "select_tokens",
     "window_mass",

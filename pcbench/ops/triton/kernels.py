@@ -23,6 +23,40 @@ def _loaded(rows, index, row, DIM: tl.constexpr, C: tl.constexpr, present):
 
 
 @triton.jit
+def _decoded(
+    codes, scales, zeros, row, DIM: tl.constexpr, C: tl.constexpr, present, FORMAT: tl.constexpr,
+    BY_CHANNEL: tl.constexpr,
+):  # fmt: skip
+    """[n] row numbers of a quantised store → [n, C] of them in float32, 0 where not present and beyond D.
+
+    Layouts are those of `pcbench.reference.quantized`; scales are a channel's of 64 rows, or a row's.
+    """
+    d = tl.arange(0, C)
+    inside = present[:, None] & (d < DIM)[None, :]
+    if FORMAT == "int4":
+        byte = tl.load(codes + row[:, None] * (DIM // 2) + (d % (DIM // 2))[None, :], mask=inside, other=0).to(tl.int32)
+        x = tl.where((d < DIM // 2)[None, :], byte & 15, byte >> 4).to(tl.float32)
+    elif FORMAT == "fp8":
+        byte = tl.load(codes + row[:, None] * DIM + d[None, :], mask=inside, other=0).to(tl.int32)
+        # exponents count from 7 in place of 127; one of 0 counts eighths of 2^-6
+        wide = (((byte & 0x7F) << 20) + (120 << 23)).to(tl.float32, bitcast=True)
+        x = tl.where((byte & 0x78) == 0, (byte & 7).to(tl.float32) * 0.001953125, wide)
+        x = tl.where((byte & 0x7F) == 0x7F, float("nan"), tl.where((byte & 0x80) != 0, -x, x))
+    else:
+        x = tl.load(codes + row[:, None] * DIM + d[None, :], mask=inside, other=0).to(tl.float32)
+    if BY_CHANNEL:
+        at = (row // 64)[:, None] * DIM + d[None, :]
+        x = x * tl.load(scales + at, mask=inside, other=0.0).to(tl.float32)
+        if FORMAT == "int4":
+            x += tl.load(zeros + at, mask=inside, other=0.0).to(tl.float32)
+    else:
+        x = x * tl.load(scales + row, mask=present, other=0.0).to(tl.float32)[:, None]
+        if FORMAT == "int4":
+            x += tl.load(zeros + row, mask=present, other=0.0).to(tl.float32)[:, None]
+    return tl.where(inside, x, 0.0)
+
+
+@triton.jit
 def _evicted(bits, key, present):
     """[n] keys of a row of bits → whether each is evicted."""
     word = tl.load(bits + key // 32, mask=present, other=0)
@@ -168,15 +202,17 @@ def _length(starts, lengths, v_starts, slot, slots_in_store, stored, values, s_n
 
 @triton.jit
 def attend_cached(
-    q, k_rows, v_rows, starts, lengths, v_starts, slots, evicted, outs, lses, scale, heads, together, group, rows,
+    q, k_rows, v_rows, k_scales, k_zeros, v_scales, v_zeros, starts, lengths, v_starts, slots, evicted, outs, lses,
+    scale, heads, together, group, rows,
     listed, slots_in_store, stored, values, q_b, q_h, q_r, k_r, v_r, s_n, l_n, v_n, slots_b, bits_n, bits_h, words,
     splits, DIM: tl.constexpr, C: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
-    CAUSAL_LAST: tl.constexpr, EVICTED: tl.constexpr,
+    CAUSAL_LAST: tl.constexpr, EVICTED: tl.constexpr, FORMAT: tl.constexpr,
 ) -> None:  # fmt: skip
     """One split of the keys for M rows of `together` heads that share keys and bits, rows being (position, head).
 
     The listed segments are laid end to end, each rounded up to N keys, and divided into spans, one a split; each leaves
     its output [splits, B, H, Q, D] and log-sum-exp behind for `merge`. A row of bits has so many `words`.
+    FORMAT is "" where rows are of the dtype of q; else they are codes, and products are float32.
     """
     shares = heads // together
     b = (tl.program_id(1) // shares).to(tl.int64)
@@ -189,6 +225,8 @@ def attend_cached(
     d = tl.arange(0, C)
     places = q + b * q_b + head[:, None] * q_h + position[:, None].to(tl.int64) * q_r + d[None, :]
     tile = tl.load(places, mask=there[:, None] & (d < DIM)[None, :], other=0.0)
+    if FORMAT != "":
+        tile = tile.to(tl.float32)
     tiles, last = 0, -1
     for p in range(listed):
         slot = tl.load(slots + b * slots_b + p)
@@ -219,8 +257,12 @@ def attend_cached(
             if CAUSAL_LAST:
                 latest = tl.where(p == last, position + length - rows, length)
                 visible = visible & (key[None, :] <= latest[:, None])
-            keys_tile = _loaded(k_rows + start * k_r, key, k_r, DIM, C, present)
-            values_tile = _loaded(v_rows + v_start * v_r, key, v_r, DIM, C, present)
+            if FORMAT == "":
+                keys_tile = _loaded(k_rows + start * k_r, key, k_r, DIM, C, present)
+                values_tile = _loaded(v_rows + v_start * v_r, key, v_r, DIM, C, present)
+            else:
+                keys_tile = _decoded(k_rows, k_scales, k_zeros, start + key, DIM, C, present, FORMAT, True)
+                values_tile = _decoded(v_rows, v_scales, v_zeros, v_start + key, DIM, C, present, FORMAT, False)
             sums, base, total = _taken(tile, keys_tile, values_tile, visible, scale, sums, base, total)
         origin += count
     result, state = _finished(sums, base, total)

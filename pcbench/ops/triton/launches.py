@@ -17,8 +17,17 @@ from pcbench.ops.triton.tiles import FEWEST, padded, tile
 from pcbench.reference.attention import check_calibrated_attention, check_key_mass, check_merge_states
 from pcbench.reference.cached import check_cached_attention, check_window_mass
 from pcbench.reference.decode import check_decode_attention
+from pcbench.reference.quantized import CODES, check_quantized_attention
 
-__all__ = ["cached_attention", "calibrated_attention", "decode_attention", "key_mass", "merge_states", "window_mass"]
+__all__ = [
+    "cached_attention",
+    "calibrated_attention",
+    "decode_attention",
+    "key_mass",
+    "merge_states",
+    "quantized_attention",
+    "window_mass",
+]
 
 # programs that fill a GPU: keys are split until there are so many
 PROGRAMS, MOST_SPLITS = 256, 32
@@ -125,8 +134,54 @@ def cached_attention(
     """`pcbench.reference.cached_attention` in Triton."""
     check_cached_attention(q, k_rows, v_rows, starts, lengths, slots, evicted, v_starts)
     _require("cached_attention", q, k_rows, v_rows)
-    q, k_rows, v_rows, slots, evicted = map(_packed, (q, k_rows, v_rows, slots, evicted))
-    starts, lengths, v_starts = map(_packed, (starts, lengths, v_starts))
+    k_rows, v_rows = map(_packed, (k_rows, v_rows))
+    of_values = starts if v_starts is None else v_starts
+    return _attend_cached(q, (k_rows, v_rows), (), starts, lengths, of_values, slots, evicted, scale, causal_last)
+
+
+def quantized_attention(
+    q: Tensor,
+    k_codes: Tensor,
+    v_codes: Tensor,
+    k_scales: Tensor,
+    v_scales: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    slots: Tensor,
+    *,
+    scale: float,
+    k_zeros: Tensor | None = None,
+    v_zeros: Tensor | None = None,
+    evicted: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`pcbench.reference.quantized_attention` in Triton."""
+    codes = (k_codes, v_codes, k_scales, v_scales)
+    check_quantized_attention(q, *codes, starts, lengths, slots, k_zeros, v_zeros, evicted)
+    _require("quantized_attention", q)
+    # bytes of fp8, which not every GPU has
+    rows = tuple(x.view(torch.uint8) if x.dtype == torch.float8_e4m3fn else x for x in (k_codes, v_codes))
+    scales = (k_scales, k_scales if k_zeros is None else k_zeros, v_scales, v_scales if v_zeros is None else v_zeros)
+    kv_dtype = next(name for name, dtype in CODES.items() if dtype == k_codes.dtype)
+    return _attend_cached(q, rows, scales, starts, lengths, starts, slots, evicted, scale, False, kv_dtype)
+
+
+def _attend_cached(
+    q: Tensor,
+    stored: tuple[Tensor, ...],
+    scales: tuple[Tensor, ...],
+    starts: Tensor,
+    lengths: Tensor,
+    of_values: Tensor,
+    slots: Tensor,
+    evicted: Tensor | None,
+    scale: float,
+    causal_last: bool,
+    kv_dtype: str = "",
+) -> tuple[Tensor, Tensor]:
+    """Attention over stored keys and values of q's dtype, or of codes with scales and zeros of both."""
+    q, slots, evicted = map(_packed, (q, slots, evicted))
+    starts, lengths, of_values = map(_packed, (starts, lengths, of_values))
+    k_rows, v_rows = stored
     batch, heads, rows, dim = q.shape
     out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
     if not out.numel():
@@ -134,19 +189,20 @@ def cached_attention(
     group = heads // starts.shape[1]
     # heads that have bits of their own share no program
     together = 1 if evicted is not None and evicted.shape[1] == heads else group
-    m, n, warps, stages = tile(_arch(q), q.dtype, dim, rows * together)
+    # codes are multiplied as float32
+    m, n, warps, stages = tile(_arch(q), torch.float32 if kv_dtype else q.dtype, dim, rows * together)
     grid = triton.cdiv(rows * together, m), batch * heads // together
     splits = min(MOST_SPLITS, max(1, PROGRAMS // (grid[0] * grid[1])))
     outs = q.new_empty((splits, *q.shape), dtype=torch.float32)
     lses = q.new_empty((splits, *q.shape[:3]), dtype=torch.float32)
-    of_values = starts if v_starts is None else v_starts
     bits = (q, 0, 0, 0) if evicted is None else (evicted, *_lead(evicted), evicted.shape[2])
     with _on(q):
         kernels.attend_cached[(*grid, splits)](
-            q, k_rows, v_rows, starts, lengths, of_values, slots, bits[0], outs, lses, scale, heads, together, group,
-            rows, slots.shape[1], starts.shape[0], k_rows.shape[0], v_rows.shape[0], *_lead(q), *_lead(k_rows),
+            q, k_rows, v_rows, *(scales or (q,) * 4), starts, lengths, of_values, slots, bits[0], outs, lses, scale,
+            heads, together, group, rows, slots.shape[1], starts.shape[0], k_rows.shape[0], v_rows.shape[0], *_lead(q),
+            *_lead(k_rows),
             *_lead(v_rows), *_lead(starts), *_lead(lengths), *_lead(of_values), *_lead(slots), *bits[1:], splits,
-            DIM=dim, C=padded(dim), M=m, N=n, CAUSAL_LAST=causal_last, EVICTED=evicted is not None,
+            DIM=dim, C=padded(dim), M=m, N=n, CAUSAL_LAST=causal_last, EVICTED=evicted is not None, FORMAT=kv_dtype,
             num_warps=warps, num_stages=stages,
         )  # fmt: skip
         _merge(outs, lses, out, lse)

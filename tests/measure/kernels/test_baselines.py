@@ -17,6 +17,7 @@ SHAPE = {
     "decode_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 20, "dim": 64},
     "dual_chunk_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 41, "dim": 64, "period": 10},
     "key_mass": {"batch": 2, "heads": 4, "kv_heads": 2, "keys": 40, "dim": 64, "mass_rows": 5},
+    "quantized_attention": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
     "window_mass": {"batch": 2, "heads": 4, "kv_heads": 2, "slots": 3, "keys": 20, "dim": 64},
 }
 
@@ -52,6 +53,13 @@ def test_attention_by_a_library_is_the_op():
         make_baseline("calibrated_attention", "by-cudnn", inputs)
     with pytest.raises(BackendUnavailable, match="by-flash: a call that libraries take, got one that is our own"):
         make_baseline("calibrated_attention", "by-flash", inputs | {"causal": False})
+
+
+@pytest.mark.parametrize("name", ["torch-dequantize", "sdpa-unquantized"])
+@pytest.mark.parametrize("kv_dtype", ["int8", "int4", "fp8"])
+def test_quantized_attention_baselines_agree(name, kv_dtype):
+    inputs = inputs_of("quantized_attention", **SHAPE["quantized_attention"], rows=3, kv_dtype=kv_dtype)
+    close(make_baseline("quantized_attention", name, inputs)(), run(reference, "quantized_attention", inputs)["out"])
 
 
 def test_window_mass_baseline_agrees():

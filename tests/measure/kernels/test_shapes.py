@@ -28,6 +28,10 @@ SMALL = {
         "B1 H2 Hkv1 Q8 S8 D4 causal r3",
     ),
     "merge_states": ({"parts": 3, "heads": 2, "rows": 4, "dim": 8}, "P3 B1 H2 Q4 D8"),
+    "quantized_attention": (
+        {"heads": 2, "kv_heads": 1, "slots": 2, "keys": 8, "dim": 4},
+        "B1 H2 Hkv1 Q1 P2 S8 D4 int8",
+    ),
     "query_nll_update": ({"rows": 3, "columns": 7}, "X3 Vt7"),
     "select_tokens": (
         {"heads": 2, "kv_heads": 1, "keys": 9, "dim": 4, "capacity": 3},
@@ -64,6 +68,9 @@ def test_inputs_are_seeded_and_run(op):
         ("calibrated_attention", {"rows": 2}, "flops", 4 * 2 * 4 * (2 * 6 + 2)),
         # keys and values once, two rows in and out, their lse
         ("cached_attention", {}, "bytes", 2 * 16 * 4 * 2 + 2 * 2 * 4 * 2 + 2 * 4),
+        # codes, their rows' scales and a 64th of those of a block; of int4 half a byte and two numbers
+        ("quantized_attention", {}, "bytes", 2 * 16 * 4 + 16 * 2 * (1 + 4 / 64) + 2 * 2 * 4 * 2 + 2 * 4),
+        ("quantized_attention", {"kv_dtype": "int4"}, "bytes", 16 * 4 + 16 * 4 * (1 + 4 / 64) + 2 * 2 * 4 * 2 + 2 * 4),
         ("window_mass", {}, "bytes", 16 * 4 * 2 + 6 * 4 * 2 + 2 * 16 * 4 + 6 * 4),
         # keys and masses once, three rows of two heads and their lse
         ("key_mass", {}, "bytes", 8 * 4 * 2 + 6 * 4 * 2 + 2 * 8 * 4 + 6 * 4),

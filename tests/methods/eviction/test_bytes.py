@@ -11,6 +11,7 @@ from tests.tiny import make_prompt, make_runner
 # kv-heads: the sizes of uncomp's groups differ, chai's heads share two keys, adakv's a budget
 HEADS = {"num_attention_heads": 8, "num_key_value_heads": 4}
 SEGMENTS = 2 * 4
+STORES = ("pcbench.models.stores", "pcbench.reference.quantized")
 GROUPS = {"head_groups": ["0011", "1010"], "tokens": 48}
 CASES = {
     "grow": ("snapkv", {"tokens": 48}),
@@ -23,18 +24,20 @@ CASES = {
     "ragged, grow": ("uncomp", GROUPS | {"decode": "grow"}),
     "a group beyond the prompt": ("uncomp", {"head_groups": GROUPS["head_groups"], "group_tokens": [20, 190]}),
     "removed heads": ("uncomp", {"head_groups": ["-011", "01-1"], "tokens": 48}),
+    "codes": ("snapkv", {"tokens": 80, "kv_dtype": "int8"}),
+    "codes of a shared budget": ("adakv", {"tokens": 80, "kv_dtype": "int4"}),
     "rolling window": ("snapkv", {"tokens": 48, "preset": "uncomp-released", "window": 12}),
 }
 
 
 def storages(x, found):
-    """Storages of all tensors in an object of the store, by where they lie: float ones and others apart."""
+    """Storages of all tensors in an object of the store, by where they lie: floats with codes, and others apart."""
     if torch.is_tensor(x):
-        found[x.is_floating_point()][x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        found[x.is_floating_point() or x.itemsize == 1][x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
     elif isinstance(x, list | tuple):
         for one in x:
             storages(one, found)
-    elif hasattr(x, "__dict__") and type(x).__module__.startswith("pcbench.models.stores"):
+    elif hasattr(x, "__dict__") and type(x).__module__.startswith(STORES):
         storages([*vars(x).values()], found)
     return found
 
