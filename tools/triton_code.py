@@ -118,12 +118,11 @@ def calls(
     """
     for name in (*kernels.__all__, *(f"attend_cached:{kv_dtype}" for kv_dtype in CODES)):
         for dtype in dtypes:
-            # codes are multiplied as float32
-            multiplied = torch.float32 if ":" in name else getattr(torch, dtype)
             for dim in dims:
                 sizes = (FEWEST, 4096) if name.startswith("attend_cached") else (4096,)
                 for rows in sizes:
-                    yield name, dtype, dim, tile(arch, multiplied, dim, rows, mass=name.startswith("weigh"))
+                    kind = {"mass": name.startswith("weigh"), "codes": ":" in name}
+                    yield name, dtype, dim, tile(arch, getattr(torch, dtype), dim, rows, **kind)
 
 
 if __name__ == "__main__":

@@ -239,23 +239,10 @@ class ModelRunner(Protocol):
         ...
 
     def new_store(
-        self,
-        slots: int,
-        capacity: int,
-        *,
-        evictions: bool = False,
-        kv_heads: int | None = None,
-        kv_dtype: KVDtype | None = None,
-        tail: int = 0,
-    ) -> KVStore:
-        """An empty store of so many slots of `capacity` rows.
-
-        Args:
-            evictions: keep bits for evicted keys.
-            kv_heads: more than the model's repeat keys as they are written; None means the model's.
-            kv_dtype: slots are quantised as they are written, capacity is a multiple of KV_BLOCK; None quantises none.
-            tail: with kv_dtype, rows in the model's dtype of the one slot that is begun without a limit.
-        """
+        self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None,
+        kv_dtype: KVDtype | None = None, tail: int = 0,
+    ) -> KVStore:  # fmt: skip
+        """An empty store: more `kv_heads` repeat keys, `kv_dtype` quantises slots, but for `tail` rows of one that grows."""
         ...
 
     def new_ragged_store(self, segments: Sequence[Segments]) -> RaggedKVStore:

@@ -189,8 +189,7 @@ def _attend_cached(
     group = heads // starts.shape[1]
     # heads that have bits of their own share no program
     together = 1 if evicted is not None and evicted.shape[1] == heads else group
-    # codes are multiplied as float32
-    m, n, warps, stages = tile(_arch(q), torch.float32 if kv_dtype else q.dtype, dim, rows * together)
+    m, n, warps, stages = tile(_arch(q), q.dtype, dim, rows * together, codes=bool(kv_dtype))
     grid = triton.cdiv(rows * together, m), batch * heads // together
     splits = min(MOST_SPLITS, max(1, PROGRAMS // (grid[0] * grid[1])))
     outs = q.new_empty((splits, *q.shape), dtype=torch.float32)

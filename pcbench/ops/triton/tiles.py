@@ -48,7 +48,7 @@ def family(arch: str) -> str:
     return "cdna" if arch.startswith("gfx9") else "rdna" if arch.startswith("gfx") else "nvidia"
 
 
-def tile(arch: str, dtype: torch.dtype, dim: int, rows: int, *, mass: bool = False) -> Tile:
+def tile(arch: str, dtype: torch.dtype, dim: int, rows: int, *, mass: bool = False, codes: bool = False) -> Tile:
     """The tile of a call.
 
     Args:
@@ -57,7 +57,11 @@ def tile(arch: str, dtype: torch.dtype, dim: int, rows: int, *, mass: bool = Fal
         dim: D, up to 256.
         rows: of products with one kv-head's keys.
         mass: of the mass alone, not of attention.
+        codes: of attention over codes, which are multiplied as float32.
     """
+    if codes:
+        # decoding them takes registers, too
+        return tile(arch, torch.float32, dim, rows)._replace(warps=8, stages=1)
     full = (_MASS if mass else _ATTENTION)[family(arch), dtype.itemsize][max(64, padded(dim))]
     few = rows <= FEWEST and full.stages > 1 and dtype.itemsize == 2
     # decoding waits for keys
