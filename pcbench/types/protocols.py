@@ -242,7 +242,7 @@ class ModelRunner(Protocol):
         self, slots: int, capacity: int, *, evictions: bool = False, kv_heads: int | None = None,
         kv_dtype: KVDtype | None = None, tail: int = 0,
     ) -> KVStore:  # fmt: skip
-        """An empty store: more `kv_heads` repeat keys, `kv_dtype` quantises slots, but for `tail` rows of one that grows."""
+        """An empty store; more `kv_heads` repeat keys, `kv_dtype` quantises slots but for `tail` rows of one."""
         ...
 
     def new_ragged_store(self, segments: Sequence[Segments]) -> RaggedKVStore:
