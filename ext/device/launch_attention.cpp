@@ -114,8 +114,10 @@ void cached_attention_portable(const CachedAttention& p, void* scratch, Stream s
 void quantized_attention(const CachedAttention& p, void* scratch, Stream stream) {
   const CachedCall call = cached_call(p, scratch);
   const int64_t pairs = p.keys.batch * p.keys.kv_heads;
-  with_tile(p.keys.dim, call.packed_rows(), [&](auto d, auto r) {
-    const int64_t blocks = blocks_of(call.packed_rows()) * call.splits * pairs;
+  with_tile(p.keys.dim, call.packed_rows(), [&](auto d, auto most) {
+    // a high tile of 128 columns is more registers than gfx9 has for two waves
+    constexpr Constant<d() == 128 ? 1 : most()> r{};
+    const int64_t blocks = ceil_div(call.packed_rows(), tile_row_threads * r()) * call.splits * pairs;
     launch(quantized_attention_kernel<d(), r()>, blocks, tile_threads, RowTile<d(), r()>::shared_bytes, stream, call);
   });
   merge_splits(call, stream);

@@ -105,8 +105,6 @@ class RowTile {
   template <class Source>
   static PCBENCH_DEVICE void load_keys(const Source& source) {
     Shared<float> at = shared<float>(keys_at);
-    // all at once are more registers than gfx9 has for two waves
-#pragma unroll 2
     for (int n = thread_index(); n < tile_keys * (D / 8); n += tile_threads) {
       const int row = n / (D / 8), group = n % (D / 8);
       float x[8] = {};
