@@ -35,6 +35,7 @@ kind = "prefill"
 repeats = 1
 peak_passes = 1
 context_tokens = [400]
+budget_bytes = 4000000
 model = "random:tiny"
 dtype = "float32"
 [[workload]]
@@ -320,5 +321,8 @@ def test_presses_stand_beside_other_methods_in_one_run(tmp_path, console, monkey
     for record in pressed:
         assert record.ms_p50 > 0
         assert record.decode_ms_per_token > 0
+        # what fits is not known of a press; its times and bytes are
+        assert record.longest_context_tokens is None
+        assert any(warning.startswith("budget_bytes: a method that knows what it keeps") for warning in record.warnings)
         assert (record.backend, record.speedup_vs_reference) == ("torch", None)
     assert pressed[2].peak_bytes > 0
