@@ -16,6 +16,7 @@ constexpr int words_of_rows_bytes = tile_rows * static_cast<int>(sizeof(int32_t)
 template <class T, int D>
 PCBENCH_KERNEL(tile_threads, 2)
 void cached_many_rows(PCBENCH_PARAM CachedLaunch x) {
+  release_next();
   using Tile = AttentionTile<T, D, true>;
   const KeyRows& keys = x.p.keys;
   const int32_t k_stride = static_cast<int32_t>(keys.k_rows.strides[0]);
@@ -76,11 +77,11 @@ void launch_cached(const CachedLaunch& x, Stream stream) {
     const int bytes = FewRows<T, D>::shared_bytes + FewRows<T, D>::warps * few_rows * static_cast<int>(sizeof(float));
     const auto kernel = x.p.mass ? decode_few_rows<T, D> : cached_few_rows<T, D>;
     launch(kernel, x.blocks, tile_threads, bytes + work, stream, x);
-    launch(cached_merge<T, D, 4>, rows, tile_threads, 4 * (D + 1) * static_cast<int>(sizeof(float)), stream, x);
+    launch(cached_merge<T, D, 4>, rows, tile_threads, 4 * (D + 1) * static_cast<int>(sizeof(float)), stream, x, true);
   } else {
     const int bytes = AttentionTile<T, D, true>::shared_bytes + words_of_rows_bytes;
     launch(cached_many_rows<T, D>, x.blocks, tile_threads, bytes + work, stream, x);
-    launch(cached_merge<T, D, 1>, ceil_div(rows, 4), tile_threads, 0, stream, x);
+    launch(cached_merge<T, D, 1>, ceil_div(rows, 4), tile_threads, 0, stream, x, true);
   }
 }
 

@@ -207,6 +207,7 @@ struct FewRows {
 // `Keeps`: the scores of every key stay in memory.
 template <class T, int D, bool Keeps>
 PCBENCH_DEVICE void attend_few_rows(const CachedLaunch& x) {
+  release_next();
   using Rows = FewRows<T, D>;
   const KeyRows& keys = x.p.keys;
   const int32_t k_stride = static_cast<int32_t>(keys.k_rows.strides[0]);

@@ -1,8 +1,8 @@
 // The parts of cached_attention's jobs become out and lse.
 //
 // A block owns a row, or four where rows are many: its four warps share a row's parts, or take a row each. Parts are
-// added in one fixed order. Shared memory: 4·(D + 1) floats where warps share a row. Shapes: CachedAttention in
-// params.h. Sums are float32. Equals pcbench.reference.merge_states of the parts.
+// added in one fixed order. Its launch is early. Shared memory: 4·(D + 1) floats where warps share a row. Shapes:
+// CachedAttention in params.h. Sums are float32. Equals pcbench.reference.merge_states of the parts.
 #pragma once
 
 #include "cached_work.cuh"
@@ -34,6 +34,7 @@ void cached_merge(PCBENCH_PARAM CachedLaunch x) {
   const bool exists = pair < x.pairs;
   int64_t from = 0, end = 0;
   float top = -infinity;
+  await_previous();
   if (exists) {
     const int32_t job = pair * x.row_blocks + at / x.block_rows;
     const int64_t before = load(x.before + pair), tiles = load(x.before + pair + 1) - before;

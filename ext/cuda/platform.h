@@ -44,6 +44,20 @@ PCBENCH_DEVICE void warp_barrier() {
   __syncwarp();
 }
 
+// A kernel whose launch is early calls await_previous() before it touches global memory: all that ran in front of it
+// has ended then, and what it wrote is seen. The one in front of it calls release_next() when it may start. Only code
+// that is compiled for sm_90 or later has these instructions; launch_blocks() asks which code runs.
+PCBENCH_DEVICE void await_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+PCBENCH_DEVICE void release_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // Warp collectives: every lane calls them. T has 32 bits.
 template <class T>
 PCBENCH_DEVICE T shuffle(T x, int from) {
@@ -183,11 +197,24 @@ inline int64_t most_blocks(int) {
   return 0x7fffffff;
 }
 
+// Whether what runs of a kernel on the current device is code with await_previous(): PTX is what it was compiled from,
+// whatever GPU it was compiled for. Graphs of CUDA before 12.3 take no early launch.
+inline bool starts_early(const void* kernel) {
+  static const int version = [] {
+    int driver = 0;
+    check_cuda(cudaDriverGetVersion(&driver), "version of the driver");
+    return driver < CUDART_VERSION ? driver : CUDART_VERSION;
+  }();
+  cudaFuncAttributes code{};
+  check_cuda(cudaFuncGetAttributes(&code, kernel), "code of a kernel");
+  return version >= 12030 && code.ptxVersion >= 90;
+}
+
 // Blocks of more than 48 KB of shared memory ask for it first: for all that there is, so that no launch takes back what
 // another thread's asked for.
 template <class Params>
 void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int shared_bytes, Stream stream,
-                   const Params& params) {
+                   const Params& params, bool early) {
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 48 * 1024) {
     int device = 0, most = 0;
@@ -197,9 +224,17 @@ void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int sha
                "shared memory of a kernel");
   }
   void* arguments[] = {const_cast<Params*>(&params)};
-  check_cuda(cudaLaunchKernel(function, dim3(blocks), dim3(static_cast<unsigned>(threads)), arguments,
-                              static_cast<size_t>(shared_bytes), static_cast<cudaStream_t>(stream)),
-             "launch of a kernel");
+  cudaLaunchAttribute programmatic{};
+  programmatic.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  programmatic.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &programmatic;
+  config.numAttrs = early && starts_early(function) ? 1 : 0;
+  check_cuda(cudaLaunchKernelExC(&config, function, arguments), "launch of a kernel");
 }
 
 }  // namespace pcbench::device

@@ -13,17 +13,18 @@ PCBENCH_HOST_DEVICE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// No blocks start nothing.
+// No blocks start nothing. Where a launch is `early`, the kernel may start before the one in front of it has ended: it
+// calls await_previous() before it touches global memory.
 template <class Params>
-void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_bytes, Stream stream,
-            const Params& params) {
+void launch(void (*kernel)(Params), int64_t blocks, int threads, int shared_bytes, Stream stream, const Params& params,
+            bool early = false) {
   if (blocks > most_blocks(threads)) {
     throw std::runtime_error("a launch must have <= " + std::to_string(most_blocks(threads)) + " blocks of " +
                              std::to_string(threads) + " threads, got " + std::to_string(blocks) +
                              "; split the batch or the rows over several calls");
   }
   if (blocks > 0) {
-    launch_blocks(kernel, static_cast<unsigned>(blocks), threads, shared_bytes, stream, params);
+    launch_blocks(kernel, static_cast<unsigned>(blocks), threads, shared_bytes, stream, params, early);
   }
 }
 

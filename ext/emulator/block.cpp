@@ -209,6 +209,7 @@ void Block::async_copy(int64_t offset, const void* from, int64_t bytes, bool val
   if (bytes != 4 && bytes != 8 && bytes != 16) {
     fail("an asynchronous copy must be of 4, 8 or 16 bytes, got " + std::to_string(bytes));
   }
+  check_awaited();
   if (const char* reason = valid ? memory().why_not_read(from, bytes) : nullptr) {
     fail(reason);
   }

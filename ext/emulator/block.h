@@ -24,6 +24,7 @@ struct Launch {
   int threads;
   int shared_bytes;
   int warp_width;
+  bool early;
 };
 
 // Runs `thread` for every thread of every block. Throws std::runtime_error on the first wrong use.
@@ -59,6 +60,15 @@ class Block {
   // Waits for all committed groups of this thread but the latest `pending`.
   void async_wait(int pending);
 
+  // Of an early launch: the running thread waits for the kernel in front of it, and must have before it touches global
+  // memory.
+  void await_previous() { threads_[current_].awaited = true; }
+  void check_awaited() {
+    if (launch_.early && !threads_[current_].awaited) {
+      fail("an early kernel must wait for the one in front of it before it touches global memory");
+    }
+  }
+
   // Notes an access of the running thread for the count of bank conflicts.
   void note_shared_access(int64_t offset, int64_t bytes);
 
@@ -81,6 +91,7 @@ class Block {
     const void* in = nullptr;
     void* out = nullptr;
     Act act = nullptr;
+    bool awaited = false;
     std::vector<Copy> open;
     std::vector<std::vector<Copy>> groups;
     std::vector<int64_t> accesses;

@@ -22,6 +22,7 @@ enum Fault : int {
   too_much_shared,
   too_many_blocks,
   global_read_out_of_bounds,
+  missing_await,
 };
 
 struct Planted {
@@ -36,6 +37,9 @@ constexpr int planted_threads = 128;
 PCBENCH_KERNEL(planted_threads, 1) void planted_kernel(PCBENCH_PARAM Planted p) {
   const int i = thread_index();
   Shared<float> staged = shared<float>(0);
+  if (p.fault != missing_await) {
+    await_previous();
+  }
   emulator::block().async_copy(staged.offset() + 4 * i, p.in + i, 4, true);
   emulator::block().async_commit();
   if (p.fault != missing_wait) {
@@ -80,7 +84,7 @@ extern "C" __attribute__((visibility("default"))) const char* pcbench_emulator_p
     const int shared_bytes = fault == device::too_much_shared ? 200 * 1024 : 4 * device::planted_threads;
     const int64_t blocks = fault == device::too_many_blocks ? int64_t{1} << 32 : 2;
     device::launch(device::planted_kernel, blocks, device::planted_threads, shared_bytes, nullptr,
-                   device::Planted{in, out, device::planted_threads, fault});
+                   device::Planted{in, out, device::planted_threads, fault}, true);
   } catch (const std::exception& caught) {
     error = caught.what();
   }

@@ -38,6 +38,13 @@ inline int warp() {
   return thread_index() / warp_width;
 }
 
+// A kernel whose launch is early calls await_previous() before it touches global memory, the one in front of it
+// release_next() when it may start; here they run one after another.
+inline void await_previous() {
+  emulator::block().await_previous();
+}
+inline void release_next() {}
+
 struct Nothing {};
 
 inline void barrier() {
@@ -141,6 +148,7 @@ Shared<T> shared(int byte_offset) {
 }
 
 inline void check_global(const char* reason, const void* at, int64_t bytes) {
+  emulator::block().check_awaited();
   if (reason) {
     emulator::block().fail(reason);
   }
@@ -254,10 +262,10 @@ inline int64_t most_blocks(int threads) {
 }
 
 template <class Params>
-void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int shared_bytes, Stream,
-                   const Params& params) {
+void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int shared_bytes, Stream, const Params& params,
+                   bool early) {
   const std::string name = emulator::name_of(reinterpret_cast<const void*>(kernel));
-  emulator::run({name, blocks, threads, shared_bytes, warp_width}, [&] { kernel(params); });
+  emulator::run({name, blocks, threads, shared_bytes, warp_width, early}, [&] { kernel(params); });
 }
 
 }  // namespace pcbench::device

@@ -178,9 +178,10 @@ inline int64_t most_blocks(int threads) {
   return 0xffffffff / threads;
 }
 
+// Nothing starts early.
 template <class Params>
 void launch_blocks(void (*kernel)(Params), unsigned blocks, int threads, int shared_bytes, Stream stream,
-                   const Params& params) {
+                   const Params& params, bool) {
   void* arguments[] = {const_cast<Params*>(&params)};
   check_hip(hipLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks), dim3(static_cast<unsigned>(threads)),
                             arguments, static_cast<size_t>(shared_bytes), static_cast<hipStream_t>(stream)),

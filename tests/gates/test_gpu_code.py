@@ -80,6 +80,22 @@ def test_calibrated_attention_multiplies_what_a_tile_asks_for(code, backend, dim
             assert max(counts) == products, f"{kernel.arch} {kernel.name}"
 
 
+def test_merge_of_cached_attention_waits_where_it_may_start_early(code, backend):
+    # griddepcontrol.launch_dependents and .wait: code for sm_80 has neither, nor has any GPU that runs its PTX
+    found = {
+        word: {(kernel.arch, kernel.name.partition("<")[0]) for kernel in code if kernel.count(word)}
+        for word in ("PREEXIT", "ACQBULK")
+    }
+    first = ("cached_few_rows", "cached_many_rows", "decode_few_rows") if backend == "cuda" else ()
+    assert found["PREEXIT"] == {("sm_90", name) for name in first}
+    assert found["ACQBULK"] == {("sm_90", "cached_merge") for _ in first}
+    for kernel in code:
+        if kernel.arch == "sm_90" and kernel.name.startswith("cached_merge"):
+            texts = list(kernel.code.values())
+            touching = [i for i, text in enumerate(texts) if re.match(r"(LD|ST)G?\.", text)]
+            assert texts.index("ACQBULK") < min(touching), kernel.name
+
+
 def test_no_main_loop_touches_local_memory(code):
     touching = {}
     for kernel in code:

@@ -17,6 +17,7 @@ FAULTS = {
     8: "writes an input",
     9: "reads global memory that nothing was written to",
     12: "reads global memory out of bounds",
+    13: "must wait for the one in front of it before it touches global memory",
 }
 MISSING_BARRIER = 2
 TOO_MUCH_SHARED = 10
