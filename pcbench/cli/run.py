@@ -39,6 +39,10 @@ def run(
             help="Only these methods, or ops of a suite of kernels; repeatable.", autocompletion=completed("methods")
         ),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="Linear layers of the model as int8, int4 or fp8: --set suite.quantize."),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value; repeatable.")] = None,
     task: Annotated[
         list[str] | None,
@@ -71,7 +75,8 @@ def run(
     from pcbench.harness.shards.shard import asked
     from pcbench.measure.machine.load import busy_here
 
-    lists = {"methods": method or [], "sets": set_ or [], "tasks": task or []}
+    sets = [*(set_ or []), *([f"suite.quantize={quantize}"] if quantize is not None else [])]
+    lists = {"methods": method or [], "sets": sets, "tasks": task or []}
     more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate, "shard": asked(shard), "log": log}
     options = Options(suite, device, preset, model, **lists, **more)
     if dry_run:

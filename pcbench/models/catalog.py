@@ -16,6 +16,7 @@ from pcbench.models import smollm2
 from pcbench.models.folder import AGAIN, MOST_LAYERS, ModelFiles, absent_weights
 from pcbench.models.known import numbers, stored_at
 from pcbench.models.placement import spread
+from pcbench.models.quantize import by_library, described, quantised
 from pcbench.models.quiet import quietly, said
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
@@ -65,6 +66,7 @@ def load_runner(
     ops: Ops,
     *,
     device_map: str | dict[str, Any] | None = None,
+    quantize: str | None = None,
 ) -> HFRunner:
     """A model ready to run on a device, held once against its own stock forward.
 
@@ -75,33 +77,40 @@ def load_runner(
         ops: the backend of its plans.
         device_map: "auto" spreads the weights over the GPUs, a table of accelerate's over what it names; None
             puts all on `device`.
+        quantize: a scheme of `models.quantize` for the weights of linear layers; None leaves them as they are.
 
     Raises:
-        ConfigError: an unknown `random:` name, an architecture that is not supported, or no place for its parts.
+        ConfigError: an unknown `random:` name, an architecture that is not supported, no place for its parts, or
+            weights that cannot be quantised so here.
         DataMissing: the model is not on this machine, or not whole; the message says how to get it.
     """
     settle()
     spec = model_spec(name)
+    if quantize is not None and device_map is not None:
+        raise ConfigError(f"--quantize: a model on one device, got device_map {device_map}; leave one of them out")
     first = device if device_map is None else torch.device("cpu")
-    if name.startswith("random:"):
-        model, tokenizer = _random_model(name, first, dtype), ByteTokenizer()
-        # what is attached to it finds its files, as tables, by this name
-        model.config._name_or_path = name
-    else:
-        model, tokenizer = _stored_model(name, first, dtype)
+    how = {} if quantize is None else quantised(quantize, device, dtype)
+    with by_library(quantize, name, device):
+        if name.startswith("random:"):
+            model, tokenizer = _random_model(name, first, dtype, how), ByteTokenizer()
+            # what is attached to it finds its files, as tables, by this name
+            model.config._name_or_path = name
+        else:
+            model, tokenizer = _stored_model(name, first, dtype, how)
     if device_map is not None:
         model = spread(model, device_map, dtype)
     model.eval().requires_grad_(False)
-    parameters = sum(p.numel() for p in model.parameters())
+    # weights of 4 bits are numbers of 8, two in each
+    parameters = spec.parameters if quantize else sum(p.numel() for p in model.parameters())
     # a model that was stored without one generates as its config says
     generation = model.generation_config
     ends = end_ids(spec.eos_ids, generation and generation.eos_token_id, tokenizer.end_id)
     runner = HFRunner(model, replace(spec, parameters=parameters, eos_ids=ends), tokenizer, ops)
-    with quietly():
+    with quietly(), by_library(quantize, name, device):
         runner.verify()
     # float32 copies that the check made are no memory of a run
     torch.cuda.empty_cache()
-    return runner
+    return runner if quantize is None else replace(runner, quantization=described(quantize, model, name))
 
 
 def end_ids(*named: int | Iterable[int] | None) -> tuple[int, ...]:
@@ -183,14 +192,18 @@ def _random_config(name: str) -> Any:
         )
 
 
-def _random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
+def _random_model(name: str, device: torch.device, dtype: torch.dtype, how: dict[str, Any]) -> Any:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.device(device):
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(_random_config(name), dtype=dtype)
+        model = AutoModelForCausalLM.from_config(_random_config(name), dtype=dtype)
+    if not how:
+        return model
+    with quietly():
+        return type(model).from_pretrained(None, config=model.config, state_dict=model.state_dict(), dtype=dtype, **how)
 
 
-def _stored_model(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
+def _stored_model(name: str, device: torch.device, dtype: torch.dtype, how: dict[str, Any]) -> tuple[Any, Tokenizer]:
     with _reading(name, "weights"):
         path = str(smollm2.folder()) if name == smollm2.NAME else stored_at(name)
     files = ModelFiles(path)
@@ -198,7 +211,8 @@ def _stored_model(name: str, device: torch.device, dtype: torch.dtype) -> tuple[
     with _reading(name, "a tokenizer"):
         tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
     files.weights()
-    with _reading(name, "weights in safetensors"):
+    # of weights that are quantised meanwhile the library may be what fails
+    with quietly() if how else _reading(name, "weights in safetensors"):
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
@@ -208,12 +222,13 @@ def _stored_model(name: str, device: torch.device, dtype: torch.dtype) -> tuple[
             output_loading_info=True,
             # to be refused below with the missing ones
             ignore_mismatched_sizes=True,
+            **how,
         )
     # transformers draws random ones in their place
     absent = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
     if absent:
         raise absent_weights(name, list(absent))
-    return model.to(device), tokenizer
+    return model if how else model.to(device), tokenizer
 
 
 def _check_weights(files: ModelFiles, skeleton: Any, spec: ModelSpec) -> None:

@@ -53,7 +53,8 @@ class _Part:
     @torch.inference_mode()
     def widen(self, *_: Any) -> None:
         for x in self.tensors():
-            if x.dtype in NARROW:
+            # tensors of another kind, as quantised ones, only seem to be narrow
+            if x.dtype in NARROW and type(x.data) is Tensor:
                 self.kept.append((x, x.data))
                 x.data = x.data.float()
 

@@ -11,7 +11,7 @@ __all__ = ["quietly", "said"]
 
 # of what another library says
 MOST_LETTERS = 240
-LIBRARIES = ("transformers", "huggingface_hub", "accelerate")
+LIBRARIES = ("transformers", "huggingface_hub", "accelerate", "bitsandbytes", "torchao", "torch.utils._pytree")
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class HFRunner:
         ops: the backend its plans compute with; `dataclasses.replace` gives the same model on another.
         rope: rotary modules, and functions that rotate, that its forwards run with in place of the model's.
         sdpa: the kernel of torch's SDPA that stock forwards of a whole prompt run by; None leaves it to torch.
+        quantization: what a record says of its quantised weights; None where they are as they were.
     """
 
     model: Any
@@ -55,6 +56,7 @@ class HFRunner:
     ops: Ops
     rope: Sequence[Swapped] = ()
     sdpa: SDPBackend | None = None
+    quantization: dict[str, Any] | None = None
 
     @property
     def device(self) -> torch.device:

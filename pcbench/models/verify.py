@@ -12,6 +12,7 @@ from pcbench.errors import ConfigError, NotFinite, PcbenchError
 from pcbench.models.finite import first_not_finite
 from pcbench.models.float32 import NARROW, in_float32
 from pcbench.models.interface import Seen, attention, witnessed
+from pcbench.models.quantize import is_quantised, plainly
 from pcbench.models.stores.slots import SlotCache
 from pcbench.models.support import beyond_a_plan, refusal
 from pcbench.ops.no_memory import is_out_of_memory
@@ -36,7 +37,8 @@ def verify(runner: "HFRunner") -> None:
     Two chunks of unequal lengths go through the store in one left-aligned batch; a query reads the stored keys of the
     shorter one, and tokens are decoded behind it. The baseline prefills and decodes the same ids. Each step's logits
     must be those of one eager forward over the whole sequence without a cache, in float32: weights of 16 bits are
-    widened a layer at a time. In 16 bits it runs once more, for dtypes that do not fit and numbers that overflow.
+    widened a layer at a time, quantised ones multiplied as the numbers that they store. In 16 bits, or by the library
+    that quantised them, it runs once more, for dtypes that do not fit and numbers that overflow.
 
     Raises:
         NotFinite: the model's own logits hold NaN or infinity.
@@ -44,9 +46,9 @@ def verify(runner: "HFRunner") -> None:
     """
     if runner.model.base_model is runner.model:
         raise refusal(runner.spec.name, runner.model.config, ["no decoder that can run without its head"])
-    with in_float32(runner.model):
+    with in_float32(runner.model), plainly(runner.model):
         Check(runner, torch.float32, BOUND, STEPS).run()
-    if any(x.dtype in NARROW for x in runner.model.parameters()):
+    if is_quantised(runner.model) or any(x.dtype in NARROW for x in runner.model.parameters()):
         Check(runner, runner.dtype, math.inf, 1).run()
 
 

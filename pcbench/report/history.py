@@ -143,7 +143,8 @@ def _lines(results: Results, measure: Measure, series: dict[str, Series]) -> lis
         if key not in found:
             tokens = "" if record.context_tokens is None else f", {record.context_tokens:,} tokens"
             label = f"{called[entry]} {record.shape}" if record.shape else f"{called[entry]}{tokens}"
-            parts = (record.op or record.workload, record.model, record.dtype, machine)
+            weights = f"{record.quantize} weights" if record.quantize else None
+            parts = (record.op or record.workload, record.model, record.dtype, weights, machine)
             placed = series.setdefault(label, Series(len(series), label))
             found[key] = Line(" · ".join(filter(None, parts)), placed, baseline)
         found[key].seen[numbers[entry.run]] = ratio

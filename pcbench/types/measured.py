@@ -39,6 +39,7 @@ UNCHANGED: dict[str, Any] = {
     "chat_arguments": {},
     "thinking": "cut",
     "compile": False,
+    "quantize": None,
 }
 
 
@@ -91,6 +92,8 @@ class Cell:
     thinking: str = "cut"
     # norms, MLPs and rotations of the model by torch.compile
     compile: bool = False
+    # the scheme of the model's weights; None leaves them as they are
+    quantize: str | None = None
     # of a run in shards: the first of the prompts that are its shard's, and the step to the next
     share: tuple[int, int] = (0, 1)
 
@@ -110,7 +113,7 @@ class Cell:
         """The cells that share model, workload and length are measured interleaved in one process."""
         same = [self.suite, self.kind, self.model, self.dtype, self.workload, self.context_tokens, self.seed]
         # a limit of tokens is a method's, not the group's
-        changed = self._changed("templates", "chat", "chat_date", "chat_arguments", "thinking", "compile")
+        changed = self._changed("templates", "chat", "chat_date", "chat_arguments", "thinking", "compile", "quantize")
         return digest([*same, changed] if changed else same)
 
     @property
@@ -121,7 +124,8 @@ class Cell:
     @property
     def name(self) -> str:
         """How a person reads it: `ParallelComp on passkey, 8,192 tokens`."""
-        return placed(self.title or f"{self.method}/{self.backend}", self.workload, self.context_tokens)
+        weights = f", {self.quantize} weights" if self.quantize else ""
+        return placed(f"{self.title or f'{self.method}/{self.backend}'}{weights}", self.workload, self.context_tokens)
 
     def _changed(self, *names: str) -> dict[str, Any]:
         return {name: x for name in names if (x := getattr(self, name)) != UNCHANGED[name]}
@@ -145,6 +149,7 @@ class Record:
     backend: str
     device: DeviceKind
     dtype: str
+    quantize: str | None = None  # the scheme of the model's weights; null where they are as they were
     seed: int
     workload: str
     task: str | None = None
@@ -193,6 +198,10 @@ class Record:
     reserved_bytes: int | None = None  # allocator, GPU, at most
     driver_bytes: int | None = None  # in use on the whole GPU at most, sampled; contexts of this run's processes in it
     phase_bytes: dict[str, int] | None = None
+    weights_bytes: int | None = None  # of the model, every storage once, with scales of quantised ones
+    # library, version, scheme, bits, group_size (weights of a scale; null: a row), scale_dtype, layers, scheme_bytes
+    # (what the scheme says of all weights) and left_alone (modules whose weights are as they were)
+    quantization: dict[str, Any] | None = None
     kv_bytes: int | None = None
     kv_bytes_predicted: int | None = None
     kv_bytes_prompt: int | None = None  # what stays of the prompt, without room for an answer
@@ -279,7 +288,7 @@ class Record:
     @classmethod
     def of(cls, cell: Cell, **fields: Any) -> "Record":
         """A record that says what the cell says, and `fields`."""
-        same = {name: getattr(cell, name) for name in (*IDENTITY, "label", "prompt_tokens")}
+        same = {name: getattr(cell, name) for name in (*IDENTITY, "label", "prompt_tokens", "quantize")}
         return cls(group=cell.group, cell=cell.key, **(same | fields))
 
 

@@ -16,7 +16,19 @@ from pcbench.types import Record, Sample, placed
 __all__ = ["ComparedRun", "read_compared", "shared_cells"]
 
 # what makes runs incomparable as wholes, in the order it is named
-WHOLE = ("suite", "kind", "model", "dtype", "device", "seed", "workload", "context_tokens", "method", "backend")
+WHOLE = (
+    "suite",
+    "kind",
+    "model",
+    "dtype",
+    "quantize",
+    "device",
+    "seed",
+    "workload",
+    "context_tokens",
+    "method",
+    "backend",
+)
 # what makes one cell incomparable; null where it was not scored
 PER_CELL = {"task": "task and version", "prompts": "prompt texts", "scorer": "scorer", "score_name": "score"}
 

@@ -78,7 +78,7 @@ def identity(results: Results, *, status: bool = False, exact: bool = False) -> 
     if status:
         columns.append(Column("status", lambda e: e.record.status, "status"))
     columns += [Column("run", lambda e: e.run, "text", last=True)] if len(results.runs) > 1 else []
-    optional = ("suite", "kind", "model", "device", "dtype", "seed")
+    optional = ("suite", "kind", "model", "device", "dtype", "quantize", "seed")
     columns += [_field(name) for name in optional if results.varies(name)]
     columns.append(Column("op", lambda e: e.record.op or "", "text", last=True))
     if exact:
@@ -105,4 +105,4 @@ def median_interval(entry: Entry) -> str:
 
 
 def _field(name: str) -> Column:
-    return Column(name, lambda e: str(getattr(e.record, name)), "text", last=True)
+    return Column(name, lambda e: str("" if (value := getattr(e.record, name)) is None else value), "text", last=True)

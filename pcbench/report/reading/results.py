@@ -19,8 +19,16 @@ FULL_HUE = -1
 RESTLESS = 0.25
 # how the task of a record that averages others begins
 AVERAGE = "average of "
+# what a record says by null: weights that no scheme has changed
+UNCHANGED = "unquantised"
 # where these differ inside a run, the series' name says so
-NAMED_WITHIN_RUN = {"suite": "suite {}", "device": "on {}", "dtype": "{}", "seed": "seed {}"}
+NAMED_WITHIN_RUN = {
+    "suite": "suite {}",
+    "device": "on {}",
+    "dtype": "{}",
+    "quantize": "{} weights",
+    "seed": "seed {}",
+}
 
 
 @dataclass(frozen=True)
@@ -280,7 +288,9 @@ class Results:
         return record.method if len(methods) > 1 else label
 
     def _label(self, name: str, record: Record, run: Run, within: list[str]) -> str:
-        head = ", ".join([name, *(NAMED_WITHIN_RUN[field].format(getattr(record, field)) for field in within)])
+        values = {field: getattr(record, field) for field in within}
+        said = [NAMED_WITHIN_RUN[field].format(UNCHANGED if x is None else x) for field, x in values.items()]
+        head = ", ".join([name, *said])
         return head if len(self.runs) == 1 else f"{head} · {run.name}"
 
     def _panel(self, record: Record) -> str:

@@ -32,6 +32,7 @@ def memory(results: Results) -> Section | None:
         Column("reading", lambda e: "" if (gain := memory_gain(results, e)) is None else memory_claim(gain), "text"),
         Column("allocator reserved (MiB)", lambda e: number(e.record.reserved_bytes, MIB)),
         Column("driver, whole GPU (MiB)", lambda e: number(e.record.driver_bytes, MIB)),
+        Column("weights (MiB)", lambda e: number(e.record.weights_bytes, MIB)),
         Column("KV measured (MiB)", lambda e: number(e.record.kv_bytes, MIB)),
         Column("KV predicted (MiB)", lambda e: number(e.record.kv_bytes_predicted, MIB)),
         Column("measured / predicted", lambda e: number(_ratio(e.record.kv_bytes, e.record.kv_bytes_predicted))),

@@ -126,7 +126,8 @@ def _held(entries: Sequence[Entry]) -> dict[str, float]:
 def _key(entry: Entry, average: bool) -> str:
     """Names a cell, or what is the same in all cells of an average."""
     r = entry.record
-    of_all = [entry.run, r.suite, r.model, r.method, r.method_config, r.backend, r.dtype, r.seed, r.context_tokens]
+    of_all = [entry.run, r.suite, r.model, r.method, r.method_config, r.backend, r.dtype, r.quantize, r.seed]
+    of_all.append(r.context_tokens)
     return json.dumps(of_all if average else [*of_all, r.workload], sort_keys=True)
 
 

@@ -137,7 +137,8 @@ def _key(results: Results) -> Callable[[Entry], str]:
 
     def key(entry: Entry) -> str:
         r = entry.record
-        parts = [r.model, r.method, r.method_config, r.backend, r.device, r.dtype, entry.run if apart else None]
+        parts = [r.model, r.method, r.method_config, r.backend, r.device, r.dtype, r.quantize]
+        parts.append(entry.run if apart else None)
         return json.dumps(parts, sort_keys=True)
 
     return key

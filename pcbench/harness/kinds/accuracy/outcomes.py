@@ -24,6 +24,7 @@ class Outcome:
         prompts: whose texts.
         skipped: prompt → why its record could not be read or scored.
         attention: fields of the record that say by what the attention of chunks was computed; warnings of that.
+        weights: fields of the record that say what the model's weights were.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Outcome:
     skipped: dict[int, str] = field(default_factory=dict)
     attention: dict[str, Any] = field(default_factory=dict)
     attention_warnings: list[str] = field(default_factory=list)
+    weights: dict[str, Any] = field(default_factory=dict)
 
 
 def joined(parts: Sequence[Outcome]) -> Outcome:
@@ -84,4 +86,5 @@ def outcome_of(taken: Taken) -> Outcome:
         skipped={int(index): why for index, why in part.skipped.items()},
         attention={"attention_kernel": record.attention_kernel, "attention_ms": record.attention_ms},
         attention_warnings=part.attention_warnings,
+        weights={"weights_bytes": record.weights_bytes, "quantization": record.quantization},
     )

@@ -1,7 +1,7 @@
 """What groups of answers share: the loaded model, and the folder in which every sample is before the next prompt."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -94,4 +94,5 @@ class AccuracySession(ModelSession):
             runner = self.runner(cells[0])
         except Exception as error:
             return [Outcome(status=lost_by(error), reason=first_line(error))] * len(cells)
-        return self.group(cells, runner, say, known, lambda sample: folder.samples.append([sample])).outcomes()
+        found = self.group(cells, runner, say, known, lambda sample: folder.samples.append([sample])).outcomes()
+        return [replace(outcome, weights=self.weights) for outcome in found]

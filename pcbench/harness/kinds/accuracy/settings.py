@@ -42,7 +42,7 @@ class AccuracySettings(MethodChoice):
             published scores of this model were made with, or "released" for what ParallelComp's runner gives the
             model; where neither is known, and for other methods, as far as context_tokens.
         timeout_s: of a group; needs --isolate.
-        methods, kv_tokens: as `MethodChoice` says.
+        methods, kv_tokens, quantize: as `MethodChoice` says.
     """
 
     kind: str

@@ -50,6 +50,7 @@ def summarise_accuracy(
             prompts=outcome.prompts,
             repro_command=repro,
             **outcome.attention,
+            **outcome.weights,
             **shared,
         )
         add_parity(record, outcome.parity)
@@ -139,20 +140,22 @@ def average_records(
     by_cell: dict[str, list[Sample]] = {}
     for sample in samples:
         by_cell.setdefault(sample.cell, []).append(sample)
-    lines: dict[tuple[str, str, int | None], list[Prepared]] = {}
+    lines: dict[tuple[str, str, int | None, str | None], list[Prepared]] = {}
     for prepared in cells:
         cell = prepared.cell
         record = records.get(cell.key)
         if cell.workload in tasks and record is not None and record.score is not None:
-            lines.setdefault((prepared.where, cell.backend, cell.context_tokens), []).append(prepared)
+            key = (prepared.where, cell.backend, cell.context_tokens, cell.quantize)
+            lines.setdefault(key, []).append(prepared)
     found_by = {key: {p.cell.workload: by_cell[p.cell.key] for p in line} for key, line in lines.items()}
-    stock: dict[int | None, dict[str, list[Sample]]] = {}
+    # by length and weights
+    stock: dict[tuple[int | None, str | None], dict[str, list[Sample]]] = {}
     for key, found in found_by.items():
         if lines[key][0].cell.is_full:
-            stock.setdefault(key[2], found)
+            stock.setdefault(key[2:], found)
     averaged = []
     for key, line in lines.items():
-        found, full = found_by[key], stock.get(key[2], {})
+        found, full = found_by[key], stock.get(key[2:], {})
         if len(line) < 2:
             continue
         record = _average(line, found, [records[p.cell.key] for p in line], tasks, shared | {"repro_command": repro})

@@ -10,6 +10,7 @@ from pcbench.errors import DataMissing, unknown_name
 from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import titled
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
+from pcbench.models.quantize import why_absent
 from pcbench.ops import automatic_backend
 from pcbench.ops.isa import fastest_dtype
 from pcbench.registry import METHODS, load
@@ -207,12 +208,13 @@ class MethodCells:
             repeats=self.repeats(prompts) if workload.timed else 0,
             timed=workload.timed,
             prompts=prompts,
+            quantize=plan.quantize,
             **self.choices(plan),
         )
         effort = self.effort(plan, prompts)
-        return Prepared(
-            cell, method, config, task, workload.new_tokens, plan.where, missing or absent, absent is None, effort
-        )  # fmt: skip
+        library = why_absent(plan.quantize) if plan.quantize else None
+        lacks, resolved = library or missing or absent, absent is None
+        return Prepared(cell, method, config, task, workload.new_tokens, plan.where, lacks, resolved, effort)
 
 
 def _chunk_sizes(config: dict[str, Any], spec: ModelSpec) -> list[dict[str, Any]]:

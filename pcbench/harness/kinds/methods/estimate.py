@@ -8,6 +8,7 @@ from pcbench import ops
 from pcbench.harness.kinds import Estimate
 from pcbench.harness.kinds.methods.cells import Prepared
 from pcbench.harness.kinds.methods.peak import wants_peak
+from pcbench.harness.kinds.methods.sizes import weight_bytes_of
 from pcbench.measure.machine.ceilings import Ceilings, glance_at_ceilings
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.sdpa import MOST_PASSES, is_tried
@@ -47,6 +48,7 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
     for prepared in cells:
         cell = prepared.cell
         itemsize = getattr(torch, cell.dtype).itemsize
+        weights = weight_bytes_of(prepared, spec)
         cost = prepared.cost(spec, cell.context_tokens)
         peaks = prepared.effort.peak_passes if wants_peak(prepared) else 0
         trials = MOST_PASSES if cell.is_full and cell.timed and is_tried(torch_device(cell.device)) else 0
@@ -56,7 +58,7 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
         prefill = cost.flops / (ceilings.flops_per_s * FORWARD_SHARE)
         # how long an answer is that ends by a task's own rules, no formula says
         steps = max(0, (prepared.new_tokens or 0) - 1)
-        decode = steps * spec.parameters * itemsize / ceilings.bytes_per_s
+        decode = steps * weights / ceilings.bytes_per_s
         children = peaks if cell.device == "cpu" else min(1, peaks)
         load = spec.parameters * itemsize / LOADED_PER_S.get(cell.device, FROM_DISK)
         # it stays for the next group unless it would be in a peak
@@ -68,7 +70,7 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
             key=cell.key,
             passes=passes,
             seconds=passes * prefill + (len(cell.indices) + peaks) * decode + START_S * children + load * loads,
-            sizes={"weights": spec.parameters * itemsize, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
+            sizes={"weights": weights, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
             why_not=prepared.missing or _why_not(cell.backend, spec.head_dim) or _attention_why_not(prepared, spec),
         )
 

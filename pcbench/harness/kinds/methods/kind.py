@@ -35,10 +35,16 @@ class Methods(Kind):
                 f"{suite.where}: suite.compile: false where peak memory is measured, in which the compiler's would be, "
                 "got true; leave it out"
             )
+        quantize = suite.settings.quantize
+        if quantize and getattr(suite.settings, "compile", False):
+            raise ConfigError(f"{suite.where}: suite.compile or suite.quantize, got both; leave one of them out")
+        if quantize and getattr(suite.settings, "device_map", None):
+            raise ConfigError(f"{suite.where}: suite.device_map or suite.quantize, got both; leave one of them out")
         self.spec = model_spec(suite.settings.model)
         self.cells = self.makes(suite, self.spec, device, limit, self.rules).all()
-        if all(prepared.missing for prepared in self.cells):
-            raise DataMissing(self.cells[0].missing)
+        missing = [prepared.missing for prepared in self.cells if prepared.cell.quantize == quantize]
+        if all(missing):
+            raise DataMissing(missing[0])
         check_prompts(suite.where, self.cells, self.spec)
 
     @classmethod

@@ -129,7 +129,7 @@ def _passes(prepared: Any) -> list[Peak]:
     if not gpu:
         return_freed_memory()
     # loading ends with a short forward, so every weight has been touched
-    runner = load_runner(cell.model, device, getattr(torch, cell.dtype), backend)
+    runner = load_runner(cell.model, device, getattr(torch, cell.dtype), backend, quantize=cell.quantize)
     runner = replace(runner, sdpa=KERNELS.get(prepared.effort.sdpa))
     passes: list[Peak] = []
     while len(passes) < (prepared.effort.peak_passes if gpu else 1):

@@ -1,7 +1,7 @@
 """What groups of methods share: the loaded model."""
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from pcbench.measure.kernels.timing import free_what_is_flushed
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.models import load_runner
+from pcbench.models.quantize import weight_bytes
 from pcbench.models.runner import HFRunner
 from pcbench.types import ModelSpec, Status
 
@@ -40,6 +41,8 @@ class ModelSession:
 
     Args:
         uncompiled: a warning of what `suite.compile` leaves as it is.
+        quantize: the scheme of the loaded model's weights.
+        weights: fields of records that say what the weights of the last group are.
     """
 
     spec: ModelSpec
@@ -47,18 +50,21 @@ class ModelSession:
     loaded: HFRunner | None = None
     compile_ms: float | None = None
     uncompiled: str | None = None
+    quantize: str | None = None
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def fresh(self) -> "ModelSession":
         return ModelSession(self.spec, self.shared)
 
     def measure(self, cells: list[Prepared], repro: str, say: Say) -> Measured:
         """Measures one group of methods."""
+        self.weights = {}
         here = [prepared for prepared in cells if not prepared.missing]
         measured = iter(self._lanes(here, say) if here else [])
         lanes = [Lane.ended(p, "data_missing", p.missing) if p.missing else next(measured) for p in cells]
         self._take_peaks(lanes, say)
         return Measured(
-            summarise(lanes, self.spec, self.shared | {"compile_ms": self.compile_ms}, repro),
+            summarise(lanes, self.spec, self.shared | self.weights | {"compile_ms": self.compile_ms}, repro),
             [sample for lane in lanes for sample in lane.samples],
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
@@ -79,12 +85,9 @@ class ModelSession:
         """Peak memory of every cell that has one, while this process holds no model: it would be in it."""
         wanted = [lane for lane in lanes if lane.status == "ok" and wants_peak(lane.prepared)]
         if any(is_measurable(lane.prepared) for lane in wanted):
-            self.loaded = None
             for lane in lanes:
                 lane.method = None
-            free_what_is_flushed()
-            gc.collect()
-            torch.cuda.empty_cache()
+            self._let_go()
         for lane in wanted:
             say(f"{lane.prepared.cell.name}: peak memory", lane.prepared.cell.key)
             lane.peak = peak_of(lane.prepared)
@@ -94,6 +97,13 @@ class ModelSession:
             elif lane.peak.reason:
                 lane.warn(f"peak memory: {lane.peak.reason}")
 
+    def _let_go(self) -> None:
+        """Frees the model."""
+        self.loaded = None
+        free_what_is_flushed()
+        gc.collect()
+        torch.cuda.empty_cache()
+
     def lost(self, cells: list[Prepared], repro: str, status: Status, reason: str) -> Measured:
         """Every cell with this status."""
         lanes = [Lane.ended(prepared, status, reason) for prepared in cells]
@@ -102,14 +112,19 @@ class ModelSession:
     def runner(self, prepared: Prepared) -> HFRunner:
         """The cells' model on their device, loaded once."""
         cell = prepared.cell
+        if self.loaded is not None and self.quantize != cell.quantize:
+            self._let_go()
         if self.loaded is None:
             reference = ops.backend("reference")
             where, dtype = torch_device(cell.device), getattr(torch, cell.dtype)
             device_map = prepared.effort.device_map
-            self.loaded = load_runner(cell.model, where, dtype, reference, device_map=device_map)
+            like: Any = {"device_map": device_map, "quantize": cell.quantize}
+            self.loaded, self.quantize = load_runner(cell.model, where, dtype, reference, **like), cell.quantize
             if cell.compile:
                 # once more where the model was let go of, which finds what was compiled
                 compiled = compile_pieces(self.loaded)
                 self.loaded, self.uncompiled = compiled.runner, compiled.warning
                 self.compile_ms = (self.compile_ms or 0.0) + compiled.ms
+        quantization = self.loaded.quantization
+        self.weights = {"weights_bytes": weight_bytes(self.loaded.model), "quantization": quantization}
         return self.loaded

@@ -1,6 +1,6 @@
 """Suites of methods: workloads × lengths × methods × backends."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +10,7 @@ from pcbench.config import Context, Count, Repeats, Seconds, Seed, Table, every_
 from pcbench.errors import ConfigError, unknown_name
 from pcbench.registry import METHODS, WITHOUT_DEFAULTS, task_tables
 from pcbench.suites.files import Change, Source, Suite, known, set_settings
+from pcbench.types.measured import FULL
 
 __all__ = ["CellTable", "Merge", "MethodChoice", "MethodSuite", "Plan", "Workload", "method_suite"]
 
@@ -22,10 +23,13 @@ class MethodChoice(Table):
             that need no option, and those of installed packages.
         kv_tokens: keys that a kv-head stores of a prompt: of every method whose size can be chosen a cell with each,
             but where the cell says its size.
+        quantize: linear layers of the model in 8 or 4 bits, for every method; `full` is measured before with weights
+            as they are, in groups of its own.
     """
 
     methods: Literal["all"] | Annotated[list[str], Field(min_length=1)] | None = None
     kv_tokens: Annotated[list[Count], Field(min_length=1)] | None = None
+    quantize: Literal["int8", "int4", "fp8"] | None = None
 
 
 class Settings(MethodChoice):
@@ -43,7 +47,7 @@ class Settings(MethodChoice):
         budget_bytes: of keys and values; asks how many chunks and tokens fit.
         compile: norms, MLPs and rotations of the model by torch.compile, for every method; no peak memory is then
             measured.
-        methods, kv_tokens: as `MethodChoice` says.
+        methods, kv_tokens, quantize: as `MethodChoice` says.
     """
 
     kind: str
@@ -134,6 +138,7 @@ class Plan:
     backend: str
     workload: Workload
     context_tokens: int
+    quantize: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,13 +149,21 @@ class MethodSuite(Suite):
     cells: list[CellTable]
 
     def plans(self) -> Iterator[Plan]:
-        """Cells in the order they are measured: by workload, then length, then as the file lists them."""
+        """Cells in the order they are measured: by workload, then length, then as the file lists them.
+
+        Those of the model's own weights before those of quantised ones, so that each is loaded once.
+        """
+        if quantize := self.settings.quantize:
+            yield from self._plans(None, [FULL[0]])
+        yield from self._plans(quantize, METHODS)
+
+    def _plans(self, quantize: str | None, methods: Iterable[str]) -> Iterator[Plan]:
         for workload in self.workloads:
             for tokens in workload.context_tokens or self.settings.context_tokens:
                 for i, table in enumerate(self.cells):
-                    for backend in table.backends:
+                    for backend in table.backends if table.method in methods else ():
                         if table.takes(backend, tokens):
-                            yield Plan(f"{self.where}: cell[{i}]", table, backend, workload, tokens)
+                            yield Plan(f"{self.where}: cell[{i}]", table, backend, workload, tokens, quantize)
 
     def checked(self) -> Self:
         """The same suite.
@@ -241,7 +254,7 @@ class Merge:
         model: str | None,
         methods: Sequence[str],
     ) -> None:
-        self.source, self.table, self.methods = source, table, methods
+        self.source, self.table = source, table
         self.settings = source.settings()
         self.workloads, self.cells = ([dict(table) for table in tables] for tables in (workloads, cells))
         for change in source.of_device():
@@ -250,7 +263,10 @@ class Merge:
         rest = [change for change in source.changes(("workload", "cell")) if not self._sets(change)]
         self.cells = self._chosen() or self.cells
         there = [cell.get("method") for cell in self.cells]
-        self.cells += [{"method": method} for method in dict.fromkeys(methods) if method not in there]
+        # what methods over quantised weights are held against
+        wanted = [*methods, FULL[0]] if self.settings.get("quantize") else methods
+        self.methods = wanted if methods else ()
+        self.cells += [{"method": method} for method in dict.fromkeys(wanted) if method not in there]
         for change in rest:
             self._set(change)
         if model is not None:

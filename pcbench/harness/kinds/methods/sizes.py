@@ -8,10 +8,11 @@ import torch
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds import machine
 from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.models.quantize import SCHEMES
 from pcbench.tasks.base import FileTask
 from pcbench.types import ModelSpec
 
-__all__ = ["check_prompts"]
+__all__ = ["check_prompts", "weight_bytes_of"]
 
 # of a token at least: an entry of every prompt's tuple, of one tensor, and two letters of the hashed text, twice
 TUPLE_BYTES, PROMPT_BYTES = 8, 12
@@ -58,8 +59,18 @@ def _bytes(tokens: int, prepared: Prepared, spec: ModelSpec) -> int:
     if cell.device != "cpu":
         return prompts
     itemsize = getattr(torch, cell.dtype).itemsize
-    weights = 0 if prepared.effort.device_map else spec.parameters * itemsize
+    weights = 0 if prepared.effort.device_map else weight_bytes_of(prepared, spec)
     return prompts + weights + spec.kv_bytes(prepared.cost(spec, tokens).kv_tokens, itemsize)
+
+
+def weight_bytes_of(prepared: Prepared, spec: ModelSpec) -> int:
+    """Of a cell's model, about: quantised are all weights but those of embedding and head."""
+    cell = prepared.cell
+    itemsize = getattr(torch, cell.dtype).itemsize
+    if cell.quantize is None:
+        return spec.parameters * itemsize
+    inner = spec.parameters - spec.outer_parameters
+    return spec.outer_parameters * itemsize + SCHEMES[cell.quantize].nbytes(1, inner, scale_bytes=4)
 
 
 def _most(needed: Callable[[int], int], memory: int, too_many: int) -> int:

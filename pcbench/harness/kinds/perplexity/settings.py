@@ -34,7 +34,7 @@ class PerplexitySettings(MethodChoice):
         whole_windows: of those windows, how many give the loss at every position, of methods that leave nothing out.
         device_map: "auto" spreads a model that is larger than one GPU over all of them.
         timeout_s: of a group; needs --isolate.
-        methods, kv_tokens: as `MethodChoice` says.
+        methods, kv_tokens, quantize: as `MethodChoice` says.
     """
 
     kind: str

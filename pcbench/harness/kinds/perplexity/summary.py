@@ -37,6 +37,7 @@ def summarise_losses(
             reason=outcome.reason,
             repro_command=repro,
             **outcome.attention,
+            **outcome.weights,
             **shared,
         )
         add_parity(record, outcome.parity)

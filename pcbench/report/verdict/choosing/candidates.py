@@ -28,6 +28,8 @@ __all__ = ["Candidate", "Setting", "settings"]
 
 # what fits comes first, what may, what does not
 ORDER = ("fits", "cannot tell", "does not fit")
+# model, dtype, quantize and machine
+Key = tuple[str, str, str | None, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +57,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Setting:
-    """What may be compared: one model in one dtype on one machine, at one length.
+    """What may be compared: one model in one dtype, of one kind of weights, on one machine, at one length.
 
     Args:
-        model, dtype, machine: the same in all records.
+        model, dtype, quantize, machine: the same in all records.
         asked: the question.
         context: tokens.
         trained: whether the model's weights are; answers of random ones are not scored.
@@ -68,6 +70,7 @@ class Setting:
 
     model: str
     dtype: str
+    quantize: str | None
     machine: str
     asked: Asked
     context: int
@@ -78,7 +81,8 @@ class Setting:
     @property
     def title(self) -> str:
         """`smollm2-135m, float32, AMD EPYC (2 threads)`."""
-        return f"{self.model}, {self.dtype}, {self.machine}"
+        weights = f", {self.quantize} weights" if self.quantize else ""
+        return f"{self.model}, {self.dtype}{weights}, {self.machine}"
 
     @cached_property
     def better(self) -> dict[Candidate, list[Candidate]]:
@@ -103,11 +107,11 @@ def settings(results: Results, asked: Asked) -> list[Setting]:
     """
     if asked.model is not None:
         check_model(asked.model, (r.model for run in results.runs for r in run.records if r.model))
-    found: dict[tuple[str, str, str], list[Entry]] = {}
+    found: dict[Key, list[Entry]] = {}
     for entry in results.shown_in("choose"):
         r, planned = entry.record, entry.record.cell in results.run_of(entry).planned
         if planned and not entry.average and r.context_tokens is not None and asked.model in (None, r.model):
-            found.setdefault((r.model, r.dtype, _machine(results, entry)), []).append(entry)
+            found.setdefault((r.model, r.dtype, r.quantize, _machine(results, entry)), []).append(entry)
     return [
         made
         for key, entries in found.items()
@@ -125,7 +129,7 @@ def _machine(results: Results, entry: Entry) -> str:
     return f"{hardware} ({', '.join(str(x) for x in (r.arch, runtime) if x)})"
 
 
-def _setting(results: Results, asked: Asked, key: tuple[str, str, str], entries: Sequence[Entry]) -> Setting | None:
+def _setting(results: Results, asked: Asked, key: Key, entries: Sequence[Entry]) -> Setting | None:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         r = entry.record
@@ -137,7 +141,10 @@ def _setting(results: Results, asked: Asked, key: tuple[str, str, str], entries:
     questions = asked_of_all(found)
     specs = [spec for e in entries if (spec := results.run_of(e).manifest.get("model")) and isinstance(spec, dict)]
     spec = specs[-1] if specs else {}
-    weights, held = weight_bytes(spec, key[1]), held_by_full(entries, spec, key[1], context)
+    sizes = [size for e in entries if (size := e.record.weights_bytes)]
+    # records that do not say it are older than quantised weights
+    weights = sizes[-1] if sizes else weight_bytes(spec, key[1])
+    held = held_by_full(entries, spec, key[1], context)
     called = labels([of[0].record for of in groups.values()])
     candidates = []
     for label, of, answered in zip(called, groups.values(), found, strict=True):

@@ -67,6 +67,7 @@ def _command(setting: Setting, suite: str, batch: Sequence[Candidate], extra: It
         f"suite.methods={json.dumps(methods)}",
         f"suite.context_tokens=[{setting.context}]",
         f"suite.dtype={setting.dtype}",
+        *([f"suite.quantize={setting.quantize}"] if setting.quantize else []),
     ]
     for candidate in batch:
         if candidate.config:

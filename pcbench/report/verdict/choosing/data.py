@@ -36,6 +36,7 @@ def _setting(results: Results, setting: Setting) -> dict[str, Any]:
     return {
         "model": setting.model,
         "dtype": setting.dtype,
+        "quantize": setting.quantize,
         "machine": setting.machine,
         "context_tokens": setting.context,
         "answer": answer(setting),
