@@ -37,7 +37,7 @@ __all__ = [
 # too long for a table cell
 JSONL_ONLY = (
     "samples_ms", "warmup_ms", "decode_samples_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary",
-    "nll_by_position", "sdpa_ms",
+    "nll_by_position", "sdpa_ms", "quantization",
 )  # fmt: skip
 
 # how a text begins that spreadsheets take for a formula; reports/templates/report.js has the same

@@ -101,7 +101,7 @@ def test_a_pass_that_tries_kernels_is_no_peak(monkeypatch):
 
     for name, fake in {
         "torch_device": lambda kind: torch.device("cpu"),
-        "load_runner": lambda *_: make_runner(),
+        "load_runner": lambda *_, **__: make_runner(),
         "_pass": once,
     }.items():
         monkeypatch.setattr(peak, name, fake)
