@@ -9,6 +9,7 @@ from pcbench.harness.runner import plan, run
 from pcbench.models import quantize
 from pcbench.report.reading.results import Results
 from pcbench.report.reading.runs import read_runs
+from pcbench.report.verdict.sentence import sentence
 
 SETS = ["suite.context_tokens=[300]", "suite.workloads=['passkey']", "suite.repeats=2"]
 INT8 = "suite.quantize=int8"
@@ -61,7 +62,9 @@ def test_times_and_ratios_are_of_the_same_weights(options, console, monkeypatch)
     assert full.peak_bytes > 0
     assert methods[0].speedup_vs_full == pytest.approx(full.ms_p50 / methods[0].ms_p50, rel=0.5)
     (found,) = read_runs([folder.path])
-    names = [entry.series.label for entry in Results([found]).entries]
+    results = Results([found])
+    assert "in bfloat16, int4 weights beside unquantised ones: " in sentence(results, found)
+    names = [entry.series.label for entry in results.entries]
     assert names[:2] == ["Full attention, unquantised weights", "Full attention, int4 weights"]
 
 

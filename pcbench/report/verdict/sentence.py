@@ -44,6 +44,8 @@ def _where(run: Run) -> str:
     dtypes = list(dict.fromkeys(record.dtype for record in run.records))
     place = f"{hardware} ({counted(threads, 'thread')})" if hardware and on_cpu else hardware or ""
     what = f"{models[0]} in {dtypes[0]}" if len(models) == len(dtypes) == 1 else ""
+    if schemes := list(dict.fromkeys(record.quantize for record in run.records if record.quantize)):
+        what += f", {' and '.join(schemes)} weights beside unquantised ones" if what else ""
     parts = [text for text in (f"on {place}" if place else "", f"with {what}" if what else "") if text]
     text = " ".join(parts)
     return f"{text[0].upper()}{text[1:]}: " if text else ""

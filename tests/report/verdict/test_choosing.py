@@ -192,6 +192,20 @@ def test_models_dtypes_and_machines_stay_apart(choose):
         choose(records, "24GiB", model="othr")
 
 
+def test_quantised_weights_stay_apart_and_count_as_measured(choose):
+    cpu = {"device": "cpu", "gpu": None, "reserved_bytes": None, "dtype": "bfloat16"}
+    int8 = {"quantize": "int8", "weights_bytes": 8 * GIB, "seed": 1}
+    records = [peak(n, 1.0, **cpu, **more) for more in ({"weights_bytes": 15 * GIB}, int8) for n in ("full", "snapkv")]
+    own, quantised = choose(records, "12GiB")
+    assert (own.quantize, quantised.quantize) == (None, "int8")
+    assert quantised.title.startswith("example-8b, bfloat16, int8 weights, ")
+    assert {c.need.fit(12 * GIB) for c in own.candidates} == {"does not fit"}
+    assert {c.need.fit(12 * GIB) for c in quantised.candidates} == {"fits"}
+    commands = memory_commands(choose([*records, scored("h2o", 30, **cpu, **int8)], "12GiB")[1])
+    assert commands
+    assert all("--set suite.quantize=int8" in command for command in commands)
+
+
 def test_without_a_length_it_is_the_longest_at_which_most_was_measured(choose):
     records = [peak(n, 16.0, context_tokens=c) for n in ("full", "snapkv") for c in (8192, 16384)]
     (setting,) = choose([*records, peak("snapkv", 16.0)], context=None)
