@@ -144,6 +144,7 @@ def _columns(results: Results, called: dict[Entry, str]) -> list[Column]:
         Column("workload", lambda e: "" if e.record.op else e.record.workload, "text", last=one_workload),
         Column("shape", lambda e: e.record.shape or "", "text"),
         Column("dtype", lambda e: e.record.dtype, "text", last=one_dtype),
+        Column("weights", lambda e: e.record.quantize or "", "text"),
         Column("context tokens", lambda e: number(e.record.context_tokens)),
         *([Column("status", lambda e: e.record.status, "status")] if ended else []),
         *_speeds(),

@@ -106,7 +106,7 @@ def test_a_pass_that_tries_kernels_is_no_peak(monkeypatch):
     }.items():
         monkeypatch.setattr(peak, name, fake)
     monkeypatch.setattr(ops, "backend", lambda *_: found)
-    cell = SimpleNamespace(device="cuda", backend="cuda", model="tiny", dtype="float32")
+    cell = SimpleNamespace(device="cuda", backend="cuda", model="tiny", dtype="float32", quantize=None)
     effort = SimpleNamespace(sdpa=None, peak_passes=2)
     passes = peak._passes(SimpleNamespace(cell=cell, attention="auto", effort=effort))
     assert [one.bytes for one in passes] == [500, 501]
