@@ -15,8 +15,8 @@ from pcbench.errors import ConfigError, DataMissing, PcbenchError
 from pcbench.models import smollm2
 from pcbench.models.folder import AGAIN, MOST_LAYERS, ModelFiles, absent_weights
 from pcbench.models.known import numbers, stored_at
+from pcbench.models.layers.quantize import by_library, described, quantised
 from pcbench.models.placement import spread
-from pcbench.models.quantize import by_library, described, quantised
 from pcbench.models.quiet import quietly, said
 from pcbench.models.runner import HFRunner
 from pcbench.models.support import check_supported, read_spec
@@ -77,7 +77,7 @@ def load_runner(
         ops: the backend of its plans.
         device_map: "auto" spreads the weights over the GPUs, a table of accelerate's over what it names; None
             puts all on `device`.
-        quantize: a scheme of `models.quantize` for the weights of linear layers; None leaves them as they are.
+        quantize: a scheme of `models.layers.quantize` for the weights of linear layers; None leaves them as they are.
 
     Raises:
         ConfigError: an unknown `random:` name, an architecture that is not supported, no place for its parts, or

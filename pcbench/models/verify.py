@@ -12,7 +12,7 @@ from pcbench.errors import ConfigError, NotFinite, PcbenchError
 from pcbench.models.finite import first_not_finite
 from pcbench.models.float32 import NARROW, in_float32
 from pcbench.models.interface import Seen, attention, witnessed
-from pcbench.models.quantize import is_quantised, plainly
+from pcbench.models.layers.quantize import is_quantised, plainly
 from pcbench.models.stores.slots import SlotCache
 from pcbench.models.support import beyond_a_plan, refusal
 from pcbench.ops.no_memory import is_out_of_memory

@@ -6,7 +6,7 @@ from harness_suite import ACCURACY
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.harness.kinds.methods import cells, peak, session
 from pcbench.harness.runner import plan, run
-from pcbench.models import quantize
+from pcbench.models.layers import quantize
 from pcbench.report.reading.results import Results
 from pcbench.report.reading.runs import read_runs
 from pcbench.report.verdict.sentence import sentence

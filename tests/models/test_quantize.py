@@ -7,8 +7,9 @@ import torch
 
 from pcbench import ops
 from pcbench.errors import ConfigError
-from pcbench.models import load_runner, quantize
-from pcbench.models.quantize import by_library, described, plainly, weight_bytes
+from pcbench.models import load_runner
+from pcbench.models.layers import quantize
+from pcbench.models.layers.quantize import by_library, described, plainly, weight_bytes
 
 CPU = torch.device("cpu")
 # scheme → bits of a weight with its part of a scale, as the papers say; rows of random:tiny have 128 weights or more

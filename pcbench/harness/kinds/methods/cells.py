@@ -10,7 +10,7 @@ from pcbench.errors import DataMissing, unknown_name
 from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import titled
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
-from pcbench.models.quantize import why_absent
+from pcbench.models.layers.quantize import why_absent
 from pcbench.ops import automatic_backend
 from pcbench.ops.isa import fastest_dtype
 from pcbench.registry import METHODS, load

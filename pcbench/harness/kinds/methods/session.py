@@ -19,7 +19,7 @@ from pcbench.measure.kernels.timing import free_what_is_flushed
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.memory import is_out_of_memory
 from pcbench.models import load_runner
-from pcbench.models.quantize import weight_bytes
+from pcbench.models.layers.quantize import weight_bytes
 from pcbench.models.runner import HFRunner
 from pcbench.types import ModelSpec, Status
 

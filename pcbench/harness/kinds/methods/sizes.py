@@ -8,7 +8,7 @@ import torch
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds import machine
 from pcbench.harness.kinds.methods.cells import Prepared
-from pcbench.models.quantize import SCHEMES
+from pcbench.models.layers.quantize import SCHEMES
 from pcbench.tasks.base import FileTask
 from pcbench.types import ModelSpec
 
