@@ -146,6 +146,8 @@ class Cached {
     const int64_t b = pair / p_.keys.kv_heads, h = pair % p_.keys.kv_heads;
     rows.reset(count);
     rows.words = p_.words;
+    // keys of codes are far from 0: long sums of their channels would round more than the reference's
+    rows.short_sums = quantized;
     for (int r = 0; r < count; ++r) {
       int64_t i = (top + r) / group_, head = h * group_ + (top + r) % group_;
       const T* q = static_cast<const T*>(p_.q.data);

@@ -41,11 +41,13 @@ struct RowBlock {
   const int32_t* evicted[block_rows];  // bits of the row's head from key 0, may be null
   int64_t words;                       // bits[words…] are 0
   int rows;
+  bool short_sums;  // of scores, whatever the number of rows
 
   int padded_rows() const { return (rows + step - 1) / step * step; }
 
   void reset(int count) {
     rows = count;
+    short_sums = false;
     for (int i = 0; i < padded_rows() * D; i += Vec::width) {
       Vec::zero().store(out + i);
     }
@@ -108,7 +110,7 @@ struct RowBlock {
   // scores[i, j] of the rows [top, top + count) and the block's first `panels` panels; −inf where hidden.
   void score(const KeyBlock<E>& block, int top, int count, int panels) {
     // what few rows cost is reading the keys, and a small tile of floats keeps short sums
-    const int at_once = rows <= few_rows && !is_pair<E> ? step : count;
+    const int at_once = (rows <= few_rows || short_sums) && !is_pair<E> ? step : count;
     for (int p = 0; p < panels; ++p) {
       for (int c = 0; c < panel_keys; c += tile_columns) {
         const E* keys = block.panels + p * depth * panel_keys + c;
