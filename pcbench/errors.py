@@ -13,6 +13,8 @@
     ├── OutputLost                      stdout takes no more of what is printed
     │   └── ReaderGone                  as when `head` has read enough
     ├── ParityError                     a kernel disagrees with the reference
+    ├── EngineError                     a serving engine does not answer as it should
+    │   └── EngineSlow                  or not in time
     ├── RankLost                        another process of a torchrun ended; what was finished is on the disk
     └── Interrupted                     Ctrl-C; what was finished is on the disk
 
@@ -29,6 +31,8 @@ __all__ = [
     "ConfigError",
     "DataMissing",
     "DiskFull",
+    "EngineError",
+    "EngineSlow",
     "FolderLost",
     "Interrupted",
     "NotFinite",
@@ -102,6 +106,14 @@ class ReaderGone(OutputLost):
 
 class ParityError(PcbenchError):
     """A result disagrees with the float64 reference by more than its bound."""
+
+
+class EngineError(PcbenchError):
+    """A serving engine is not there, or does not answer as it should."""
+
+
+class EngineSlow(EngineError):
+    """A serving engine has not answered in time."""
 
 
 class RankLost(PcbenchError):

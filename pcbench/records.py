@@ -37,7 +37,7 @@ __all__ = [
 # too long for a table cell
 JSONL_ONLY = (
     "samples_ms", "warmup_ms", "decode_samples_ms", "stages_ms", "parity_ops", "phase_bytes", "telemetry_summary",
-    "nll_by_position", "sdpa_ms", "quantization",
+    "nll_by_position", "sdpa_ms", "served_samples_ms", "quantization",
 )  # fmt: skip
 
 # how a text begins that spreadsheets take for a formula; reports/templates/report.js has the same
@@ -64,7 +64,7 @@ class Environment(Table):
 
 
 class Asked(Table):
-    """Of a command line what a run's shards have in common, as `Options` names it."""
+    """Of a command line what says what is measured, and shards of a run have in common, as `Options` names it."""
 
     suite: str
     device: str = "auto"
@@ -101,6 +101,7 @@ class Manifest(Table):
     suite: str = ""
     created_at: str = ""
     command: str = ""
+    options: Asked | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] | None = None
     environment: Environment = Field(default_factory=Environment)

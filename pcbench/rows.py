@@ -34,7 +34,16 @@ ASCENDING = (
     ("ms_p10", "ms_p50", "ms_p90"),
     *(
         (f"{name}_ci_low", f"{name}_ci_high")
-        for name in ("ms", "decode_ms", "score", "score_vs_full", "nll", "nll_vs_full", "decode_speedup_vs_full")
+        for name in (
+            "ms",
+            "served_ms",
+            "decode_ms",
+            "score",
+            "score_vs_full",
+            "nll",
+            "nll_vs_full",
+            "decode_speedup_vs_full",
+        )
     ),
     *((f"speedup_{what}_ci_low", f"speedup_{what}_ci_high") for what in ("vs_full", "vs_reference", "vs_baseline")),
 )

@@ -191,6 +191,19 @@ def finished_shards(longbench, place):
     return check
 
 
+@pytest.fixture
+def kept_run(place):
+    words = ["--method parallel_comp --model random:tiny --device cpu --limit 1 --out RUN"]
+    sets = ("suite.context_tokens=[700]", "suite.workloads=[passkey]", "suite.peak_passes=1")
+    words += [f"--set {text}" for text in (*sets, "cell.parallel_comp.reference_up_to=1")]
+    run("run", " ".join(["pcbench run --suite prefill", *words]))
+
+    def check():
+        assert len((place / "kept.jsonl").read_text().splitlines()) == 1
+
+    return check
+
+
 NAMED = [pytest.param(*block[1:3], block[4], id=f"{block[0]}:{block[2]}") for block in BLOCKS if block[2]]
 
 

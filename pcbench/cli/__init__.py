@@ -14,6 +14,7 @@ from pcbench.cli.ask import ask
 from pcbench.cli.calibrate import calibrate
 from pcbench.cli.choose import choose
 from pcbench.cli.data import data
+from pcbench.cli.export import export_kept
 from pcbench.cli.lists import completed, list_
 from pcbench.cli.merge import merge
 from pcbench.cli.run import EXIT_ERROR, EXIT_PARITY, EXIT_USAGE, run
@@ -218,6 +219,7 @@ app.command()(calibrate)
 app.command()(leaderboard)
 app.command()(publish)
 app.command()(schema)
+app.command("export-kept")(export_kept)
 app.add_typer(data, name="data")
 
 

@@ -1,5 +1,6 @@
 """`pcbench run`: its arguments, what a dry run prints and the exit code of a run."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,14 @@ from pcbench.system import interrupts
 __all__ = ["EXIT_ERROR", "EXIT_PARITY", "EXIT_USAGE", "run", "tell"]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_PARITY = 1, 2, 3
+
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="openai:URL|vllm:PYTHON",
+        help="Also ask this server, or vLLM in this Python, in suites of kind prefill and throughput; repeatable.",
+    ),
+]
 
 
 def run(
@@ -48,6 +57,7 @@ def run(
         list[str] | None,
         typer.Option(help="In place of a suite's tasks; a name or .jsonl file.", autocompletion=completed("tasks")),
     ] = None,
+    engine: Engines = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Prompts, or rounds of a kernel, per cell at most.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -75,8 +85,10 @@ def run(
     from pcbench.harness.shards.shard import asked
     from pcbench.measure.machine.load import busy_here
 
-    sets = [*(set_ or []), *([f"suite.quantize={quantize}"] if quantize is not None else [])]
-    lists = {"methods": method or [], "sets": sets, "tasks": task or []}
+    # so that every command that goes on with the run names them
+    named = [f"suite.engines={json.dumps(engine)}"] if engine else []
+    named += [f"suite.quantize={quantize}"] if quantize is not None else []
+    lists = {"methods": method or [], "sets": [*(set_ or []), *named], "tasks": task or []}
     more: Any = {"limit": limit, "out": folder, "resume": resume, "isolate": isolate, "shard": asked(shard), "log": log}
     options = Options(suite, device, preset, model, **lists, **more)
     if dry_run:

@@ -94,6 +94,9 @@ def describe(record: Record) -> str:
     parts = []
     if record.ms_p50 is not None:
         parts.append(f"{record.ms_p50:.4f} ms" if record.op else f"{record.ms_p50 / 1e3:.2f} s")
+    if record.served_ms_p50 is not None:
+        rate = record.served_tokens_per_s
+        parts.append(f"first token in {record.served_ms_p50 / 1e3:.2f} s" + (f", {rate:.1f} tokens/s" if rate else ""))
     if record.speedup_vs_baseline is not None:
         parts.append(f"{record.speedup_vs_baseline:.2f}x {record.baseline}")
     if record.speedup_vs_full is not None:

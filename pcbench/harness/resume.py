@@ -12,6 +12,7 @@ from typing import Any
 from pcbench import ops
 from pcbench.errors import ConfigError
 from pcbench.harness.brought import Brought, brought, check_brought
+from pcbench.harness.options import Options
 from pcbench.harness.plan import Planned
 from pcbench.harness.processes import followers, ranks
 from pcbench.harness.processes.lock import locked
@@ -23,7 +24,7 @@ from pcbench.types import SCHEMA
 __all__ = ["add_start", "check_same", "end_start", "open_folder"]
 
 # settings of a suite that change no number
-UNMEASURED = {"timeout_s"}
+UNMEASURED = {"timeout_s", "engine_timeout_s"}
 
 
 def open_folder(planned: Planned, held: ExitStack) -> tuple[Path, set[str]]:
@@ -76,6 +77,7 @@ def _manifest(planned: Planned, name: str, of_others: Brought) -> dict[str, Any]
         "suite": planned.suite.name,
         "created_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": planned.options.command(),
+        "options": _asked(planned.options),
         "settings": planned.suite.settings.model_dump(mode="json"),
         "model": asdict(kind.spec) if kind.spec else None,
         "environment": {**environment(planned.device), "extensions": of_others},
@@ -89,8 +91,12 @@ def _shard(planned: Planned) -> dict[str, Any]:
     """What makes the shards of a run one run again, as `ShardOf` says."""
     options, shard = planned.options, planned.options.shard
     assert shard is not None
-    asked = {name: value for name in Asked.model_fields if (value := getattr(options, name))}
-    return {"number": shard.number, "count": shard.count, "options": asked, "whole": planned.whole}
+    return {"number": shard.number, "count": shard.count, "options": _asked(options), "whole": planned.whole}
+
+
+def _asked(options: Options) -> dict[str, Any]:
+    """What of a command line says what is measured."""
+    return {name: value for name in Asked.model_fields if (value := getattr(options, name))}
 
 
 def _go_on(planned: Planned, folder: RunFolder, of_others: Brought) -> set[str]:

@@ -165,7 +165,7 @@ def _warn(records: Sequence[Record], busy: str | None) -> None:
     """Says of times taken on a CPU what was computed beside them."""
     ranks.warn_of_neighbours(records)
     for record in records:
-        if busy and record.device == "cpu" and record.ms_p50 is not None:
+        if busy and record.device == "cpu" and (record.ms_p50 or record.served_ms_p50) is not None:
             record.warnings.append(busy)
 
 

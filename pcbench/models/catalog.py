@@ -26,7 +26,7 @@ from pcbench.reference.settle import settle
 from pcbench.registry import model_tables
 from pcbench.types import ModelSpec, Ops, Tokenizer
 
-__all__ = ["load_runner", "model_spec"]
+__all__ = ["load_runner", "load_tokenizer", "model_spec"]
 
 
 class Sizes(Table):
@@ -111,6 +111,29 @@ def load_runner(
     # float32 copies that the check made are no memory of a run
     torch.cuda.empty_cache()
     return runner if quantize is None else replace(runner, quantization=described(quantize, model, name))
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """A model's tokenizer, without its weights.
+
+    Raises:
+        ConfigError: it is not what it should be; DataMissing: the model is not on this machine.
+    """
+    if name.startswith("random:"):
+        return ByteTokenizer()
+    return _tokenizer(name, _place(name))
+
+
+def _tokenizer(name: str, path: str) -> Tokenizer:
+    ModelFiles(path).check_tokenizer()
+    with _reading(name, "a tokenizer"):
+        return HFTokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
+
+
+def _place(name: str) -> str:
+    """Where the files of a stored model are: a folder, or a Hugging Face id."""
+    with _reading(name, "weights"):
+        return str(smollm2.folder()) if name == smollm2.NAME else stored_at(name)
 
 
 def end_ids(*named: int | Iterable[int] | None) -> tuple[int, ...]:
@@ -204,13 +227,9 @@ def _random_model(name: str, device: torch.device, dtype: torch.dtype, how: dict
 
 
 def _stored_model(name: str, device: torch.device, dtype: torch.dtype, how: dict[str, Any]) -> tuple[Any, Tokenizer]:
-    with _reading(name, "weights"):
-        path = str(smollm2.folder()) if name == smollm2.NAME else stored_at(name)
-    files = ModelFiles(path)
-    files.check_tokenizer()
-    with _reading(name, "a tokenizer"):
-        tokenizer = HFTokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
-    files.weights()
+    path = _place(name)
+    tokenizer = _tokenizer(name, path)
+    ModelFiles(path).weights()
     # of weights that are quantised meanwhile the library may be what fails
     with quietly() if how else _reading(name, "weights in safetensors"):
         model, found = AutoModelForCausalLM.from_pretrained(

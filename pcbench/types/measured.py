@@ -12,20 +12,10 @@ SCHEMA = 1
 Status = Literal["ok", "parity_failed", "unsupported", "out_of_memory", "timeout", "data_missing", "error"]
 DeviceKind = Literal["cpu", "cuda", "rocm"]
 
-
 IDENTITY = (
-    "suite",
-    "kind",
-    "model",
-    "method",
-    "method_config",
-    "backend",
-    "device",
-    "dtype",
-    "workload",
-    "context_tokens",
+    "suite", "kind", "model", "method", "method_config", "backend", "device", "dtype", "workload", "context_tokens",
     "seed",
-)
+)  # fmt: skip
 # the date that chat templates are told, in every run, so that prompts are the same tomorrow
 CHAT_DATE = "2024-07-26"
 # method and backend of exact attention by stock code, the one baseline of speed-ups, peaks and scores of methods
@@ -39,6 +29,7 @@ UNCHANGED: dict[str, Any] = {
     "chat_arguments": {},
     "thinking": "cut",
     "compile": False,
+    "engine": None,
     "quantize": None,
 }
 
@@ -92,6 +83,8 @@ class Cell:
     thinking: str = "cut"
     # norms, MLPs and rotations of the model by torch.compile
     compile: bool = False
+    # the serving engine that computes in place of pcbench, as of --engine
+    engine: str | None = None
     # the scheme of the model's weights; None leaves them as they are
     quantize: str | None = None
     # of a run in shards: the first of the prompts that are its shard's, and the step to the next
@@ -192,6 +185,15 @@ class Record:
     decode_replayed: Literal["once", "each"] | None = None
     decode_ms_ci_low: float | None = None  # of the median
     decode_ms_ci_high: float | None = None
+    # by a serving engine, as a client sees it; only where its answers are those of `full`, and never part of a ratio
+    engine: str | None = None  # as of --engine
+    served_model: str | None = None  # as the engine names it
+    served_ms_p50: float | None = None  # from the request to the first token, of an answer of one
+    served_ms_ci_low: float | None = None  # of the median
+    served_ms_ci_high: float | None = None
+    served_samples_ms: list[float] | None = None
+    served_prefill_ms: float | None = None  # of the prompt by the engine's own clock, median
+    served_tokens_per_s: float | None = None  # of an answer after its first token, median
     # memory, of one prompt, each pass in a process of its own while no other holds the model
     peak_bytes: int | None = None  # of the prefill; `phase_bytes` has decoding, too
     peak_samples_bytes: list[int] | None = None  # of every pass; `peak_bytes` is their median
@@ -288,7 +290,7 @@ class Record:
     @classmethod
     def of(cls, cell: Cell, **fields: Any) -> "Record":
         """A record that says what the cell says, and `fields`."""
-        same = {name: getattr(cell, name) for name in (*IDENTITY, "label", "prompt_tokens", "quantize")}
+        same = {name: getattr(cell, name) for name in (*IDENTITY, "label", "prompt_tokens", "engine", "quantize")}
         return cls(group=cell.group, cell=cell.key, **(same | fields))
 
 
@@ -322,6 +324,11 @@ class Sample:
     kv_bytes_prompt: int | None = None
     nll: float | None = None  # of a window, mean over its scored tokens
     nll_by_position: list[float] | None = None
+    # by a serving engine, as in the record
+    served_ms: float | None = None
+    served_prefill_ms: float | None = None
+    served_tokens_per_s: float | None = None
+    cached_tokens: int | None = None  # of the prompt that the engine had already; its times count only where none
     warnings: list[str] = field(default_factory=list)
 
 

@@ -13,7 +13,7 @@ from pcbench.reference.bits import words
 from pcbench.reference.chunks import split_chunks, tile_columns
 from pcbench.types import KV_BLOCK, KVDtype, ModelRunner, ModelSpec, Prompt, code_bytes
 
-__all__ = ["Layout", "lay_out", "read_with_bos"]
+__all__ = ["Layout", "lay_out", "read_with_bos", "spans_of"]
 
 # of the free memory, what a micro-batch may take: estimates are not exact
 FREE_SHARE = 0.8
@@ -79,21 +79,9 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
         ConfigError: the query is empty, or template, query and answer alone fill the trained length, or a split by
             characters without knowing them.
     """
-    spec = runner.spec
-    query = prompt.query.numel()
-    if not query:
-        raise ConfigError("parallel_comp: a query of at least one token, got none; ask a question")
-    room = spec.trained_tokens - prompt.prefix.numel() - query - prompt.new_tokens
-    if room < 1:
-        raise ConfigError(
-            f"parallel_comp: template + query + new tokens below the {spec.trained_tokens} trained positions of "
-            f"{spec.name}, got {spec.trained_tokens - room}; shorten the query"
-        )
+    spec, query = runner.spec, prompt.query.numel()
     warnings: list[str] = []
-    if prompt.spans is None:
-        spans = _spans(prompt, config, (room, spec.trained_tokens), warnings)
-    else:
-        spans = _given(prompt.spans, room)
+    spans = spans_of(prompt, config, spec, warnings)
     longest = prompt.prefix.numel() + max(end - start for start, end in spans)
     evict = config.evict
     chunk_keys = longest if evict is None else evict.keys_of(longest)
@@ -128,6 +116,32 @@ def lay_out(prompt: Prompt, config: Config, runner: ModelRunner) -> Layout:
             warnings.append(f"micro_batch {batch} cut to {fits}: {free / 2**30:.1f} GiB of memory free")
             batch = fits
     return replace(layout, batch=batch)
+
+
+def spans_of(prompt: Prompt, config: Config, spec: ModelSpec, warnings: list[str]) -> list[tuple[int, int]]:
+    """Chunks of a prompt's context, each of which fits with template, query and answer in the trained length.
+
+    Args:
+        prompt: as `read_with_bos` gives it.
+        config: resolved.
+        spec: the model.
+        warnings: gets what was changed.
+
+    Raises:
+        ConfigError: as of `lay_out`.
+    """
+    query = prompt.query.numel()
+    if not query:
+        raise ConfigError("parallel_comp: a query of at least one token, got none; ask a question")
+    room = spec.trained_tokens - prompt.prefix.numel() - query - prompt.new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"parallel_comp: template + query + new tokens below the {spec.trained_tokens} trained positions of "
+            f"{spec.name}, got {spec.trained_tokens - room}; shorten the query"
+        )
+    if prompt.spans is not None:
+        return _given(prompt.spans, room)
+    return _spans(prompt, config, (room, spec.trained_tokens), warnings)
 
 
 def _given(spans: list[tuple[int, int]], room: int) -> list[tuple[int, int]]:

@@ -198,7 +198,10 @@ class Results:
     def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
         self._by_name = {run.name: run for run in runs}
-        self.entries = sorted(self._entries(), key=self._place)
+        found = sorted(self._entries(), key=self._place)
+        self.entries = [entry for entry in found if entry.record.engine is None]
+        # by serving engines: in a section of their own, beside nothing that pcbench has timed
+        self.served = [entry for entry in found if entry.record.engine is not None]
 
     def run_of(self, entry: Entry) -> Run:
         return self._by_name[entry.run]
@@ -277,14 +280,18 @@ class Results:
             within = [n for n in NAMED_WITHIN_RUN if len({getattr(r, n) for r in run.records}) > 1]
             for record in run.records:
                 label = self._label(next(called), record, run, within)
-                hue = FULL_HUE if record.is_full else hues.setdefault(self._coloured(record, label), len(hues))
+                hue = (
+                    FULL_HUE
+                    if record.is_full or record.engine
+                    else hues.setdefault(self._coloured(record, label), len(hues))
+                )
                 placed = series.setdefault(label, Series(len(series), label, hue))
                 choices = run.prompts.choices.get(record.cell)
                 yield Entry(run.name, record, placed, self._panel(record), self._parameters(record), choices)
 
     def _coloured(self, record: Record, label: str) -> str:
         """What has a colour of its own: a method, or of a single method each of its settings."""
-        methods = {r.method for run in self.runs for r in run.records if not r.is_full}
+        methods = {r.method for run in self.runs for r in run.records if not (r.is_full or r.engine)}
         return record.method if len(methods) > 1 else label
 
     def _label(self, name: str, record: Record, run: Run, within: list[str]) -> str:

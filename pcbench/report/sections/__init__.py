@@ -20,6 +20,7 @@ from pcbench.report.sections.runs import runs
 from pcbench.report.sections.speed.decoding import decoding
 from pcbench.report.sections.speed.distribution import distribution
 from pcbench.report.sections.speed.rates import rates
+from pcbench.report.sections.speed.serving import serving
 from pcbench.report.sections.speed.speedup import speedup
 from pcbench.report.sections.speed.stages import stages
 from pcbench.report.sections.speed.times import times
@@ -36,6 +37,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     decoding,
     rates,
     stages,
+    serving,
     memory,
     accuracy,
     perplexity,

@@ -10,7 +10,7 @@ from pcbench.report.reading.runs import read_runs
 @pytest.fixture
 def results(tmp_path):
     def make(*records):
-        return Results(read_runs([write_run(tmp_path / "run", records)]))
+        return Results(read_runs([write_run(tmp_path / f"run{len(records)}", records)]))
 
     return make
 
@@ -36,6 +36,16 @@ def test_usable_needs_ok_and_parity_within_its_bound(results, changes, usable):
 def test_usable_needs_no_parity_of_stock_code(results):
     (entry,) = results(stock()).entries
     assert entry.usable
+
+
+def test_engines_stand_apart_and_take_no_colour(results):
+    ours = [record(method_config={"keep": keep}) for keep in (1, 2)]
+    engine = "openai:http://a"
+    served = record(method="full", label=engine, backend="openai", engine=engine, served_ms_p50=9.0)
+    alone, found = results(stock(), *ours), results(stock(), served, *ours)
+    assert [e.record.engine for e in found.served] == [engine]
+    assert [e.record for e in found.entries] == [e.record for e in alone.entries]
+    assert [e.series.hue for e in found.entries] == [e.series.hue for e in alone.entries]
 
 
 def test_score_needs_its_scorer(results):

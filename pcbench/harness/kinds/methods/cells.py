@@ -1,12 +1,13 @@
 """Plans of a suite → cells whose method, config and backend are settled."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 from pcbench.config import attention_of, validate
-from pcbench.errors import DataMissing, unknown_name
+from pcbench.engines import parsed
+from pcbench.errors import ConfigError, DataMissing, unknown_name
 from pcbench.harness.kinds.called import called
 from pcbench.harness.kinds.cells import titled
 from pcbench.harness.kinds.methods.settings import MethodSuite, Plan
@@ -48,6 +49,7 @@ class Effort:
         peak_passes: for peak memory.
         budget_bytes: for what `fit.fit` asks; None does not ask.
         device_map: of the model's weights; None puts them on one device.
+        engine_timeout_s: that an answer of a serving engine may take.
         sdpa: the kernel of torch's SDPA that stock code prefills by; None leaves it to torch.
         rules: of the kind of measurement.
     """
@@ -60,6 +62,7 @@ class Effort:
     peak_passes: int = 3
     budget_bytes: int | None = None
     device_map: str | None = None
+    engine_timeout_s: float = 600.0
     sdpa: str | None = None
     rules: Rules = field(default_factory=Rules)
 
@@ -132,9 +135,11 @@ class MethodCells:
         """Every cell, in the order of measurement.
 
         Raises:
-            ConfigError: a method's config or backend is wrong, by key path.
+            ConfigError: a method's config or backend is wrong, by key path, or engines have nothing to be held against.
         """
-        return titled(self.suite.where, [item for plan in self.suite.plans() for item in self._prepared(plan)])
+        engines = getattr(self.suite.settings, "engines", None) or ()
+        cells = [item for plan in self.suite.plans() for item in self._prepared(plan)]
+        return titled(self.suite.where, _with_engines(self.suite.where, cells, engines) if engines else cells)
 
     def task(self, plan: Plan) -> tuple[str, Any]:
         """What a cell reads: its name, and what that is now."""
@@ -155,6 +160,7 @@ class MethodCells:
             prompts=plan.workload.prompts or 0,
             peak_passes=settings.peak_passes,
             budget_bytes=settings.budget_bytes,
+            engine_timeout_s=settings.engine_timeout_s,
             rules=self.rules,
         )
 
@@ -215,6 +221,33 @@ class MethodCells:
         library = why_absent(plan.quantize) if plan.quantize else None
         lacks, resolved = library or missing or absent, absent is None
         return Prepared(cell, method, config, task, workload.new_tokens, plan.where, lacks, resolved, effort)
+
+
+def _with_engines(where: str, cells: Sequence[Prepared], engines: Sequence[str]) -> list[Prepared]:
+    """Behind every timed cell of full attention one of each engine, which gets the same prompts.
+
+    Args:
+        where: the suite's file.
+        cells: of a run.
+        engines: as of --engine.
+
+    Raises:
+        ConfigError: an engine that is none, or nothing whose answers theirs could be held against.
+    """
+    if not any(prepared.cell.is_full and prepared.cell.timed for prepared in cells):
+        raise ConfigError(
+            f"{where}: suite.engines: a timed cell of full attention, whose answers those of an engine must be, got "
+            "none; add --method full"
+        )
+    kinds = {engine: parsed(engine, f"{where}: suite.engines")[0] for engine in engines}
+    found = []
+    for prepared in cells:
+        found.append(prepared)
+        if prepared.cell.is_full and prepared.cell.timed:
+            for engine, kind in kinds.items():
+                cell = replace(prepared.cell, backend=kind, engine=engine, label=f"Full attention by {engine}")
+                found.append(replace(prepared, cell=cell))
+    return found
 
 
 def _chunk_sizes(config: dict[str, Any], spec: ModelSpec) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.sdpa import MOST_PASSES, is_tried
 from pcbench.measure.steps import are_replayed
 from pcbench.ops.providers import PROVIDERS
-from pcbench.types import ModelSpec
+from pcbench.types import Cell, ModelSpec
 
 __all__ = ["estimates", "probe"]
 
@@ -37,7 +37,7 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
 
     Prefills are bound by matmuls, decoding by reading the weights; with a stop rule all prompts are counted. The model
     is loaded once, where peak memory is taken for every group, and then by processes of their own: on a GPU one, on a
-    CPU one a pass.
+    CPU one a pass. An engine reads every prompt twice, as fast as full attention for all that is known.
 
     Args:
         cells: of the run.
@@ -65,18 +65,22 @@ def estimates(cells: Sequence[Prepared], spec: ModelSpec, ceilings: Ceilings) ->
         holds = cell.group if peaks else ""
         loads = children + (holds not in held_by)
         held_by.add(holds)
+        if cell.engine:
+            # a prompt is asked for a token, and for its answer
+            passes, prefill = len(cell.indices) + 1, 2 * prefill
         yield Estimate(
             cell=cell.name,
             key=cell.key,
             passes=passes,
             seconds=passes * prefill + (len(cell.indices) + peaks) * decode + START_S * children + load * loads,
             sizes={"weights": weights, "KV": spec.kv_bytes(cost.kv_tokens, itemsize)},
-            why_not=prepared.missing or _why_not(cell.backend, spec.head_dim) or _attention_why_not(prepared, spec),
+            why_not=prepared.missing or _why_not(cell, spec.head_dim) or _attention_why_not(prepared, spec),
         )
 
 
-def _why_not(backend: str, head_dim: int) -> str | None:
-    return None if backend == "torch" else ops.why_not(backend, head_dim=head_dim)
+def _why_not(cell: Cell, head_dim: int) -> str | None:
+    # whether an engine is there, the run says
+    return None if cell.engine or cell.backend == "torch" else ops.why_not(cell.backend, head_dim=head_dim)
 
 
 def _attention_why_not(prepared: Prepared, spec: ModelSpec) -> str | None:

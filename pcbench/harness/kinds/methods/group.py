@@ -272,9 +272,7 @@ class Group:
             warnings=[*example.warnings, *prefilled.warnings, *portable, *unchecked],
             **held,
         )
-        lane.samples.append(sample)
-        for warning in sample.warnings:
-            lane.warn(warning)
+        lane.add(sample, answered.tokens)
         lane.chunks, lane.chunk_tokens = sample.chunks, sample.chunk_tokens
         lane.kept_tokens, lane.kv_bytes = sample.kept_tokens, sample.kv_bytes
         lane.kv_bytes_predicted, lane.kv_bytes_prompt = prefilled.kv_bytes_predicted, prefilled.kv_bytes_prompt

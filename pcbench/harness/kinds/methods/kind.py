@@ -11,6 +11,7 @@ from pcbench.harness.kinds.methods.estimate import estimates, probe
 from pcbench.harness.kinds.methods.session import ModelSession
 from pcbench.harness.kinds.methods.settings import MethodSuite, method_suite
 from pcbench.harness.kinds.methods.sizes import check_prompts
+from pcbench.harness.processes import ranks
 from pcbench.models import model_spec
 from pcbench.suites import Source
 from pcbench.types import DeviceKind, ModelSpec, Record
@@ -34,6 +35,16 @@ class Methods(Kind):
             raise ConfigError(
                 f"{suite.where}: suite.compile: false where peak memory is measured, in which the compiler's would be, "
                 "got true; leave it out"
+            )
+        if self.rules.peak == "needed" and suite.settings.engines:
+            raise ConfigError(
+                f"{suite.where}: suite.engines: a suite of kind prefill or throughput, got {suite.settings.kind}; "
+                "leave it out"
+            )
+        if suite.settings.engines and ranks.ranks() > 1:
+            raise ConfigError(
+                f"{suite.where}: suite.engines: one rank, got {ranks.ranks()}, which would ask them at the same time; "
+                "leave torchrun or the engines out"
             )
         quantize = suite.settings.quantize
         if quantize and getattr(suite.settings, "compile", False):

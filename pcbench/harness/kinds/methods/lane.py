@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.engines.served import Served
 from pcbench.harness.kinds.methods.fit import Fit
 from pcbench.harness.kinds.methods.peak import Peak
 from pcbench.measure.machine.devices import torch_device
@@ -42,6 +43,10 @@ class Lane:
     alike: Alike | None = None
     readings: list[Reading] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    # prompt → tokens of its answer
+    answers: dict[str, list[int]] = field(default_factory=dict)
+    # what a serving engine took, where one is asked
+    served: Served | None = None
     chunk_tokens: int | None = None
     chunks: int | None = None
     kept_tokens: int | None = None
@@ -79,6 +84,13 @@ class Lane:
         if self.alike is None or self.method is None:
             return None
         return Replayed(self.method, prefilled, self.alike, self.clock)
+
+    def add(self, sample: Sample, tokens: list[int]) -> None:
+        """One prompt's result and the tokens of its answer."""
+        self.samples.append(sample)
+        self.answers[sample.id] = tokens
+        for warning in sample.warnings:
+            self.warn(warning)
 
     def warn(self, text: str | None) -> None:
         """Notes something once."""

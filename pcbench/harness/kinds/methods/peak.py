@@ -54,8 +54,8 @@ class Peak:
 def wants_peak(prepared: Any) -> bool:
     """Whether the cell's peak memory is measured."""
     wanted = prepared.effort.rules.peak
-    # the compiler's memory would be in it
-    if prepared.cell.compile:
+    # the compiler's memory would be in it; an engine has its own
+    if prepared.cell.compile or prepared.cell.engine:
         return False
     return wanted == "needed" or (wanted == "timed" and prepared.cell.timed)
 

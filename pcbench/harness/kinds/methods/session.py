@@ -1,6 +1,7 @@
 """What groups of methods share: the loaded model."""
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from pcbench import ops
 from pcbench.errors import NotFinite, first_line
 from pcbench.harness.kinds import Measured, Say
 from pcbench.harness.kinds.methods.cells import Prepared
+from pcbench.harness.kinds.methods.engines.serving import Read, serve
 from pcbench.harness.kinds.methods.group import Group
 from pcbench.harness.kinds.methods.lane import Lane
 from pcbench.harness.kinds.methods.peak import is_measurable, peak_of, wants_peak
@@ -18,6 +20,7 @@ from pcbench.measure.compiled import compile_pieces
 from pcbench.measure.kernels.timing import free_what_is_flushed
 from pcbench.measure.machine.devices import torch_device
 from pcbench.measure.memory import is_out_of_memory
+from pcbench.measure.timing import StageClock
 from pcbench.models import load_runner
 from pcbench.models.layers.quantize import weight_bytes
 from pcbench.models.runner import HFRunner
@@ -59,15 +62,22 @@ class ModelSession:
     def measure(self, cells: list[Prepared], repro: str, say: Say) -> Measured:
         """Measures one group of methods."""
         self.weights = {}
-        here = [prepared for prepared in cells if not prepared.missing]
+        here = [prepared for prepared in cells if not prepared.missing and not prepared.cell.engine]
         measured = iter(self._lanes(here, say) if here else [])
-        lanes = [Lane.ended(p, "data_missing", p.missing) if p.missing else next(measured) for p in cells]
+        lanes = [self._begun(p) if p.missing or p.cell.engine else next(measured) for p in cells]
+        self._serve(lanes, say)
         self._take_peaks(lanes, say)
         return Measured(
             summarise(lanes, self.spec, self.shared | self.weights | {"compile_ms": self.compile_ms}, repro),
             [sample for lane in lanes for sample in lane.samples],
             {lane.prepared.cell.key: lane.trace for lane in lanes if lane.trace},
         )
+
+    def _begun(self, prepared: Prepared) -> Lane:
+        """A cell that pcbench computes nothing of: it misses something, or a serving engine computes it."""
+        if prepared.missing:
+            return Lane.ended(prepared, "data_missing", prepared.missing)
+        return Lane(prepared, StageClock(torch_device(prepared.cell.device)))
 
     def _lanes(self, cells: list[Prepared], say: Say) -> list[Lane]:
         """Cells that miss nothing."""
@@ -85,9 +95,7 @@ class ModelSession:
         """Peak memory of every cell that has one, while this process holds no model: it would be in it."""
         wanted = [lane for lane in lanes if lane.status == "ok" and wants_peak(lane.prepared)]
         if any(is_measurable(lane.prepared) for lane in wanted):
-            for lane in lanes:
-                lane.method = None
-            self._let_go()
+            self._let_go(lanes)
         for lane in wanted:
             say(f"{lane.prepared.cell.name}: peak memory", lane.prepared.cell.key)
             lane.peak = peak_of(lane.prepared)
@@ -97,9 +105,22 @@ class ModelSession:
             elif lane.peak.reason:
                 lane.warn(f"peak memory: {lane.peak.reason}")
 
-    def _let_go(self) -> None:
-        """Frees the model."""
+    def _serve(self, lanes: list[Lane], say: Say) -> None:
+        """Asks serving engines, once nothing else is timed."""
+        read = self.loaded and Read.of(self.loaded)
+        for lane in lanes:
+            cell = lane.prepared.cell
+            if cell.engine and lane.status == "ok":
+                if cell.backend == "vllm":
+                    # it takes what is free of the GPU
+                    self._let_go(lanes)
+                serve(lane, next(x for x in lanes if x.prepared.cell.is_full), read, say)
+
+    def _let_go(self, lanes: Sequence[Lane] = ()) -> None:
+        """This process holds no model any more, nor do the methods of these."""
         self.loaded = None
+        for lane in lanes:
+            lane.method = None
         free_what_is_flushed()
         gc.collect()
         torch.cuda.empty_cache()

@@ -47,6 +47,8 @@ class Settings(MethodChoice):
         budget_bytes: of keys and values; asks how many chunks and tokens fit.
         compile: norms, MLPs and rotations of the model by torch.compile, for every method; no peak memory is then
             measured.
+        engines: serving engines that get the prompts of every timed cell of full attention, as `--engine` names them.
+        engine_timeout_s: that an answer of one may take.
         methods, kv_tokens, quantize: as `MethodChoice` says.
     """
 
@@ -65,6 +67,8 @@ class Settings(MethodChoice):
     budget_bytes: Annotated[int, Field(gt=0, le=2**63 - 1)] | None = None
     compile: bool = False
     workloads: Annotated[list[str], Field(min_length=1)] | None = None
+    engines: Annotated[list[str], Field(min_length=1)] | None = None
+    engine_timeout_s: Seconds = 600.0
 
 
 class Workload(Table):

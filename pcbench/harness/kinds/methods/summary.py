@@ -61,9 +61,11 @@ def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, An
     add_parity(record, lane.parity)
     if lane.status == "ok":
         _add_times(record, lane)
+        _add_served(record, lane)
         _add_speedups(record, lane, lanes, spec)
         _add_fit(record, lane, lanes)
-        add_scores(record, lane.samples, task, unscored=not spec.trained and lane.prepared.effort.rules.scored)
+        scored = lane.prepared.effort.rules.scored and not cell.engine
+        add_scores(record, lane.samples, task, unscored=not spec.trained and scored)
         full = next((x for x in lanes if x.prepared.cell.is_full and x.status == "ok"), lane)
         if not cell.is_full and full is not lane:
             pairs = paired_scores(lane.samples, full.samples)
@@ -97,6 +99,18 @@ def _add_times(record: Record, lane: Lane) -> None:
         record.decode_replayed = lane.alike
         found = median_interval(answers)
         record.decode_ms_ci_low, record.decode_ms_ci_high = found or (None, None)
+
+
+def _add_served(record: Record, lane: Lane) -> None:
+    """Of an engine; the times of other cells are not its."""
+    if lane.served is None:
+        return
+    served, times = lane.served, lane.served.first_ms
+    record.served_model, record.served_samples_ms = served.model, times
+    record.served_ms_p50 = percentile(times, 50)
+    record.served_ms_ci_low, record.served_ms_ci_high = median_interval(times) or (None, None)
+    record.served_prefill_ms = percentile(served.prefill_ms, 50) if served.prefill_ms else None
+    record.served_tokens_per_s = percentile(served.tokens_per_s, 50) if served.tokens_per_s else None
 
 
 def _add_speedups(record: Record, lane: Lane, lanes: list[Lane], spec: ModelSpec) -> None:

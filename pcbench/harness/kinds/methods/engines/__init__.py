@@ -1,0 +1,1 @@
+"""What serving engines do in suites of methods."""
