@@ -56,6 +56,7 @@ OWN_METHODS = {
     "rope_scaling": "pcbench.methods.rope_scaling:RopeScaling",
     "star_attention": "pcbench.methods.parallel_encoding.star:StarAttention",
     "ape": "pcbench.methods.parallel_encoding.ape:APE",
+    "xattention": "pcbench.methods.sparse_prefill.xattention:XAttention",
     "kvpress": "pcbench.methods.kvpress:KVPress",
     "random_tokens": "pcbench.methods.random_tokens:RandomTokens",
     "recent_only": "pcbench.methods.recent_only:RecentOnly",

@@ -65,6 +65,7 @@ def test_given_tokens_read_after_the_prefill_are_as_in_one_forward(start_ids):
     others["parallel_comp"] = {"chunk_tokens": 200, "keep": 1}
     others["dual_chunk"] = {}
     others["star_attention"] = {"blocks": 2}
+    others["xattention"] = {"threshold": 1.0, "stride": 4, "block_tokens": 16}
     others["ape"] = {"chunk_tokens": 200, "temperature": 1.0, "scale": 1.0}
     for name, config in others.items():
         found = losses(name, runner, one, **config)
@@ -104,6 +105,7 @@ def test_a_row_that_depends_on_later_tokens_is_no_loss_by_position():
         ("snapkv", {"tokens": 40}),
         ("star_attention", {}),
         ("ape", {"chunk_tokens": 30}),
+        ("xattention", {"threshold": 0.3, "stride": 4, "block_tokens": 8}),
         ("snapkv", {"tokens": 40, "compress": "context"}),
     ],
 )

@@ -65,3 +65,4 @@ def test_what_the_question_has_a_say_in_is_not_read_before_it():
     assert made("star_attention").read_context(make_prompt(0, 0), no_stages) is None
     assert made("rope_scaling", type="dynamic").read_context(make_prompt(), no_stages) is None
     assert not hasattr(made("parallel_comp"), "read_context")
+    assert not hasattr(made("xattention"), "read_context")

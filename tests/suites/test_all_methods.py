@@ -24,7 +24,7 @@ HEAD_BYTES = 2 * 64 * 4
 # tokens as large as the keys of four sinks, which it keeps a second time, as they were before they were turned
 SINKS_AGAIN = 2
 # methods without a budget: they keep every token
-OTHERS = ("full", "chai", "dual_chunk", "rope_scaling", "star_attention", "ape")
+OTHERS = ("full", "chai", "dual_chunk", "rope_scaling", "star_attention", "ape", "xattention")
 # those that need no option
 EVERY = [name for name in registry.METHODS if name not in registry.WITHOUT_DEFAULTS]
 
