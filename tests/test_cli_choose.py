@@ -12,13 +12,17 @@ from report.made_kernels import kernel_records
 from report.made_runs import write_run
 
 from pcbench.cli import main
+from pcbench.errors import ConfigError
+from pcbench.harness.calibrate import Asked as Calibration
+from pcbench.harness.calibrate import calibrate
 from pcbench.harness.options import Options
 from pcbench.harness.plan import plan
 from pcbench.report.reading.results import Results
 from pcbench.report.reading.runs import read_runs
 from pcbench.report.verdict.choosing.asked import Asked
 from pcbench.report.verdict.choosing.candidates import settings
-from pcbench.report.verdict.choosing.commands import accuracy_commands, memory_commands
+from pcbench.report.verdict.choosing.commands import Missing, accuracy_commands, memory_commands
+from pcbench.report.verdict.choosing.suite_files import SuiteFiles
 from pcbench.system.terminal import Terminal
 from pcbench.types import Record
 
@@ -115,14 +119,14 @@ def test_runs_of_memory_accuracy_and_speed_answer_together():
 def planned(commands):
     """The cells of commands, as `pcbench run` would plan them."""
     parser = argparse.ArgumentParser()
-    for name in ("suite", "model", "device"):
+    for name in ("suite", "model", "device", "preset"):
         parser.add_argument(f"--{name}")
-    parser.add_argument("--set", action="append")
+    parser.add_argument("--set", action="append", default=[])
     for command in commands:
         program, run, *words = shlex.split(command)
         assert (program, run) == ("pcbench", "run")
         said = parser.parse_args(words)
-        options = Options(said.suite, said.device, model=said.model, sets=said.set)
+        options = Options(said.suite, said.device, preset=said.preset, model=said.model, sets=said.set)
         yield from (prepared.cell for prepared in plan(options).cells)
 
 
@@ -139,10 +143,56 @@ def test_commands_plan_the_very_cells_that_are_missing(tmp_path):
     run = write_run(tmp_path / "run", records)
     (setting,) = settings(Results(read_runs([run])), Asked(context=8192))
     assert len(setting.candidates) == len({json.dumps([c.method, c.method_config], sort_keys=True) for c in cells})
-    for commands in (memory_commands(setting), accuracy_commands(setting)):
-        found = [
-            (cell.method, cell.method_config, cell.backend, cell.dtype, cell.context_tokens)
-            for cell in planned(commands)
-        ]
-        for c in cells:
-            assert (c.method, c.method_config, c.backend, c.dtype, 8192) in found, c.name
+    for wanted in (memory_commands, accuracy_commands):
+        keys = []
+        files = SuiteFiles(tmp_path / wanted.__name__)
+        for said in (Missing.command, files.command):
+            found = list(planned(wanted(setting, said)))
+            known = [(cell.method, cell.method_config, cell.backend, cell.dtype, cell.context_tokens) for cell in found]
+            for c in cells:
+                assert (c.method, c.method_config, c.backend, c.dtype, 8192) in known, c.name
+            keys.append([cell.key for cell in found])
+        # the suite of a file is that of its name
+        assert keys[0] == keys[1]
+
+
+@pytest.fixture
+def of_a_table(tmp_path):
+    """A setting with a method of head groups from a table of the model's, and that table's file."""
+    table = tmp_path / "entropies"
+    calibrate(Calibration("random:tiny", out=table, samples=1, tokens=300), lambda line: None)
+    sets = ["suite.methods=[full, uncomp]", f"cell.uncomp.table={json.dumps(str(table))}", "suite.context_tokens=[900]"]
+    cells = [x.cell for x in plan(Options("memory", "cpu", model="random:tiny", sets=sets)).cells]
+    records = [Record.of(cell, run="made", status="error", reason="made") for cell in cells]
+    runs = read_runs([write_run(tmp_path / "run", records)])
+    (setting,) = settings(Results(runs), Asked(context=900))
+    return setting, cells, table
+
+
+def test_head_groups_of_a_table_are_not_written_out_and_another_table_is_refused(of_a_table):
+    setting, cells, table = of_a_table
+    (command,) = memory_commands(setting)
+    assert cells[1].method_config["head_groups"]
+    assert "head_groups" not in command
+    assert [cell.key for cell in planned([command])] == [cell.key for cell in cells]
+    calibrate(Calibration("random:tiny", out=table, samples=1, tokens=301, force=True), lambda line: None)
+    held = cells[1].method_config["table_sha256"]
+    with pytest.raises(
+        ConfigError, match=rf"table_sha256: the entropy table {held}, got .*; name the file of that one"
+    ):
+        list(planned([command]))
+
+
+def test_files_make_commands_short_and_replace_none(folder, tmp_path, capsys):
+    place = tmp_path / "suites"
+    text = printed(capsys, folder, *ASKED, "--suites", str(place))
+    commands = [line.strip() for line in text.splitlines() if line.startswith("  pcbench run ")]
+    assert commands == [
+        f"pcbench run --suite {place}/{name}.toml --model example-8b --device cuda --preset missing1"
+        for name in ("memory", "accuracy_smoke")
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(["choose", folder, *ASKED, "--suites", str(place)])
+    assert capsys.readouterr().err == (
+        f"--suites: a folder without memory.toml, got one in {place}; name another folder\n"
+    )

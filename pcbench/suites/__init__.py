@@ -6,7 +6,17 @@ from typing import Any
 
 from pcbench.errors import ConfigError, shown
 from pcbench.registry import KINDS, load
-from pcbench.suites.files import Change, Source, Suite, known, read_suite, set_settings, suite_names, suite_summaries
+from pcbench.suites.files import (
+    Change,
+    Source,
+    Suite,
+    known,
+    read_suite,
+    set_settings,
+    suite_names,
+    suite_summaries,
+    suite_text,
+)
 from pcbench.types import DeviceKind
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "set_settings",
     "suite_names",
     "suite_summaries",
+    "suite_text",
 ]
 
 

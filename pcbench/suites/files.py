@@ -14,7 +14,17 @@ from pcbench.registry import described
 from pcbench.system.surroundings import expanded
 from pcbench.types import DeviceKind
 
-__all__ = ["Change", "Source", "Suite", "known", "read_suite", "set_settings", "suite_names", "suite_summaries"]
+__all__ = [
+    "Change",
+    "Source",
+    "Suite",
+    "known",
+    "read_suite",
+    "set_settings",
+    "suite_names",
+    "suite_summaries",
+    "suite_text",
+]
 
 # far beyond what a person writes
 SUITE_BYTES = 1 << 22
@@ -125,6 +135,11 @@ class Suite:
 def suite_names() -> list[str]:
     """Names of the suites that ship with pcbench, and of those that installed packages bring."""
     return sorted({*_bundled(), *extensions("suites")})
+
+
+def suite_text(name: str) -> str:
+    """The file of a suite, by its name or path; errors as of `read_suite`."""
+    return read_text(_find(name)[0], SUITE_BYTES)
 
 
 def suite_summaries(say: Callable[[str], None] | None = None) -> dict[str, str]:

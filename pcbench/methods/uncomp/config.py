@@ -71,7 +71,8 @@ class Config(EvictionConfig):
         seed: of the random order.
         table: an entropy table; without one the model's own where `pcbench calibrate` writes it.
         head_groups: the groups themselves, a text a layer and a letter a kv-head, 0 the lowest and - for a removed
-            one; resolving fills it, with `table_sha256` of the table's numbers.
+            one; resolving fills it, with `table_sha256` of the table's numbers. If that is given instead, no other
+            table is taken.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"released": {"sink": 0}, "paper": {"sink": 0}}
@@ -132,7 +133,16 @@ class Config(EvictionConfig):
         return config
 
     def completed(self, spec: ModelSpec, table: EntropyTable | None) -> Self:
-        """With what is not given and comes from the model's table."""
+        """With what is not given and comes from the model's table.
+
+        Raises:
+            ConfigError: the config names another table.
+        """
+        if table is not None and self.table_sha256 not in (None, table.about.numbers_sha256):
+            raise ConfigError(
+                f"table_sha256: the entropy table {self.table_sha256}, got {table.about.numbers_sha256}; name the file "
+                "of that one by `table`, or set the head_groups of the record"
+            )
         values: dict[str, Any] = {} if table is None else {"table_sha256": table.about.numbers_sha256}
         if self.head_groups is None:
             values["head_groups"] = self.grouped(self.statistic(spec, table))

@@ -1,13 +1,13 @@
 """The answer to which method to use as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pcbench.differences import Difference
 from pcbench.report.reading.results import Results
 from pcbench.report.verdict.choosing.asked import Asked
 from pcbench.report.verdict.choosing.candidates import Candidate, Setting
-from pcbench.report.verdict.choosing.commands import accuracy_commands, memory_commands
+from pcbench.report.verdict.choosing.commands import Missing, accuracy_commands, memory_commands
 from pcbench.report.verdict.choosing.words import answer, reading, remarks, speed_text
 from pcbench.report.wording import Estimate
 
@@ -16,7 +16,9 @@ __all__ = ["as_data"]
 SCHEMA = 1
 
 
-def as_data(results: Results, asked: Asked, found: Sequence[Setting]) -> dict[str, Any]:
+def as_data(
+    results: Results, asked: Asked, found: Sequence[Setting], said: Callable[[Missing], str] = Missing.command
+) -> dict[str, Any]:
     """What `pcbench choose --json` prints.
 
     Returns:
@@ -28,11 +30,11 @@ def as_data(results: Results, asked: Asked, found: Sequence[Setting]) -> dict[st
         "schema": SCHEMA,
         "memory_bytes": asked.memory,
         "context_tokens": asked.context,
-        "settings": [_setting(results, setting) for setting in found],
+        "settings": [_setting(results, setting, said) for setting in found],
     }
 
 
-def _setting(results: Results, setting: Setting) -> dict[str, Any]:
+def _setting(results: Results, setting: Setting, said: Callable[[Missing], str]) -> dict[str, Any]:
     return {
         "model": setting.model,
         "dtype": setting.dtype,
@@ -43,7 +45,7 @@ def _setting(results: Results, setting: Setting) -> dict[str, Any]:
         "remarks": remarks(setting),
         "questions": [question._asdict() for question in setting.questions],
         "methods": [_candidate(results, setting, candidate) for candidate in setting.candidates],
-        "commands": {"memory": memory_commands(setting), "accuracy": accuracy_commands(setting)},
+        "commands": {"memory": memory_commands(setting, said), "accuracy": accuracy_commands(setting, said)},
     }
 
 
