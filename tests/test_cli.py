@@ -120,6 +120,11 @@ def test_a_list_is_short_and_one_of_its_lists_long(capsys):
     assert f"methods  {len(registry.METHODS)}" in short
     assert "longbench/… (21)" in short
     assert "longbench/qasper" not in short
+    names = " ".join(short.split())
+    assert re.search(r" ruler_… \(\d\d\),", names)
+    assert "ruler_vt" not in names
+    # two names of a family stand as they are
+    assert "uncomp, uncomp_stage" in names
     assert "longbench/qasper" in long
 
 

@@ -1,7 +1,7 @@
 """`pcbench list`, what a run can be of, and the names that a shell completes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated
 
 import typer
@@ -15,6 +15,8 @@ from pcbench.suites import suite_names, suite_summaries
 __all__ = ["completed", "list_", "suite_questions"]
 
 LISTS = ("suites", "methods", "models", "tasks", "scorers", "ops")
+# so many names of one family are listed as one
+MANY = 5
 DEVICES = ("auto", "cpu", "cuda", "rocm")
 NAMES: dict[str, Callable[[], Iterable[str]]] = {
     "lists": lambda: LISTS,
@@ -76,11 +78,18 @@ def suite_questions() -> Table:
     return table
 
 
-def _shortly(names: Iterable[str]) -> list[str]:
-    """Names; those with the same word before a slash as one, with their number."""
-    counts = Counter(name.rpartition("/")[0] or name for name in names)
-    grouped = {name.rpartition("/")[0] for name in names if "/" in name}
-    return [f"{name}/… ({count})" if name in grouped else name for name, count in counts.items()]
+def _shortly(names: Collection[str]) -> list[str]:
+    """Names; those with the same word before a slash, or many before an underscore, as one with their number."""
+    families = Counter(name.partition("_")[0] for name in names if "_" in name)
+
+    def head(name: str) -> str:
+        if "/" in name:
+            return f"{name.rpartition('/')[0]}/…"
+        word, underscore, _ = name.partition("_")
+        return f"{word}_…" if underscore and families[word] >= MANY else name
+
+    counts = Counter(map(head, names))
+    return [f"{name} ({count})" if name.endswith("…") else name for name, count in counts.items()]
 
 
 def _entries(what: str) -> dict[str, str]:
