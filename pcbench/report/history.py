@@ -175,14 +175,14 @@ def _table(measure: Measure, lines: Sequence[Line], runs: Sequence[Run]) -> Tabl
         for at, ratio in sorted(line.seen.items()):
             run = runs[at]
             known = [line.series.label, number(ratio.value), interval(ratio), run.commit]
-            rows.append([*known, run.day, line.panel, line.baseline, run.name])
+            rows.append([*known, run.day, line.panel, line.baseline, run.title])
     return Table(f"{measure.title}, one row a cell and run", titles, rows, filterable=True)
 
 
 def _runs(runs: Sequence[Run]) -> Section:
-    titles: list[tuple[str, Align]] = [("run", "text"), ("measured", "text"), ("commit", "text"), ("suite", "text")]
-    titles.append(("machine", "text"))
-    rows = [[run.name, run.day, run.commit, str(run.manifest.get("suite", "")), _machine(run)] for run in runs]
+    titles: list[tuple[str, Align]] = [("run", "text"), ("measured", "text"), ("commit", "text"), ("machine", "text")]
+    titles.append(("name", "text"))
+    rows = [[run.title, run.day, run.commit, _machine(run), run.name] for run in runs]
     table = Table("Runs in the order in which they were measured", titles, rows)
     return Section("runs", "Runs", "A commit with + had changes that were not committed.", [Block(tables=[table])])
 

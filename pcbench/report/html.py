@@ -43,7 +43,7 @@ def render(runs: list[Run]) -> str:
     results = Results(runs)
     return filled_in(
         "report.html.j2",
-        title=", ".join(run.name for run in runs),
+        title=" · ".join(dict.fromkeys(run.title for run in runs)),
         verdicts=verdicts(results),
         trust=trust(results),
         sections=sections(results),

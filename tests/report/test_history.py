@@ -41,6 +41,10 @@ def test_runs_of_a_cell_on_a_machine_are_one_line_in_the_order_of_their_days(tmp
         ("bbbbbbbbb+", "1.500", "[1.400, 1.600]"),
     ]
     assert {row["cell"] for row in rows} == {"ParallelComp, 8,192 tokens"}
+    titles = [f"prefill on Example CPU, smollm2-135m, 2026-03-{day}" for day in ("01", "02")]
+    assert [row["run"] for row in rows] == titles
+    runs = found.tables["Runs in the order in which they were measured"]
+    assert [(row["run"], row["name"]) for row in runs] == list(zip(titles, "ab", strict=True))
     assert found.html.count("<figure>") == 1
     text = " ".join(found.text.split())
     assert "2 runs at 2 commits on 1 machine, the first of 2026-03-01 10:00, the last of 2026-03-02 10:00." in text

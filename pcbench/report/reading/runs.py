@@ -27,6 +27,12 @@ FORMAT = 2
 DATA = re.compile(rf'<script [^<>]*\bid="{DATA_ID}"[^<>]*>([^<]*)')
 PAGE_BYTES = 1 << 28
 COMMIT = 9
+# what names a machine best, and what its maker adds to that
+HARDWARE = ("gpu", "cpu", "device")
+NOT_SAID = re.compile(r"\((?:R|TM)\)|(?: \d+-Core)? Processor$| CPU(?= @)", re.IGNORECASE)
+# models of a title
+NAMED = 3
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
 REBUILD = "rebuild it from the run's folder"
 
 DEFAULTS = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(Record)}
@@ -49,6 +55,21 @@ class Run:
     records: list[Record]
     prompts: Prompts
     thinned: dict[str, Thinned]
+
+    @property
+    def title(self) -> str:
+        """What people call it, by suite, hardware, model and day; its name where nothing of them is known.
+
+        `prefill on AMD EPYC, smollm2-135m, 2026-11-30`
+        """
+        environment = self.manifest.get("environment") or {}
+        hardware = next((x for name in HARDWARE if (x := environment.get(name))), "")
+        suites = dict.fromkeys(record.suite for record in self.records) or [str(self.manifest.get("suite", ""))]
+        head = " on ".join(filter(None, (", ".join(suites), _spoken(str(hardware)))))
+        models = list(dict.fromkeys(record.model for record in self.records if record.model))
+        models = models if len(models) <= NAMED else [f"{len(models)} models"]
+        day = DAY.match(str(self.manifest.get("created_at", "")))
+        return ", ".join(filter(None, (head, *models, day and day[0]))) or self.name
 
     @property
     def planned(self) -> list[str]:
@@ -197,6 +218,11 @@ def _record(run: PackedRun, row: list[Any], where: str) -> Record:
         held["parity_ops"] = _unpacked_ops(held["parity_ops"], run.ops, f"{where}.parity_ops")
     record: Record = ROWS[Record].read(held | run.shared, where)
     return record
+
+
+def _spoken(hardware: str) -> str:
+    """`AMD EPYC 9654` of `AMD EPYC 9654 96-Core Processor`, `Intel Xeon` of `Intel(R) Xeon(R) Processor`."""
+    return " ".join(NOT_SAID.sub(" ", hardware).split())
 
 
 def _unique(names: list[str]) -> list[str]:

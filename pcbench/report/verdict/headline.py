@@ -46,9 +46,9 @@ class Headline:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One run: what came out in a sentence, facts as label → text, gates, how many cells ended how, headlines."""
+    """One run: its title, what came out in a sentence, facts as label → text, gates, how many cells ended how."""
 
-    run: str
+    title: str
     sentence: str
     gates: list[Gate]
     facts: dict[str, str]
@@ -83,9 +83,9 @@ def _verdict(results: Results, run: Run) -> Verdict:
     if not headlines:
         notes.append(_none(results, run))
     statuses = [(s, ended[s]) for s in STATUSES if ended[s]]
-    return Verdict(
-        run.name, sentence(results, run), gates(results, run), _facts(run, entries), statuses, headlines, notes
-    )
+    # columns of several runs are called by their names
+    title = run.title if len(results.runs) == 1 else f"{run.title} · {run.name}"
+    return Verdict(title, sentence(results, run), gates(results, run), _facts(run, entries), statuses, headlines, notes)
 
 
 def _none(results: Results, run: Run) -> str:
@@ -106,6 +106,7 @@ def _facts(run: Run, entries: list[Entry]) -> dict[str, str]:
     # what they are, where they are not as they were trained
     weights = (manifest.get("model") or {}).get("weights")
     facts = {
+        "run": run.name,
         "suite": values("suite") or str(manifest.get("suite", "")),
         "model": f"{values('model')} ({weights})" if weights else values("model"),
         "device": values("device") or str(environment.get("device", "")),

@@ -86,8 +86,34 @@ def test_verdict_counts_cells_by_status(verdict):
     assert dict(found.statuses) == {"ok": 9, "parity_failed": 1, "error": 1, "out_of_memory": 1, "unsupported": 1}
 
 
+@pytest.mark.parametrize(
+    ("environment", "hardware"),
+    [
+        ({"device": "cpu", "cpu": "Intel(R) Xeon(R) Processor"}, "Intel Xeon"),
+        ({"device": "cpu", "cpu": "Intel(R) Xeon(R) CPU @ 2.20GHz"}, "Intel Xeon @ 2.20GHz"),
+        ({"device": "cpu", "cpu": "AMD EPYC 9654 96-Core Processor"}, "AMD EPYC 9654"),
+        ({"device": "cuda", "gpu": "NVIDIA H200", "cpu": "AMD EPYC"}, "NVIDIA H200"),
+        ({"device": "cpu"}, "cpu"),
+    ],
+)
+def test_a_title_is_what_people_call_a_run(verdict, environment, hardware):
+    found = verdict(*suite_records(), environment=environment)
+    assert found.title == f"prefill on {hardware}, smollm2-135m, 2026-03-01"
+
+
+def test_a_title_has_what_is_known_and_names_keep_runs_of_a_page_apart(verdict, tmp_path):
+    found = verdict(run="pre16", suite="", created_at="yesterday", environment={})
+    assert found.title == "pre16"
+    kernels = verdict(*(record(run="k", model="", suite="kernels") for _ in range(2)), environment={})
+    assert kernels.title == "kernels, 2026-03-01"
+    folders = [write_run(tmp_path / name, suite_records(run=name)) for name in ("before", "after")]
+    titles = [one.title for one in verdicts(Results(read_runs(folders)))]
+    assert titles == [f"prefill on Example CPU, smollm2-135m, 2026-03-01 · {name}" for name in ("before", "after")]
+
+
 def test_verdict_names_suite_model_device_and_date(verdict):
     facts = verdict(*suite_records()).facts
+    assert facts["run"] == "prefill_cpu"
     assert facts["suite"] == "prefill"
     assert facts["model"] == "smollm2-135m"
     assert facts["hardware"].startswith("Example CPU")
