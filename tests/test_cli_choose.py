@@ -173,7 +173,7 @@ def test_head_groups_of_a_table_are_not_written_out_and_another_table_is_refused
     setting, cells, table = of_a_table
     (command,) = memory_commands(setting)
     assert cells[1].method_config["head_groups"]
-    assert "head_groups" not in command
+    assert "head_groups =" not in command
     assert [cell.key for cell in planned([command])] == [cell.key for cell in cells]
     calibrate(Calibration("random:tiny", out=table, samples=1, tokens=301, force=True), lambda line: None)
     held = cells[1].method_config["table_sha256"]
