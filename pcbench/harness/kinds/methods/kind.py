@@ -41,7 +41,7 @@ class Methods(Kind):
                 f"{suite.where}: suite.engines: a suite of kind prefill or throughput, got {suite.settings.kind}; "
                 "leave it out"
             )
-        if suite.settings.engines and ranks.ranks() > 1:
+        if getattr(suite.settings, "engines", None) and ranks.ranks() > 1:
             raise ConfigError(
                 f"{suite.where}: suite.engines: one rank, got {ranks.ranks()}, which would ask them at the same time; "
                 "leave torchrun or the engines out"
