@@ -174,7 +174,7 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_2(device, refused):
         ),
         (
             ["--suite", "kernels", "--set", "kernel.chunk_topk.kep=1"],
-            "suites/kernels.toml: kernel[9].grid.small.shapes",
+            "suites/kernels.toml: kernel[10].grid.small.shapes",
         ),
         (["--suite", "kernels", "--method", "full"], "suites/kernels.toml: --method: unknown op of the suite"),
         (["--suite", "prefill", "--limit", "0"], "pcbench: Invalid value for '--limit'"),
@@ -211,7 +211,7 @@ def test_a_model_whose_weights_are_cut_off_is_one_line_and_exit_2(how, suite_fil
     from pcbench.models.catalog import _random_model
 
     model = tmp_path / "model"
-    _random_model("random:tiny", torch.device("cpu"), torch.float32).save_pretrained(model)
+    _random_model("random:tiny", torch.device("cpu"), torch.float32, {}).save_pretrained(model)
     (model / "tokenizer.json").write_text(TOKENIZER)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

@@ -91,7 +91,7 @@ def test_score_errors_are_one_line_and_exit_2(folder, tmp_path, capsys):
     code, out, err = score(capsys, tmp_path, "--benchmark", "longbench")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert err.startswith(f"{tmp_path}: <dataset>.jsonl files of longbench, got 0")
+    assert err.startswith(f"{tmp_path}: <dataset>.jsonl or <dataset>/<method>.json files of longbench, got 0")
     assert score(capsys, folder, "--benchmark", "longbench", "--scorer", "indel")[0] == 2
 
 

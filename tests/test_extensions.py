@@ -323,7 +323,7 @@ def test_a_model_of_a_package_is_one_of_random_weights_or_one_that_lies_somewher
     from pcbench.models.catalog import _random_model
 
     assert (model_spec("random:mine").layers, model_spec("random:mine").trained) == (1, False)
-    _random_model("random:mine", torch.device("cpu"), torch.float32).save_pretrained(tmp_path / "stored")
+    _random_model("random:mine", torch.device("cpu"), torch.float32, {}).save_pretrained(tmp_path / "stored")
     letters_tokenizer().save_pretrained(tmp_path / "stored")
     tables = {"HERE": {"summary": "s", "id": str(tmp_path / "stored"), "weights": "ours"}, "NOWHERE": {"summary": "s"}}
     files = {"kept.py": "".join(f"{name} = {table!r}\n" for name, table in tables.items())}

@@ -31,6 +31,9 @@ CASES = {
     "dual_chunk by means": {"period": 8, "clip": 12, "keep_chunks": 2, "tile_rows": 8},
     "dual_chunk by extremes": {"period": 8, "clip": 12, "keep_chunks": 2, "tile_rows": 8, "score": "max"},
     "rope_scaling": {"type": "yarn"},
+    "star_attention": {"block_tokens": 30},
+    "ape": {"chunk_tokens": 30},
+    "xattention": {"block_tokens": 16, "stride": 8},
     "full": {},
 }
 

@@ -23,6 +23,11 @@ OTHERS = {
     "merge_states-2 parts",
     "query_nll_update-31 columns",
     "chunk_topk-many",
+    *(
+        f"quantized_attention-{kind}, D {dim}, {n} rows"
+        for dim in (64, 96, 128)
+        for kind, n in (("int8", 40), ("fp8", 1))
+    ),
 }
 CHOSEN = [case for case in CASES if case.name in KERNELS.get(case.op, ()) or str(case) in OTHERS]
 

@@ -13,7 +13,7 @@ from report.made_kernels import kernel_records
 from report.made_losses import loss_records
 from report.made_memory import memory_records, throughput_records
 from report.made_methods import method_records
-from report.made_runs import HOSTILE, endings, record, suite_records, write_run
+from report.made_runs import HOSTILE, endings, record, served_record, suite_records, write_run
 from report.made_toys import toy_records
 
 from pcbench.report import build
@@ -39,7 +39,7 @@ def every_kind(tmp_path_factory):
     folders = [write_run(root / "kernels", kernel_records()), write_run(root / "throughput", throughput_records())]
     folders += [write_run(root / "memory", memory_records()), write_run(root / "accuracy", accuracy_records())]
     folders += [write_run(root / name, suite_records(run=name)) for name in ("one", "two")]
-    folders.append(write_run(root / "methods", method_records()))
+    folders.append(write_run(root / "methods", [*method_records(), served_record(run="methods")]))
     folders.append(write_run(root / "toys", toy_records()))
     folders.append(write_run(root / "losses", loss_records(), suite="perplexity"))
     return build(folders, root / "every.html")
