@@ -249,7 +249,7 @@ def test_commands_that_take_minutes_run_as_printed(kind, command, tmp_path, monk
     ("kind", "command"), [found for found in commands("run", "dry-run") if found.values[1].startswith("torchrun")]
 )
 def test_processes_are_started_as_printed(kind, command):
-    assert "parallel_comp" in by_shell(dry(command), PROGRAMS, cwd=ROOT)
+    assert "ParallelComp" in by_shell(dry(command), PROGRAMS, cwd=ROOT)
 
 
 def test_packages_are_installed_by_tests_of_their_own():

@@ -41,6 +41,7 @@ def publish(
         str | None,
         typer.Option(metavar="hf:ORG/NAME", help="Upload it to this data set of the Hugging Face Hub, too."),
     ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Where --to makes the data set, for you alone.")] = False,
     folder: Annotated[Path | None, typer.Option("--out", help="The data set's folder; without it DIR/dataset.")] = None,
 ) -> None:
     """Write a run as a data set: a card, its files and their formats. Nothing is uploaded without --to."""
@@ -57,4 +58,4 @@ def publish(
             err.print(line)
         out.print(str(folder))
         if repo is not None:
-            out.print(hub.upload(folder, names(), repo))
+            out.print(hub.upload(folder, names(), repo, private))

@@ -30,9 +30,10 @@ __all__ = ["HOW", "build_leaderboard", "tables"]
 MIB = 1 / (1 << 20)
 NONE = "(no interval)"
 HOW = (
-    "Square brackets hold 95 % intervals. A speed-up is a ratio to full attention, of kernels to the fastest stock "
-    "code, in the cell's own run; a time depends on what else its machine did then. A cell whose ops were not held "
-    "against the reference, or failed, has no speed. Scores of different scorers stand in different columns."
+    "Square brackets hold 95 % intervals. A speed-up is a ratio to full attention in the same dtype over the same "
+    "weights, of kernels to the fastest stock code, in the cell's own run; a time depends on what else its machine did "
+    "then. A cell whose ops were not held against the reference, or failed, has no speed. Scores of different scorers "
+    "stand in different columns. Serving engines have no rows."
 )
 
 

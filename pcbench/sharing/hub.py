@@ -30,13 +30,14 @@ def repository(to: str) -> str:
     return found[1]
 
 
-def upload(folder: Path, names: Sequence[str], repo: str) -> str:
+def upload(folder: Path, names: Sequence[str], repo: str, private: bool = False) -> str:
     """One commit with some files of a folder to a data set, which is made where it is not there.
 
     Args:
         folder: that they lie in.
         names: of the files, as paths in it and in the data set.
         repo: ORG/NAME.
+        private: of a data set that is made now; else what the account has as its default.
 
     Returns:
         Its address.
@@ -53,7 +54,7 @@ def upload(folder: Path, names: Sequence[str], repo: str) -> str:
     api = HfApi(library_name="pcbench")
     files = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names]
     try:
-        address = api.create_repo(repo, repo_type="dataset", exist_ok=True)
+        address = api.create_repo(repo, repo_type="dataset", exist_ok=True, private=private or None)
         api.create_commit(repo, files, commit_message="Upload of a pcbench run", repo_type="dataset")
     except (http_error, OSError, ValueError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)

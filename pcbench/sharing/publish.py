@@ -1,8 +1,9 @@
 """A run as a data set: a folder with a card, the formats and the files, each line read and written anew."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.plain_files import write_for
@@ -45,7 +46,7 @@ def publish(run: Path, out: Path) -> bool:
     if shown.missing:
         got = f"{run} without {shown.missing} of its {len(shown.planned)} cells"
         raise ConfigError(f"publish: a finished run, got {got}; go on with it by pcbench run --resume")
-    _check(out)
+    _check(out, manifest)
     try:
         (out / "schema").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,12 +64,16 @@ def publish(run: Path, out: Path) -> bool:
     return stays
 
 
-def _check(out: Path) -> None:
-    """Refuses a folder of something else."""
+def _check(out: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuses a folder of something else, and of another run, whose card would stay."""
     known = {Path(name).parts[0] for name in names()}
     found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if other := [name for name in found if name not in known]:
         raise ConfigError(f"--out: a new folder or that of a data set, got {out} with {other[0]} in it; choose another")
+    if "manifest.json" in found:
+        there = RunFolder(out).manifest
+        if any(there.get(key) != manifest.get(key) for key in ("run", "created_at")):
+            raise ConfigError(f"--out: a new folder or that of this run, got {out} of {there['run']}; choose another")
 
 
 def revealing(out: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pcbench.errors import ConfigError, shown
 from pcbench.suites.labels import labels
-from pcbench.types import Record, placed
+from pcbench.types import Record, placed, weighed
 
 __all__ = ["NUMBERS", "TRACKERS", "Tracker"]
 
@@ -23,6 +23,7 @@ NUMBERS = (
     *("ms_p50", "ms_ci_low", "ms_ci_high", "prefill_tokens_per_s", "decode_ms_per_token", "peak_bytes", "kv_bytes"),
     *("speedup_vs_full", "speedup_vs_full_ci_low", "speedup_vs_full_ci_high", "decode_speedup_vs_full"),
     *("speedup_vs_reference", "speedup_vs_baseline", "tflops", "gib_per_s"),
+    *("served_ms_p50", "served_ms_ci_low", "served_ms_ci_high", "served_prefill_ms", "served_tokens_per_s"),
     *("score", "score_ci_low", "score_ci_high", "score_vs_full", "nll", "perplexity", "nll_vs_full"),
 )
 # of a run's first record
@@ -69,7 +70,7 @@ class Tracker:
             records: of the whole run.
         """
         for label, record in zip(labels(records), records, strict=True):
-            self(placed(label, record.workload, record.context_tokens), record)
+            self(placed(weighed(label, record.quantize), record.workload, record.context_tokens), record)
         if self._module is not None and not self._failed:
             self._guarded(self._module.finish)
 

@@ -3,7 +3,7 @@
 from pcbench.types.contexts import ContextMethod
 from pcbench.types.costs import Cost, causal_flops, linear_flops
 from pcbench.types.kv_dtypes import KV_BLOCK, KVDtype, code_bytes
-from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Part, Record, Sample, Status, digest, placed
+from pcbench.types.measured import CHAT_DATE, SCHEMA, Cell, DeviceKind, Part, Record, Sample, Status, digest
 from pcbench.types.pressed import Pressed, PressedModel
 from pcbench.types.protocols import (
     AttentionPlan,
@@ -23,6 +23,7 @@ from pcbench.types.protocols import (
 )
 from pcbench.types.reading import Reads, ReadsWhole
 from pcbench.types.stores import KVRows, KVStore, QuantizedRows, RaggedKVStore, Segments
+from pcbench.types.titles import placed, weighed
 
 __all__ = [
     "CHAT_DATE",
@@ -65,4 +66,5 @@ __all__ = [
     "linear_flops",
     "no_stages",
     "placed",
+    "weighed",
 ]

@@ -5,7 +5,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Part", "Record", "Sample", "Status", "digest", "placed"]
+from pcbench.types.titles import placed, weighed
+
+__all__ = ["CHAT_DATE", "SCHEMA", "Cell", "DeviceKind", "Part", "Record", "Sample", "Status", "digest"]
 
 SCHEMA = 1
 
@@ -38,11 +40,6 @@ def digest(value: object, length: int = 12) -> str:
     """First `length` hex digits of the sha256 of `value` as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
-
-
-def placed(label: str, workload: str, tokens: int | None) -> str:
-    """`ParallelComp on passkey, 8,192 tokens`."""
-    return f"{label} on {workload}" + ("" if tokens is None else f", {tokens:,} tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +114,8 @@ class Cell:
     @property
     def name(self) -> str:
         """How a person reads it: `ParallelComp on passkey, 8,192 tokens`."""
-        weights = f", {self.quantize} weights" if self.quantize else ""
-        return placed(f"{self.title or f'{self.method}/{self.backend}'}{weights}", self.workload, self.context_tokens)
+        title = weighed(self.title or f"{self.method}/{self.backend}", self.quantize)
+        return placed(title, self.workload, self.context_tokens)
 
     def _changed(self, *names: str) -> dict[str, Any]:
         return {name: x for name in names if (x := getattr(self, name)) != UNCHANGED[name]}

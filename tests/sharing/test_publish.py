@@ -53,6 +53,15 @@ def test_a_data_set_is_a_run_again_with_its_formats_and_a_card(tmp_path):
     assert build([tmp_path / "set"]).is_file()
 
 
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    publish(write_run(tmp_path / "one", suite_records(run="one")), tmp_path / "set")
+    before = (tmp_path / "set/records.jsonl").read_bytes()
+    other = write_run(tmp_path / "two", suite_records(run="two"))
+    with pytest.raises(ConfigError, match=r"--out: a new folder or that of this run, got .*set of one; choose another"):
+        publish(other, tmp_path / "set")
+    assert (tmp_path / "set/records.jsonl").read_bytes() == before
+
+
 def test_names_of_a_card_are_text(tmp_path):
     run = write_run(tmp_path / "run", suite_records(model=HOSTILE), suite="a: [b", model={"name": HOSTILE})
     publish(run, tmp_path / "set")
@@ -123,6 +132,9 @@ def test_an_upload_is_one_commit_of_the_files_and_only_when_asked(tmp_path, hub,
     assert (path, token) == ("/api/datasets/org/set/commit/main", "Bearer hf_made")
     head, *files = map(json.loads, body.splitlines())
     assert head["key"] == "header"
+    hub.asked.clear()
+    assert pcbench("publish", run, "--to", "hf:org/mine", "--private") == 0
+    assert json.loads(hub.asked[0][2]).get("visibility") == "private"
     sent = {file["value"]["path"]: base64.b64decode(file["value"]["content"]) for file in files}
     assert sent == {name: (run / "dataset" / name).read_bytes() for name in names()}
 

@@ -275,6 +275,6 @@ CACHED = {name: partial(_over_cache, attend=attend) for name, attend in _ATTEND.
 DECODE = {"torch-matmul": _decode_matmul}
 DUAL_CHUNK = {"sdpa-merged": _three_calls, "floor-full": _full}
 KEY_MASS = {"torch-matmul": _mass_matmul, "floor-gemm": _mass_products}
-QUANTIZED = {"torch-dequantize": _dequantized, "sdpa-unquantized": _of_floats}
+QUANTIZED = {"torch-dequantize": _dequantized, "floor-unquantized": _of_floats}
 WINDOW = {"torch-matmul": _window_matmul}
 MERGE = {"torch-softmax": _merge_softmax}

@@ -11,7 +11,7 @@ from pcbench.errors import ConfigError, DataMissing
 from pcbench.records import read_run
 from pcbench.suites.labels import labels
 from pcbench.tasks.thoughts import without_thoughts
-from pcbench.types import Record, Sample, placed
+from pcbench.types import Record, Sample, placed, weighed
 
 __all__ = ["ComparedRun", "read_compared", "shared_cells"]
 
@@ -54,7 +54,7 @@ class ComparedRun:
         """Cell → `ParallelComp on passkey, 8,192 tokens`."""
         records = list(self.records.values())
         return {
-            r.cell: placed(label, r.workload, r.context_tokens)
+            r.cell: placed(weighed(label, r.quantize), r.workload, r.context_tokens)
             for r, label in zip(records, labels(records), strict=True)
         }
 

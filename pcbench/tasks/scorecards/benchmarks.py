@@ -6,7 +6,7 @@ from typing import Any
 
 from pcbench.json_text import kind_of
 
-__all__ = ["BENCHMARKS", "Benchmark", "bucket"]
+__all__ = ["BENCHMARKS", "BUCKETS", "Benchmark", "bucket"]
 
 # words at which LongBench-E's buckets begin
 BUCKETS = {"0-4k": 0, "4-8k": 4000, "8k+": 8000}

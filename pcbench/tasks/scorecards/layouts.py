@@ -48,7 +48,10 @@ def find_predictions(path: Path, name: str, benchmark: Benchmark, method: str | 
         ConfigError: several files could be meant, or there is nothing of `method`.
         DataMissing: there is no such folder, or no file in it could hold predictions of the benchmark.
     """
+    several = f"--method: for a folder with predictions of several methods, got {path}; leave it out"
     if benchmark.single and not os.path.isdir(path):
+        if method is not None:
+            raise ConfigError(several)
         return Found({benchmark.datasets[0]: path})
     layout = f"{benchmark.prefix}<dataset>.jsonl"
     if not os.path.isdir(path):
@@ -57,7 +60,7 @@ def find_predictions(path: Path, name: str, benchmark: Benchmark, method: str | 
     if not found.files and (nested := _nested(path, benchmark)):
         return _of_method(path, nested, method)
     if method is not None:
-        raise ConfigError(f"--method: for a folder with predictions of several methods, got {path}; leave it out")
+        raise ConfigError(several)
     if not found.files:
         others = len(found.skipped)
         got = f"{others} .jsonl files without a line of one{_first_reason(found)}"
@@ -72,12 +75,18 @@ def _first_reason(found: Found) -> str:
 def _nested(path: Path, benchmark: Benchmark) -> dict[str, dict[str, Path]]:
     """Dataset → method → its file; nothing where no folder has a dataset's name."""
     folders = {dataset: path / dataset for dataset in benchmark.datasets}
-    files = {
-        dataset: {file.stem: file for file in sorted(folder.glob("*.json*")) if file.suffix in (".json", ".jsonl")}
-        for dataset, folder in folders.items()
-        if os.path.isdir(folder)
-    }
-    return {dataset: {k: v for k, v in of.items() if k not in NO_PREDICTIONS} for dataset, of in files.items()}
+    return {dataset: _by_method(folder) for dataset, folder in folders.items() if os.path.isdir(folder)}
+
+
+def _by_method(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.json*")):
+        if file.suffix not in (".json", ".jsonl") or file.stem in NO_PREDICTIONS:
+            continue
+        if file.stem in found:
+            raise ConfigError(f"{folder}: one file of {file.stem}, got {found[file.stem].name}, {file.name}; leave one")
+        found[file.stem] = file
+    return found
 
 
 def _of_method(path: Path, nested: dict[str, dict[str, Path]], method: str | None) -> Found:

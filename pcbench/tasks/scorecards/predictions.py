@@ -9,7 +9,7 @@ from typing import Any
 from pcbench.errors import ConfigError, DataMissing
 from pcbench.json_text import kind_of, value_of
 from pcbench.plain_files import read_lines, text_of
-from pcbench.tasks.scorecards.benchmarks import Benchmark
+from pcbench.tasks.scorecards.benchmarks import BUCKETS, Benchmark, bucket
 from pcbench.tasks.scorecards.layouts import find_predictions
 from pcbench.tasks.scorecards.runs import RUN, read_samples
 from pcbench.types import Sample
@@ -102,7 +102,8 @@ def _read_run(path: Path, name: str, benchmark: Benchmark, method: str | None) -
 
 
 def _from_sample(number: int, sample: Sample, benchmark: Benchmark) -> Prediction:
-    groups = benchmark.groups({"length": sample.words}) if isinstance(sample.words, int) else ()
+    # a sample holds no other groups than those of lengths
+    groups = (bucket(sample.words),) if sample.words is not None and benchmark.group_names == tuple(BUCKETS) else ()
     return Prediction(number, sample.prediction, tuple(sample.answers), (), sample.id, groups)
 
 
@@ -178,7 +179,9 @@ def _own(record: dict[str, Any], benchmark: Benchmark) -> dict[str, Any]:
         return record
     while isinstance(responses, list) and responses:
         responses = responses[0]
-    return {**document, benchmark.ids[0]: record.get("doc_id"), benchmark.predictions[0]: responses}
+    # the record's own id pairs with other folders
+    own = {} if _first(document, benchmark.ids) is not None else {benchmark.ids[0]: record.get("doc_id")}
+    return {**document, **own, benchmark.predictions[0]: responses}
 
 
 def _id(record: Mapping[str, Any], benchmark: Benchmark) -> str | None:
@@ -192,4 +195,4 @@ def _id(record: Mapping[str, Any], benchmark: Benchmark) -> str | None:
 
 
 def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((record[key] for key in keys if key in record), None)
+    return next((record[key] for key in keys if record.get(key) is not None), None)

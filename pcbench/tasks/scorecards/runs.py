@@ -7,7 +7,7 @@ from pcbench.errors import ConfigError, DataMissing
 from pcbench.records import read_run
 from pcbench.suites.labels import labels
 from pcbench.tasks.scorecards.benchmarks import Benchmark
-from pcbench.types import Record, Sample
+from pcbench.types import Record, Sample, weighed
 
 __all__ = ["RUN", "read_samples"]
 
@@ -56,7 +56,7 @@ def _dataset(task: str, benchmark: Benchmark) -> str | None:
 
 def _chosen(path: Path, cells: list[Record], method: str | None) -> set[str]:
     """The cells of one method, config, backend and length."""
-    labelled = list(zip(cells, labels(cells), strict=True))
+    labelled = [(record, weighed(label, record.quantize)) for record, label in zip(cells, labels(cells), strict=True)]
     names = {
         record.cell: {record.method, label, f"{label} at {record.context_tokens} tokens"} for record, label in labelled
     }

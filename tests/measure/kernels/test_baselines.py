@@ -55,7 +55,7 @@ def test_attention_by_a_library_is_the_op():
         make_baseline("calibrated_attention", "by-flash", inputs | {"causal": False})
 
 
-@pytest.mark.parametrize("name", ["torch-dequantize", "sdpa-unquantized"])
+@pytest.mark.parametrize("name", ["torch-dequantize", "floor-unquantized"])
 @pytest.mark.parametrize("kv_dtype", ["int8", "int4", "fp8"])
 def test_quantized_attention_baselines_agree(name, kv_dtype):
     inputs = inputs_of("quantized_attention", **SHAPE["quantized_attention"], rows=3, kv_dtype=kv_dtype)
@@ -169,6 +169,7 @@ def test_only_floors_do_less_than_the_op():
         ("chunk_select", "floor-gemm"),
         ("dual_chunk_attention", "floor-full"),
         ("key_mass", "floor-gemm"),
+        ("quantized_attention", "floor-unquantized"),
     }
     assert all(is_floor(name) for variants in VARIANTS.values() for name in variants)
 

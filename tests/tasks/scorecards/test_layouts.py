@@ -116,6 +116,28 @@ def test_kvcache_factory_has_a_folder_for_each_dataset_and_a_file_for_each_metho
         card(tmp_path, "longbench", method="H2O")
 
 
+def test_two_files_of_a_method_are_refused(tmp_path):
+    factory(tmp_path, "qasper", "SnapKV", {"r1": "x"}).with_suffix(".jsonl").write_text("{}")
+    with pytest.raises(ConfigError, match=r"one file of SnapKV, got SnapKV.json, SnapKV.jsonl; leave one"):
+        card(tmp_path, "longbench")
+
+
+def test_samples_of_lm_eval_are_paired_by_the_ids_of_their_records(tmp_path):
+    lines = [{"_id": key, "pred": "x", "answers": ["x"], "all_classes": None} for key in ("r1", "r2")]
+    write(tmp_path / "a/qasper.jsonl", lines)
+    logged = [{"doc_id": i, "doc": line, "resps": [["y"]]} for i, line in enumerate(reversed(lines))]
+    write(tmp_path / "b/samples_longbench_qasper_2026-11-30T10-00-00.jsonl", logged)
+    difference = card(tmp_path / "a", "longbench", against=tmp_path / "b")["difference"]
+    assert (difference["n"], difference["average"]) == ({"qasper": 2}, 100.0)
+
+
+def test_a_file_holds_one_method(tmp_path):
+    file = write(tmp_path / "gsm8k.jsonl", [{"id": 1, "pred": "7", "answer": "#### 7"}])
+    for options in ({"method": "SnapKV"}, {"against_method": "FullKV"}):
+        with pytest.raises(ConfigError, match=r"--method: for a folder with predictions of several methods"):
+            card(file, "gsm8k", **options)
+
+
 def test_a_method_is_asked_only_where_there_are_several(tmp_path):
     write(tmp_path / "qasper.jsonl", [e_line("x", 1)])
     with pytest.raises(ConfigError, match=r"--method: for a folder with predictions of several methods"):
@@ -140,6 +162,27 @@ def test_answers_of_a_run_are_scored_again(run):
         card(run, "longbench-e", method="h3o")
     with pytest.raises(DataMissing, match=r"answers to tasks of ruler, got answers to longbench-e/qasper@1"):
         card(run, "ruler")
+
+
+def test_answers_over_quantised_weights_are_another_choice(run):
+    records, samples = (
+        [json.loads(line) for line in (run / f"{name}.jsonl").open()] for name in ("records", "samples")
+    )
+    (full,) = (record for record in records if record["method"] == "full")
+    other = {"cell": "0123456789ab", "quantize": "int8"}
+    write(run / "records.jsonl", [*records, full | other])
+    of_full = [sample for sample in samples if sample["cell"] == full["cell"]]
+    write(
+        run / "samples.jsonl", [*samples, *({**sample, "cell": other["cell"], "prediction": "?"} for sample in of_full)]
+    )
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"cells": [*manifest["cells"], other["cell"]]}))
+    with pytest.raises(
+        ConfigError, match=r'"Full attention", "Full attention, int8 weights" in .*, got several of full'
+    ):
+        card(run, "longbench-e", method="full")
+    assert card(run, "longbench-e", method="Full attention, int8 weights")["datasets"] == {"qasper": 0.0}
+    assert card(run, "longbench-e", method="Full attention")["datasets"]["qasper"] > 0
 
 
 def test_answers_of_a_run_are_never_paired_by_number_of_line(run, tmp_path):
