@@ -13,13 +13,14 @@ from pcbench.models import load_runner
 
 
 @contextmanager
-def serving(answer=lambda ids, count: [7] * count, *, how="", models=("made",)):
+def serving(answer=lambda ids, count: [7] * count, *, how="", models=("made",), port=0):
     """The URL of a server and the list of what it is asked.
 
     Args:
         answer: from ids and a number of tokens to so many tokens.
         how: what goes wrong; nothing where it is empty.
         models: that it serves.
+        port: any that is free where it is 0.
     """
     asked = []
 
@@ -83,7 +84,7 @@ def serving(answer=lambda ids, count: [7] * count, *, how="", models=("made",)):
         def handle_error(self, request, client_address):
             """Clients that have gone are no news."""
 
-    with Quiet(("127.0.0.1", 0), Handler) as server:
+    with Quiet(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}", asked

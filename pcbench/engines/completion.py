@@ -32,6 +32,7 @@ class Completion:
         tokens_per_s: of the tokens after the first; None of a single token.
         prefill_ms: of the prompt by the engine's own clock; None where it does not tell.
         cached_tokens: of the prompt that it had already; None where it does not tell.
+        warning: of how its times were taken.
     """
 
     tokens: list[int] | None
@@ -40,3 +41,4 @@ class Completion:
     tokens_per_s: float | None
     prefill_ms: float | None
     cached_tokens: int | None
+    warning: str | None = None

@@ -20,6 +20,10 @@ __all__ = ["VLLM"]
 
 # of what its process says of its end
 TAIL_BYTES = 1 << 16
+BY_DIFFERENCE = (
+    "vLLM keeps no statistics of requests: tokens_per_s is by the difference of two times, of the whole answer and of "
+    "one token"
+)
 
 
 class VLLM:
@@ -31,7 +35,7 @@ class VLLM:
         timeout_s: that loading, and then an answer, may take.
 
     Raises:
-        EngineError: it cannot load the model; EngineSlow: not in time.
+        EngineError: it does not start or cannot load the model; EngineSlow: not in time.
     """
 
     def __init__(self, python: str, loads: Loads, timeout_s: float) -> None:
@@ -41,14 +45,19 @@ class VLLM:
         # no file of its own: its folder would hide modules of other packages
         source = (files("pcbench.engines") / "vllm_process.py").read_text(encoding="utf-8")
         self.said = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [python, "-c", source],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.said,
-            # what it starts ends with it
-            start_new_session=True,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [python, "-c", source],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.said,
+                # what it starts ends with it
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.said.close()
+            got = shown(error.strerror or type(error).__name__, 200)
+            raise EngineError(f"{self.name}: a Python that starts, got {got}; try it in a shell") from None
         try:
             found = self._told({"model": loads.model, "dtype": loads.dtype, "tokens": loads.tokens})
         except BaseException:
@@ -77,9 +86,10 @@ class VLLM:
         if found["prompt_tokens"] != len(ids):
             got = f"a prompt of {len(ids)} tokens read as it was sent, got {found['prompt_tokens']} tokens read"
             raise EngineError(f"{self.name}: {got}")
-        later, decode_ms = len(found["tokens"]) - 1, found["decode_ms"]
-        if decode_ms is None and self.before is not None and self.before[0] == list(ids):
+        later, decode_ms, warning = len(found["tokens"]) - 1, found["decode_ms"], None
+        if decode_ms is None and later > 0 and self.before is not None and self.before[0] == list(ids):
             decode_ms = found["ms"] - self.before[1]
+            warning = BY_DIFFERENCE
         self.before = (list(ids), found["ms"]) if new_tokens == 1 else None
         return Completion(
             tokens=found["tokens"],
@@ -88,6 +98,7 @@ class VLLM:
             tokens_per_s=later / decode_ms * 1e3 if later > 0 and decode_ms and decode_ms > 0 else None,
             prefill_ms=found["prefill_ms"],
             cached_tokens=found["cached_tokens"],
+            warning=warning,
         )
 
     def _told(self, asked: dict[str, Any]) -> dict[str, Any]:

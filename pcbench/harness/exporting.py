@@ -23,6 +23,8 @@ __all__ = ["METHOD", "export_kept"]
 
 # what a server does with them: chunks at positions that follow each other, each of which sees those before it
 METHOD = "kept_chunks"
+# whose chunks they are; other methods may keep chunks of other layouts
+KEEPER = "parallel_comp"
 
 
 def export_kept(run: Path, out: Path) -> int:
@@ -37,15 +39,19 @@ def export_kept(run: Path, out: Path) -> int:
 
     Raises:
         DataMissing: no run, none of its prompts has kept chunks, or its model or files are not here.
-        ConfigError: the run cannot be planned here as it was, or the file cannot be written.
+        ConfigError: the run cannot be planned here as it was, or its prompts are others here, or the file cannot be
+            written.
     """
     manifest, _, samples = read_run(run)
     kept = [sample for sample in samples if sample.kept_chunks is not None]
-    if not kept:
-        raise DataMissing(f"export-kept: a run of parallel_comp with samples, got {run}, which kept no chunks")
-    planned = _planned(manifest, run)
+    planned = _planned(manifest, run) if kept else None
+    cells = [prepared for prepared in planned.cells if prepared.cell.method == KEEPER] if planned else []
+    ours = {prepared.cell.key for prepared in cells}
+    kept = [sample for sample in kept if sample.cell in ours]
+    if planned is None or not kept:
+        raise DataMissing(f"export-kept: a run of {KEEPER} with samples, got {run}, none of whose prompts kept chunks")
     tokenizer = load_tokenizer(planned.suite.settings.model)
-    lines = [line for prepared in planned.cells for line in _lines(prepared, kept, tokenizer, planned.kind.spec)]
+    lines = [line for prepared in cells for line in _lines(prepared, kept, tokenizer, planned.kind.spec)]
     write_for("--out", out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return len(lines)
 
@@ -74,14 +80,14 @@ def _planned(manifest: dict[str, Any], run: Path) -> Planned:
 def _lines(prepared: Any, kept: list[Sample], tokenizer: Tokenizer, spec: ModelSpec | None) -> Iterator[dict[str, Any]]:
     """Of a cell, in the order of its prompts."""
     cell = prepared.cell
+    assert spec is not None, "a method has a model"
     mine = {(sample.id, sample.prompt_sha256): sample for sample in kept if sample.cell == cell.key}
     for index in cell.indices:
-        if not mine:
-            return
         example = build_example(prepared, tokenizer, index)
         sample = mine.pop((example.id, example.sha256), None)
-        if sample is None or sample.kept_chunks is None or spec is None:
+        if sample is None:
             continue
+        assert sample.kept_chunks is not None, "of those that kept chunks"
         chunks = sorted(sample.kept_chunks)
         ids = _ids(example, chunks, prepared.config, tokenizer, spec)
         yield {
@@ -95,6 +101,11 @@ def _lines(prepared: Any, kept: list[Sample], tokenizer: Tokenizer, spec: ModelS
             "answers": sample.answers,
             "scorer": sample.scorer,
         }
+    if mine:
+        got = f"other texts of {len(mine)} of {cell.name}, first {next(iter(mine))[0]}"
+        raise ConfigError(
+            f"export-kept: prompts as they were, got {got}; export where texts and tokenizer are as they were"
+        )
 
 
 def _ids(example: Example, chunks: list[int], config: Any, tokenizer: Tokenizer, spec: ModelSpec) -> list[int]:

@@ -16,6 +16,8 @@ import os
 import time
 from types import SimpleNamespace
 
+clock = 0.0
+time.perf_counter = lambda: clock
 __version__ = "0.0.made"
 print("vLLM says a lot on stdout")
 
@@ -34,12 +36,15 @@ class LLM:
             os._exit(3)
 
     def generate(self, prompts, sampling, use_tqdm):
-        ids, start = prompts[0]["prompt_token_ids"], time.time()
-        first = time.time()
+        global clock
+        ids = prompts[0]["prompt_token_ids"]
         made = [ids[-1] + 1 + i for i in range(sampling.max_tokens)]
         if HOW == "hangs":
             time.sleep(60)
-        times = dict(scheduled_ts=start, first_token_ts=first, last_token_ts=time.time())
+        # a second to the first token and half a one for each later, by its own statistics half of that
+        later = sampling.max_tokens - 1
+        clock += 1.0 + 0.5 * later
+        times = dict(scheduled_ts=100.0, first_token_ts=100.5, last_token_ts=100.5 + 0.25 * later)
         output = SimpleNamespace(token_ids=made, text="made")
         metrics = None if HOW == "untimed" else SimpleNamespace(**times)
         return [SimpleNamespace(outputs=[output], metrics=metrics, prompt_token_ids=ids, num_cached_tokens=0)]
@@ -60,8 +65,8 @@ def python(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("how", ["", "untimed"])
-def test_vllm_answers_in_a_process_of_its_own(python, how):
+@pytest.mark.parametrize(("how", "prefill_ms", "rate"), [("", 500.0, 4.0), ("untimed", None, 2.0)])
+def test_vllm_answers_in_a_process_of_its_own(python, how, prefill_ms, rate):
     ids = [5, 6, 7, 8]
     with opened(python(how), LOADS, 60.0) as engine:
         one, answer = engine.complete(ids, 1), engine.complete(ids, 4)
@@ -69,8 +74,9 @@ def test_vllm_answers_in_a_process_of_its_own(python, how):
         assert engine.serving == "vLLM 0.0.made"
     assert (one.tokens, answer.tokens, answer.text) == ([9], [9, 10, 11, 12], "made")
     assert (one.tokens_per_s, one.cached_tokens) == (None, 0)
-    assert one.first_ms > 0
-    assert (one.prefill_ms is None) == (how == "untimed")
+    assert (one.first_ms, one.prefill_ms, answer.tokens_per_s) == (1000.0, prefill_ms, rate)
+    assert one.warning is None
+    assert (answer.warning or "").startswith("vLLM keeps no statistics") == (how == "untimed")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -94,11 +100,20 @@ def test_what_goes_wrong_is_one_line_and_leaves_no_process(python, how, seconds,
     [
         (None, LOADS, EngineError, r"got \"ModuleNotFoundError: No module named 'vllm'\"; try it in that"),
         (None, Loads("random:tiny", "float32", 64), EngineError, "weights on a disk, got random:tiny"),
+        (
+            "vllm:{}/broken",
+            LOADS,
+            EngineError,
+            "a Python that starts, got 'No such file or directory'; try it in a shell",
+        ),
         ("vllm:/no/python", LOADS, ConfigError, "which is no program; give its path"),
     ],
 )
 def test_what_cannot_be_loaded(python, tmp_path, engine, loads, kind, said):
     here = python()
     (tmp_path / "vllm.py").unlink()
+    (tmp_path / "broken").write_text("#!/no/interpreter\n")
+    (tmp_path / "broken").chmod(0o755)
+    engine = engine and engine.format(tmp_path)
     with pytest.raises(kind, match=said), opened(engine or here, loads, 60.0):
         pass

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,30 @@ def test_what_cannot_be_exported_is_one_line(finished, tmp_path):
     with pytest.raises(ConfigError, match=r"export-kept: suite\.seed 0, with which .* began, got 1 here"):
         export_kept(finished.path, tmp_path / "kept.jsonl")
     finished.samples.replace([s for s in finished.samples.read() if s.kept_chunks is None])
-    with pytest.raises(DataMissing, match="which kept no chunks"):
+    with pytest.raises(DataMissing, match="none of whose prompts kept chunks"):
+        export_kept(finished.path, tmp_path / "kept.jsonl")
+    assert not (tmp_path / "kept.jsonl").exists()
+
+
+def test_chunks_of_other_methods_are_none_of_a_server_s(finished, tmp_path):
+    count = export_kept(finished.path, tmp_path / "kept.jsonl")
+    full = {p.cell for p in finished.records.read() if p.method == "full"}
+    samples = list(finished.samples.read())
+    other = next(s for s in samples if s.cell in full)
+    # far beyond the chunks of any prompt
+    finished.samples.replace([replace(s, kept_chunks=[1 << 20]) if s is other else s for s in samples])
+    assert export_kept(finished.path, tmp_path / "kept.jsonl") == count
+    finished.samples.replace([replace(other, kept_chunks=[0])])
+    with pytest.raises(DataMissing, match="none of whose prompts kept chunks"):
+        export_kept(finished.path, tmp_path / "kept.jsonl")
+
+
+def test_no_prompt_is_dropped_where_its_text_is_another(finished, tmp_path):
+    samples = list(finished.samples.read())
+    changed = next(s for s in samples if s.kept_chunks is not None)
+    finished.samples.replace([replace(s, prompt_sha256="0" * 64) if s is changed else s for s in samples])
+    with pytest.raises(
+        ConfigError, match=rf"prompts as they were, got other texts of 1 of .*, first {changed.id}; export"
+    ):
         export_kept(finished.path, tmp_path / "kept.jsonl")
     assert not (tmp_path / "kept.jsonl").exists()

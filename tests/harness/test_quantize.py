@@ -40,6 +40,12 @@ def test_full_is_there_where_only_another_method_is_asked_for(options, library):
     assert [(p.cell.method, p.cell.quantize) for p in planned] == [("full", None), ("full", "int8"), ("snapkv", "int8")]
 
 
+def test_engines_stand_behind_full_over_own_weights_alone(options, library):
+    planned = plan(options(methods=["full"], sets=[*SETS, INT8, 'suite.engines=["openai:http://127.0.0.1:1"]'])).cells
+    assert [(bool(p.cell.engine), p.cell.quantize) for p in planned] == [(False, None), (True, None), (False, "int8")]
+    assert planned[1].cell.group == planned[0].cell.group
+
+
 def test_estimates_count_smaller_weights(options, library):
     own, other = list(plan(options(methods=["full"], sets=[*SETS, INT8])).kind.estimates())
     assert own.sizes["KV"] == other.sizes["KV"]

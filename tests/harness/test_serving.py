@@ -1,5 +1,7 @@
 """Serving engines in a run, by a stand-in for a server; a real one is in test_llama_server.py."""
 
+from dataclasses import replace
+
 import pytest
 from made_server import greedy, serving
 
@@ -37,7 +39,9 @@ def measured(changed, console):
     return lambda *args, **changes: run(changed(*args, **changes), console)
 
 
-def test_an_engine_has_times_of_its_own_and_no_ratio(measured):
+def test_an_engine_has_times_of_its_own_and_no_ratio(measured, monkeypatch):
+    of_model, real = {"quantization": {"scheme": "made"}, "compile_ms": 1.0}, session.summarise
+    monkeypatch.setattr(session, "summarise", lambda a, b, shared, d: real(a, b, shared | of_model, d))
     with serving(greedy()) as (url, asked):
         folder, (full, served, ours) = measured(
             url, "cell.parallel_comp.backend=cpu", methods=["full", "parallel_comp"]
@@ -51,6 +55,11 @@ def test_an_engine_has_times_of_its_own_and_no_ratio(measured):
     assert {name: getattr(served, name) for name in TIMES} == dict.fromkeys(TIMES)
     assert [getattr(r, name) for r in (full, ours) for name in SERVED] == [None] * 2 * len(SERVED)
     assert ours.baseline.startswith("full/torch/")
+    # what is loaded here is not what it computes with
+    assert (served.weights_bytes, served.quantization, served.compile_ms) == (None, None, None)
+    assert [(r.weights_bytes > 0, r.quantization, r.compile_ms) for r in (full, ours)] == [
+        (True, {"scheme": "made"}, 1.0)
+    ] * 2
     # a warm-up, and of each prompt a token and an answer
     assert [body["max_tokens"] for body in asked] == [1, 1, 4, 1, 4]
     assert len({tuple(body["prompt"]) for body in asked}) == 3
@@ -90,8 +99,32 @@ def test_an_engine_that_is_not_there_is_asked_again_by_resume(changed, console):
     _, (full, served) = run(changed(url), console)
     assert (full.status, served.status) == ("ok", "error")
     assert "a server that answers, got Connection refused" in served.reason
-    _, (full, served) = run(changed(url, resume=True), console)
-    assert (full.status, served.status) == ("ok", "error")
+    with serving(greedy(), port=int(url.rpartition(":")[2])) as (again, asked):
+        assert again == url
+        _, (full, served) = run(changed(url, resume=True), console)
+    assert (full.status, served.status) == ("ok", "ok")
+    assert [body["max_tokens"] for body in asked] == [1, 1, 4, 1, 4]
+
+
+def test_white_space_is_nothing_that_a_text_could_be_held_against(measured, monkeypatch):
+    class Blank:
+        """The tokenizer, by which every answer is white space."""
+
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def decode(self, tokens):
+            return " \n"
+
+    real = session.Read.of
+    monkeypatch.setattr(session.Read, "of", lambda runner: replace(real(runner), tokenizer=Blank(runner.tokenizer)))
+    with serving(greedy(), how="text") as (url, _):
+        _, (full, served) = measured(url)
+    assert (full.status, served.status) == ("ok", "unsupported")
+    assert "full attention answers nothing that an engine's answers could be held against" in served.reason
 
 
 def test_other_weights_have_no_times(measured):

@@ -29,8 +29,14 @@ WHOLE = (
     "method",
     "backend",
 )
-# what makes one cell incomparable; null where it was not scored
-PER_CELL = {"task": "task and version", "prompts": "prompt texts", "scorer": "scorer", "score_name": "score"}
+# what makes one cell incomparable; null where it was not scored or no engine was asked
+PER_CELL = {
+    "task": "task and version",
+    "prompts": "prompt texts",
+    "scorer": "scorer",
+    "score_name": "score",
+    "served_model": "serving engine's model",
+}
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,10 @@ def test_read_compared_says_what_differs(refusal, changes, message):
             "the same score of ParallelComp on passkey, 8,192 tokens, got share of keys found in a",
         ),
         (
+            {"served_model": "other"},
+            "the same serving engine's model of ParallelComp on passkey, 8,192 tokens, got made in a and other in b",
+        ),
+        (
             {"task": "passkey@2"},
             "the same task and version of ParallelComp on passkey, 8,192 tokens, got passkey@1 in a",
         ),
@@ -70,7 +74,7 @@ def test_read_compared_says_what_differs(refusal, changes, message):
     ],
 )
 def test_read_compared_refuses_a_cell_that_measured_another_thing(refusal, changes, message):
-    before = record(prompts="pcbench/1")
+    before = record(prompts="pcbench/1", served_model="made")
     assert message in refusal([stock(), before], [stock(), replace(before, **changes)])
 
 

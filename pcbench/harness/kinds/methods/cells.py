@@ -224,7 +224,7 @@ class MethodCells:
 
 
 def _with_engines(where: str, cells: Sequence[Prepared], engines: Sequence[str]) -> list[Prepared]:
-    """Behind every timed cell of full attention one of each engine, which gets the same prompts.
+    """Behind every timed cell of full attention over own weights one of each engine, which gets the same prompts.
 
     Args:
         where: the suite's file.
@@ -243,7 +243,8 @@ def _with_engines(where: str, cells: Sequence[Prepared], engines: Sequence[str])
     found = []
     for prepared in cells:
         found.append(prepared)
-        if prepared.cell.is_full and prepared.cell.timed:
+        # nobody quantises what an engine serves
+        if prepared.cell.is_full and prepared.cell.timed and prepared.cell.quantize is None:
             for engine, kind in kinds.items():
                 cell = replace(prepared.cell, backend=kind, engine=engine, label=f"Full attention by {engine}")
                 found.append(replace(prepared, cell=cell))

@@ -19,6 +19,8 @@ __all__ = ["add_difference", "add_kept", "add_parity", "add_scores", "paired_sco
 
 # the parameter by which a method evicts tokens inside what it keeps; None keeps them all
 EVICTION = "evict"
+# of the model that is loaded here, which no engine computes with
+OF_MODEL = ("weights_bytes", "quantization", "compile_ms")
 
 
 def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> list[Record]:
@@ -35,6 +37,8 @@ def summarise(lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro:
 
 def _record(lane: Lane, lanes: list[Lane], spec: ModelSpec, shared: dict[str, Any], repro: str) -> Record:
     cell, task = lane.prepared.cell, lane.prepared.task
+    if cell.engine:
+        shared = {name: value for name, value in shared.items() if name not in OF_MODEL}
     record = Record.of(
         cell,
         task=task_id(cell.task, task),

@@ -15,7 +15,7 @@ class Served:
         prefill_ms: by the engine's own clock, where it tells.
         tokens_per_s: of each answer after its first token.
         cached: prompts that do not count, because some of their tokens came out of a cache.
-        held: tokens of full attention's answers that its own were held against.
+        held: tokens, of text characters, of full attention's answers that its own were held against.
         differing: of answers that are not those of full attention, where they begin to differ.
     """
 

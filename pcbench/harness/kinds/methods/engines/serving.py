@@ -95,6 +95,7 @@ def _ask(engine: Engine, lane: Lane, example: Example) -> Completion:
     ids = _ids(example)
     first = engine.complete(ids, 1)
     answer = engine.complete(ids, example.new_tokens, fixed_length=lane.prepared.effort.rules.fixed_length)
+    lane.warn(answer.warning)
     warnings = []
     if first.cached_tokens:
         served.cached += 1
@@ -130,13 +131,14 @@ def _hold(lane: Lane, example: Example, answer: Completion, tokens: list[int], r
     served = lane.served
     assert served is not None, "the engine is there"
     wanted = list(takewhile(lambda token: token not in read.eos_ids, tokens))
-    served.held += len(wanted)
     if answer.tokens is None:
         lane.warn(AS_TEXT)
         said, own = answer.text.strip(), read.tokenizer.decode(wanted).strip()
+        served.held += len(own)
         if not said.startswith(own):
             served.differing.append(f"of {example.id}: {shown(own)} of full attention, got {shown(said)}")
         return
+    served.held += len(wanted)
     pairs = enumerate(zip_longest(wanted, answer.tokens[: len(wanted)]), 1)
     for i, (own, got) in pairs:
         if own != got:
