@@ -89,7 +89,7 @@ class VLLM:
         later, decode_ms, warning = len(found["tokens"]) - 1, found["decode_ms"], None
         if decode_ms is None and later > 0 and self.before is not None and self.before[0] == list(ids):
             decode_ms = found["ms"] - self.before[1]
-            warning = BY_DIFFERENCE
+            warning = BY_DIFFERENCE if decode_ms > 0 else None
         self.before = (list(ids), found["ms"]) if new_tokens == 1 else None
         return Completion(
             tokens=found["tokens"],

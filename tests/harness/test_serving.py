@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from made_server import greedy, serving
 
+from pcbench.engines.openai import OpenAI
 from pcbench.errors import ConfigError
 from pcbench.harness.kinds.methods import session
 from pcbench.harness.kinds.methods.peak import Peak
@@ -96,13 +97,15 @@ def test_what_goes_wrong_with_an_engine_loses_nothing_else(measured, how, status
 def test_an_engine_that_is_not_there_is_asked_again_by_resume(changed, console):
     with serving(greedy()) as (url, _):
         pass
-    _, (full, served) = run(changed(url), console)
-    assert (full.status, served.status) == ("ok", "error")
+    _, (before, served) = run(changed(url), console)
+    assert (before.status, served.status) == ("ok", "error")
     assert "a server that answers, got Connection refused" in served.reason
     with serving(greedy(), port=int(url.rpartition(":")[2])) as (again, asked):
         assert again == url
         _, (full, served) = run(changed(url, resume=True), console)
     assert (full.status, served.status) == ("ok", "ok")
+    # its whole group is measured again
+    assert full.samples_ms != before.samples_ms
     assert [body["max_tokens"] for body in asked] == [1, 1, 4, 1, 4]
 
 
@@ -142,12 +145,15 @@ def test_other_weights_have_no_times(measured):
     assert [getattr(served, name) for name in SERVED] == [None] * len(SERVED)
 
 
-def test_throughput_asks_for_answers_of_a_fixed_length(measured, suite_file):
+def test_throughput_asks_for_answers_of_a_fixed_length(measured, suite_file, monkeypatch):
+    real = OpenAI.complete
+    monkeypatch.setattr(OpenAI, "complete", lambda *a, **more: replace(real(*a, **more), warning="its times are made"))
     suite_file.write_text(suite_file.read_text().replace('"prefill"', '"throughput"'))
     with serving(greedy()) as (url, asked):
         _, (_, served) = measured(url)
     assert served.status == "ok"
     assert [body["ignore_eos"] for body in asked] == [False, False, True, False, True]
+    assert served.warnings.count("its times are made") == 1
 
 
 def test_engines_need_full_attention_and_times(changed, suite_file):
