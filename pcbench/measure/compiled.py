@@ -27,7 +27,7 @@ BACKEND = "inductor"
 SHAPES = ((1, 13), (1, 1), (11, 13))
 # by which the code of a family in transformers turns queries and keys
 ROTATION = "apply_rotary_pos_emb"
-UNTURNED = f"suite.compile: rotations are the model's own code, which has no function {ROTATION}"
+UNTURNED = f"suite.compile: rotations are the model's own code, in which no layer calls a function {ROTATION}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Presses of kvpress: what they leave, that nothing of theirs stays behind, and what is refused."""
 
 import copy
+import re
 import tomllib
 from contextlib import suppress
 from importlib.util import find_spec
@@ -228,6 +229,26 @@ def test_what_a_press_reads_from_elsewhere_and_does_not_find_is_missing():
 
 
 @installed
+def test_a_press_that_reads_from_elsewhere_and_does_not_take_a_model_or_prompt_is_wrong(monkeypatch):
+    said = "got {}: {}.*; choose another press or other arguments"
+    for press, line in {
+        "DuoAttentionPress(0.5)": "AssertionError: Checkpoint",
+        "FastKVzipPress(0.5)": "RuntimeError: The gates for the given model are not released",
+        "LUKVPress(SnapKVPress(0.5))": "KeyError: .No LU-KV budget curve",
+    }.items():
+        with pytest.raises(ConfigError, match=said.format(re.escape(press), line)):
+            made(press)
+
+    def refused(*_):
+        raise ValueError("not of\nthis size")
+
+    ours = made("KVzipPress(0.5)")
+    monkeypatch.setattr(type(ours.pressed.press), "__call__", refused)
+    with pytest.raises(ConfigError, match=said.format(r"KVzipPress\(0.5\)", "ValueError: not of")):
+        ours.prefill(PROMPT, no_stages)
+
+
+@installed
 def test_arguments_that_a_press_does_not_take_are_refused():
     for press, said in {
         "SnapKVPress(compression_ratio=1.5)": "Compression ratio must be between 0 and 1",
@@ -252,7 +273,8 @@ def test_arguments_that_a_press_does_not_take_are_refused():
             "SnapKVPress((y := 0.5))",
             "SnapKVPress(-'a')",
         ),
-        *("ObservedAttentionPress(0.5)", "AdaKVPress(FinchPress(0.5))", "RestoreKVPress(0.5)"),
+        *("ObservedAttentionPress(0.5)", "AdaKVPress(FinchPress(0.5))", "KVComposePress(compression_ratio=0.5)"),
+        "RestoreKVPress(0.5)",
     ],
 )
 def test_anything_but_a_press_is_refused_in_one_line(text):
@@ -325,4 +347,5 @@ def test_presses_stand_beside_other_methods_in_one_run(tmp_path, console, monkey
         assert record.longest_context_tokens is None
         assert any(warning.startswith("budget_bytes: a method that knows what it keeps") for warning in record.warnings)
         assert (record.backend, record.speedup_vs_reference) == ("torch", None)
+        assert (record.speedup_vs_full, record.decode_speedup_vs_full) == (None, None)
     assert pressed[2].peak_bytes > 0

@@ -100,6 +100,19 @@ def test_star_attention_is_blocks_behind_an_anchor(config, block, anchor, at_onc
     assert prefilled.kept_tokens() == 43
 
 
+def test_an_anchor_that_is_cut_to_a_block_is_said(backend):
+    prompt = make_prompt(new_tokens=STEPS + 1)
+
+    def said(**config):
+        runner = make_runner(backend=backend)
+        return continued(made(StarAttention, runner, **config), prompt, STEPS)[0].warnings
+
+    assert said(anchor_tokens=12) == ["anchor_tokens 12 cut to 11, a block"]
+    # a whole block, none, and one block, which needs no anchor
+    for config in ({"anchor_tokens": 11}, {"anchor_tokens": 0}, {}, {"blocks": 1, "anchor_tokens": 4096}):
+        assert said(**config) == []
+
+
 CONTEXTS = [(0, 13), (13, 26), (26, 40)]
 
 

@@ -102,15 +102,36 @@ def test_sums_of_a_block_are_those_of_its_antidiagonals(step, monkeypatch):
     assert torch.equal(chosen_blocks(found, 1.0)[0], torch.ones(4, 4).tril().bool())
 
 
+def test_sums_of_large_scores_are_no_infinity_in_float16():
+    generator = torch.Generator().manual_seed(0)
+    # scores of 4608, a sixteenth of what float16 cannot hold
+    direction = 6.0 * torch.randn(128, generator=generator).sign()
+    q, k = (direction.expand(1, 5 * 32, -1).contiguous() for _ in range(2))
+    # one block stands out
+    k[:, 32:64] *= 1.05
+    q, k = q.half(), k.half()
+    scale = 128**-0.5
+    found = block_sums(q, k, stride=16, block=32, scale=scale)
+    expected = plain_sums(q.double() @ k.double().mT * scale, 160, 16, 32)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)
+    assert found[0, 4, 1] > 1.99
+    # what even so is infinite chooses nothing, so everything is read
+    found = block_sums(q * 200, k, stride=16, block=32, scale=scale)
+    assert torch.equal(chosen_blocks(found, 0.1)[0], torch.ones(5, 5).tril().bool())
+
+
 def test_presets_and_options():
     spec = make_runner().spec
     found = [XAttention.Config(preset=name).resolve(spec, "cpu") for name in ("paper", "paper-8", None)]
     assert [(c.stride, c.threshold, c.block_tokens) for c in found] == [(16, 0.9, 128), (8, 0.9, 128), (16, 0.9, 128)]
     assert XAttention.Config(preset="paper-8", threshold=0.95).resolve(spec, "cpu").threshold == 0.95
+    assert XAttention.Config(preset="paper-8", block_tokens=24).resolve(spec, "cpu").stride == 8
     cost = found[0].cost(spec, 1600).flops - Full.Config().cost(spec, 1600).flops
     assert cost == spec.layers * spec.heads * spec.head_dim * 1600 * 100
     for config, said in (
         ({"stride": 12}, "should be a multiple of stride"),
+        ({"preset": "paper", "block_tokens": 24}, "should be a multiple of stride"),
+        ({"preset": "paper-8", "stride": 16, "block_tokens": 24}, "should be a multiple of stride"),
         ({"threshold": 1.5}, "less than or equal"),
     ):
         with pytest.raises(ConfigError, match=said) as error:

@@ -4,8 +4,9 @@ import hashlib
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from pcbench.types import DeviceKind
 
 __all__ = ["environment", "provenance", "sources_sha256"]
 
+# whose versions a manifest has
+PACKAGES = ("torch", "transformers", "numpy", "pcbench")
+# whose code a method runs
+OPTIONAL = ("kvpress",)
 PACKAGE = Path(__file__).resolve().parents[2]
 # what beside the package decides a number: the kernels, how they are built, what is run and how it is read
 BESIDE = (
@@ -52,7 +57,6 @@ def provenance(device: DeviceKind) -> dict[str, Any]:
 
 def environment(device: DeviceKind) -> dict[str, Any]:
     """The manifest's part about the machine."""
-    packages = ("torch", "transformers", "numpy", "pcbench")
     return {
         **provenance(device),
         "device": device,
@@ -63,10 +67,19 @@ def environment(device: DeviceKind) -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": _versions(),
         "commit_source": commit()["from"],
         "sources_sha256": sources_sha256(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Package → version, without importing it; those that a run can do without only where they are installed."""
+    found = {name: version(name) for name in PACKAGES}
+    for name in OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 @cache

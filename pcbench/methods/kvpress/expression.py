@@ -18,6 +18,7 @@ MOST = 2000
 NEEDS = {
     "ObservedAttentionPress": "needs the weights that only eager attention gives",
     "FinchPress": "needs a delimiter in the prompt",
+    "KVComposePress": "needs the weights that only eager attention gives",
     "RestoreKVPress": "puts adapters into the model, with which full attention would be measured, too",
 }
 

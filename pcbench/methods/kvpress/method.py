@@ -44,6 +44,11 @@ def _normal(text: str) -> str:
     return ast.unparse(parsed(text))
 
 
+def _is_of_files(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, says that a file cannot be had."""
+    return error is not None and (isinstance(error, OSError) or _is_of_files(error.__cause__))
+
+
 class KVPress:
     """A press of kvpress (github.com/NVIDIA/kvpress) over a stock forward; no line of it is ours."""
 
@@ -144,7 +149,7 @@ class KVPress:
             raise DataMissing(f"kvpress: what it imports, got {first_line(error)}; install it: {INSTALL}") from error
         except (OSError, *REFUSED, *more) as error:
             line = f"{type(error).__name__}: {first_line(error)}"
-            if self.fetches:
+            if self.fetches and _is_of_files(error):
                 raise DataMissing(
                     f"kvpress: files that {' and '.join(self.fetches)} reads from the Hugging Face hub or the model's "
                     f"folder, got {line}; run it once where the network is, or choose another press"

@@ -22,7 +22,7 @@ class Config(Table):
         blocks: of prefix and context together, of equal length; 4, as in the paper, where no size is given.
         block_tokens: tokens of a block instead; the paper's, 32768, beyond 128K.
         anchor_tokens: first tokens of the text, of its first block, that every other block sees; None is the whole
-            block, as in the paper, 0 is none.
+            block, as in the paper, 0 is none; at most a block.
     """
 
     blocks: Count | None = None
@@ -72,6 +72,12 @@ class StarAttention(ParallelEncoding):
         block = self.config.block(tokens)
         spans = [(start, min(start + block, tokens)) for start in range(0, tokens, block)]
         return Layout(spans, self.config.anchor(tokens), None)
+
+    def warnings(self, layout: Layout, prompt: Prompt) -> list[str]:
+        """And where a block has fewer tokens than the anchor was to have."""
+        asked, others = self.config.anchor_tokens or 0, super().warnings(layout, prompt)
+        is_cut = len(layout.spans) > 1 and asked > layout.head
+        return [f"anchor_tokens {asked} cut to {layout.head}, a block", *others] if is_cut else others
 
     def later(self, layout: Layout) -> StoredPlan:
         return StoredPlan(self.runner.spec)

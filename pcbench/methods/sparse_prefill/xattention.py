@@ -37,14 +37,18 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
-        if self.block_tokens % self.stride:
+        if self.block_tokens % self._chosen().get("stride", self.stride):
             raise ValueError("block_tokens should be a multiple of stride")
         return self
 
     def resolve(self, spec: ModelSpec, device: DeviceKind, task: str = "") -> Self:
         """The values of a preset."""
+        return self.model_copy(update=self._chosen())
+
+    def _chosen(self) -> dict[str, Any]:
+        """A preset's values and, before them, those that are given."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        return self.model_copy(update={**self.presets.get(self.preset or "", {}), **given})
+        return {**self.presets.get(self.preset or "", {}), **given}
 
     def cost(self, spec: ModelSpec, tokens: int) -> Cost:
         """Of the estimate, and of all blocks: how many will be chosen is not known before."""

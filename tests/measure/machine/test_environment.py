@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -38,6 +39,19 @@ def test_environment_is_json_and_names_what_matters(monkeypatch):
     assert here["ranks"] == 1
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert environment("cpu")["ranks"] == 3
+
+
+def test_kvpress_has_its_version_where_it_is_installed_and_is_not_imported(tmp_path, monkeypatch):
+    metadata = tmp_path / "kvpress-9.8.7.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: kvpress\nVersion: 9.8.7\n")
+    imported = "kvpress" in sys.modules
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        assert environment("cpu")["packages"]["kvpress"] == "9.8.7"
+    assert ("kvpress" in sys.modules) == imported
+    monkeypatch.setattr(module, "OPTIONAL", ("no-such-package",))
+    assert list(environment("cpu")["packages"]) == ["torch", "transformers", "numpy", "pcbench"]
 
 
 def test_without_git_or_variables_there_is_no_commit(outside_git):
