@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import typer.main
 from documentation import ROOT
-from documented import BLOCKS, blocks, by_shell, clone, dry, lines, words_of
+from documented import BLOCKS, TEXTS, blocks, by_shell, clone, dry, lines, words_of
 from made_hub import standing_in
 from made_pdf import made_pdf
 from tasks.made_predictions import factory, own_run, v2
@@ -216,6 +217,15 @@ def test_blocks_run_in_a_folder_with_the_files_that_they_name(kind, files, text,
         check()
 
 
+def parse(words, whole=True):
+    """Reads a command line; not `whole`, the name of a command alone will do."""
+    found = typer.main.get_command(app)
+    while hasattr(found, "commands") and words:
+        found, words = found.commands[words[0]], words[1:]
+    if words or whole:
+        found.make_context(found.name, words)
+
+
 @pytest.mark.parametrize(("kind", "command"), commands("slow", "container"))
 def test_commands_that_are_run_elsewhere_have_options_that_exist(kind, command):
     words = words_of(command)
@@ -223,10 +233,17 @@ def test_commands_that_are_run_elsewhere_have_options_that_exist(kind, command):
         assert f"ARG {words[3].partition('=')[0]}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
         return
     assert words[0] == "pcbench"
-    found, rest = typer.main.get_command(app), words[1:]
-    while hasattr(found, "commands"):
-        found, rest = found.commands[rest[0]], rest[1:]
-    found.make_context(found.name, rest)
+    parse(words[1:])
+
+
+PROSE = [re.sub(r"```.*?```", "", page, flags=re.S) for page in TEXTS.values()]
+# but for what would change this user's shell
+INLINE = {text for page in PROSE for text in re.findall(r"`(pcbench [^`…]+)`", page)} - {"pcbench --install-completion"}
+
+
+@pytest.mark.parametrize("command", sorted(INLINE))
+def test_commands_in_sentences_exist_with_their_options(command):
+    parse(words_of(command)[1:], whole=False)
 
 
 @pytest.mark.slow
