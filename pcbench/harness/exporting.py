@@ -12,6 +12,7 @@ from pcbench.harness.kinds.methods.prompts import build_example, device_prompt
 from pcbench.harness.options import Options
 from pcbench.harness.plan import Planned, plan_for
 from pcbench.harness.shards.together import first_difference, measured
+from pcbench.methods.parallel_comp import Config
 from pcbench.methods.parallel_comp.layout import read_with_bos, spans_of
 from pcbench.models import load_tokenizer
 from pcbench.plain_files import write_for
@@ -23,8 +24,6 @@ __all__ = ["METHOD", "export_kept"]
 
 # what a server does with them: chunks at positions that follow each other, each of which sees those before it
 METHOD = "kept_chunks"
-# whose chunks they are; other methods may keep chunks of other layouts
-KEEPER = "parallel_comp"
 
 
 def export_kept(run: Path, out: Path) -> int:
@@ -45,11 +44,14 @@ def export_kept(run: Path, out: Path) -> int:
     manifest, _, samples = read_run(run)
     kept = [sample for sample in samples if sample.kept_chunks is not None]
     planned = _planned(manifest, run) if kept else None
-    cells = [prepared for prepared in planned.cells if prepared.cell.method == KEEPER] if planned else []
+    # other methods may keep chunks of other layouts
+    cells = [prepared for prepared in planned.cells if isinstance(prepared.config, Config)] if planned else []
     ours = {prepared.cell.key for prepared in cells}
     kept = [sample for sample in kept if sample.cell in ours]
     if planned is None or not kept:
-        raise DataMissing(f"export-kept: a run of {KEEPER} with samples, got {run}, none of whose prompts kept chunks")
+        raise DataMissing(
+            f"export-kept: a run of ParallelComp with samples, got {run}, none of whose prompts kept chunks"
+        )
     tokenizer = load_tokenizer(planned.suite.settings.model)
     lines = [line for prepared in cells for line in _lines(prepared, kept, tokenizer, planned.kind.spec)]
     write_for("--out", out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
