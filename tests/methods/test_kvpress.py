@@ -25,8 +25,7 @@ from pcbench.types import no_stages
 installed = pytest.mark.skipif(find_spec("kvpress") is None, reason=f"kvpress is not installed: {method.INSTALL}")
 # of the tiny model in float32: keys and values of two layers, two kv-heads and 64 numbers
 TOKEN_BYTES = 2 * 2 * 2 * 64 * 4
-PROMPT = make_prompt(context=90, new_tokens=8)
-TOKENS = 100
+PROMPT, TOKENS = make_prompt(context=90, new_tokens=8), 100
 SNAPKV = "SnapKVPress(compression_ratio=0.5, window_size=16)"
 
 SUITE = """

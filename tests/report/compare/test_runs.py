@@ -211,3 +211,10 @@ def test_compare_needs_no_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, "compare", *folders], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "1 ratio against a, margin 5 %: 1 same"
+
+
+def test_cells_over_quantised_weights_have_names_of_their_own(tmp_path):
+    records = [stock(), stock(quantize="int8", cell="0123456789ab", group="ba9876543210")]
+    before, _ = read_compared([write(tmp_path / name, records, ()) for name in "ab"])
+    plain = before.names[records[0].cell]
+    assert before.names["0123456789ab"] == plain.replace("Full attention", "Full attention, int8 weights") != plain
