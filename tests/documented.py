@@ -64,15 +64,20 @@ def by_shell(text, path, **more):
     return done.stdout
 
 
-def environment_beside_ours(folder):
+def environment_beside_ours(folder, editable=True):
     """A fresh environment that sees the packages installed here, with a `pip` and a `pcbench` that work in it.
+
+    Args:
+        folder: of the environment.
+        editable: whether it sees this clone, where it is installed as editable.
 
     Returns:
         Its folders of programs and of packages.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     programs, (site,) = folder / "bin", (folder / "lib").glob("python*/site-packages")
-    (site / "beside.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    ours = sysconfig.get_path("purelib")
+    (site / "beside.pth").write_text(f"import site; site.addsitedir({ours!r})\n" if editable else f"{ours}\n")
     for name, words in (
         ("pip", f"{sys.executable} -m pip --python {folder}"),
         ("pcbench", f"{programs / 'python'} -m pcbench"),

@@ -86,7 +86,7 @@ def test_pip_takes_what_a_fresh_clone_says_of_itself(tmp_path):
 
 @pytest.mark.slow
 def test_pip_installs_a_fresh_clone_as_printed(tmp_path):
-    programs, _ = environment_beside_ours(tmp_path / "env")
+    programs, _ = environment_beside_ours(tmp_path / "env", editable=False)
     by_shell(INSTALL, programs, cwd=clone(tmp_path / "clone"), environment=OFFLINE)
     program = programs / "pcbench"
     assert ran([program, "--version"], cwd=tmp_path).stdout == f"pcbench {PROJECT['project']['version']}\n"
